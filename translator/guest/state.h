@@ -1,0 +1,100 @@
+/* The state of one guest thread as generated code, the runtime and the Linux layer share it.
+ *
+ * Generated code addresses this structure through host register x28 (A64_REG_CPU), so everything it
+ * touches has a fixed offset, asserted below. While guest code runs, the registers live in host
+ * registers (a64/registers.h); the copies here are current only in C code called by the runtime
+ * ("synchronised"): linux_syscall(), fault and signal delivery, helpers. */
+#ifndef STELE_GUEST_STATE_H
+#define STELE_GUEST_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct GuestVector {
+  uint64_t lane[2];
+} __attribute__((aligned(16))) GuestVector;
+
+/* One x87 register: 64-bit significand with explicit integer bit, sign and 15-bit exponent
+ * (Intel SDM volume 1, 4.2.2). MMX registers are the significands of the physical registers. */
+typedef struct GuestX87Register {
+  uint64_t significand;
+  uint16_t sign_exponent;
+  uint16_t reserved[3];
+} GuestX87Register;
+
+typedef struct GuestX87 {
+  GuestX87Register reg[8]; /* physical registers: ST(i) is reg[(top + i) & 7] */
+  uint16_t control;        /* FCW */
+  uint16_t status;         /* FSW without TOP (bits 11-13 zero here) */
+  uint8_t top;             /* 0-7 */
+  uint8_t valid;           /* bit i set: physical register i is not empty */
+  uint16_t opcode;         /* FOP */
+  uint64_t instruction_pointer;
+  uint64_t data_pointer;
+} GuestX87;
+
+/* One entry of the indirect-branch cache; a pair so that LDP fetches both. */
+typedef struct GuestBranchCacheEntry {
+  uint64_t guest_pc; /* GUEST_BRANCH_CACHE_EMPTY where unused */
+  uint64_t host_pc;
+} GuestBranchCacheEntry;
+
+enum {
+  GUEST_BRANCH_CACHE_BITS = 12,
+  GUEST_BRANCH_CACHE_SIZE = 1 << GUEST_BRANCH_CACHE_BITS
+};
+#define GUEST_BRANCH_CACHE_EMPTY UINT64_C(0xffffffffffffffff) /* never a canonical address */
+
+typedef struct GuestCpu GuestCpu;
+struct GuestCpu {
+  uint64_t gpr[16]; /* by encoding number: RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8-R15 */
+  uint64_t rip;
+
+  /* Status flags. `nzcv` has the layout of AArch64's NZCV register (N 31, Z 30, C 29, V 28) with SF,
+   * ZF, !CF, OF: carry is kept inverted, as AArch64's SUBS leaves it. PF is the even parity of
+   * flag_result's low byte; AF is bit 4 of flag_result ^ flag_aux. guest_flags_*() convert. */
+  uint64_t nzcv;
+  uint64_t flag_result;
+  uint64_t flag_aux;
+  int64_t direction; /* 1 or -1: DF as a step */
+  uint64_t other_flags; /* the remaining RFLAGS bits a program can set: AC, ID, TF */
+
+  uint64_t fs_base, gs_base;
+  uint16_t segment[8]; /* selectors by X86_SEG_* */
+  uint32_t mxcsr;      /* control bits; the exception bits here are those not still in host FPSR */
+  uint32_t interrupt;  /* not 0: leave generated code at the next safe point (runtime_interrupt) */
+
+  GuestVector xmm[16];
+  GuestX87 x87;
+
+  /* Runtime's: generated code and trampolines. */
+  uint64_t host_sp;      /* C stack of this thread while generated code runs */
+  uint64_t shadow_sp;    /* return-address stack while C code runs */
+  uint64_t shadow_base;  /* its empty position (highest address) */
+  uint64_t shadow_limit; /* lowest usable address */
+  uint64_t scratch[8];   /* trampolines' */
+  GuestBranchCacheEntry *branch_cache;
+  uint64_t exit_argument; /* from generated code to the dispatcher */
+
+  void *runtime; /* RuntimeThread, opaque elsewhere */
+  void *linux;   /* LinuxThread, opaque elsewhere */
+};
+
+_Static_assert(offsetof(GuestCpu, gpr) == 0, "generated code");
+_Static_assert(offsetof(GuestCpu, xmm) % 16 == 0, "generated code uses LDR Q");
+_Static_assert(offsetof(GuestCpu, exit_argument) < 4096, "generated code uses 12-bit offsets");
+
+/* RFLAGS as the architecture shows them, from a synchronised state (bit 1 and IF set). */
+uint64_t guest_flags_get(const GuestCpu *cpu);
+
+/* Sets all status flags, DF and the other user-changeable bits from an RFLAGS value. */
+void guest_flags_set(GuestCpu *cpu, uint64_t rflags);
+
+/* MXCSR as the architecture shows it; the runtime merges host FPSR when it synchronises. */
+enum { GUEST_MXCSR_DEFAULT = 0x1f80, GUEST_FCW_DEFAULT = 0x37f };
+
+/* Registers, flags, MXCSR, x87 as after execve (everything zero, defaults set). */
+void guest_cpu_reset(GuestCpu *cpu);
+
+#endif

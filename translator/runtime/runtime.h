@@ -1,0 +1,100 @@
+/* What the Linux layer may ask of the runtime, and what the runtime asks of the Linux layer.
+ *
+ * The runtime owns translated code: code cache, dispatch, linking, self-modifying code. It knows
+ * nothing of system calls or signal frames. Everything here is async-signal-safe unless said. */
+#ifndef STELE_RUNTIME_H
+#define STELE_RUNTIME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "guest/state.h"
+
+typedef enum RuntimeMemoryModel {
+  RUNTIME_MEMORY_AUTO,    /* plain accesses until memory can be shared, then as TSO */
+  RUNTIME_MEMORY_TSO,     /* ordered from the start */
+  RUNTIME_MEMORY_RELAXED  /* never ordered, but for locked instructions and fences */
+} RuntimeMemoryModel;
+
+typedef struct RuntimeOptions {
+  RuntimeMemoryModel memory_model;
+  uint64_t hwcap, hwcap2;  /* AT_HWCAP, AT_HWCAP2 of the host */
+  uint64_t code_cache_size; /* bytes; 0: default */
+  const char *dump;        /* STELE_DUMP: NULL, "all", or a guest address in hexadecimal */
+  const char *stats_path;  /* STELE_STATS: written at exit; NULL for none */
+} RuntimeOptions;
+
+/* Maps the code cache and emits the trampolines. Once, before any thread runs. Negative errno on
+ * failure. Not async-signal-safe. */
+int runtime_init(const RuntimeOptions *options);
+
+/* Allocates the state of a new guest thread with its shadow stack and branch cache; registers are those
+ * of `like` or, where NULL, as after execve. NULL when out of memory. Freed by runtime_thread_free(),
+ * which must not be called by the thread itself while on its shadow stack (it never is in C code). */
+GuestCpu *runtime_thread_new(const GuestCpu *like);
+void runtime_thread_free(GuestCpu *cpu);
+
+/* Runs guest code from the synchronised state of `cpu` on the current C stack, for as long as the thread
+ * lives. System calls go to linux_syscall(), and so on below. */
+_Noreturn void runtime_run(GuestCpu *cpu);
+
+/* In the child of a fork that copied memory: only the calling thread is left. */
+void runtime_after_fork(GuestCpu *cpu);
+
+/* Guest memory [start, start+length) has been unmapped, remapped, or had its protection changed (also:
+ * its contents replaced otherwise than by a guest store). Translations made from it are dropped in all
+ * threads. Call after the change took effect and before the system call returns to the guest. */
+void runtime_memory_changed(uint64_t start, uint64_t length);
+
+/* From now on other threads or processes may see this process' memory: in RUNTIME_MEMORY_AUTO all code
+ * is translated again with ordered accesses. Cheap when it already is. Call before the thread, shared
+ * writable mapping, shm segment or io_uring comes to be. */
+void runtime_memory_shared(void);
+
+/* A system call returned EFAULT: gives write permission back to guest-writable pages the runtime had
+ * write-protected to notice self-modifying code (dropping their translations). True when there were
+ * any, so that the call is worth repeating. */
+bool runtime_release_write_protection(void);
+
+typedef enum RuntimeFault {
+  RUNTIME_FAULT_RESOLVED, /* return from the host handler, execution goes on */
+  RUNTIME_FAULT_GUEST,    /* the guest's own fault: cpu holds the precise state, cpu->rip the instruction */
+  RUNTIME_FAULT_OURS      /* not in generated code, and not caused by the runtime's own protections */
+} RuntimeFault;
+
+/* First thing in the host handler of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP. `context` is the host
+ * ucontext_t, `address` si_addr, `write` whether the access was a store (ESR). */
+RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, int signal, uint64_t address, bool write);
+
+/* After RUNTIME_FAULT_GUEST: changes the host context so that returning from the handler continues the
+ * guest from the (meanwhile changed) state in `cpu`, on the thread's C stack. */
+void runtime_resume_after_fault(GuestCpu *cpu, void *context);
+
+/* From a host handler of an asynchronous signal that has been queued for the guest: makes the thread
+ * come to linux_deliver_signals() soon, also when `context` was inside generated code. */
+void runtime_interrupt(GuestCpu *cpu, void *context);
+
+/* True when the host PC lies in generated code or a trampoline. */
+bool runtime_is_generated_code(uint64_t host_pc);
+
+/* Writes STELE_STATS; the Linux layer calls it before exit_group. */
+void runtime_write_stats(void);
+
+/* --- Provided by the Linux layer ------------------------------------------------------------------ */
+
+/* SYSCALL was executed: cpu is synchronised, cpu->rip is the next instruction. The result goes to
+ * cpu->gpr[RAX]; the layer sets RCX and R11 as the instruction does. May change everything in cpu. */
+void linux_syscall(GuestCpu *cpu);
+
+/* A safe point with cpu->interrupt set: delivers what is deliverable and clears cpu->interrupt first. */
+void linux_deliver_signals(GuestCpu *cpu);
+
+/* The instruction at cpu->rip raises a hardware exception. Builds the guest's signal frame or ends the
+ * process. `vector` is the x86 exception (0 #DE, 1 #DB, 3 #BP, 4 #OF, 6 #UD, 13 #GP, 14 #PF, 16 #MF,
+ * 17 #AC, 19 #XM), `address` the faulting address for #PF (si_addr), `error_code` as in ucontext. */
+void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t error_code);
+
+/* Answers CPUID from EAX, ECX in the synchronised state into EAX, EBX, ECX, EDX. */
+void linux_cpuid(GuestCpu *cpu);
+
+#endif
