@@ -1,0 +1,103 @@
+/* Lifting: one decoded x86 instruction to IR operations.
+ *
+ * Each mnemonic has a row (integer.def, sse.def, x87.def …: LIFT(MNEMONIC, function, argument)) naming the
+ * function that lifts it. A lift function
+ *   - writes a guest register (x0-x15, v0-v15) only after the instruction's last operation that may
+ *     fault, so that faults are precise;
+ *   - delivers exactly the flags in l->live_flags (liveness has been computed), by the functions below;
+ *   - clobbers NZCV only through those functions, or between lift_flags_save() and _restore(), or
+ *     freely when it writes all live flags itself afterwards.
+ * Unsupported forms call lift_undefined(), which raises #UD at run time. */
+#ifndef STELE_LIFT_LIFT_H
+#define STELE_LIFT_LIFT_H
+
+#include "guest/state.h"
+#include "ir/ir.h"
+#include "x86/decode.h"
+
+/* Where the guest's flags are while a block is lifted. */
+typedef enum FlagForm {
+  FLAGS_CANONICAL, /* NZCV = SF ZF !CF OF */
+  FLAGS_DIRECT,    /* NZCV = SF ZF CF OF: after additions, logic */
+  FLAGS_FCMP       /* NZCV as FCMP leaves it: after UCOMISD; PF is V */
+} FlagForm;
+
+typedef struct Lift Lift;
+struct Lift {
+  IrBuilder b;
+  uint64_t pc, next_pc;  /* of the instruction being lifted and of the one after */
+  uint32_t features;     /* A64_HAS_* */
+  bool ordered;          /* memory accesses keep x86 order */
+  uint8_t live_flags;    /* X86_F_*: wanted after this instruction */
+  uint8_t form;          /* FlagForm now */
+  uint32_t mxcsr_assumed; /* reserved for specialisation on MXCSR; 0 now */
+  struct LiftRegion *region; /* control flow around the instruction: lift/region.h */
+};
+
+typedef void LiftFunction(Lift *l, const X86Insn *insn, uint32_t argument);
+
+/* --- Operands (lift/operands.c) --- */
+
+/* The guest address of a memory operand, legal for an access of `size` bytes in the region's memory
+ * model. lift_address_register() gives it as one register (for LEA-like uses, atomics, several accesses);
+ * it may be a guest register itself: copy before writing guest registers. */
+IrAddress lift_address(Lift *l, const X86Insn *insn, unsigned size);
+IrReg lift_address_register(Lift *l, const X86Insn *insn);
+/* The same address `offset` bytes further. */
+IrAddress lift_address_offset(Lift *l, IrReg base, int64_t offset, unsigned size);
+
+static inline IrReg lift_gpr(unsigned number) { return (IrReg){(uint16_t)number}; }
+static inline IrVec lift_xmm(unsigned number) { return (IrVec){(uint16_t)number}; }
+
+/* Value of an integer operand (register, memory, immediate), zero-extended to 64 bits when its size is
+ * below 4 (below: may be the guest register itself, whose upper bits beyond `size` 4 must not be read). */
+IrReg lift_read(Lift *l, const X86Insn *insn, unsigned operand);
+/* Writes an integer operand by x86's rules: 4 bytes zero-extend, 1 and 2 merge, memory is stored. */
+void lift_write(Lift *l, const X86Insn *insn, unsigned operand, IrReg value);
+
+/* XMM or memory operand as a vector register: 16 bytes, or the low `size` bytes with zeros above when it
+ * comes from memory (from a register: the whole register, unchanged). */
+IrVec lift_read_vector(Lift *l, const X86Insn *insn, unsigned operand, unsigned size);
+
+/* --- Flags (lift/flags.c) --- */
+
+/* NZCV has just been set by FCMP of the operands of (U)COMISS/SD: all six status flags are defined. */
+void lift_flags_fcmp(Lift *l);
+/* Sets SF, ZF, CF, OF from bits 31, 30, 29 (inverted carry: 1 means CF = 0), 28 of `nzcv`, PF and AF to 0;
+ * only what is live costs anything. */
+void lift_flags_nzcv(Lift *l, IrReg nzcv);
+/* ZF := (value == 0), CF := carry (a register holding 0 or 1; IR_NO_REG: 0), SF OF PF AF := 0. */
+void lift_flags_zero_carry(Lift *l, unsigned size, IrReg value, IrReg carry);
+/* NZCV kept across operations that destroy it; nothing is emitted where no flag is live. */
+IrReg lift_flags_save(Lift *l);
+void lift_flags_restore(Lift *l, IrReg saved);
+/* True when NZCV holds flags someone still reads (before or after this instruction). */
+bool lift_flags_busy(const Lift *l);
+
+/* --- Leaving (lift/control.c) --- */
+void lift_undefined(Lift *l, const X86Insn *insn, uint32_t argument);
+/* Raises exception `vector` at this instruction when `condition` holds (out of line). */
+void lift_raise_if_zero(Lift *l, unsigned size, IrReg value, int vector);
+void lift_raise(Lift *l, int vector);
+
+/* Calls the C function of helpers.def's row with (cpu, argument). Guest general registers and flags are
+ * synchronised before and reloaded after; vector registers are untouched by C code and not synchronised:
+ * store them with ir_store_state_vector() where the helper wants them, and reload what it changed.
+ * Temporaries survive. */
+typedef enum LiftHelper {
+#define HELPER(name, function) LIFT_HELPER_##name,
+#include "lift/helpers.def"
+#undef HELPER
+  LIFT_HELPER_COUNT
+} LiftHelper;
+void lift_helper(Lift *l, LiftHelper helper, IrReg argument);
+void lift_helper_imm(Lift *l, LiftHelper helper, uint64_t argument);
+
+/* The row of a mnemonic; function NULL where it cannot be lifted. */
+typedef struct LiftRow {
+  LiftFunction *function;
+  uint32_t argument;
+} LiftRow;
+extern const LiftRow lift_rows[X86_MNEMONIC_COUNT];
+
+#endif
