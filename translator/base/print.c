@@ -1,8 +1,7 @@
 /* printf's common part, written for a place that has no C library. */
 #include "base/print.h"
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "base/base.h"
 
 BaseText base_text(char *data, size_t size) {
   if (size) data[0] = '\0';
@@ -101,6 +100,9 @@ void base_text_vprintf(BaseText *t, const char *format, va_list given) {
     case 'x':
       put_number(t, &spec, spec.longs ? va_arg(arguments, uint64_t) : va_arg(arguments, unsigned), 16, false);
       break;
+    case 'o':
+      put_number(t, &spec, spec.longs ? va_arg(arguments, uint64_t) : va_arg(arguments, unsigned), 8, false);
+      break;
     case 'p':
       put(t, '0');
       put(t, 'x');
@@ -124,4 +126,18 @@ void base_text_printf(BaseText *t, const char *format, ...) {
   va_start(arguments, format);
   base_text_vprintf(t, format, arguments);
   va_end(arguments);
+}
+
+size_t base_format_list(char *buffer, size_t size, const char *format, va_list arguments) {
+  BaseText text = base_text(buffer, size);
+  base_text_vprintf(&text, format, arguments);
+  return text.length;
+}
+
+size_t base_format(char *buffer, size_t size, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  size_t length = base_format_list(buffer, size, format, arguments);
+  va_end(arguments);
+  return length;
 }

@@ -14,7 +14,7 @@ typedef struct BaseText {
 /* An empty text over `data`. */
 BaseText base_text(char *data, size_t size);
 
-/* Appends; what does not fit is counted but dropped. Understands %s %c %d %i %u %x %p %% with flags 0 and
+/* Appends; what does not fit is counted but dropped. Understands %s %c %d %i %u %x %o %p %% with flags 0 and
  * '-', width (also '*'), precision for %s (also '*'), and the lengths l, ll and z. */
 void base_text_printf(BaseText *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void base_text_vprintf(BaseText *text, const char *format, va_list arguments);

@@ -1,0 +1,64 @@
+/* What every layer of the translator stands on: memory, formatted text, locks, the last words of a
+ * process. `stele` has no C library, since a libc under the guest would bring locks, thread-local
+ * storage and start-up work the guest can collide with; these few functions (and mem- and str-functions
+ * with their standard names and prototypes) are what there is instead.
+ *
+ * On the host side (unit tests, stele-aot) the same interface stands on libc: base/host.c. */
+#ifndef STELE_BASE_BASE_H
+#define STELE_BASE_BASE_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* --- Memory. Thread-safe; not for signal handlers. ------------------------------------------------ */
+
+/* `size` bytes, zeroed, aligned to 16. NULL when out of memory. */
+void *base_alloc(size_t size);
+
+/* Gives back what base_alloc() returned; NULL is allowed. */
+void base_free(void *block);
+
+/* Whole zeroed pages, readable and writable, outside the guest's address space where the kernel has room
+ * there (base_window() says where). `length` is rounded up to pages. NULL when out of memory. */
+void *base_pages_alloc(size_t length);
+
+/* Unmaps what base_pages_alloc() returned, with the same length. */
+void base_pages_free(void *pages, size_t length);
+
+/* The range of addresses base_pages_alloc() uses; no guest mapping may be put there. */
+void base_window(uint64_t *ret_start, uint64_t *ret_end);
+
+/* --- Text ------------------------------------------------------------------------------------------ */
+
+/* base_text_printf() (base/print.h) into a buffer of `size` bytes, in one call; returns the length the
+ * whole text would have. Async-signal-safe. */
+size_t base_format(char *buffer, size_t size, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+size_t base_format_list(char *buffer, size_t size, const char *format, va_list arguments);
+
+/* The same to a file descriptor, in one write, cut at 4 KiB. Async-signal-safe. */
+void base_print(int fd, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* --- Locks ----------------------------------------------------------------------------------------- */
+
+/* A mutex; zero is unlocked. Never held while guest memory is touched. Not recursive. */
+typedef struct BaseLock {
+  uint32_t state; /* 0 free, 1 held, 2 held and waited for */
+} BaseLock;
+
+void base_lock(BaseLock *lock);
+void base_unlock(BaseLock *lock);
+
+/* --- The end --------------------------------------------------------------------------------------- */
+
+/* Where the guest was, for base_panic(): set once by main. Returns false when the calling thread runs no
+ * guest. */
+extern bool (*base_panic_guest_rip)(uint64_t *ret_rip);
+
+/* An internal error: prints what happened, the guest's RIP and how to get more, and dies by SIGABRT
+ * without running any guest handler. */
+_Noreturn void base_panic(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

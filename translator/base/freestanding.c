@@ -1,0 +1,125 @@
+/* base.h on the bare kernel, for `stele`: page allocation in a window of addresses outside the guest's
+ * space, a lock on futexes, output and panic. */
+#include <asm/signal.h>
+#include <linux/mman.h>
+#include <linux/futex.h>
+
+#include "base/base.h"
+#include "base/host-call.h"
+
+bool (*base_panic_guest_rip)(uint64_t *ret_rip);
+
+/* A guest address is below 2^47. A kernel with 48-bit addresses leaves everything above to us; where
+ * addresses end at 2^47 (qemu-aarch64 on an x86-64 host) the window lies in the middle of nowhere. */
+enum { WINDOW_BITS = 38 };
+static const uint64_t window_candidates[] = {
+    UINT64_C(0x800000000000), UINT64_C(0x300000000000), UINT64_C(0x200000000000),
+    UINT64_C(0x100000000000)};
+
+static BaseLock window_lock;
+static uint64_t window_start, window_next;
+
+static int64_t map_at(uint64_t address, size_t length) {
+  int64_t got = host_call(__NR_mmap, address, length, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+  if (got < 0 || (uint64_t)got == address) return got;
+  host_call(__NR_munmap, got, length); /* a kernel that took the address for a hint */
+  return -17;                          /* EEXIST */
+}
+
+static int64_t map_in_window(size_t length) {
+  if (window_start) {
+    int64_t got = map_at(window_next, length);
+    if (got >= 0) window_next += length;
+    return got;
+  }
+  for (size_t i = 0; i < sizeof window_candidates / sizeof *window_candidates; i++) {
+    int64_t got = map_at(window_candidates[i], length);
+    if (got < 0) continue;
+    window_start = window_candidates[i];
+    window_next = window_start + length;
+    return got;
+  }
+  return -12; /* ENOMEM */
+}
+
+void *base_pages_alloc(size_t length) {
+  length = (length + 4095) & ~(size_t)4095;
+  base_lock(&window_lock);
+  int64_t got = map_in_window(length);
+  /* The window never reuses addresses, so a long life can exhaust it: then any place will do. */
+  if (got < 0 || window_next - window_start > UINT64_C(1) << WINDOW_BITS)
+    got = got >= 0 ? got
+                   : host_call(__NR_mmap, 0, length, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  base_unlock(&window_lock);
+  return got < 0 ? NULL : (void *)got;
+}
+
+void base_pages_free(void *pages, size_t length) {
+  length = (length + 4095) & ~(size_t)4095;
+  host_call(__NR_munmap, pages, length);
+  base_lock(&window_lock);
+  if ((uint64_t)pages + length == window_next) window_next -= length; /* the last one: take it back */
+  base_unlock(&window_lock);
+}
+
+void base_window(uint64_t *ret_start, uint64_t *ret_end) {
+  *ret_start = window_start;
+  *ret_end = window_start + (UINT64_C(1) << WINDOW_BITS);
+}
+
+void base_lock(BaseLock *lock) {
+  uint32_t expected = 0;
+  if (__atomic_compare_exchange_n(&lock->state, &expected, 1, false, __ATOMIC_ACQUIRE,
+                                  __ATOMIC_RELAXED))
+    return;
+  while (__atomic_exchange_n(&lock->state, 2, __ATOMIC_ACQUIRE))
+    host_call(__NR_futex, &lock->state, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 2, 0, 0, 0);
+}
+
+void base_unlock(BaseLock *lock) {
+  if (__atomic_exchange_n(&lock->state, 0, __ATOMIC_RELEASE) == 2)
+    host_call(__NR_futex, &lock->state, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, 0, 0, 0);
+}
+
+static void print_list(int fd, const char *format, va_list arguments) {
+  char text[4096];
+  size_t length = base_format_list(text, sizeof text, format, arguments);
+  if (length >= sizeof text) length = sizeof text - 1;
+  host_call(__NR_write, fd, text, length);
+}
+
+void base_print(int fd, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  print_list(fd, format, arguments);
+  va_end(arguments);
+}
+
+/* Dies by SIGABRT's default action: the guest's handlers must not see our error as theirs. */
+static _Noreturn void die(void) {
+  struct {
+    uint64_t handler, flags, restorer, mask;
+  } action = {0};
+  uint64_t mask = UINT64_C(1) << (SIGABRT - 1);
+  host_call(__NR_rt_sigaction, SIGABRT, &action, 0, 8);
+  host_call(__NR_rt_sigprocmask, SIG_UNBLOCK, &mask, 0, 8);
+  host_call(__NR_tgkill, host_call(__NR_getpid), host_call(__NR_gettid), SIGABRT);
+  for (;;) host_call(__NR_exit_group, 134);
+}
+
+void base_panic(const char *format, ...) {
+  uint64_t rip = 0;
+  va_list arguments;
+  va_start(arguments, format);
+  char text[2048];
+  base_format_list(text, sizeof text, format, arguments);
+  va_end(arguments);
+  if (base_panic_guest_rip && base_panic_guest_rip(&rip))
+    base_print(2, "stele: internal error: %s\nstele: the guest was at RIP 0x%lx; STELE_DUMP=%lx shows the "
+               "code there, STELE_STRACE=1 its system calls\n", text, rip, rip);
+  else
+    base_print(2, "stele: internal error: %s\n", text);
+  die();
+}

@@ -1,0 +1,196 @@
+/* mem- and str-functions for a program without libc. General registers only: the guest's vector registers
+ * live in the host's and survive every call into C. Standard prototypes, AAPCS64. */
+  .text
+
+.macro function name
+  .globl \name
+  .type \name, %function
+  .balign 16
+\name:
+.endm
+
+/* void *memcpy(void *to, const void *from, size_t length); memmove is the same but for direction. */
+function memmove
+  sub x3, x0, x1
+  cmp x3, x2
+  b.lo .Lbackward
+function memcpy
+  mov x3, x0
+  cmp x2, #16
+  b.lo .Lforward_tail
+  subs x2, x2, #32
+  b.lo .Lforward_16
+.Lforward_32:
+  ldp x4, x5, [x1]
+  ldp x6, x7, [x1, #16]
+  add x1, x1, #32
+  stp x4, x5, [x3]
+  stp x6, x7, [x3, #16]
+  add x3, x3, #32
+  subs x2, x2, #32
+  b.hs .Lforward_32
+.Lforward_16:
+  add x2, x2, #32
+  tbz x2, #4, .Lforward_tail
+  ldp x4, x5, [x1], #16
+  stp x4, x5, [x3], #16
+.Lforward_tail:
+  tbz x2, #3, 1f
+  ldr x4, [x1], #8
+  str x4, [x3], #8
+1:tbz x2, #2, 1f
+  ldr w4, [x1], #4
+  str w4, [x3], #4
+1:tbz x2, #1, 1f
+  ldrh w4, [x1], #2
+  strh w4, [x3], #2
+1:tbz x2, #0, 1f
+  ldrb w4, [x1]
+  strb w4, [x3]
+1:ret
+.Lbackward:
+  add x3, x0, x2
+  add x1, x1, x2
+  subs x2, x2, #16
+  b.lo .Lbackward_tail
+1:ldp x4, x5, [x1, #-16]!
+  stp x4, x5, [x3, #-16]!
+  subs x2, x2, #16
+  b.hs 1b
+.Lbackward_tail:
+  add x2, x2, #16
+1:cbz x2, 2f
+  ldrb w4, [x1, #-1]!
+  strb w4, [x3, #-1]!
+  sub x2, x2, #1
+  b 1b
+2:ret
+
+/* void *memset(void *to, int byte, size_t length) */
+function memset
+  mov x3, x0
+  and x1, x1, #0xff
+  orr x1, x1, x1, lsl #8
+  orr x1, x1, x1, lsl #16
+  orr x1, x1, x1, lsl #32
+  subs x2, x2, #16
+  b.lo 2f
+1:stp x1, x1, [x3], #16
+  subs x2, x2, #16
+  b.hs 1b
+2:add x2, x2, #16
+1:cbz x2, 2f
+  strb w1, [x3], #1
+  sub x2, x2, #1
+  b 1b
+2:ret
+
+/* int memcmp(const void *a, const void *b, size_t length) */
+function memcmp
+  subs x2, x2, #8
+  b.lo 2f
+1:ldr x3, [x0], #8
+  ldr x4, [x1], #8
+  cmp x3, x4
+  b.ne 5f
+  subs x2, x2, #8
+  b.hs 1b
+2:add x2, x2, #8
+1:cbz x2, 3f
+  ldrb w3, [x0], #1
+  ldrb w4, [x1], #1
+  sub x2, x2, #1
+  subs w5, w3, w4
+  b.eq 1b
+  mov w0, w5
+  ret
+3:mov w0, #0
+  ret
+5:rev x3, x3
+  rev x4, x4
+  cmp x3, x4
+  mov w0, #1
+  cneg w0, w0, lo
+  ret
+
+/* void *memchr(const void *bytes, int byte, size_t length) */
+function memchr
+  and w1, w1, #0xff
+1:cbz x2, 2f
+  ldrb w3, [x0], #1
+  sub x2, x2, #1
+  cmp w3, w1
+  b.ne 1b
+  sub x0, x0, #1
+  ret
+2:mov x0, #0
+  ret
+
+/* size_t strlen(const char *text) */
+function strlen
+  mov x1, x0
+1:ldrb w2, [x1], #1
+  cbnz w2, 1b
+  sub x0, x1, x0
+  sub x0, x0, #1
+  ret
+
+/* size_t strnlen(const char *text, size_t limit) */
+function strnlen
+  mov x2, x0
+1:cbz x1, 2f
+  ldrb w3, [x2]
+  cbz w3, 2f
+  add x2, x2, #1
+  sub x1, x1, #1
+  b 1b
+2:sub x0, x2, x0
+  ret
+
+/* int strcmp(const char *a, const char *b) */
+function strcmp
+1:ldrb w2, [x0], #1
+  ldrb w3, [x1], #1
+  cmp w2, w3
+  b.ne 2f
+  cbnz w2, 1b
+2:sub w0, w2, w3
+  ret
+
+/* int strncmp(const char *a, const char *b, size_t limit) */
+function strncmp
+1:cbz x2, 3f
+  sub x2, x2, #1
+  ldrb w3, [x0], #1
+  ldrb w4, [x1], #1
+  cmp w3, w4
+  b.ne 2f
+  cbnz w3, 1b
+2:sub w0, w3, w4
+  ret
+3:mov w0, #0
+  ret
+
+/* char *strchr(const char *text, int byte), char *strrchr(…) */
+function strchr
+  and w1, w1, #0xff
+1:ldrb w2, [x0]
+  cmp w2, w1
+  b.eq 2f
+  add x0, x0, #1
+  cbnz w2, 1b
+  mov x0, #0
+2:ret
+
+function strrchr
+  and w1, w1, #0xff
+  mov x3, #0
+1:ldrb w2, [x0]
+  cmp w2, w1
+  csel x3, x0, x3, eq
+  add x0, x0, #1
+  cbnz w2, 1b
+  mov x0, x3
+  ret
+
+  .section .note.GNU-stack, "", %progbits
