@@ -1,0 +1,72 @@
+"""What the differential tests share: the translator's command, running a program both ways, workers.
+
+The processor this runs on is the oracle, so the tests need an x86-64 host. STELE names the translator
+command (default: ./dev run), for example STELE=qemu-x86_64 to try the tests themselves.
+"""
+import concurrent.futures
+import os
+import shlex
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("STELE_BUILD", ROOT + "/build")
+JOBS = int(os.environ.get("STELE_JOBS", len(os.sched_getaffinity(0))))
+
+
+def require_oracle():
+    """Exits with 77, 'skipped', on a host that cannot run x86-64 programs itself."""
+    if os.uname().machine != "x86_64":
+        print("skipped: the oracle is an x86-64 processor")
+        sys.exit(77)
+
+
+def translator():
+    """The command prefix that runs a program under the translator."""
+    if os.environ.get("STELE"):
+        return shlex.split(os.environ["STELE"])
+    return [ROOT + "/dev", "run"]
+
+
+class Result:
+    """Status (negative: signal), output and errors of a finished program; status None: out of time."""
+
+    def __init__(self, status, out, err):
+        self.status, self.out, self.err = status, out, err
+
+    def same_as(self, other):
+        return self.status == other.status and self.out == other.out
+
+    def how(self):
+        if self.status is None:
+            return "did not finish"
+        return f"signal {-self.status}" if self.status < 0 else f"status {self.status}"
+
+
+def run(command, timeout, **options):
+    options.setdefault("stdin", subprocess.DEVNULL)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                          **options) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+            return Result(process.returncode, out, err)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            out, err = process.communicate()
+            return Result(None, out, err)
+
+
+def native(command, timeout=60, **options):
+    return run(command, timeout, **options)
+
+
+def translated(command, timeout=300, **options):
+    return run(translator() + command, timeout, **options)
+
+
+def each(function, items):
+    """Calls function on every item with as many workers as there are processors; results as they come."""
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        futures = [pool.submit(function, item) for item in items]
+        for future in concurrent.futures.as_completed(futures):
+            yield future.result()
