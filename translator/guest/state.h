@@ -23,16 +23,25 @@ typedef struct GuestX87Register {
   uint16_t reserved[3];
 } GuestX87Register;
 
+/* Translated code addresses the register file by slot, with the slot of ST(0) known when it was
+ * translated; a block entered with another top has the file rotated first (lift/x87-state.c). So slot s
+ * holds physical register (s - rotation) & 7, and rotation is 0 whenever MMX instructions run. Code that
+ * wants architectural values takes them from x87/x87.h. */
 typedef struct GuestX87 {
-  GuestX87Register reg[8]; /* physical registers: ST(i) is reg[(top + i) & 7] */
+  GuestX87Register reg[8]; /* slots: ST(i) is reg[(top + i) & 7] */
   uint16_t control;        /* FCW */
-  uint16_t status;         /* FSW without TOP (bits 11-13 zero here) */
-  uint8_t top;             /* 0-7 */
-  uint8_t valid;           /* bit i set: physical register i is not empty */
+  uint16_t status;         /* FSW without TOP (bits 11-13) and C1 (bit 9): zero here */
+  uint8_t valid;           /* bit s set: slot s is not empty */
+  uint8_t top;             /* slot of ST(0), 0-7; GUEST_X87_PENDING while an unmasked exception waits */
   uint16_t opcode;         /* FOP */
   uint64_t instruction_pointer;
   uint64_t data_pointer;
+  uint64_t transfer[4]; /* between lifted code and helpers */
+  uint8_t rotation;
+  uint8_t c1; /* condition code C1: 0 or 1 */
 } GuestX87;
+
+enum { GUEST_X87_PENDING = 0x80 };
 
 /* One entry of the indirect-branch cache; a pair so that LDP fetches both. */
 typedef struct GuestBranchCacheEntry {

@@ -22,6 +22,16 @@ typedef enum FlagForm {
   FLAGS_FCMP       /* NZCV as FCMP leaves it: after UCOMISD; PF is V */
 } FlagForm;
 
+/* What is known of the x87 stack while a block is lifted (lift/x87-state.h). */
+typedef struct LiftX87 {
+  bool known;         /* `top` has been checked in this block; otherwise it is a guess */
+  uint8_t top;        /* slot of ST(0) */
+  uint8_t valid;      /* slots known not to be empty */
+  uint8_t empty;      /* slots known to be empty */
+  bool maybe_pending; /* an unmasked exception may have come up since it was last looked for */
+  bool mmx;           /* the registers are known to be in MMX use: rotation 0, top 0, all valid */
+} LiftX87;
+
 typedef struct Lift Lift;
 struct Lift {
   IrBuilder b;
@@ -31,6 +41,7 @@ struct Lift {
   uint8_t live_flags;    /* X86_F_*: wanted after this instruction */
   uint8_t form;          /* FlagForm now */
   uint32_t mxcsr_assumed; /* reserved for specialisation on MXCSR; 0 now */
+  LiftX87 x87; /* zero where a region begins; lift_x87_block() where a block begins */
   struct LiftRegion *region; /* control flow around the instruction: lift/region.h */
 };
 
@@ -92,6 +103,11 @@ typedef enum LiftHelper {
 } LiftHelper;
 void lift_helper(Lift *l, LiftHelper helper, IrReg argument);
 void lift_helper_imm(Lift *l, LiftHelper helper, uint64_t argument);
+
+/* A basic block begins: nothing is known of the x87 stack but a guess. */
+static inline void lift_x87_block(Lift *l) {
+  l->x87 = (LiftX87){.top = l->x87.top};
+}
 
 /* The row of a mnemonic; function NULL where it cannot be lifted. */
 typedef struct LiftRow {
