@@ -72,9 +72,10 @@ typedef struct X86Mem {
 
 enum {
   X86_PREFIX_LOCK = 1,    /* F0 present and allowed here */
-  X86_PREFIX_REP = 2,     /* F3 present as a repeat prefix */
-  X86_PREFIX_REPNE = 4,   /* F2 present as a repeat prefix */
-  X86_PREFIX_ADDR32 = 8   /* 67: addresses are truncated to 32 bits, repeat counts use ECX */
+  X86_PREFIX_REP = 2,     /* the string instruction repeats: F3, or F2 where nothing is compared */
+  X86_PREFIX_REPNE = 4,   /* SCAS and CMPS repeat while not equal: F2 */
+  X86_PREFIX_ADDR32 = 8,  /* 67: addresses are truncated to 32 bits, repeat counts use ECX */
+  X86_PREFIX_VSIB = 16    /* not a prefix: mem.index is a vector register (gathers) */
 };
 
 /* How control leaves the instruction. */
@@ -113,7 +114,8 @@ typedef struct X86Insn {
 typedef enum X86DecodeStatus {
   X86_DECODE_OK = 0,
   X86_DECODE_TRUNCATED, /* more than `available` bytes needed: fetch crosses into memory not readable */
-  X86_DECODE_INVALID    /* #UD; insn->length bytes were looked at */
+  X86_DECODE_INVALID,   /* #UD; insn->length bytes were looked at */
+  X86_DECODE_TOO_LONG   /* more than 15 bytes: #GP, which Linux reports as SIGSEGV */
 } X86DecodeStatus;
 
 /* Decodes one 64-bit-mode instruction from `bytes`, of which `available` (1 or more) are readable.
