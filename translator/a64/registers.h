@@ -4,7 +4,8 @@
  *   x0-x15    guest RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8-R15 (by encoding number)
  *   x16, x17  scratch of single emitted operations, of exits and trampolines; never live between
  *             IR operations. At indirect exits x17 holds the guest target.
- *   x18-x24, x29, x30  temporaries of the register allocator (x18 and x30 do not survive helper calls)
+ *   x18-x24, x29  temporaries of the register allocator (x18 does not survive helper calls)
+ *   x30       scratch like x16 and x17, and the link register of trampoline calls
  *   x25       this thread's indirect-branch cache
  *   x26, x27  flag_aux and flag_result (guest/state.h)
  *   x28       GuestCpu
@@ -28,8 +29,8 @@ enum {
 };
 
 /* Registers the allocator may give to integer temporaries, and those of them a helper call destroys. */
-#define A64_TEMPS 0x61fc0000u
-#define A64_TEMPS_CALLER_SAVED 0x40040000u
+#define A64_TEMPS 0x21fc0000u
+#define A64_TEMPS_CALLER_SAVED 0x00040000u
 #define A64_VECTOR_TEMPS 0xffff0000u
 
 typedef enum A64Condition {

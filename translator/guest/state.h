@@ -86,8 +86,8 @@ struct GuestCpu {
   GuestBranchCacheEntry *branch_cache;
   uint64_t exit_argument; /* from generated code to the dispatcher */
 
-  void *runtime; /* RuntimeThread, opaque elsewhere */
-  void *linux;   /* LinuxThread, opaque elsewhere */
+  void *runtime_thread; /* the runtime's own, opaque elsewhere */
+  void *linux_thread;   /* the Linux layer's own, opaque elsewhere */
 };
 
 _Static_assert(offsetof(GuestCpu, gpr) == 0, "generated code");

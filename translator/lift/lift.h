@@ -19,7 +19,8 @@
 typedef enum FlagForm {
   FLAGS_CANONICAL, /* NZCV = SF ZF !CF OF */
   FLAGS_DIRECT,    /* NZCV = SF ZF CF OF: after additions, logic */
-  FLAGS_FCMP       /* NZCV as FCMP leaves it: after UCOMISD; PF is V */
+  FLAGS_FCMP,      /* NZCV as FCMP leaves it: after UCOMISD; PF is V */
+  FLAGS_LOGIC      /* as DIRECT with C and V known to be 0 */
 } FlagForm;
 
 /* What is known of the x87 stack while a block is lifted (lift/x87-state.h). */
