@@ -75,6 +75,7 @@ struct GuestCpu {
   uint32_t interrupt;  /* not 0: leave generated code at the next safe point (runtime_interrupt) */
 
   GuestVector xmm[16];
+  GuestVector operand[3]; /* between lifted vector code and helpers */
   GuestX87 x87;
 
   /* Runtime's: generated code and trampolines. */

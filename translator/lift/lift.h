@@ -33,6 +33,12 @@ typedef struct LiftX87 {
   bool mmx;           /* the registers are known to be in MMX use: rotation 0, top 0, all valid */
 } LiftX87;
 
+/* XMM registers whose upper part is known to be zero at this point of the block (bit n: XMMn), as after a
+ * MOVSD load: scalar results then need no merging. lift/sse.c keeps it. */
+typedef struct LiftVectors {
+  uint16_t zero_above4, zero_above8; /* bytes 4-15, bytes 8-15 */
+} LiftVectors;
+
 typedef struct Lift Lift;
 struct Lift {
   IrBuilder b;
@@ -42,6 +48,7 @@ struct Lift {
   uint8_t live_flags;    /* X86_F_*: wanted after this instruction */
   uint8_t form;          /* FlagForm now */
   uint32_t mxcsr_assumed; /* reserved for specialisation on MXCSR; 0 now */
+  LiftVectors vectors; /* zero where a block begins: lift_sse_block() */
   LiftX87 x87; /* zero where a region begins; lift_x87_block() where a block begins */
   struct LiftRegion *region; /* control flow around the instruction: lift/region.h */
 };
@@ -109,6 +116,9 @@ void lift_helper_imm(Lift *l, LiftHelper helper, uint64_t argument);
 static inline void lift_x87_block(Lift *l) {
   l->x87 = (LiftX87){.top = l->x87.top};
 }
+
+/* A basic block begins: nothing is known of the vector registers. */
+static inline void lift_sse_block(Lift *l) { l->vectors = (LiftVectors){0}; }
 
 /* The row of a mnemonic; function NULL where it cannot be lifted. */
 typedef struct LiftRow {
