@@ -1,0 +1,30 @@
+// What the host asked for on the kernel command line (guest-protocol.h, part 1), as a structure. Pure:
+// text in, structure out.
+#pragma once
+
+#include <stddef.h>
+#include "guest-protocol.h"
+
+typedef enum RootKind { ROOT_UNSET, ROOT_VIRTIOFS, ROOT_DISK } RootKind;
+typedef enum RootMode { ROOT_OVERLAY, ROOT_RW, ROOT_RO } RootMode;
+typedef enum InitKind { INIT_SYSTEM, INIT_COMMAND } InitKind;
+
+typedef struct Config {
+  RootKind root_kind;
+  char root_source[128]; // virtiofs tag, or block device under /dev
+  char root_fstype[16];  // of a disk
+  RootMode root_mode;
+  InitKind init_kind;
+  char init_path[256]; // of the distribution's init
+  char hostname[65];   // empty: the root's own
+  char translator_tag[64];
+  char cpu[32], memory_model[32]; // empty: the translator's defaults
+  char command[STELE_COMMAND_LINE_MAX]; // JSON, decoded
+} Config;
+
+// Reads a kernel command line. Returns 0, or -EINVAL with a sentence for the console in `message`.
+int config_parse(Config *ret_config, const char *command_line, char *message, size_t message_size);
+
+// Decodes RFC 4648 base64, padded. Returns the number of bytes, or -EINVAL (also when they don't fit
+// with a terminating NUL in `size`, or hold a NUL).
+int config_decode_base64(const char *text, char *ret_bytes, size_t size);

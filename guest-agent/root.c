@@ -1,0 +1,88 @@
+// See root.h. Paths of the root are only resolved inside it (openat2, RESOLVE_IN_ROOT): its absolute
+// symbolic links must not lead into the initramfs.
+#include "root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "mounts.h"
+
+#define LOWER "/run/root-lower"
+#define LAYERS "/run/root-layers" // the overlay's writable layer: guest memory
+
+// Why a root could not be mounted, as far as the errno tells.
+static const char *advice(const Config *config, int error) {
+  if (config->root_kind == ROOT_VIRTIOFS)
+    return error == EINVAL || error == ENODEV || error == ENOENT
+               ? "the host gives no virtiofs share with this tag: check <rootfs> and that virtiofsd runs"
+               : "check the share on the host";
+  if (error == ENOENT || error == ENXIO) return "there is no such disk: check <disk> and <rootfs>";
+  if (error == EINVAL) return "this is no file system of that type, or it is damaged";
+  return "check the disk image on the host";
+}
+
+static int mount_source(const Config *config, const char *target, char *message, size_t size) {
+  const char *type = config->root_kind == ROOT_VIRTIOFS ? "virtiofs" : config->root_fstype;
+  unsigned long flags = config->root_mode == ROOT_RW ? 0 : MS_RDONLY;
+  // A journal left unfinished is replayed even by a read-only mount, which a read-only disk refuses.
+  int r = mounts_add(config->root_source, target, type, flags, NULL);
+  if (r == -EROFS && config->root_kind == ROOT_DISK && config->root_mode != ROOT_RW)
+    r = mounts_add(config->root_source, target, type, flags, "norecovery");
+  if (r < 0)
+    snprintf(message, size, "cannot mount the root file system '%s' (%s): %s; %s", config->root_source, type,
+             strerror(-r), advice(config, -r));
+  return r;
+}
+
+static int mount_overlay(const Config *config, char *message, size_t size) {
+  int r = mount_source(config, LOWER, message, size);
+  if (r < 0) return r;
+  r = mounts_add("tmpfs", LAYERS, "tmpfs", 0, "mode=0755");
+  mkdir(LAYERS "/upper", 0755);
+  mkdir(LAYERS "/work", 0755);
+  if (r == 0)
+    r = mounts_add("overlay", NEW_ROOT, "overlay", 0,
+                   "lowerdir=" LOWER ",upperdir=" LAYERS "/upper,workdir=" LAYERS "/work");
+  if (r < 0) snprintf(message, size, "cannot put the overlay over the root file system: %s", strerror(-r));
+  return r;
+}
+
+// The upper layer's top directory becomes the root's: it must not be stricter than the lower one's.
+static void check_top_mode(void) {
+  struct stat top;
+  if (stat(LOWER, &top) == 0) {
+    int ignored = chown(LAYERS "/upper", top.st_uid, top.st_gid);
+    (void)ignored;
+    chmod(LAYERS "/upper", top.st_mode & 07777);
+  }
+}
+
+int root_mount(const Config *config, char *message, size_t message_size) {
+  int r = config->root_mode == ROOT_OVERLAY ? mount_overlay(config, message, message_size)
+                                            : mount_source(config, NEW_ROOT, message, message_size);
+  if (r == 0 && config->root_mode == ROOT_OVERLAY) check_top_mode();
+  return r;
+}
+
+int root_resolve(const char *path, char *ret_path, size_t size) {
+  struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
+  char link[64];
+  int root = open(NEW_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (root < 0) return -errno;
+  int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+  int r = fd < 0 ? -errno : 0;
+  close(root);
+  if (r < 0) return r;
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  ssize_t length = readlink(link, ret_path, size - 1);
+  if (length < 0) r = -errno;
+  else ret_path[length] = 0;
+  close(fd);
+  return r;
+}
