@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
-#include "../common/stream-frame.h"
+#include "stream-frame.h"
 #include "json.h"
 #include "loop.h"
 #include "port.h"

@@ -253,13 +253,13 @@ pid_t userspace_fork(Agent *agent) {
 
 // Signals by which systemd is told to power off, reboot and halt (systemd(1), "Signals").
 static int systemd_signal(int action) {
-  return SIGRTMIN + (action == RB_AUTOBOOT ? 5 : action == RB_HALT_SYSTEM ? 3 : 4);
+  return SIGRTMIN + (action == RB_AUTOBOOT ? 5 : action == (int)RB_HALT_SYSTEM ? 3 : 4);
 }
 
 // Other inits understand their own commands.
 static void run_stop_command(int action) {
   ProgramRequest request = {0};
-  char *argv[] = {action == RB_AUTOBOOT ? "reboot" : action == RB_HALT_SYSTEM ? "halt" : "poweroff", NULL};
+  char *argv[] = {action == RB_AUTOBOOT ? "reboot" : action == (int)RB_HALT_SYSTEM ? "halt" : "poweroff", NULL};
   int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   request.argv = argv;
   program_exec(&request, null);
