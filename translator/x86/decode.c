@@ -412,7 +412,7 @@ static inline X86DecodeStatus decode_window(const uint8_t *bytes, X86Insn *ret_i
   uint32_t width = effective_width(d, row->attributes);
   uint8_t modrm = 0xc0;
   if (row->attributes & ROW_MODRM) {
-    modrm = *d->at++;
+    modrm = *d->at++ | (row->attributes & ROW_ANYMOD ? 0xc0 : 0);
     if (modrm < 0xc0) decode_memory(d, modrm, &insn->mem);
   }
   insn->mnemonic = row->mnemonic;

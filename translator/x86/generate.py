@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass, field
 
 MAPS = ["", "0f", "0f38", "0f3a", "vex.0f", "vex.0f38", "vex.0f3a"]
-PREFIXES = ["np", "66", "f3", "f2"]
+PREFIXES = {"np": {0}, "66": {1}, "f3": {2}, "f2": {3}, "nr": {0, 1}}
 
 # Selectors in the order they are asked; the number of their values. The position is the node's kind.
 SELECTORS = {"prefix": 4, "mod": 2, "reg": 8, "rm": 8, "w": 2, "l": 2, "b": 2, "osize": 4}
@@ -27,7 +27,7 @@ SIZES = {
     "x": (16, 16, 16, 32, 32, 32), "h": (8, 8, 8, 16, 16, 16), "f": (4, 4, 4, 8, 8, 8),
     "o": (2, 2, 2, 4, 4, 4), "qq": (32,) * 3,
 }
-PAIRS = {"dw": ("d", "w"), "db": ("d", "b"), "vw": ("v", "w")}
+PAIRS = {"dw": ("d", "w"), "db": ("d", "b"), "vw": ("v", "w"), "zw": ("z", "w")}
 
 # Letter of an operand → (kind, field the register number comes from, its mask, form).
 # form "rm" is register or memory, "r" register only, "m" memory only.
@@ -51,7 +51,7 @@ FIELDS = ["ZERO", "REG", "RM", "OPCODE", "VVVV", "IS4"]
 IMMEDIATES = ["NONE", "S8", "U8", "U16", "S16_32", "FULL", "U16_U8", "U8_U8", "ADDRESS", "ONE", "IS4"]
 FLOWS = ["next", "jump", "jump_ind", "cond", "call", "call_ind", "ret", "system", "trap"]
 ATTRIBUTES = ["modrm", "lock", "string", "default64", "ignore66", "byte", "cap32", "count", "cond",
-              "check", "vvvv", "vsib"]
+              "check", "vvvv", "vsib", "anymod"]
 FLAG_BITS = {"C": 1, "P": 2, "A": 4, "Z": 8, "S": 16, "O": 32, "L": 64, "D": 128}
 
 NODE_SELECT = 0x8000   # kind in bits 12-14, offset / 2 in bits 0-11
@@ -76,7 +76,7 @@ class Row:
     attributes: list
     map: str = ""
     opcodes: list = field(default_factory=list)
-    conditions: dict = field(default_factory=dict)  # selector → value
+    conditions: dict = field(default_factory=dict)  # selector → allowed values
     flags: str = "none"
     feature: str = "BASE"
     flow: str = "next"
@@ -85,11 +85,11 @@ class Row:
         return TableError(f"{self.where}: {self.mnemonic}: {text}")
 
 
-ENCODING = re.compile(r"(?:(?P<prefix>np|66|f3|f2)\.(?=.))?(?P<map>(?:vex\.)?0f(?:38|3a)?\.)?"
+ENCODING = re.compile(r"(?:(?P<prefix>np|nr|66|f3|f2)\.(?=.))?(?P<map>(?:vex\.)?0f(?:38|3a)?\.)?"
                       r"(?P<opcode>[0-9a-f]{2})(?P<plus>\+r|\+cc)?"
                       r"(?:/(?P<reg>[0-7])(?::(?P<rm>[0-7]))?)?(?:/(?P<form>[rm]))?(?P<suffix>(?:\.\w+)*)$")
-SUFFIXES = {"w0": ("w", 0), "w1": ("w", 1), "l0": ("l", 0), "l1": ("l", 1), "b0": ("b", 0),
-            "o16": ("osize", 0), "o32": ("osize", 1), "o64": ("osize", 2)}
+SUFFIXES = {"w0": ("w", {0}), "w1": ("w", {1}), "l0": ("l", {0}), "l1": ("l", {1}), "b0": ("b", {0}),
+            "o16": ("osize", {0}), "o32": ("osize", {1}), "o64": ("osize", {2})}
 
 
 def parse_encoding(row, text):
@@ -101,15 +101,15 @@ def parse_encoding(row, text):
     first = int(match["opcode"], 16)
     row.opcodes = list(range(first, first + {None: 1, "+r": 8, "+cc": 16}[match["plus"]]))
     if match["prefix"]:
-        row.conditions["prefix"] = PREFIXES.index(match["prefix"])
+        row.conditions["prefix"] = PREFIXES[match["prefix"]]
     if match["reg"]:
-        row.conditions["reg"] = int(match["reg"])
+        row.conditions["reg"] = {int(match["reg"])}
     if match["rm"]:
-        row.conditions.update(rm=int(match["rm"]), mod=1)
+        row.conditions.update(rm={int(match["rm"])}, mod={1})
     forms = {LETTERS[o.lstrip("=+")[0]][3] for o in row.operands if o.lstrip("=+") not in FIXED}
     form = match["form"] or ("m" if "m" in forms else "r" if "r" in forms else None)
-    if form:
-        row.conditions["mod"] = int(form == "r")
+    if form and "anymod" not in row.attributes:
+        row.conditions["mod"] = {int(form == "r")}
     for suffix in filter(None, match["suffix"].split(".")):
         if suffix not in SUFFIXES:
             raise row.error(f"unknown suffix .{suffix}")
@@ -126,7 +126,7 @@ def parse_attributes(row):
             row.flow = "trap"
         elif attribute.startswith("flow:"):
             row.flow = attribute[5:]
-        elif attribute not in ("lock", "string", "d64", "f64", "o:b", "o:z", "count", "vsib"):
+        elif attribute not in ("lock", "string", "d64", "f64", "o:b", "o:z", "count", "vsib", "anymod"):
             raise row.error(f"unknown attribute {attribute}")
 
 
@@ -244,12 +244,12 @@ class Compiler:
             "modrm": bool(letters & set("EGRMVWUPQNSCDT")) or bool({"reg", "mod"} & set(row.conditions)),
             "lock": "lock" in row.attributes, "string": "string" in row.attributes,
             "default64": bool({"d64", "f64"} & set(row.attributes)),
-            "ignore66": "f64" in row.attributes or row.conditions.get("prefix") == 1
+            "ignore66": "f64" in row.attributes or row.conditions.get("prefix") == {1}
             or row.map.startswith("vex"),
             "byte": self.is_byte(row), "cap32": "o:z" in row.attributes,
             "count": "count" in row.attributes, "cond": self.flags[row.flags][4],
             "check": bool(letters & set("SCD")), "vvvv": bool(letters & set("BH")),
-            "vsib": "vsib" in row.attributes,
+            "vsib": "vsib" in row.attributes, "anymod": "anymod" in row.attributes,
         }
         return sum(1 << i for i, name in enumerate(ATTRIBUTES) if made[name])
 
@@ -272,7 +272,7 @@ class Compiler:
         """Node for the rows that are still possible after the selectors `asked`."""
         for kind, (name, count) in enumerate(SELECTORS.items()):
             if name not in asked and any(name in row.conditions for row in rows):
-                children = [self.tree([row for row in rows if row.conditions.get(name, value) == value],
+                children = [self.tree([row for row in rows if value in row.conditions.get(name, {value})],
                                       (*asked, name)) for value in range(count)]
                 return self.select(kind, tuple(children))
         if not rows:
