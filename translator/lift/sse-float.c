@@ -1,0 +1,285 @@
+/* Floating-point arithmetic, comparison, rounding.
+ *
+ * NaNs. x86: the first operand's NaN, quieted, else the second's; what an invalid operation makes is the
+ * negative default NaN (Intel SDM volume 1, 4.8.3.5 to 4.8.3.7). AArch64 (Arm ARM, FPProcessNaNs): a signalling NaN
+ * first, then the first operand's; it makes the positive default NaN. The two differ only where an
+ * operand is signalling or the NaN is made, and both set the cumulative invalid flag, FPSR.IOC. So a result
+ * is right if it is no NaN, or if IOC is clear; otherwise the cold path has a helper choose the NaN from
+ * the operands, which are still there, and clear IOC into the guest's MXCSR.
+ *
+ * Scalar results are compared with themselves where NZCV is free; packed ones look at IOC. */
+#include "lift/sse.h"
+
+static void fix_nans(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result) {
+  sse_store_operand(l, 0, a);
+  sse_store_operand(l, 1, b);
+  sse_store_operand(l, 2, result);
+  lift_helper_imm(l, LIFT_HELPER_SSE_NAN, format);
+  sse_load_operand(l, 2, result);
+}
+
+/* Branches to a new label when `result` may hold a NaN that is not x86's. */
+static IrLabel suspect_nan(Lift *l, SseFormat format, IrVec result) {
+  IrBuilder *b = &l->b;
+  IrLabel cold = ir_label(b);
+  if (sse_is_scalar(format) && !lift_flags_busy(l)) {
+    ir_emit(b, sse_is_double(format) ? IR_FCMP_D : IR_FCMP_S, 16, IR_NONE, result.id, result.id, 0);
+    ir_branch_cond(b, A64_VS, cold);
+  } else {
+    IrReg status = ir_temp(b);
+    ir_emit(b, IR_MRS_FPSR, 8, status.id, IR_NONE, IR_NONE, 0);
+    ir_tbnz(b, status, 0, cold);
+  }
+  return cold;
+}
+
+/* Checks `result` of operands a and b. */
+static void check_nan(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result) {
+  IrLabel cold = suspect_nan(l, format, result), done = ir_label(&l->b);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, cold);
+  fix_nans(l, format, a, b, result);
+  ir_branch(&l->b, done);
+  ir_cold_end(&l->b);
+  ir_bind(&l->b, done);
+}
+
+IrVec sse_arithmetic(Lift *l, IrOp op, SseFormat format, IrVec a, IrVec b) {
+  bool unary = ir_op_info[op].kind[2] == IR_KIND_N;
+  IrVec result = unary ? sse_vv(l, op, a) : sse_vvv(l, op, a, b);
+  check_nan(l, format, a, b, result);
+  return result;
+}
+
+static void write_float(Lift *l, const X86Insn *insn, SseFormat format, IrVec result) {
+  unsigned number = insn->operands[0].reg;
+  if (sse_is_scalar(format)) sse_write_scalar(l, number, sse_bytes(format), result);
+  else sse_write(l, number, result);
+}
+
+/* ADDPS, SUBSD …: argument: operation, format. */
+void sse_lift_arithmetic(Lift *l, const X86Insn *insn, uint32_t argument) {
+  SseFormat format = (SseFormat)sse_high(argument);
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  write_float(l, insn, format, sse_arithmetic(l, (IrOp)sse_low(argument), format, n, m));
+}
+
+/* SQRT: of the second operand. */
+void sse_lift_sqrt(Lift *l, const X86Insn *insn, uint32_t argument) {
+  SseFormat format = (SseFormat)sse_high(argument);
+  IrVec m = sse_source(l, insn, 1);
+  write_float(l, insn, format, sse_arithmetic(l, (IrOp)sse_low(argument), format, m, m));
+}
+
+/* MIN, MAX: the first operand only if it compares less (greater): the second where either is a NaN or both
+ * are zero. FCMGT signals quiet NaNs, as MIN and MAX do. argument: FCMGT of the format, format; bit 8 of
+ * the high part: MAX. */
+void sse_lift_min_max(Lift *l, const X86Insn *insn, uint32_t argument) {
+  SseFormat format = (SseFormat)(sse_high(argument) & 3);
+  bool max = sse_high(argument) >> 8;
+  unsigned number = insn->operands[0].reg;
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(number);
+  IrVec first = max ? sse_vvv(l, (IrOp)sse_low(argument), n, m)
+                    : sse_vvv(l, (IrOp)sse_low(argument), m, n);
+  if (!sse_is_scalar(format)) {
+    ir_vvv(&l->b, IR_BIF_16B, sse_result(l, insn), m, first);
+    return;
+  }
+  ir_vvv(&l->b, IR_BSL_16B, first, n, m);
+  ir_vv_raw(&l->b, sse_is_double(format) ? IR_INS_D : IR_INS_S, lift_xmm(number), first, 0);
+  if (sse_is_double(format)) l->vectors.zero_above4 &= (uint16_t)~(1u << number);
+}
+
+/* --- Comparisons into masks --- */
+
+typedef struct CompareOps {
+  uint16_t equal, greater, greater_equal;
+} CompareOps;
+
+static const CompareOps compare_ops[] = {
+    [SSE_PS] = {IR_FCMEQ_4S, IR_FCMGT_4S, IR_FCMGE_4S},
+    [SSE_PD] = {IR_FCMEQ_2D, IR_FCMGT_2D, IR_FCMGE_2D},
+    [SSE_SS] = {IR_FCMEQ_S, IR_FCMGT_S, IR_FCMGE_S},
+    [SSE_SD] = {IR_FCMEQ_D, IR_FCMGT_D, IR_FCMGE_D},
+};
+
+/* Predicates 0-3 (EQ, LT, LE, UNORD negated to ORD): less-than signals quiet NaNs, equality does not. */
+static IrVec compare(Lift *l, SseFormat format, unsigned predicate, IrVec n, IrVec m) {
+  const CompareOps *ops = &compare_ops[format];
+  switch (predicate) {
+  case 0: return sse_vvv(l, (IrOp)ops->equal, n, m);
+  case 1: return sse_vvv(l, (IrOp)ops->greater, m, n);
+  case 2: return sse_vvv(l, (IrOp)ops->greater_equal, m, n);
+  default: break;
+  }
+  IrVec ordered = sse_vvv(l, (IrOp)ops->equal, n, n);
+  if (m.id == n.id) return ordered;
+  IrVec other = sse_vvv(l, (IrOp)ops->equal, m, m);
+  ir_vvv(&l->b, IR_AND_16B, ordered, ordered, other);
+  return ordered;
+}
+
+/* CMPPS, CMPSD …: argument: format. Immediates 0-3 EQ LT LE UNORD, 4-7 NEQ NLT NLE ORD. */
+void sse_lift_compare(Lift *l, const X86Insn *insn, uint32_t argument) {
+  SseFormat format = (SseFormat)argument;
+  unsigned predicate = (unsigned)insn->imm & 7, number = insn->operands[0].reg;
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(number);
+  IrVec mask = compare(l, format, predicate & 3, n, m);
+  if (predicate == 3 || (predicate >= 4 && predicate != 7)) {
+    ir_vv(&l->b, IR_NOT_16B, mask, mask);
+    if (sse_is_scalar(format)) { /* ones above now */
+      ir_vv_raw(&l->b, sse_is_double(format) ? IR_INS_D : IR_INS_S, lift_xmm(number), mask, 0);
+      if (sse_is_double(format)) l->vectors.zero_above4 &= (uint16_t)~(1u << number);
+      return;
+    }
+  }
+  write_float(l, insn, format, mask);
+}
+
+/* UCOMISS … COMISD: argument: FCMP or FCMPE. */
+void sse_lift_comis(Lift *l, const X86Insn *insn, uint32_t argument) {
+  IrVec m = sse_source(l, insn, 1);
+  ir_emit(&l->b, (IrOp)argument, 16, IR_NONE, insn->operands[0].reg, m.id, 0);
+  lift_flags_fcmp(l);
+}
+
+/* --- Rounding --- */
+
+/* By immediate bits 1:0 nearest, down, up, zero; then by MXCSR, and by MXCSR noting inexact results. With
+ * a fixed mode inexact results are never noted (imm bit 3 clear asks for it). */
+enum { ROUND_CURRENT = 4, ROUND_CURRENT_EXACT = 5 };
+static const uint16_t round_ops[][6] = {
+    [SSE_PS] = {IR_FRINTN_4S, IR_FRINTM_4S, IR_FRINTP_4S, IR_FRINTZ_4S, IR_FRINTI_4S, IR_FRINTX_4S},
+    [SSE_PD] = {IR_FRINTN_2D, IR_FRINTM_2D, IR_FRINTP_2D, IR_FRINTZ_2D, IR_FRINTI_2D, IR_FRINTX_2D},
+    [SSE_SS] = {IR_FRINTN_S, IR_FRINTM_S, IR_FRINTP_S, IR_FRINTZ_S, IR_FRINTI_S, IR_FRINTX_S},
+    [SSE_SD] = {IR_FRINTN_D, IR_FRINTM_D, IR_FRINTP_D, IR_FRINTZ_D, IR_FRINTI_D, IR_FRINTX_D},
+};
+
+/* ROUNDPS …: argument: format. NaNs come out quieted on both sides. */
+void sse_lift_round(Lift *l, const X86Insn *insn, uint32_t argument) {
+  SseFormat format = (SseFormat)argument;
+  unsigned imm = (unsigned)insn->imm, number = insn->operands[0].reg, mode = imm & 3;
+  if (imm & 4) mode = imm & 8 ? ROUND_CURRENT : ROUND_CURRENT_EXACT;
+  IrVec m = sse_source(l, insn, 1);
+  IrVec d = sse_is_scalar(format) ? sse_scalar_target(l, number, sse_bytes(format))
+                                  : sse_result(l, insn);
+  ir_vv(&l->b, (IrOp)round_ops[format][mode], d, m);
+  if (sse_is_scalar(format)) sse_write_scalar(l, number, sse_bytes(format), d);
+}
+
+/* --- Horizontal and mixed --- */
+
+/* HADDPS, HADDPD: FADDP adds the same pairs; the NaN helper is shown even and odd lanes as operands. */
+void sse_lift_hadd(Lift *l, const X86Insn *insn, uint32_t argument) {
+  SseFormat format = (SseFormat)argument;
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec result = sse_vvv(l, sse_is_double(format) ? IR_FADDP_2D : IR_FADDP_4S, n, m);
+  IrLabel cold = suspect_nan(l, format, result), done = ir_label(&l->b);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, cold);
+  IrVec even = sse_vvv(l, sse_is_double(format) ? IR_UZP1_2D : IR_UZP1_4S, n, m);
+  IrVec odd = sse_vvv(l, sse_is_double(format) ? IR_UZP2_2D : IR_UZP2_4S, n, m);
+  fix_nans(l, format, even, odd, result);
+  ir_branch(&l->b, done);
+  ir_cold_end(&l->b);
+  ir_bind(&l->b, done);
+  sse_write(l, insn->operands[0].reg, result);
+}
+
+void sse_lift_hsub(Lift *l, const X86Insn *insn, uint32_t argument) {
+  SseFormat format = (SseFormat)argument;
+  bool wide = sse_is_double(format);
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec even = sse_vvv(l, wide ? IR_UZP1_2D : IR_UZP1_4S, n, m);
+  IrVec odd = sse_vvv(l, wide ? IR_UZP2_2D : IR_UZP2_4S, n, m);
+  IrVec result = sse_arithmetic(l, wide ? IR_FSUB_2D : IR_FSUB_4S, format, even, odd);
+  sse_write(l, insn->operands[0].reg, result);
+}
+
+/* ADDSUBPS, ADDSUBPD: even lanes subtract, odd lanes add. Each operation sees zeros in the other's lanes, so
+ * that it raises no flag there. */
+void sse_lift_addsub(Lift *l, const X86Insn *insn, uint32_t argument) {
+  SseFormat format = (SseFormat)argument;
+  bool wide = sse_is_double(format);
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec even = wide ? sse_const128(l, ~UINT64_C(0), 0)
+                    : sse_const128(l, 0xffffffff, 0xffffffff);
+  IrVec n_even = sse_vvv(l, IR_AND_16B, n, even), n_odd = sse_vvv(l, IR_BIC_16B, n, even);
+  IrVec m_even = sse_vvv(l, IR_AND_16B, m, even), m_odd = sse_vvv(l, IR_BIC_16B, m, even);
+  IrVec low = sse_arithmetic(l, wide ? IR_FSUB_2D : IR_FSUB_4S, format, n_even, m_even);
+  IrVec high = sse_arithmetic(l, wide ? IR_FADD_2D : IR_FADD_4S, format, n_odd, m_odd);
+  ir_vvv(&l->b, IR_BSL_16B, even, low, high);
+  sse_write(l, insn->operands[0].reg, even);
+}
+
+static uint64_t lane_mask(unsigned bits, unsigned lane_bits, unsigned half) {
+  if (lane_bits == 64) return bits >> half & 1 ? ~UINT64_C(0) : 0;
+  uint64_t mask = bits >> (2 * half) & 1 ? 0xffffffff : 0;
+  return bits >> (2 * half + 1) & 1 ? mask | UINT64_C(0xffffffff) << 32 : mask;
+}
+
+static IrVec lanes(Lift *l, unsigned bits, unsigned lane_bits) {
+  return sse_const128(l, lane_mask(bits, lane_bits, 0), lane_mask(bits, lane_bits, 1));
+}
+
+/* DPPS, DPPD: products of the lanes in imm 7:4 (others +0), summed in pairs, to the lanes in imm 3:0. */
+void sse_lift_dot_product(Lift *l, const X86Insn *insn, uint32_t argument) {
+  SseFormat format = (SseFormat)argument;
+  bool wide = sse_is_double(format);
+  unsigned bits = wide ? 64 : 32, all = wide ? 3 : 15, imm = (unsigned)insn->imm;
+  unsigned in = imm >> 4 & all, out = imm & all;
+  IrOp add = wide ? IR_FADD_2D : IR_FADD_4S;
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  if (in != all) {
+    IrVec mask = lanes(l, in, bits);
+    m = sse_vvv(l, IR_AND_16B, m, mask);
+    n = sse_vvv(l, IR_AND_16B, n, mask);
+  }
+  IrVec sum = sse_arithmetic(l, wide ? IR_FMUL_2D : IR_FMUL_4S, format, n, m);
+  if (!wide) {
+    IrVec even = sse_vvv(l, IR_TRN1_4S, sum, sum), odd = sse_vvv(l, IR_TRN2_4S, sum, sum);
+    sum = sse_arithmetic(l, add, format, even, odd);
+  }
+  IrVec low = sse_vv(l, IR_DUP_2D, sum), high = sse_vv_raw(l, IR_DUP_2D, sum, ir_lane(8, 1));
+  sum = sse_arithmetic(l, add, format, low, high);
+  if (out != all) sum = sse_vvv(l, IR_AND_16B, sum, lanes(l, out, bits));
+  sse_write(l, insn->operands[0].reg, sum);
+}
+
+/* --- Approximations --- */
+
+/* RCPPS, RSQRTPS and scalar forms. Hardware's twelve-bit tables differ from vendor to vendor; what is promised
+ * is a relative error of at most 1.5 * 2^-12 (Intel SDM volume 2). One Newton step on AArch64's eight-bit
+ * estimate gives sixteen bits. These instructions touch no flag, so FPSR is kept; denormal operands count
+ * as zero and tiny results become zero, whatever MXCSR says, hence the change of FPCR.
+ * argument: format; bit 8: the square root's. */
+static IrVec estimate(Lift *l, bool root, IrVec m) {
+  IrVec x = sse_vv(l, root ? IR_FRSQRTE_4S : IR_FRECPE_4S, m);
+  IrVec factor = root ? sse_vvv(l, IR_FMUL_4S, x, x) : x;
+  IrVec step = sse_vvv(l, root ? IR_FRSQRTS_4S : IR_FRECPS_4S, m, factor);
+  return sse_vvv(l, IR_FMUL_4S, x, step);
+}
+
+void sse_lift_approximate(Lift *l, const X86Insn *insn, uint32_t argument) {
+  enum { FLUSH_TO_ZERO = 1 << 24 };
+  IrBuilder *b = &l->b;
+  SseFormat format = (SseFormat)(argument & 3);
+  bool root = argument >> 8;
+  unsigned number = insn->operands[0].reg;
+  IrVec m = sse_source(l, insn, 1);
+  if (sse_is_scalar(format)) m = sse_vv(l, IR_FMOV_S, m);
+  IrReg status = ir_temp(b), control = ir_temp(b), flushing = ir_temp(b);
+  ir_emit(b, IR_MRS_FPSR, 8, status.id, IR_NONE, IR_NONE, 0);
+  ir_emit(b, IR_MRS_FPCR, 8, control.id, IR_NONE, IR_NONE, 0);
+  ir_logic_imm(b, IR_ORR, 8, flushing, control, FLUSH_TO_ZERO);
+  ir_emit(b, IR_MSR_FPCR, 8, flushing.id, IR_NONE, IR_NONE, 0);
+  IrVec result = estimate(l, root, m);
+  check_nan(l, (SseFormat)(SSE_PS | SSE_NAN_QUIET), m, m, result);
+  ir_emit(b, IR_MSR_FPCR, 8, control.id, IR_NONE, IR_NONE, 0);
+  ir_emit(b, IR_MSR_FPSR, 8, status.id, IR_NONE, IR_NONE, 0);
+  if (sse_is_scalar(format)) {
+    ir_vv_raw(b, IR_INS_S, lift_xmm(number), result, 0);
+  } else {
+    sse_write(l, number, result);
+  }
+}

@@ -1,0 +1,171 @@
+/* Operands of vector instructions: reading, writing, and what is known of the registers' upper parts. */
+#include "lift/sse.h"
+
+#include "lift/sse-mmx.h"
+
+IrVec sse_source(Lift *l, const X86Insn *insn, unsigned operand) {
+  const X86Operand *o = &insn->operands[operand];
+  if (o->kind == X86_OPERAND_MMX) return lift_read_mmx(l, o->reg);
+  return lift_read_vector(l, insn, operand, o->size);
+}
+
+IrVec sse_result(Lift *l, const X86Insn *insn) {
+  if (insn->operands[0].kind == X86_OPERAND_MMX) return ir_vector_temp(&l->b);
+  unsigned number = insn->operands[0].reg;
+  sse_know_zero_above(l, number, 16);
+  return lift_xmm(number);
+}
+
+void sse_finish(Lift *l, const X86Insn *insn, IrVec result) {
+  if (insn->operands[0].kind == X86_OPERAND_MMX) lift_write_mmx(l, insn->operands[0].reg, result);
+}
+
+void sse_know_zero_above(Lift *l, unsigned number, unsigned bytes) {
+  uint16_t bit = (uint16_t)(1u << number);
+  l->vectors.zero_above4 &= (uint16_t)~bit;
+  l->vectors.zero_above8 &= (uint16_t)~bit;
+  if (bytes <= 4) l->vectors.zero_above4 |= bit;
+  if (bytes <= 8) l->vectors.zero_above8 |= bit;
+}
+
+bool sse_is_zero_above(const Lift *l, unsigned number, unsigned bytes) {
+  return (bytes == 4 ? l->vectors.zero_above4 : l->vectors.zero_above8) >> number & 1;
+}
+
+/* Index of the operation that began making temporary `value`, if nothing stands after it but operations
+ * that change the temporary without reading register `number`; -1 otherwise. */
+static int64_t making_of(const IrBuilder *b, IrVec value, unsigned number) {
+  for (int64_t i = (int64_t)b->count - 1; i >= 0; i--) {
+    const IrInsn *insn = &b->insns[i];
+    const uint8_t *kind = ir_op_info[insn->op].kind;
+    if (!(kind[0] & IR_KIND_V) || !(kind[0] & IR_KIND_D) || insn->reg[0] != value.id) return -1;
+    if (!(kind[0] & IR_KIND_U)) return i;
+    if ((kind[1] & IR_KIND_V && insn->reg[1] == number) ||
+        (kind[2] & IR_KIND_V && insn->reg[2] == number))
+      return -1;
+  }
+  return -1;
+}
+
+/* Has the operations from `first` make `number` instead of their temporary. */
+static void make_in_place(IrBuilder *b, uint32_t first, unsigned number) {
+  for (uint32_t i = first; i < b->count; i++) b->insns[i].reg[0] = (uint16_t)number;
+  const IrInsn *move = &b->insns[first];
+  if (move->op != IR_MOV_16B || move->reg[1] != number) return;
+  for (uint32_t i = first; i + 1 < b->count; i++) b->insns[i] = b->insns[i + 1];
+  b->count--;
+}
+
+void sse_write(Lift *l, unsigned number, IrVec value) {
+  sse_know_zero_above(l, number, 16);
+  if (value.id == number) return;
+  int64_t first = value.id >= IR_TEMP_FIRST ? making_of(&l->b, value, number) : -1;
+  if (first >= 0) make_in_place(&l->b, (uint32_t)first, number);
+  else ir_vvv(&l->b, IR_MOV_16B, lift_xmm(number), value, value);
+}
+
+IrVec sse_scalar_target(Lift *l, unsigned number, unsigned bytes) {
+  return sse_is_zero_above(l, number, bytes) ? lift_xmm(number) : ir_vector_temp(&l->b);
+}
+
+void sse_write_scalar(Lift *l, unsigned number, unsigned bytes, IrVec value) {
+  if (value.id == number) return;
+  IrVec home = lift_xmm(number);
+  if (sse_is_zero_above(l, number, bytes))
+    ir_vv(&l->b, bytes == 4 ? IR_FMOV_S : IR_FMOV_D, home, value);
+  else
+    ir_vv_raw(&l->b, bytes == 4 ? IR_INS_S : IR_INS_D, home, value, 0);
+  if (bytes == 8) l->vectors.zero_above4 &= (uint16_t)~(1u << number);
+}
+
+IrVec sse_vv_raw(Lift *l, IrOp op, IrVec n, uint32_t raw) {
+  IrVec d = ir_vector_temp(&l->b);
+  ir_vv_raw(&l->b, op, d, n, raw);
+  return d;
+}
+
+IrVec sse_vv(Lift *l, IrOp op, IrVec n) { return sse_vv_raw(l, op, n, 0); }
+
+IrVec sse_vvv_raw(Lift *l, IrOp op, IrVec n, IrVec m, uint32_t raw) {
+  IrVec d = ir_vector_temp(&l->b);
+  ir_vvv_raw(&l->b, op, d, n, m, raw);
+  return d;
+}
+
+IrVec sse_vvv(Lift *l, IrOp op, IrVec n, IrVec m) { return sse_vvv_raw(l, op, n, m, 0); }
+
+IrVec sse_copy(Lift *l, IrVec value) { return sse_vvv(l, IR_MOV_16B, value, value); }
+
+IrVec sse_zero(Lift *l) {
+  IrVec d = ir_vector_temp(&l->b);
+  ir_v_raw(&l->b, IR_MOVI_2D, d, 0);
+  return d;
+}
+
+/* Bits of `value` gathered for MOVI_2D if every byte is 0 or 0xff; -1 otherwise. */
+static int byte_mask(uint64_t value) {
+  unsigned mask = 0;
+  for (unsigned i = 0; i < 8; i++) {
+    unsigned byte = value >> (8 * i) & 0xff;
+    if (byte != 0 && byte != 0xff) return -1;
+    if (byte) mask |= 1u << i;
+  }
+  return (int)mask;
+}
+
+IrVec sse_const64(Lift *l, uint64_t value) {
+  IrReg bits = ir_temp(&l->b);
+  IrVec d = ir_vector_temp(&l->b);
+  ir_const(&l->b, bits, value);
+  ir_vr_raw(&l->b, IR_FMOV_DX, 8, d, bits, 0);
+  return d;
+}
+
+IrVec sse_const128(Lift *l, uint64_t low, uint64_t high) {
+  IrVec d = ir_vector_temp(&l->b);
+  if (low == high && byte_mask(low) >= 0) {
+    ir_v_raw(&l->b, IR_MOVI_2D, d, ir_imm8((unsigned)byte_mask(low)));
+    return d;
+  }
+  IrReg bits = ir_temp(&l->b);
+  ir_const(&l->b, bits, low);
+  if (low == high) {
+    ir_vr_raw(&l->b, IR_DUP_2DG, 8, d, bits, 0);
+    return d;
+  }
+  IrReg upper = ir_temp(&l->b);
+  ir_const(&l->b, upper, high);
+  ir_vr_raw(&l->b, IR_FMOV_DX, 8, d, bits, 0);
+  ir_vr_raw(&l->b, IR_INS_DG, 8, d, upper, ir_lane(8, 1));
+  return d;
+}
+
+void sse_store_operand(Lift *l, unsigned slot, IrVec value) {
+  ir_store_state_vector(&l->b, 16, value, offsetof(GuestCpu, operand) + 16 * slot);
+}
+
+void sse_load_operand(Lift *l, unsigned slot, IrVec d) {
+  ir_load_state_vector(&l->b, 16, d, offsetof(GuestCpu, operand) + 16 * slot);
+}
+
+/* MMX registers are the significands of the x87 registers; writing one sets its exponent to ones
+ * (Intel SDM volume 1, 9.2.1). */
+static size_t mmx_offset(unsigned number) {
+  return offsetof(GuestCpu, x87.reg) + sizeof(GuestX87Register) * number;
+}
+
+IrVec lift_read_mmx(Lift *l, unsigned number) {
+  lift_x87_enter_mmx(l);
+  IrVec d = ir_vector_temp(&l->b);
+  ir_load_state_vector(&l->b, 8, d, mmx_offset(number) + offsetof(GuestX87Register, significand));
+  return d;
+}
+
+void lift_write_mmx(Lift *l, unsigned number, IrVec value) {
+  lift_x87_enter_mmx(l);
+  ir_store_state_vector(&l->b, 8, value,
+                        mmx_offset(number) + offsetof(GuestX87Register, significand));
+  IrReg ones = ir_temp(&l->b);
+  ir_const(&l->b, ones, 0xffff);
+  ir_store_state(&l->b, 2, ones, mmx_offset(number) + offsetof(GuestX87Register, sign_exponent));
+}

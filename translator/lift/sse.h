@@ -1,0 +1,87 @@
+/* What the files lifting SSE share: reading sources, writing results, constants, NaN-exact arithmetic.
+ *
+ * A lift function reads all its sources (which may fault), computes in temporaries and writes the
+ * destination last, through sse_result() or a sse_write_*() function, which keep LiftVectors right.
+ * MMX forms run the same 128-bit operations with upper halves of zero. */
+#ifndef STELE_LIFT_SSE_H
+#define STELE_LIFT_SSE_H
+
+#include "ir/vector.h"
+#include "lift/lift.h"
+#include "lift/sse-helpers.h"
+
+static inline bool sse_is_double(SseFormat format) { return format & 1; }
+static inline bool sse_is_scalar(SseFormat format) { return format & 2; }
+static inline unsigned sse_bytes(SseFormat format) { return sse_is_double(format) ? 8 : 4; }
+
+/* Row arguments made of two parts. */
+#define SSE_ARGUMENT(low, high) ((uint32_t)(low) | (uint32_t)(high) << 16)
+static inline unsigned sse_low(uint32_t argument) { return argument & 0xffff; }
+static inline unsigned sse_high(uint32_t argument) { return argument >> 16; }
+
+/* Arguments of sse_lift_shift. */
+enum {
+  SSE_PSLLW, SSE_PSLLD, SSE_PSLLQ, SSE_PSRLW, SSE_PSRLD, SSE_PSRLQ, SSE_PSRAW, SSE_PSRAD,
+  SSE_SHIFT_COUNT
+};
+
+static inline bool sse_is_mmx(const X86Insn *insn, unsigned operand) {
+  return insn->operands[operand].kind == X86_OPERAND_MMX;
+}
+static inline bool sse_is_memory(const X86Insn *insn, unsigned operand) {
+  return insn->operands[operand].kind == X86_OPERAND_MEM;
+}
+
+/* XMM, MMX or memory operand; what comes from MMX or memory has zeros above. Not to be written. */
+IrVec sse_source(Lift *l, const X86Insn *insn, unsigned operand);
+
+/* Where the result for operand 0 is computed: the XMM register itself, which sse_source() of other operands
+ * may alias (so write it once, last), or a temporary for an MMX register. sse_finish() follows. */
+IrVec sse_result(Lift *l, const X86Insn *insn);
+void sse_finish(Lift *l, const X86Insn *insn, IrVec result);
+
+/* The whole XMM register `number` := value; a temporary is not to be used any more. */
+void sse_write(Lift *l, unsigned number, IrVec value);
+/* XMM register `number` is being given a value with zeros above its low `bytes`. */
+void sse_know_zero_above(Lift *l, unsigned number, unsigned bytes);
+/* True when bytes `bytes` and up of the register are known to be zero. */
+bool sse_is_zero_above(const Lift *l, unsigned number, unsigned bytes);
+/* For an operation that zeroes above its result: the register itself if it is zero there already, otherwise
+ * a temporary; then sse_write_scalar(). */
+IrVec sse_scalar_target(Lift *l, unsigned number, unsigned bytes);
+/* The low `bytes` of XMM register `number` := value, whose upper part is zero. The rest stays. */
+void sse_write_scalar(Lift *l, unsigned number, unsigned bytes, IrVec value);
+
+/* MMX registers, for all that lifts instructions using them. Both make the x87 unit MMX. */
+IrVec lift_read_mmx(Lift *l, unsigned number);
+void lift_write_mmx(Lift *l, unsigned number, IrVec value);
+
+/* New temporaries holding constants. */
+IrVec sse_zero(Lift *l);
+IrVec sse_const64(Lift *l, uint64_t value);             /* in the low half */
+IrVec sse_const128(Lift *l, uint64_t low, uint64_t high);
+IrVec sse_copy(Lift *l, IrVec value);
+
+/* One operation into a new temporary. */
+IrVec sse_vv(Lift *l, IrOp op, IrVec n);
+IrVec sse_vv_raw(Lift *l, IrOp op, IrVec n, uint32_t raw);
+IrVec sse_vvv(Lift *l, IrOp op, IrVec n, IrVec m);
+IrVec sse_vvv_raw(Lift *l, IrOp op, IrVec n, IrVec m, uint32_t raw);
+
+/* Passing vectors to helpers and back: GuestCpu.operand. */
+void sse_store_operand(Lift *l, unsigned slot, IrVec value);
+void sse_load_operand(Lift *l, unsigned slot, IrVec d);
+
+/* a op b with x86's NaNs, in a new temporary (scalar: zeros above). `op` is IR_FADD_4S and the like of
+ * the same format, IR_FSQRT_* for one operand (then a is b). sse-float.c. */
+IrVec sse_arithmetic(Lift *l, IrOp op, SseFormat format, IrVec a, IrVec b);
+
+/* Low half of `value`: lane 0 of doublewords `control` & 3 and so on. sse-shuffle.c. */
+IrVec sse_shuffle4(Lift *l, IrVec value, unsigned control, unsigned bytes);
+
+/* The functions of sse.def. */
+#define LIFT(mnemonic, function, argument) LiftFunction function;
+#include "lift/sse.def"
+#undef LIFT
+
+#endif
