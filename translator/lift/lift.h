@@ -117,6 +117,10 @@ static inline void lift_x87_block(Lift *l) {
   l->x87 = (LiftX87){.top = l->x87.top};
 }
 
+/* Before an instruction with MMX operands: the x87 registers become MMX ones (rotation and top 0, all valid;
+ * Intel SDM volume 1, 9.5). Costs nothing where l->x87.mmx. lift/x87-state.c. */
+void lift_x87_enter_mmx(Lift *l);
+
 /* A basic block begins: nothing is known of the vector registers. */
 static inline void lift_sse_block(Lift *l) { l->vectors = (LiftVectors){0}; }
 

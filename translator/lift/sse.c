@@ -1,8 +1,6 @@
 /* Operands of vector instructions: reading, writing, and what is known of the registers' upper parts. */
 #include "lift/sse.h"
 
-#include "lift/sse-mmx.h"
-
 IrVec sse_source(Lift *l, const X86Insn *insn, unsigned operand) {
   const X86Operand *o = &insn->operands[operand];
   if (o->kind == X86_OPERAND_MMX) return lift_read_mmx(l, o->reg);
