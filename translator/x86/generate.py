@@ -29,17 +29,17 @@ SIZES = {
 }
 PAIRS = {"dw": ("d", "w"), "db": ("d", "b"), "vw": ("v", "w"), "zw": ("z", "w")}
 
-# Letter of an operand → (kind, field the register number comes from, its mask, form).
+# Letter of an operand → (kind, lane the register number comes from, form); REG7 and RM7 know no REX.
 # form "rm" is register or memory, "r" register only, "m" memory only.
 LETTERS = {
-    "E": ("GPR", "RM", 15, "rm"), "G": ("GPR", "REG", 15, ""), "R": ("GPR", "RM", 15, "r"),
-    "M": ("MEM", "ZERO", 0, "m"), "Z": ("GPR", "OPCODE", 15, ""), "B": ("GPR", "VVVV", 15, ""),
-    "V": ("XMM", "REG", 15, ""), "W": ("XMM", "RM", 15, "rm"), "U": ("XMM", "RM", 15, "r"),
-    "H": ("XMM", "VVVV", 15, ""), "L": ("XMM", "IS4", 15, ""),
-    "P": ("MMX", "REG", 7, ""), "Q": ("MMX", "RM", 7, "rm"), "N": ("MMX", "RM", 7, "r"),
-    "S": ("SEG", "REG", 7, ""), "C": ("CR", "REG", 15, ""), "D": ("DR", "REG", 15, ""),
-    "T": ("ST", "RM", 7, "r"), "I": ("IMM", "ZERO", 0, ""), "J": ("REL", "ZERO", 0, ""),
-    "O": ("MEM", "ZERO", 0, ""),
+    "E": ("GPR", "RM", "rm"), "G": ("GPR", "REG", ""), "R": ("GPR", "RM", "r"),
+    "M": ("MEM", "ZERO", "m"), "Z": ("GPR", "OPCODE", ""), "B": ("GPR", "VVVV", ""),
+    "V": ("XMM", "REG", ""), "W": ("XMM", "RM", "rm"), "U": ("XMM", "RM", "r"),
+    "H": ("XMM", "VVVV", ""), "L": ("XMM", "IS4", ""),
+    "P": ("MMX", "REG7", ""), "Q": ("MMX", "RM7", "rm"), "N": ("MMX", "RM7", "r"),
+    "S": ("SEG", "REG7", ""), "C": ("CR", "REG", ""), "D": ("DR", "REG", ""),
+    "T": ("ST", "RM7", "r"), "I": ("IMM", "ZERO", ""), "J": ("REL", "ZERO", ""),
+    "O": ("MEM", "ZERO", ""),
 }
 # Operands that need no field: (kind, register, size).
 FIXED = {
@@ -47,12 +47,22 @@ FIXED = {
     "CL": ("GPR", 1, "b"), "DX": ("GPR", 2, "w"), "ST0": ("ST", 0, "t"), "XMM0": ("XMM", 0, "dq"),
     "FS": ("SEG", 4, "w"), "GS": ("SEG", 5, "w"), "1": ("IMM", 0, "b"),
 }
-FIELDS = ["ZERO", "REG", "RM", "OPCODE", "VVVV", "IS4"]
-IMMEDIATES = ["NONE", "S8", "U8", "U16", "S16_32", "FULL", "U16_U8", "U8_U8", "ADDRESS", "ONE", "IS4"]
+# Lanes of register numbers in the decoder's word of them, eight bits each.
+LANES = ["ZERO", "REG", "RM", "OPCODE", "VVVV", "REG7", "RM7", "IS4"]
+# Kind of immediate → bytes by operand size 16, 32, 64 where the kind alone says; kinds from the third on
+# are no plain number.
+IMMEDIATES = {
+    "SIGNED": (0, 0, 0), "UNSIGNED": (0, 0, 0), "U16_U8": (3, 3, 3), "U8_U8": (2, 2, 2),
+    "ADDRESS": (8, 8, 8), "ONE": (0, 0, 0), "IS4": (1, 1, 1),
+}
 FLOWS = ["next", "jump", "jump_ind", "cond", "call", "call_ind", "ret", "system", "trap"]
-ATTRIBUTES = ["modrm", "lock", "string", "default64", "ignore66", "byte", "cap32", "count", "cond",
-              "check", "vvvv", "vsib", "anymod"]
+ATTRIBUTES = ["modrm", "lock", "string", "count", "check", "vvvv", "anymod", "byte_register"]
+# What keeps an instruction off the decoder's short path.
+SPECIAL_ATTRIBUTES = ["string", "count", "check", "byte_register"]
 FLAG_BITS = {"C": 1, "P": 2, "A": 4, "Z": 8, "S": 16, "O": 32, "L": 64, "D": 128}
+# Flags a condition reads, by the low four bits of the opcode (SDM volume 1, appendix B).
+CONDITIONS = ["O", "O", "C", "C", "Z", "Z", "CZ", "CZ", "S", "S", "P", "P", "L", "L", "LZ", "LZ"]
+PREFIX_VSIB = 16  # X86_PREFIX_VSIB
 
 NODE_SELECT = 0x8000   # kind in bits 12-14, offset / 2 in bits 0-11
 NODE_SPECIAL = 0x7f00  # prefixes and escapes
@@ -106,7 +116,7 @@ def parse_encoding(row, text):
         row.conditions["reg"] = {int(match["reg"])}
     if match["rm"]:
         row.conditions.update(rm={int(match["rm"])}, mod={1})
-    forms = {LETTERS[o.lstrip("=+")[0]][3] for o in row.operands if o.lstrip("=+") not in FIXED}
+    forms = {LETTERS[o.lstrip("=+")[0]][2] for o in row.operands if o.lstrip("=+") not in FIXED}
     form = match["form"] or ("m" if "m" in forms else "r" if "r" in forms else None)
     if form and "anymod" not in row.attributes:
         row.conditions["mod"] = {int(form == "r")}
@@ -176,21 +186,21 @@ class Compiler:
         self.mnemonics = unique(row.mnemonic for row in rows)
         self.features = unique(["BASE"] + [row.feature for row in rows])
         self.flag_names = list(flags)
-        self.templates = [("NONE", "ZERO", 0, 0, False, "", "", 0)]
+        self.templates = [("0",) * 12]
         self.leaves = [None]
         self.nodes = [0] * (256 * len(MAPS))
         self.shared = {}
 
     def template(self, row, text):
-        """Index of the operand's template: how to make the X86Operand of it."""
+        """Index of the operand's template: X86Operand by form and size, with the register's lane."""
         access = {"=": 2, "+": 3}.get(text[0], 1)
         name = text.lstrip("=+")
+        lane, fixed, memory = "ZERO", 0, False
         if name in FIXED:
-            kind, register, size = FIXED[name]
-            made = (kind, "ZERO", 0, register, False, size, size, access)
+            kind, fixed, size = FIXED[name]
         else:
-            kind, source, mask, form = LETTERS[name[0]]
-            size = name[1:]
+            kind, lane, form = LETTERS[name[0]]
+            size, memory = name[1:], form == "rm"
             if kind == "IMM":
                 size, kind = self.immediate_size(row, size), "IMM2" if size == "ub2" else "IMM"
             elif kind == "REL":
@@ -199,13 +209,21 @@ class Compiler:
                 size = "t"
             elif kind == "MEM" and size == "" and access == 1:
                 access = 0
-            of_register, of_memory = PAIRS.get(size, (size, size))
-            if of_memory not in SIZES:
-                raise row.error(f"unknown size in operand {text}")
-            made = (kind, source, mask, 0, form == "rm", of_register, of_memory, access)
+        sizes = PAIRS.get(size, (size, size))
+        if sizes[1] not in SIZES:
+            raise row.error(f"unknown size in operand {text}")
+        made = (self.words(kind, lane, fixed, sizes[0], access)
+                + (self.words("MEM", "ZERO", 0, sizes[1], access) if memory
+                   else self.words(kind, lane, fixed, sizes[1], access)))
         if made not in self.templates:
             self.templates.append(made)
         return self.templates.index(made)
+
+    @staticmethod
+    def words(kind, lane, fixed, size, access):
+        """A template's words for the six columns of SIZES."""
+        return tuple(f"OPERAND(X86_OPERAND_{kind}, {LANES.index(lane) * 8}, {size_bytes}, {access}, {fixed})"
+                     for size_bytes in (SIZES[size] * 2)[:6])
 
     def immediate_size(self, row, size):
         if size in ("ub", "ub2"):
@@ -223,42 +241,64 @@ class Compiler:
 
     @staticmethod
     def immediate(row):
+        """(kind, bytes by operand size) of the row's immediate."""
         names = [o.lstrip("=+") for o in row.operands]
         if "Iub2" in names:
-            return "U16_U8" if "Iw" in names else "U8_U8"
-        known = {"Ib": "S8", "Jb": "S8", "Iub": "U8", "Iw": "U16", "Iz": "S16_32", "Jz": "S16_32",
-                 "Iv": "FULL", "1": "ONE"}
+            kind = "U16_U8" if "Iw" in names else "U8_U8"
+            return kind, IMMEDIATES[kind]
+        plain = {"Ib": ("SIGNED", "b"), "Jb": ("SIGNED", "b"), "Iub": ("UNSIGNED", "b"),
+                 "Iw": ("UNSIGNED", "w"), "Iz": ("SIGNED", "z"), "Jz": ("SIGNED", "z"), "Iv": ("SIGNED", "v")}
         for name in names:
-            if name in known:
-                return known[name]
-            if name[0] == "O":
-                return "ADDRESS"
-            if name[0] == "L":
-                return "IS4"
-        return "NONE"
+            if name in plain:
+                return plain[name][0], SIZES[plain[name][1]]
+            kind = {"1": "ONE", "O": "ADDRESS", "L": "IS4"}.get(name[0])
+            if kind:
+                return kind, IMMEDIATES[kind]
+        return "SIGNED", (0, 0, 0)
+
+    @staticmethod
+    def widths(row):
+        """Column of operand size by (REX.W, 66): two bits each for neither, 66, W, both."""
+        default = 2 if {"d64", "f64"} & set(row.attributes) else 1
+        ignores = ("f64" in row.attributes or row.conditions.get("prefix") == {1}
+                   or row.map.startswith("vex"))
+        columns = (default, default if ignores else 0, 2, 2)
+        return sum(column << 2 * i for i, column in enumerate(columns))
+
+    def operand_sizes(self, row):
+        """X86Insn.operand_size by column, a nibble each."""
+        if self.is_byte(row):
+            return 0x111
+        return 0x442 if "o:z" in row.attributes else 0x842
 
     def attributes(self, row):
-        """The decoder's attribute bits of a row."""
+        """Names of the decoder's attributes of a row."""
         letters = {o.lstrip("=+")[0] for o in row.operands if o.lstrip("=+") not in FIXED}
         made = {
             "modrm": bool(letters & set("EGRMVWUPQNSCDT")) or bool({"reg", "mod"} & set(row.conditions)),
             "lock": "lock" in row.attributes, "string": "string" in row.attributes,
-            "default64": bool({"d64", "f64"} & set(row.attributes)),
-            "ignore66": "f64" in row.attributes or row.conditions.get("prefix") == {1}
-            or row.map.startswith("vex"),
-            "byte": self.is_byte(row), "cap32": "o:z" in row.attributes,
-            "count": "count" in row.attributes, "cond": self.flags[row.flags][4],
-            "check": bool(letters & set("SCD")), "vvvv": bool(letters & set("BH")),
-            "vsib": "vsib" in row.attributes, "anymod": "anymod" in row.attributes,
+            "count": "count" in row.attributes, "check": bool(letters & set("SCD")),
+            "vvvv": bool(letters & set("BH")), "anymod": "anymod" in row.attributes,
+            "byte_register": any(re.fullmatch(r"[=+]?[EGZR]b", o) for o in row.operands),
         }
-        return sum(1 << i for i, name in enumerate(ATTRIBUTES) if made[name])
+        return [name for name in ATTRIBUTES if made[name]]
 
-    def leaf(self, row):
-        """Index of the row's record; equal rows (aliases) share one."""
+    def leaf(self, row, opcode):
+        """Index of the row's record; equal records (aliases) are one."""
         operands = [self.template(row, text) for text in row.operands]
-        made = (row.mnemonic, self.attributes(row), tuple(operands + [0] * (4 - len(operands))),
-                len(operands), self.flag_names.index(row.flags), self.features.index(row.feature),
-                FLOWS.index(row.flow), IMMEDIATES.index(self.immediate(row)))
+        read, written, undefined, maybe, conditional = self.flags[row.flags]
+        condition = opcode & 15 if conditional else 0
+        if conditional:
+            read = sum(FLAG_BITS[letter] for letter in CONDITIONS[condition])
+        kind, sizes = self.immediate(row)
+        prefixes = PREFIX_VSIB if "vsib" in row.attributes else 0
+        made = (f"HEAD(X86_{row.mnemonic}, {len(operands)}, {prefixes}, {condition}, {FLOWS.index(row.flow)})",
+                f"FLAGS({read}, {written}, {undefined}, {maybe})",
+                sum(template << 8 * i for i, template in enumerate(operands)),
+                f"X86_FEATURE_{row.feature}",
+                " | ".join(f"ROW_{name.upper()}" for name in self.attributes(row)) or "0",
+                sum(size << 4 * i for i, size in enumerate(sizes)), self.operand_sizes(row),
+                self.widths(row), f"IMMEDIATE_{kind}")
         if made not in self.leaves:
             self.leaves.append(made)
         return self.leaves.index(made)
@@ -268,19 +308,19 @@ class Compiler:
         """The row with the higher rank wins: a prefix outweighs all other conditions."""
         return "prefix" in row.conditions, len(row.conditions)
 
-    def tree(self, rows, asked=()):
+    def tree(self, rows, opcode, asked=()):
         """Node for the rows that are still possible after the selectors `asked`."""
         for kind, (name, count) in enumerate(SELECTORS.items()):
             if name not in asked and any(name in row.conditions for row in rows):
                 children = [self.tree([row for row in rows if value in row.conditions.get(name, {value})],
-                                      (*asked, name)) for value in range(count)]
+                                      opcode, (*asked, name)) for value in range(count)]
                 return self.select(kind, tuple(children))
         if not rows:
             return 0
         rows = sorted(rows, key=self.rank, reverse=True)
         if len(rows) > 1 and self.rank(rows[0]) == self.rank(rows[1]):
             raise rows[0].error(f"same encoding as {rows[1].where}")
-        return self.leaf(rows[0])
+        return self.leaf(rows[0], opcode)
 
     def select(self, kind, children):
         if len(set(children)) == 1:
@@ -299,7 +339,7 @@ class Compiler:
             for opcode in row.opcodes:
                 by_opcode.setdefault((MAPS.index(row.map), opcode), []).append(row)
         for (number, opcode), rows in sorted(by_opcode.items()):
-            self.nodes[number * 256 + opcode] = self.tree(rows)
+            self.nodes[number * 256 + opcode] = self.tree(rows, opcode)
         for byte, name in SPECIAL_BYTES.items():
             if self.nodes[byte]:
                 raise TableError(f"opcode {byte:02x} is a prefix")
@@ -332,22 +372,14 @@ def write_decode(made, out):
     out.write("/* Generated from instructions.tbl by generate.py; decode.c explains the layout. */\n\n")
     enumeration(out, "SELECT", SELECTORS)
     enumeration(out, "SPECIAL", SPECIALS)
-    enumeration(out, "FIELD", FIELDS)
     enumeration(out, "IMMEDIATE", IMMEDIATES)
-    sizes = list(SIZES)
-    write_lines(out, "enum {\n", [f"ROW_{name.upper()} = {1 << i}" for i, name in enumerate(ATTRIBUTES)],
+    write_lines(out, "enum {\n", [f"ROW_{name.upper()} = {1 << i}" for i, name in enumerate(ATTRIBUTES)]
+                + ["ROW_SPECIAL = " + " | ".join("ROW_" + name.upper() for name in SPECIAL_ATTRIBUTES)],
                 "};\n\n")
-    write_lines(out, "static const uint8_t operand_sizes[][6] = {\n",
-                [f"{{{', '.join(map(str, (SIZES[name] * 2)[:6]))}}}" for name in sizes], "};\n\n")
     write_lines(out, "static const OperandTemplate operand_templates[] = {\n",
-                [f"{{X86_OPERAND_{kind}, {'X86_OPERAND_MEM' if form else 'X86_OPERAND_' + kind}, "
-                 f"FIELD_{source}, {mask}, {register}, {sizes.index(a)}, {sizes.index(b)}, {access}}}"
-                 for kind, source, mask, register, form, a, b, access in made.templates], "};\n\n")
-    write_lines(out, "static const FlagEffects flag_effects[] = {\n",
-                [f"{{{', '.join(map(str, made.flags[name][:4]))}}}" for name in made.flag_names], "};\n\n")
-    leaves = [f"{{X86_{m}, {a}, {{{', '.join(map(str, o))}}}, {n}, {fl}, {fe}, {fw}, {im}}}"
-              for m, a, o, n, fl, fe, fw, im in made.leaves[1:]]
-    write_lines(out, "static const Row rows[] = {\n", ["{X86_INVALID}"] + leaves, "};\n\n")
+                [f"{{{{{', '.join(words)}}}}}" for words in made.templates], "};\n\n")
+    write_lines(out, "static const Row rows[] = {\n",
+                ["{0}"] + [f"{{{', '.join(map(str, leaf))}}}" for leaf in made.leaves[1:]], "};\n\n")
     lines = [", ".join(map(str, made.nodes[i:i + 16])) for i in range(0, len(made.nodes), 16)]
     write_lines(out, "static const uint16_t nodes[] = {\n", lines, "};\n")
 
