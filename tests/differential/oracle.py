@@ -13,6 +13,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.environ.get("STELE_BUILD", ROOT + "/build")
 JOBS = int(os.environ.get("STELE_JOBS", len(os.sched_getaffinity(0))))
 
+# The C library chooses functions by CPU feature, and those with FMA round differently: both runs use the
+# ones that need no more than x86-64-v2.
+ENVIRONMENT = dict(os.environ, GLIBC_TUNABLES="glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-FMA,-FMA4,-BMI2")
+
 
 def require_oracle():
     """Exits with 77, 'skipped', on a host that cannot run x86-64 programs itself."""
@@ -45,6 +49,7 @@ class Result:
 
 def run(command, timeout, **options):
     options.setdefault("stdin", subprocess.DEVNULL)
+    options.setdefault("env", ENVIRONMENT)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
                           **options) as process:
         try:
