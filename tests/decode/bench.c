@@ -1,10 +1,10 @@
-/* Executed instructions per decode over the code of a real program: a linear sweep over an ELF file's
- * executable segment, stepped through one machine instruction at a time, so the count is exact.
+/* Executed instructions per decode over the code of a real program: a linear sweep over an ELF
+ * file's executable segment, stepped through one machine instruction at a time, so the count is
+ * exact.
  *
- *   bench ELF [INSTRUCTIONS [LIMIT]]   decodes that many (default 5000), spread over the code; fails when
- *                                      the mean exceeds LIMIT
- *   bench --sweep ELF                  decodes all of it once and prints how much was no instruction, for
- *                                      measuring from outside, as under qemu-aarch64 */
+ *   bench ELF [INSTRUCTIONS [LIMIT]]   decodes that many (default 5000), spread over the code;
+ * fails when the mean exceeds LIMIT bench --sweep ELF                  decodes all of it once and
+ * prints how much was no instruction, for measuring from outside, as under qemu-aarch64 */
 #include <elf.h>
 #include <fcntl.h>
 #include <signal.h>

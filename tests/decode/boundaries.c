@@ -1,5 +1,5 @@
-/* The decoder at the edges: bytes that end where readable memory ends, the 15-byte limit, and text that
- * does not fit its buffer.
+/* The decoder at the edges: bytes that end where readable memory ends, the 15-byte limit, and text
+ * that does not fit its buffer.
  *
  *   boundaries [STRINGS]      random byte strings to cut at every length (default 100000) */
 #include <stdio.h>
@@ -19,8 +19,7 @@ static void check(bool ok, const char *what, const uint8_t *bytes, size_t availa
   if (ok) return;
   if (failures++ > 20) return;
   printf("%s with %zu bytes of", what, available);
-  for (unsigned i = 0; i < STRING; i++)
-    printf(" %02x", bytes[i]);
+  for (unsigned i = 0; i < STRING; i++) printf(" %02x", bytes[i]);
   printf("\n");
 }
 
@@ -39,8 +38,8 @@ static X86DecodeStatus decode_at_edge(const uint8_t *bytes, size_t available, X8
   return x86_decode(edge - available, available, ret_insn);
 }
 
-/* Cut anywhere, a string is TRUNCATED as long as it could become the instruction it is, and then exactly
- * that instruction. */
+/* Cut anywhere, a string is TRUNCATED as long as it could become the instruction it is, and then
+ * exactly that instruction. */
 static void cut_everywhere(const uint8_t *bytes) {
   uint8_t padded[64] = {0};
   memcpy(padded, bytes, STRING);
@@ -49,7 +48,8 @@ static void cut_everywhere(const uint8_t *bytes) {
   for (size_t available = 1; available <= STRING; available++) {
     X86DecodeStatus cut = decode_at_edge(bytes, available, &part);
     if (available < whole.length) {
-      check(cut == X86_DECODE_TRUNCATED || (cut == X86_DECODE_INVALID && status == X86_DECODE_INVALID),
+      check(cut == X86_DECODE_TRUNCATED ||
+                (cut == X86_DECODE_INVALID && status == X86_DECODE_INVALID),
             "neither truncated nor invalid", bytes, available);
     } else {
       check(cut == status, "another outcome", bytes, available);
@@ -67,14 +67,16 @@ static void limit_of_fifteen(void) {
   check(x86_decode(bytes, 64, &insn) == X86_DECODE_TOO_LONG, "prefixes alone", bytes, 64);
   bytes[14] = 0x90;
   check(x86_decode(bytes, 64, &insn) == X86_DECODE_OK && insn.length == 15, "15 bytes", bytes, 64);
-  check(decode_at_edge(bytes, 15, &insn) == X86_DECODE_OK && insn.length == 15, "15 bytes", bytes, 15);
+  check(decode_at_edge(bytes, 15, &insn) == X86_DECODE_OK && insn.length == 15, "15 bytes", bytes,
+        15);
   memcpy(bytes, "\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x05\x00\x00", 17);
   check(x86_decode(bytes, 64, &insn) == X86_DECODE_TOO_LONG, "17 bytes", bytes, 64);
   check(decode_at_edge(bytes, 15, &insn) == X86_DECODE_TOO_LONG, "17 bytes", bytes, 15);
   check(decode_at_edge(bytes, 14, &insn) == X86_DECODE_TRUNCATED, "17 bytes", bytes, 14);
 }
 
-/* Text cut to any size is the beginning of the whole text, terminated, and reports the whole length. */
+/* Text cut to any size is the beginning of the whole text, terminated, and reports the whole
+ * length. */
 static void cut_text(const X86Insn *insn, const uint8_t *bytes) {
   char whole[200], part[200];
   int length = x86_format(insn, 0x7ffff7fc1000, whole, sizeof whole);
@@ -94,13 +96,15 @@ int main(int argc, char **argv) {
   limit_of_fifteen();
   srandom(20240607);
   for (unsigned long n = 0; n < strings; n++) {
-    static const uint8_t likely[] = {0x66, 0xf0, 0xf2, 0xf3, 0x48, 0x0f, 0x0f, 0x38, 0x3a, 0xc4, 0xc5};
+    static const uint8_t likely[] = {0x66, 0xf0, 0xf2, 0xf3, 0x48, 0x0f,
+                                     0x0f, 0x38, 0x3a, 0xc4, 0xc5};
     uint8_t bytes[64] = {0};
     for (unsigned i = 0; i < STRING; i++)
       bytes[i] = random() % 4 || i > 4 ? random() : likely[random() % sizeof likely];
     cut_everywhere(bytes);
     X86Insn insn;
-    if (n % 16 == 0 && x86_decode(bytes, sizeof bytes, &insn) == X86_DECODE_OK) cut_text(&insn, bytes);
+    if (n % 16 == 0 && x86_decode(bytes, sizeof bytes, &insn) == X86_DECODE_OK)
+      cut_text(&insn, bytes);
   }
   printf("%lu checks, %lu failures\n", checks, failures);
   return failures != 0;

@@ -1,5 +1,5 @@
-/* Decodes with both and compares fact by fact. Zydis tells more (hidden operands, element types) and
- * other things otherwise (its own names); what is compared is all that X86Insn holds. */
+/* Decodes with both and compares fact by fact. Zydis tells more (hidden operands, element types)
+ * and other things otherwise (its own names); what is compared is all that X86Insn holds. */
 #include "compare.h"
 
 #include <Zydis/Zydis.h>
@@ -28,10 +28,13 @@ typedef struct Verdict {
 } Verdict;
 
 static unsigned status_flags(uint32_t zydis) {
-  static const struct { uint32_t zydis; unsigned ours; } map[] = {
-    {ZYDIS_CPUFLAG_CF, X86_F_CF}, {ZYDIS_CPUFLAG_PF, X86_F_PF}, {ZYDIS_CPUFLAG_AF, X86_F_AF},
-    {ZYDIS_CPUFLAG_ZF, X86_F_ZF}, {ZYDIS_CPUFLAG_SF, X86_F_SF}, {ZYDIS_CPUFLAG_OF, X86_F_OF},
-    {ZYDIS_CPUFLAG_DF, X86_F_DF},
+  static const struct {
+    uint32_t zydis;
+    unsigned ours;
+  } map[] = {
+      {ZYDIS_CPUFLAG_CF, X86_F_CF}, {ZYDIS_CPUFLAG_PF, X86_F_PF}, {ZYDIS_CPUFLAG_AF, X86_F_AF},
+      {ZYDIS_CPUFLAG_ZF, X86_F_ZF}, {ZYDIS_CPUFLAG_SF, X86_F_SF}, {ZYDIS_CPUFLAG_OF, X86_F_OF},
+      {ZYDIS_CPUFLAG_DF, X86_F_DF},
   };
   unsigned flags = 0;
   for (size_t i = 0; i < sizeof map / sizeof map[0]; i++)
@@ -60,8 +63,9 @@ static bool compare_flags(const X86Insn *ours, const Verdict *zydis, char *what,
   if (read == zydis_read && ours->flags_written == zydis_written &&
       ours->flags_undefined == zydis_undefined)
     return true;
-  snprintf(what, size, "flags r=%s w=%s u=%s, Zydis r=%s", flags_text(read), flags_text(ours->flags_written),
-           flags_text(ours->flags_undefined), flags_text(zydis_read));
+  snprintf(what, size, "flags r=%s w=%s u=%s, Zydis r=%s", flags_text(read),
+           flags_text(ours->flags_written), flags_text(ours->flags_undefined),
+           flags_text(zydis_read));
   snprintf(what + strlen(what), size - strlen(what), " w=%s u=%s", flags_text(zydis_written),
            flags_text(zydis_undefined));
   return false;
@@ -100,16 +104,22 @@ static const char *compare_register(const X86Operand *operand, const ZydisDecode
   unsigned number = (unsigned)ZydisRegisterGetId(reg);
   switch (operand->kind) {
   case X86_OPERAND_GPR: {
-    static const ZydisRegisterClass classes[9] = {[1] = ZYDIS_REGCLASS_GPR8, [2] = ZYDIS_REGCLASS_GPR16,
-                                                  [4] = ZYDIS_REGCLASS_GPR32, [8] = ZYDIS_REGCLASS_GPR64};
+    static const ZydisRegisterClass classes[9] = {[1] = ZYDIS_REGCLASS_GPR8,
+                                                  [2] = ZYDIS_REGCLASS_GPR16,
+                                                  [4] = ZYDIS_REGCLASS_GPR32,
+                                                  [8] = ZYDIS_REGCLASS_GPR64};
     if (class != classes[operand->size]) return "register size";
     if (operand->size == 1) /* Zydis numbers AH to BH between BL and SPL */
-      return reg == ZydisRegisterEncode(class, operand->reg + (operand->reg >= 4 ? 4 : 0)) ? NULL : "register";
+      return reg == ZydisRegisterEncode(class, operand->reg + (operand->reg >= 4 ? 4 : 0))
+                 ? NULL
+                 : "register";
     break;
   }
-  case X86_OPERAND_GPR8H: return reg == (ZydisRegister)(ZYDIS_REGISTER_AH + operand->reg) ? NULL : "high byte register";
+  case X86_OPERAND_GPR8H:
+    return reg == (ZydisRegister)(ZYDIS_REGISTER_AH + operand->reg) ? NULL : "high byte register";
   case X86_OPERAND_XMM:
-    if (class != (operand->size == 32 ? ZYDIS_REGCLASS_YMM : ZYDIS_REGCLASS_XMM)) return "vector class";
+    if (class != (operand->size == 32 ? ZYDIS_REGCLASS_YMM : ZYDIS_REGCLASS_XMM))
+      return "vector class";
     break;
   case X86_OPERAND_MMX:
     if (class != ZYDIS_REGCLASS_MMX) return "MMX class";
@@ -126,12 +136,14 @@ static const char *compare_register(const X86Operand *operand, const ZydisDecode
   case X86_OPERAND_DR:
     if (class != ZYDIS_REGCLASS_DEBUG) return "debug class";
     break;
-  default: return "kind";
+  default:
+    return "kind";
   }
   return number == operand->reg ? NULL : "register";
 }
 
-static const char *compare_immediate(int64_t ours, unsigned size, const ZydisDecodedOperand *zydis) {
+static const char *compare_immediate(int64_t ours, unsigned size,
+                                     const ZydisDecodedOperand *zydis) {
   if (zydis->type != ZYDIS_OPERAND_TYPE_IMMEDIATE) return "kind (ours immediate)";
   uint64_t mask = size >= 8 ? ~0ul : (1ul << size * 8) - 1;
   return ((uint64_t)ours ^ zydis->imm.value.u) & mask ? "immediate" : NULL;
@@ -148,17 +160,25 @@ static const char *compare_operand(const X86Insn *ours, const X86Operand *operan
                                    const ZydisDecodedOperand *zydis) {
   unsigned access = (zydis->actions & ZYDIS_OPERAND_ACTION_MASK_READ ? X86_ACCESS_R : 0) |
                     (zydis->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? X86_ACCESS_W : 0);
-  if (zydis->actions & ZYDIS_OPERAND_ACTION_CONDWRITE) access |= X86_ACCESS_R; /* keeps what was there */
+  if (zydis->actions & ZYDIS_OPERAND_ACTION_CONDWRITE)
+    access |= X86_ACCESS_R; /* keeps what was there */
   const char *differs;
   switch (operand->kind) {
-  case X86_OPERAND_MEM: differs = compare_memory(ours, operand, zydis); break;
-  case X86_OPERAND_IMM: differs = compare_immediate(ours->imm, operand->size, zydis); break;
-  case X86_OPERAND_IMM2: differs = compare_immediate(ours->imm2, 1, zydis); break;
+  case X86_OPERAND_MEM:
+    differs = compare_memory(ours, operand, zydis);
+    break;
+  case X86_OPERAND_IMM:
+    differs = compare_immediate(ours->imm, operand->size, zydis);
+    break;
+  case X86_OPERAND_IMM2:
+    differs = compare_immediate(ours->imm2, 1, zydis);
+    break;
   case X86_OPERAND_REL:
     differs = compare_immediate(ours->imm, 8, zydis);
     if (!differs && !zydis->imm.is_relative) differs = "not relative";
     break;
-  default: differs = compare_register(operand, zydis);
+  default:
+    differs = compare_register(operand, zydis);
   }
   if (!differs && !same_access(operand, access)) differs = "access";
   return differs;
@@ -188,14 +208,17 @@ static bool compare_operands(const X86Insn *ours, const Verdict *zydis, char *wh
 
 static bool compare_prefixes(const X86Insn *ours, const Verdict *zydis, char *what, size_t size) {
   ZydisInstructionAttributes attributes = zydis->insn.attributes;
-  bool rep = attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE), repne = attributes & ZYDIS_ATTRIB_HAS_REPNE;
+  bool rep = attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE),
+       repne = attributes & ZYDIS_ATTRIB_HAS_REPNE;
   if (repne && ours->mnemonic != X86_CMPS && ours->mnemonic != X86_SCAS) rep = true, repne = false;
   bool lock = attributes & ZYDIS_ATTRIB_HAS_LOCK, address32 = zydis->insn.address_width == 32;
-  if (!!(ours->prefixes & X86_PREFIX_REP) == rep && !!(ours->prefixes & X86_PREFIX_REPNE) == repne &&
-      !!(ours->prefixes & X86_PREFIX_LOCK) == lock && !!(ours->prefixes & X86_PREFIX_ADDR32) == address32)
+  if (!!(ours->prefixes & X86_PREFIX_REP) == rep &&
+      !!(ours->prefixes & X86_PREFIX_REPNE) == repne &&
+      !!(ours->prefixes & X86_PREFIX_LOCK) == lock &&
+      !!(ours->prefixes & X86_PREFIX_ADDR32) == address32)
     return true;
-  snprintf(what, size, "prefixes %x, Zydis rep %d repne %d lock %d address32 %d", ours->prefixes, rep, repne,
-           lock, address32);
+  snprintf(what, size, "prefixes %x, Zydis rep %d repne %d lock %d address32 %d", ours->prefixes,
+           rep, repne, lock, address32);
   return false;
 }
 
@@ -222,9 +245,11 @@ static unsigned first_difference(const X86Insn *ours, const Verdict *zydis, cons
     snprintf(what, size, "mnemonic");
     return ASPECT_MNEMONIC;
   }
-  if (!(skip & ASPECT_OPERANDS) && !compare_operands(ours, zydis, what, size)) return ASPECT_OPERANDS;
+  if (!(skip & ASPECT_OPERANDS) && !compare_operands(ours, zydis, what, size))
+    return ASPECT_OPERANDS;
   if (!(skip & ASPECT_FLAGS) && !compare_flags(ours, zydis, what, size)) return ASPECT_FLAGS;
-  if (!(skip & ASPECT_PREFIXES) && !compare_prefixes(ours, zydis, what, size)) return ASPECT_PREFIXES;
+  if (!(skip & ASPECT_PREFIXES) && !compare_prefixes(ours, zydis, what, size))
+    return ASPECT_PREFIXES;
   return 0;
 }
 
@@ -234,7 +259,8 @@ size_t compare_decoders(const uint8_t *bytes, size_t available, Difference *ret_
   char ours[32] = "?", what[80] = "";
   const char *zydis = "?";
   X86DecodeStatus status = x86_decode(bytes, available, &insn);
-  verdict.status = ZydisDecoderDecodeFull(&decoder, bytes, available, &verdict.insn, verdict.operands);
+  verdict.status =
+      ZydisDecoderDecodeFull(&decoder, bytes, available, &verdict.insn, verdict.operands);
   ret_difference->aspect = 0;
   if (ZYAN_FAILED(verdict.status)) {
     if (status) return insn.length;
@@ -251,10 +277,12 @@ size_t compare_decoders(const uint8_t *bytes, size_t available, Difference *ret_
       snprintf(what, sizeof what, status ? "only Zydis decodes it" : "only ours decodes it");
     } else {
       mnemonic_text(&insn, ours, sizeof ours);
-      ret_difference->aspect = first_difference(&insn, &verdict, ours, zydis, skip, what, sizeof what);
+      ret_difference->aspect =
+          first_difference(&insn, &verdict, ours, zydis, skip, what, sizeof what);
     }
     snprintf(ret_difference->what, sizeof ret_difference->what, "%s / %s: %s", ours, zydis, what);
-    if (!ret_difference->aspect || !differences_expected(ret_difference->what, bytes)) return insn.length;
+    if (!ret_difference->aspect || !differences_expected(ret_difference->what, bytes))
+      return insn.length;
     skip |= ret_difference->aspect;
   } while (!(skip & (ASPECT_VALIDITY | ASPECT_LENGTH)));
   ret_difference->aspect = 0;

@@ -3,8 +3,8 @@
  *
  *   referee [STRINGS [SEED]]      STRINGS random byte strings (default one million)
  *
- * Prints each kind of disagreement once, with its count and the first byte string that shows it; fails if
- * there is any, or if a listed deliberate difference never occurred. */
+ * Prints each kind of disagreement once, with its count and the first byte string that shows it;
+ * fails if there is any, or if a listed deliberate difference never occurred. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,8 +34,7 @@ static uint64_t random_next(void) { /* xorshift64* */
 
 static void record(const Difference *difference, const uint8_t *bytes) {
   unsigned i = 0;
-  while (i < kind_count && strcmp(kinds[i].what, difference->what))
-    i++;
+  while (i < kind_count && strcmp(kinds[i].what, difference->what)) i++;
   if (i == KINDS) return;
   if (i == kind_count) {
     kind_count++;
@@ -55,9 +54,10 @@ static size_t try(const uint8_t *bytes) {
 
 /* Prefix combinations under which every opcode is tried. */
 static const char *const prefixes[] = {
-  "", "\x66", "\xf3", "\xf2", "\x48", "\x66\x48", "\xf3\x48", "\xf2\x48", "\x66\xf2", "\xf3\x66\x4f",
-  "\xf0", "\x67\x64", "\x45", "\xf2\xf3", "\xf3\xf2\x40", "\x48\x66", "\x2e\x66\x41", "\xf0\x48", "\x66\xf0\x44",
-  "\x67\x45",
+    "",         "\x66",         "\xf3",     "\xf2",         "\x48",
+    "\x66\x48", "\xf3\x48",     "\xf2\x48", "\x66\xf2",     "\xf3\x66\x4f",
+    "\xf0",     "\x67\x64",     "\x45",     "\xf2\xf3",     "\xf3\xf2\x40",
+    "\x48\x66", "\x2e\x66\x41", "\xf0\x48", "\x66\xf0\x44", "\x67\x45",
 };
 
 static const char *const escapes[] = {"", "\x0f", "\x0f\x38", "\x0f\x3a"};
@@ -68,13 +68,10 @@ static void try_legacy(void) {
       for (unsigned opcode = 0; opcode < 256; opcode++)
         for (unsigned modrm = 0; modrm < 256; modrm++) {
           uint8_t bytes[STRING];
-          for (unsigned i = 0; i < STRING; i += 8)
-            *(uint64_t *)(bytes + i) = random_next();
+          for (unsigned i = 0; i < STRING; i += 8) *(uint64_t *)(bytes + i) = random_next();
           size_t at = 0;
-          for (const char *c = prefixes[p]; *c; c++)
-            bytes[at++] = *c;
-          for (const char *c = escapes[e]; *c; c++)
-            bytes[at++] = *c;
+          for (const char *c = prefixes[p]; *c; c++) bytes[at++] = *c;
+          for (const char *c = escapes[e]; *c; c++) bytes[at++] = *c;
           bytes[at++] = opcode;
           bytes[at] = modrm;
           try(bytes);
@@ -88,14 +85,14 @@ static void try_vex(void) {
       for (unsigned opcode = 0; opcode < 256; opcode++)
         for (unsigned form = 0; form < 48; form++) {
           uint8_t bytes[STRING];
-          for (unsigned i = 0; i < STRING; i += 8)
-            *(uint64_t *)(bytes + i) = random_next();
+          for (unsigned i = 0; i < STRING; i += 8) *(uint64_t *)(bytes + i) = random_next();
           unsigned vvvv = form & 1 ? 0x78 : random_next() & 0x78;
           bytes[0] = 0xc4;
           bytes[1] = (random_next() & 0xe0) | map;
           bytes[2] = (low & 8) << 4 | vvvv | (low & 7);
           bytes[3] = opcode;
           if (form < 16) bytes[4] |= 0xc0;
+          if (form >= 40) bytes[4] = (bytes[4] & 0x38) | 0x44; /* with a SIB, as gathers need */
           try(bytes);
           bytes[1] = 0xc5; /* the same tail as a two-byte VEX */
           bytes[2] = (random_next() & 0x80) | vvvv | (low & 7);
@@ -111,8 +108,7 @@ static void try_random(unsigned long strings) {
   for (unsigned long n = 0; n < strings; n++) {
     uint64_t choice = random_next();
     if (choice % 4) {
-      for (unsigned i = 0; i < STRING; i += 8)
-        *(uint64_t *)(bytes + i) = random_next();
+      for (unsigned i = 0; i < STRING; i += 8) *(uint64_t *)(bytes + i) = random_next();
       for (unsigned i = 0; i < (choice >> 8) % 17; i++)
         if (choice >> 16 & 1 << i) bytes[i] = likely[random_next() % sizeof likely];
     } else {
@@ -137,8 +133,7 @@ int main(int argc, char **argv) {
   qsort(kinds, kind_count, sizeof kinds[0], by_count);
   for (unsigned i = 0; i < kind_count; i++) {
     printf("%8lu  %-70s", kinds[i].count, kinds[i].what);
-    for (unsigned b = 0; b < 15; b++)
-      printf(" %02x", kinds[i].first[b]);
+    for (unsigned b = 0; b < 15; b++) printf(" %02x", kinds[i].first[b]);
     printf("\n");
   }
   printf("deliberate differences, and how often they were met:\n");

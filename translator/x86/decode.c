@@ -1,33 +1,34 @@
 /* Bytes to X86Insn, by the look-up data that generate.py makes of instructions.tbl.
  *
- * Every block of guest code passes through here once, so the path is short: prefixes in a loop that an
- * instruction without any leaves at once, one look-up an opcode map, a selector node or two where ModRM
- * or a mandatory prefix extends the opcode, then a row that holds most of X86Insn ready-made and operand
- * templates that lack only a register number. Nothing is checked byte by byte: with DECODE_WINDOW bytes
- * readable no instruction can run over, and the rare decode near the end of readable memory works on a
- * padded copy. What few instructions need stands apart, in decode_special().
+ * Every block of guest code passes through here once, so the path is short: prefixes in a loop that
+ * an instruction without any leaves at once, one look-up an opcode map, a selector node or two
+ * where ModRM or a mandatory prefix extends the opcode, then a row that holds most of X86Insn
+ * ready-made and operand templates that lack only a register number. Nothing is checked byte by
+ * byte: with DECODE_WINDOW bytes readable no instruction can run over, and the rare decode near the
+ * end of readable memory works on a padded copy. What few instructions need stands apart, in
+ * decode_special().
  *
- * A decode takes 168 executed AArch64 instructions, the mean over /bin/true of Debian 12 (x86-64: 216,
- * over bash):
- *   qemu-aarch64 -singlestep -d exec,nochain -D trace decode-bench --sweep /bin/true   (cross-compiled)
- *   build/host/tests/decode/decode-bench /bin/bash 5000
+ * A decode takes 168 executed AArch64 instructions, the mean over /bin/true of Debian 12 (x86-64:
+ * 216, over bash): qemu-aarch64 -singlestep -d exec,nochain -D trace decode-bench --sweep /bin/true
+ * (cross-compiled) build/host/tests/decode/decode-bench /bin/bash 5000
  *
- * Must not know what instructions do, nor any operating system. Freestanding; no data with addresses.
- * Where Intel and AMD differ (66 before a near branch, SYSENTER, LOCK on MOV CR, register forms of
- * PREFETCH) Intel is followed. Sources: Intel SDM volume 2, chapter 2 (formats) and appendix A; AMD APM
- * volume 3, chapter 1. */
+ * Must not know what instructions do, nor any operating system. Freestanding; no data with
+ * addresses. Where Intel and AMD differ (66 before a near branch, SYSENTER, LOCK on MOV CR,
+ * register forms of PREFETCH) Intel is followed. Sources: Intel SDM volume 2, chapter 2 (formats)
+ * and appendix A; AMD APM volume 3, chapter 1. */
 #include "x86/decode.h"
 
 /* Columns of operand size: 16, 32 and 64 bits; the same again for VEX.L = 1. */
 enum { WIDTH_16, WIDTH_32, WIDTH_64, WIDTH_L1, WIDTHS = 6 };
 
-/* An operand without its register: X86Operand as a word, by form (register, memory) and column. In the
- * place of `reg` stands the shift that brings the register's lane down; bits 28-31 are added to it. */
+/* An operand without its register: X86Operand as a word, by form (register, memory) and column. In
+ * the place of `reg` stands the shift that brings the register's lane down; bits 28-31 are added to
+ * it. */
 typedef struct OperandTemplate {
   uint32_t words[16]; /* 2 * WIDTHS used; the size makes indexing a shift */
 } OperandTemplate;
 
-#define OPERAND(kind, lane, size, access, fixed)                                                             \
+#define OPERAND(kind, lane, size, access, fixed)                                                   \
   ((kind) | (lane) << 8 | (size) << 16 | (access) << 24 | (uint32_t)(fixed) << 28)
 enum { OPERAND_LANE = 0x3f00, OPERAND_FIXED = 28 };
 #define OPERAND_MASK 0x03ff00ffu
@@ -44,10 +45,11 @@ typedef struct Row {
   uint8_t immediate_kind;   /* IMMEDIATE_* */
 } Row;
 
-#define HEAD(mnemonic, operand_count, prefixes, condition, flow)                                             \
-  ((mnemonic) | (uint64_t)(operand_count) << 24 | (uint64_t)(prefixes) << 40 |                               \
+#define HEAD(mnemonic, operand_count, prefixes, condition, flow)                                   \
+  ((mnemonic) | (uint64_t)(operand_count) << 24 | (uint64_t)(prefixes) << 40 |                     \
    (uint64_t)(condition) << 48 | (uint64_t)(flow) << 56)
-#define FLAGS(read, written, undefined, maybe) ((read) | (written) << 8 | (undefined) << 16 | (maybe) << 24)
+#define FLAGS(read, written, undefined, maybe)                                                     \
+  ((read) | (written) << 8 | (undefined) << 16 | (maybe) << 24)
 enum { HEAD_LENGTH = 16, HEAD_OPERAND_SIZE = 32 };
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words stand for structs");
@@ -58,13 +60,14 @@ _Static_assert(offsetof(X86Insn, length) == 2 && offsetof(X86Insn, operand_count
 _Static_assert(offsetof(X86Insn, flags_read) == 8 && offsetof(X86Insn, flags_written) == 9 &&
                    offsetof(X86Insn, flags_undefined) == 10 && offsetof(X86Insn, flags_maybe) == 11,
                "Row.flags");
-_Static_assert(sizeof(X86Operand) == 4 && offsetof(X86Operand, reg) == 1 && offsetof(X86Operand, size) == 2 &&
-                   offsetof(X86Operand, access) == 3,
+_Static_assert(sizeof(X86Operand) == 4 && offsetof(X86Operand, reg) == 1 &&
+                   offsetof(X86Operand, size) == 2 && offsetof(X86Operand, access) == 3,
                "OPERAND");
 
-/* A node of `nodes` is the index of a row (0: no instruction), SPECIAL_* above NODE_SPECIAL (prefixes and
- * escapes, in the one-byte map only), or with NODE_SELECT a selector: SELECT_* in bits 12 to 14, half the
- * index of its first child in bits 0 to 11. The maps' roots come first, 256 nodes each. */
+/* A node of `nodes` is the index of a row (0: no instruction), SPECIAL_* above NODE_SPECIAL
+ * (prefixes and escapes, in the one-byte map only), or with NODE_SELECT a selector: SELECT_* in
+ * bits 12 to 14, half the index of its first child in bits 0 to 11. The maps' roots come first, 256
+ * nodes each. */
 #include "decode-data.h"
 
 enum { NODE_SPECIAL = 0x7f00, NODE_SELECT = 0x8000 };
@@ -75,12 +78,13 @@ enum { MANDATORY_NONE, MANDATORY_66, MANDATORY_F3, MANDATORY_F2 }; /* order of V
 
 enum {
   LONGEST_INSTRUCTION = 15,
-  /* 15 bytes up to the opcode, then the longest rest: escapes, ModRM, SIB, displacement, eight bytes read
-   * for an immediate of any size. */
+  /* 15 bytes up to the opcode, then the longest rest: escapes, ModRM, SIB, displacement, eight
+   * bytes read for an immediate of any size. */
   DECODE_WINDOW = 32
 };
 
-/* What the encoding has said so far. Lives in registers: every helper is inlined into decode_window(). */
+/* What the encoding has said so far. Lives in registers: every helper is inlined into
+ * decode_window(). */
 typedef struct Decoding {
   const uint8_t *at;
   uint32_t root;   /* index in `nodes` of the opcode's root */
@@ -103,7 +107,8 @@ static inline uint64_t read_u64(const uint8_t *at) {
   return value;
 }
 
-/* VEX takes the place of REX, mandatory prefixes and escape bytes, and bears none of them before it. */
+/* VEX takes the place of REX, mandatory prefixes and escape bytes, and bears none of them before
+ * it. */
 static inline X86DecodeStatus decode_vex(Decoding *d, bool three_bytes) {
   static const uint8_t mandatory[4] = {0, SEEN_66, SEEN_F3, SEEN_F2};
   if (d->rex || d->seen & ~SEEN_67) return X86_DECODE_INVALID;
@@ -136,14 +141,29 @@ static inline void decode_escape(Decoding *d) {
 
 static inline void note_prefix(Decoding *d, uint32_t special) {
   switch (special) {
-  case SPECIAL_66: d->seen |= SEEN_66; break;
-  case SPECIAL_67: d->seen |= SEEN_67; break;
-  case SPECIAL_F0: d->seen |= SEEN_LOCK; break;
-  case SPECIAL_F2: d->seen = (d->seen & ~SEEN_F3) | SEEN_F2; break;
-  case SPECIAL_F3: d->seen = (d->seen & ~SEEN_F2) | SEEN_F3; break;
-  case SPECIAL_FS: d->segment = X86_SEG_FS; break;
-  case SPECIAL_GS: d->segment = X86_SEG_GS; break;
-  default: break; /* ES, CS, SS and DS have no effect in 64-bit mode */
+  case SPECIAL_66:
+    d->seen |= SEEN_66;
+    break;
+  case SPECIAL_67:
+    d->seen |= SEEN_67;
+    break;
+  case SPECIAL_F0:
+    d->seen |= SEEN_LOCK;
+    break;
+  case SPECIAL_F2:
+    d->seen = (d->seen & ~SEEN_F3) | SEEN_F2;
+    break;
+  case SPECIAL_F3:
+    d->seen = (d->seen & ~SEEN_F2) | SEEN_F3;
+    break;
+  case SPECIAL_FS:
+    d->segment = X86_SEG_FS;
+    break;
+  case SPECIAL_GS:
+    d->segment = X86_SEG_GS;
+    break;
+  default:
+    break; /* ES, CS, SS and DS have no effect in 64-bit mode */
   }
 }
 
@@ -183,13 +203,20 @@ static inline uint32_t select_child(const Decoding *d, uint32_t kind) {
   case SELECT_PREFIX:
     if (d->seen & (SEEN_F2 | SEEN_F3)) return d->seen & SEEN_F3 ? MANDATORY_F3 : MANDATORY_F2;
     return d->seen & SEEN_66;
-  case SELECT_MOD: return modrm >= 0xc0;
-  case SELECT_REG: return (modrm >> 3) & 7;
-  case SELECT_RM: return modrm & 7;
-  case SELECT_W: return (d->rex & REX_W) != 0;
-  case SELECT_L: return d->vector_length;
-  case SELECT_B: return d->rex & REX_B;
-  default: return d->rex & REX_W ? WIDTH_64 : d->seen & SEEN_66 ? WIDTH_16 : WIDTH_32;
+  case SELECT_MOD:
+    return modrm >= 0xc0;
+  case SELECT_REG:
+    return (modrm >> 3) & 7;
+  case SELECT_RM:
+    return modrm & 7;
+  case SELECT_W:
+    return (d->rex & REX_W) != 0;
+  case SELECT_L:
+    return d->vector_length;
+  case SELECT_B:
+    return d->rex & REX_B;
+  default:
+    return d->rex & REX_W ? WIDTH_64 : d->seen & SEEN_66 ? WIDTH_16 : WIDTH_32;
   }
 }
 
@@ -217,8 +244,8 @@ static inline void decode_memory(Decoding *d, uint32_t modrm, X86Mem *mem) {
   }
 }
 
-/* Immediates that are no plain number: two in one, an address, a constant, a register. `insn->imm` holds
- * the bytes, zero-extended. */
+/* Immediates that are no plain number: two in one, an address, a constant, a register. `insn->imm`
+ * holds the bytes, zero-extended. */
 static inline void decode_odd_immediate(Decoding *d, uint32_t kind, X86Insn *insn) {
   switch (kind) {
   case IMMEDIATE_U16_U8:
@@ -235,8 +262,11 @@ static inline void decode_odd_immediate(Decoding *d, uint32_t kind, X86Insn *ins
     insn->imm = 0;
     if (d->seen & SEEN_67) d->at -= 4;
     break;
-  case IMMEDIATE_ONE: insn->imm = 1; break;
-  default: break; /* IMMEDIATE_IS4: operands read its high half */
+  case IMMEDIATE_ONE:
+    insn->imm = 1;
+    break;
+  default:
+    break; /* IMMEDIATE_IS4: operands read its high half */
   }
 }
 
@@ -245,14 +275,15 @@ static inline void decode_immediate(Decoding *d, const Row *row, uint32_t width,
   if (bytes) {
     uint32_t unused = 64 - 8 * bytes;
     uint64_t high = read_u64(d->at) << unused;
-    insn->imm = row->immediate_kind == IMMEDIATE_SIGNED ? (int64_t)high >> unused : (int64_t)(high >> unused);
+    insn->imm = row->immediate_kind == IMMEDIATE_SIGNED ? (int64_t)high >> unused
+                                                        : (int64_t)(high >> unused);
     d->at += bytes;
   }
   if (row->immediate_kind > IMMEDIATE_UNSIGNED) decode_odd_immediate(d, row->immediate_kind, insn);
 }
 
-/* Register numbers, eight bits each, at the shifts operand templates name (LANES of generate.py): none,
- * ModRM.reg, ModRM.rm, opcode, VEX.vvvv, ModRM.reg and .rm without REX, immediate. */
+/* Register numbers, eight bits each, at the shifts operand templates name (LANES of generate.py):
+ * none, ModRM.reg, ModRM.rm, opcode, VEX.vvvv, ModRM.reg and .rm without REX, immediate. */
 static inline uint64_t register_lanes(const Decoding *d, uint32_t modrm, const X86Insn *insn) {
   uint64_t fields = (modrm & 0x38) << 5 | (modrm & 7) << 16;
   uint64_t rex = (d->rex & REX_R) << 9 | (d->rex & REX_B) * (1u << 19 | 1u << 27);
@@ -290,12 +321,22 @@ static void refine_shift_flags(X86Insn *insn) {
   }
 }
 
-/* F2 repeats the instructions that compare nothing just as F3 does. No iteration leaves the flags alone. */
+/* F2 repeats the instructions that compare nothing just as F3 does. No iteration leaves the flags
+ * alone. */
 static void note_repeat(uint32_t seen, X86Insn *insn) {
   if (!(seen & (SEEN_F2 | SEEN_F3))) return;
   bool compares = insn->flags_written & X86_F_ZF;
   insn->prefixes |= compares && seen & SEEN_F2 ? X86_PREFIX_REPNE : X86_PREFIX_REP;
   insn->flags_maybe = insn->flags_written;
+}
+
+/* Gathers: the index register is a vector, where number 4 is one like others. Destination, mask and
+ * index must differ (SDM volume 2, 2.3.12). */
+static bool index_by_vector(X86Insn *insn) {
+  if (insn->mem.index == X86_NOREG) insn->mem.index = 4;
+  uint32_t destination = insn->operands[0].reg, mask = insn->operands[2].reg,
+           index = insn->mem.index;
+  return destination != mask && destination != index && mask != index;
 }
 
 /* Whether the segment, control and debug registers named exist and can be written. */
@@ -313,16 +354,17 @@ static bool registers_exist(const X86Insn *insn) {
     case X86_OPERAND_DR:
       if (operand->reg > 7) return false;
       break;
-    default: break;
+    default:
+      break;
     }
   }
   return true;
 }
 
-/* What only some instructions need. False where there is no instruction after all; LOCK is allowed only
- * before rows that say so, with a memory destination (SDM volume 2, LOCK). */
-static bool __attribute__((noinline)) decode_special(uint32_t seen, uint32_t rex, uint32_t vvvv,
-                                                     const Row *row, X86Insn *insn) {
+/* What only some instructions need. False where there is no instruction after all; LOCK is allowed
+ * only before rows that say so, with a memory destination (SDM volume 2, LOCK). */
+static bool __attribute__((noinline))
+decode_special(uint32_t seen, uint32_t rex, uint32_t vvvv, const Row *row, X86Insn *insn) {
   if (row->attributes & ROW_BYTE_REGISTER && !rex) name_high_bytes(insn);
   if (row->attributes & ROW_COUNT) refine_shift_flags(insn);
   if (row->attributes & ROW_STRING) note_repeat(seen, insn);
@@ -332,11 +374,12 @@ static bool __attribute__((noinline)) decode_special(uint32_t seen, uint32_t rex
     if (!(row->attributes & ROW_LOCK) || insn->operands[0].kind != X86_OPERAND_MEM) return false;
   }
   if (vvvv && !(row->attributes & ROW_VVVV)) return false;
+  if (insn->prefixes & X86_PREFIX_VSIB) return index_by_vector(insn);
   return !(row->attributes & ROW_CHECK) || registers_exist(insn);
 }
 
-/* Decodes at `bytes`, of which DECODE_WINDOW are readable. Sets ret_insn->length in any case, to the bytes
- * looked at where there is no instruction. */
+/* Decodes at `bytes`, of which DECODE_WINDOW are readable. Sets ret_insn->length in any case, to
+ * the bytes looked at where there is no instruction. */
 static inline X86DecodeStatus decode_window(const uint8_t *bytes, X86Insn *ret_insn) {
   Decoding decoding = {.at = bytes, .segment = X86_NOREG}, *d = &decoding;
   X86Insn *insn = ret_insn;
@@ -385,8 +428,7 @@ static inline X86DecodeStatus decode_window(const uint8_t *bytes, X86Insn *ret_i
 static X86DecodeStatus __attribute__((noinline, cold))
 decode_at_end(const uint8_t *bytes, size_t available, X86Insn *ret_insn) {
   uint8_t window[DECODE_WINDOW] = {0};
-  for (size_t i = 0; i < available; i++)
-    window[i] = bytes[i];
+  for (size_t i = 0; i < available; i++) window[i] = bytes[i];
   X86DecodeStatus status = decode_window(window, ret_insn);
   return ret_insn->length > available ? X86_DECODE_TRUNCATED : status;
 }

@@ -63,6 +63,22 @@ static void append_displacement(BaseText *text, int64_t disp) {
                    disp < 0 ? 0ul - disp : (unsigned long)disp);
 }
 
+/* Gathers: the index vector is as wide as the data, or half or twice, by the widths of their
+ * elements. */
+static char vector_index_class(const X86Insn *insn) {
+  bool wide = insn->operands[0].size == 32;
+  switch (insn->mnemonic) {
+  case X86_VGATHERDPD:
+  case X86_VPGATHERDQ:
+    return 'x';
+  case X86_VGATHERQPS:
+  case X86_VPGATHERQD:
+    return insn->operands[0].size == 16 ? 'y' : 'x';
+  default:
+    return wide ? 'y' : 'x';
+  }
+}
+
 static void append_memory(BaseText *text, const X86Insn *insn, unsigned size, uint64_t next_pc) {
   const X86Mem *mem = &insn->mem;
   unsigned width = insn->prefixes & X86_PREFIX_ADDR32 ? 4 : 8;
@@ -79,7 +95,7 @@ static void append_memory(BaseText *text, const X86Insn *insn, unsigned size, ui
   if (mem->index != X86_NOREG) {
     if (mem->base != X86_NOREG) base_text_printf(text, "+");
     if (vector_index)
-      base_text_printf(text, "%cmm%u", insn->operands[0].size == 32 ? 'y' : 'x', mem->index);
+      base_text_printf(text, "%cmm%u", vector_index_class(insn), mem->index);
     else
       append_gpr(text, mem->index, width);
     base_text_printf(text, "*%u", 1u << mem->scale);

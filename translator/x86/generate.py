@@ -120,6 +120,8 @@ def parse_encoding(row, text):
     form = match["form"] or ("m" if "m" in forms else "r" if "r" in forms else None)
     if form and "anymod" not in row.attributes:
         row.conditions["mod"] = {int(form == "r")}
+    if "vsib" in row.attributes:
+        row.conditions["rm"] = {4}
     for suffix in filter(None, match["suffix"].split(".")):
         if suffix not in SUFFIXES:
             raise row.error(f"unknown suffix .{suffix}")
@@ -277,7 +279,7 @@ class Compiler:
         made = {
             "modrm": bool(letters & set("EGRMVWUPQNSCDT")) or bool({"reg", "mod"} & set(row.conditions)),
             "lock": "lock" in row.attributes, "string": "string" in row.attributes,
-            "count": "count" in row.attributes, "check": bool(letters & set("SCD")),
+            "count": "count" in row.attributes, "check": bool(letters & set("SCD")) or "vsib" in row.attributes,
             "vvvv": bool(letters & set("BH")), "anymod": "anymod" in row.attributes,
             "byte_register": any(re.fullmatch(r"[=+]?[EGZR]b", o) for o in row.operands),
         }
