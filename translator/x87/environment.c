@@ -71,16 +71,17 @@ void x87_enter_mmx(GuestCpu *cpu, uint64_t argument) {
   x->valid = 0xff;
 }
 
-void x87_emms(GuestCpu *cpu, uint64_t argument) {
-  x87_enter_mmx(cpu, 0);
-  cpu->x87.valid = 0;
-}
-
 /* --- Stack faults: the whole instruction happens here --- */
 
-/* Arguments of x87_underflow: slots that receive the default NaN, then what the instruction does. */
-enum { UNDERFLOW_POPS_SHIFT = 8, UNDERFLOW_COMPARES = 1 << 10, UNDERFLOW_PUSHES = 1 << 11,
-       UNDERFLOW_REDUCES = 1 << 12 };
+/* Arguments of x87_underflow: a set of slots that receive the default NaN, then what the instruction does
+ * (lift/x87-lift.h). */
+enum {
+  UNDERFLOW_POPS_SHIFT = 8,
+  UNDERFLOW_COMPARES = 1 << 10,
+  UNDERFLOW_PUSHES = 1 << 11,
+  UNDERFLOW_REDUCES = 1 << 12,
+  UNDERFLOW_EXCHANGES = 1 << 13
+};
 
 static bool stack_fault(GuestX87 *x, unsigned c1) {
   x->c1 = (uint8_t)c1;
@@ -92,6 +93,13 @@ static void move_top(GuestX87 *x, int by) {
   x->top = (uint8_t)((x->top & GUEST_X87_PENDING) | ((x->top + by) & 7));
 }
 
+/* The registers of a set of two, or one. */
+static void exchange(GuestX87 *x, unsigned slots) {
+  GuestX87Register *a = &x->reg[__builtin_ctz(slots)], *b = &x->reg[31 - __builtin_clz(slots)], old = *a;
+  *a = *b;
+  *b = old;
+}
+
 /* An operand is empty. */
 void x87_underflow(GuestCpu *cpu, uint64_t argument) {
   GuestX87 *x = &cpu->x87;
@@ -100,9 +108,12 @@ void x87_underflow(GuestCpu *cpu, uint64_t argument) {
   if (argument & UNDERFLOW_COMPARES) x->status |= X87_CONDITIONS;
   if (argument & UNDERFLOW_REDUCES) x->status &= ~X87_C2;
   if (!stack_fault(x, 0)) return;
+  unsigned filled = argument & 0xff;
+  if (argument & UNDERFLOW_EXCHANGES) filled &= ~x->valid;
   for (unsigned slot = 0; slot < 8; slot++)
-    if (argument >> slot & 1) x87_store_default_nan(&x->reg[slot]);
-  x->valid |= (uint8_t)argument;
+    if (filled >> slot & 1) x87_store_default_nan(&x->reg[slot]);
+  x->valid |= (uint8_t)filled;
+  if (argument & UNDERFLOW_EXCHANGES) exchange(x, argument & 0xff);
   for (unsigned pops = argument >> UNDERFLOW_POPS_SHIFT & 3; pops; pops--) {
     x->valid &= ~(1 << (x->top & 7));
     move_top(x, 1);
@@ -199,10 +210,22 @@ void x87_fldenv(GuestCpu *cpu, uint64_t argument) {
   update_pending(x);
 }
 
+/* FNSAVE's first half: the environment, and ST(i) in slot i. */
+void x87_fnsave(GuestCpu *cpu, uint64_t argument) {
+  rotate(&cpu->x87, 0);
+  x87_fnstenv(cpu, 0);
+}
+
+/* FRSTOR but for the registers, which the caller puts into slot i for ST(i). */
+void x87_frstor(GuestCpu *cpu, uint64_t argument) {
+  x87_fldenv(cpu, 0);
+  rotate(&cpu->x87, 0);
+}
+
 /* --- FXSAVE images --- */
 
 /* The first 32 bytes, but for MXCSR, in transfer[0..2]. */
-void x87_fxsave_header(GuestCpu *cpu, uint64_t argument) {
+static void fxsave_header(GuestCpu *cpu, uint64_t argument) {
   GuestX87 *x = &cpu->x87;
   uint8_t turned = (uint8_t)(x->valid >> x->rotation | x->valid << (8 - x->rotation));
   x->transfer[0] = x->control | (uint64_t)x87_status_word(x) << 16 | (uint64_t)turned << 32 |
@@ -211,8 +234,14 @@ void x87_fxsave_header(GuestCpu *cpu, uint64_t argument) {
   x->transfer[2] = x->data_pointer;
 }
 
+/* What FXSAVE needs: the above, and ST(i) in slot i. */
+void x87_fxsave(GuestCpu *cpu, uint64_t argument) {
+  rotate(&cpu->x87, 0);
+  fxsave_header(cpu, 0);
+}
+
 /* The reverse; the registers are restored by the caller, ST(i) to slot top + i. */
-void x87_fxrstor_header(GuestCpu *cpu, uint64_t argument) {
+static void fxrstor_header(GuestCpu *cpu, uint64_t argument) {
   GuestX87 *x = &cpu->x87;
   uint64_t header = x->transfer[0];
   x->rotation = 0;
@@ -225,6 +254,12 @@ void x87_fxrstor_header(GuestCpu *cpu, uint64_t argument) {
   update_pending(x);
 }
 
+/* What FXRSTOR needs: ST(i) in slot i. */
+void x87_fxrstor(GuestCpu *cpu, uint64_t argument) {
+  fxrstor_header(cpu, 0);
+  rotate(&cpu->x87, 0);
+}
+
 static void copy(void *to, const void *from, size_t size) {
   for (size_t i = 0; i < size; i++) ((uint8_t *)to)[i] = ((const uint8_t *)from)[i];
 }
@@ -233,7 +268,7 @@ void x87_fxsave_image(const GuestX87 *x, void *image) {
   GuestCpu scratch;
   uint8_t *bytes = image;
   scratch.x87 = *x;
-  x87_fxsave_header(&scratch, 0);
+  fxsave_header(&scratch, 0);
   copy(bytes, scratch.x87.transfer, 24);
   for (unsigned i = 0; i < 8; i++) {
     const GuestX87Register *r = &x->reg[(x->top + i) & 7];
@@ -247,7 +282,7 @@ void x87_fxrstor_image(GuestX87 *x, const void *image) {
   GuestCpu scratch;
   const uint8_t *bytes = image;
   copy(scratch.x87.transfer, bytes, 24);
-  x87_fxrstor_header(&scratch, 0);
+  fxrstor_header(&scratch, 0);
   for (unsigned i = 0; i < 8; i++) {
     GuestX87Register *r = x87_st(&scratch.x87, i);
     copy(&r->significand, bytes + 32 + i * 16, 8);

@@ -1,0 +1,158 @@
+/* x87 arithmetic, comparisons and functions: operands are checked here, values are the helpers'. */
+#include "lift/x87-lift.h"
+
+/* A memory operand's bits as the helpers take them: integers sign-extended. */
+static IrReg load_operand(Lift *l, const X86Insn *insn, bool integer) {
+  unsigned size = insn->operands[1].size;
+  IrReg value = ir_temp(&l->b);
+  ir_load(&l->b, size, integer ? IR_EXTEND_SIGN64 : IR_EXTEND_ZERO, value, lift_address(l, insn, size));
+  return value;
+}
+
+/* A helper's rows are: registers, m32, m64, integer (lift/helpers-x87.def). */
+static LiftHelper memory_helper(const X86Insn *insn, uint32_t argument) {
+  unsigned form = argument & X87_INTEGER ? 3 : insn->operands[1].size == 4 ? 1 : 2;
+  return (LiftHelper)(x87_helper(argument) + form);
+}
+
+static void arithmetic_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
+  unsigned slot = x87_slot(l, 0);
+  IrLabel done = ir_label(&l->b);
+  IrReg value = load_operand(l, insn, argument & X87_INTEGER);
+  x87_require(l, 1u << slot, 1u << slot, done);
+  x87_note(l, lift_address_register(l, insn));
+  lift_helper(l, memory_helper(insn, argument), value);
+  l->x87.maybe_pending = true;
+  x87_done(l, done);
+}
+
+/* FADD, FSUB, … in all forms; with X87_POP the pop comes before the helper, which takes it back where an
+ * unmasked exception keeps the instruction from completing. */
+void lift_x87_arithmetic(Lift *l, const X86Insn *insn, uint32_t argument) {
+  unsigned pops = x87_pops(argument);
+  x87_begin(l);
+  if (lift_is_memory(insn, 1)) {
+    arithmetic_memory(l, insn, argument);
+    return;
+  }
+  unsigned d = x87_slot(l, insn->operands[0].reg), s = x87_slot(l, insn->operands[1].reg);
+  IrLabel done = ir_label(&l->b);
+  x87_require(l, 1u << d | 1u << s, 1u << d | (uint64_t)pops << X87_FAULT_POPS_SHIFT, done);
+  x87_note(l, IR_NO_REG);
+  x87_pop(l, pops);
+  lift_helper_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | pops);
+  l->x87.maybe_pending = true;
+  x87_done(l, done);
+}
+
+/* Functions of ST(0), or of ST(0) and ST(1), that replace ST(0). */
+void lift_x87_function(Lift *l, const X86Insn *insn, uint32_t argument) {
+  LiftHelper helper = x87_helper(argument);
+  bool two = argument & X87_TWO_OPERANDS;
+  x87_begin(l);
+  unsigned d = x87_slot(l, 0), s = x87_slot(l, two ? 1 : 0);
+  IrLabel done = ir_label(&l->b);
+  bool reduces = helper == LIFT_HELPER_X87_FPREM || helper == LIFT_HELPER_X87_FPREM1;
+  x87_require(l, 1u << d | 1u << s, 1u << d | (reduces ? X87_FAULT_REDUCES : 0), done);
+  x87_note(l, IR_NO_REG);
+  lift_helper_imm(l, helper, x87_slot_argument(d) | x87_slot_argument(s) << 8);
+  l->x87.maybe_pending = true;
+  x87_done(l, done);
+}
+
+/* Functions of ST(0) and ST(1) whose result replaces both: FPATAN, FYL2X, FYL2XP1. */
+void lift_x87_function_pop(Lift *l, const X86Insn *insn, uint32_t argument) {
+  x87_begin(l);
+  unsigned s = x87_slot(l, 0), d = x87_slot(l, 1);
+  IrLabel done = ir_label(&l->b);
+  x87_require(l, 1u << d | 1u << s, 1u << d | 1 << X87_FAULT_POPS_SHIFT, done);
+  x87_note(l, IR_NO_REG);
+  x87_pop(l, 1);
+  lift_helper_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | 1);
+  l->x87.maybe_pending = true;
+  x87_done(l, done);
+}
+
+/* Functions of ST(0) with two results, one pushed: FXTRACT, and FPTAN and FSINCOS, which push nothing where
+ * the operand is out of range: then nothing is known of the stack afterwards. */
+void lift_x87_function_push(Lift *l, const X86Insn *insn, uint32_t argument) {
+  enum { ARGUMENT_PUSHED = 4 };
+  x87_begin(l);
+  unsigned s = x87_slot(l, 0), d = x87_slot(l, -1);
+  IrLabel done = ir_label(&l->b);
+  x87_require(l, 1u << s, 1u << s | 1u << d | X87_FAULT_PUSHES, done);
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW_TWO, done);
+  x87_note(l, IR_NO_REG);
+  x87_push(l);
+  lift_helper_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | ARGUMENT_PUSHED);
+  x87_done(l, done);
+  if (x87_helper(argument) == LIFT_HELPER_X87_FXTRACT) l->x87.maybe_pending = true;
+  else x87_forget(l, l->x87.top);
+}
+
+/* --- Comparisons ---------------------------------------------------------------------------------- */
+
+static void compare_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
+  unsigned slot = x87_slot(l, 0), pops = x87_pops(argument);
+  IrLabel done = ir_label(&l->b);
+  IrReg value = load_operand(l, insn, argument & X87_INTEGER);
+  x87_require(l, 1u << slot, X87_FAULT_COMPARES | (uint64_t)pops << X87_FAULT_POPS_SHIFT, done);
+  x87_note(l, lift_address_register(l, insn));
+  lift_helper(l, memory_helper(insn, argument), value);
+  if (pops) {
+    IrLabel leave = ir_label(&l->b), on = ir_label(&l->b);
+    IrReg top = ir_temp(&l->b);
+    ir_load_state(&l->b, 1, top, X87_FIELD(top));
+    ir_tbnz(&l->b, top, 7, leave);
+    ir_cold_begin(&l->b);
+    ir_bind(&l->b, leave);
+    x87_leave_if_pending(l, on);
+    ir_cold_end(&l->b);
+    ir_bind(&l->b, on);
+    x87_pop(l, pops);
+  } else {
+    l->x87.maybe_pending = true;
+  }
+  x87_done(l, done);
+}
+
+static void compare_registers(Lift *l, unsigned i, uint32_t argument, uint64_t underflow) {
+  unsigned a = x87_slot(l, 0), b = x87_slot(l, (int)i), pops = x87_pops(argument);
+  IrLabel done = ir_label(&l->b);
+  x87_require(l, 1u << a | 1u << b, underflow | (uint64_t)pops << X87_FAULT_POPS_SHIFT, done);
+  x87_note(l, IR_NO_REG);
+  x87_pop(l, pops);
+  lift_helper_imm(l, x87_helper(argument), x87_slot_argument(a) | x87_slot_argument(b) << 8 | pops);
+  l->x87.maybe_pending = true;
+  x87_done(l, done);
+}
+
+/* FCOM, FUCOM and their popping forms. FCOMPP and FUCOMPP have no operands: ST(1). */
+void lift_x87_compare(Lift *l, const X86Insn *insn, uint32_t argument) {
+  x87_begin(l);
+  if (insn->operand_count == 2 && lift_is_memory(insn, 1)) compare_memory(l, insn, argument);
+  else compare_registers(l, insn->operand_count == 2 ? insn->operands[1].reg : 1, argument, X87_FAULT_COMPARES);
+}
+
+/* FTST */
+void lift_x87_test(Lift *l, const X86Insn *insn, uint32_t argument) {
+  x87_begin(l);
+  compare_registers(l, 0, argument, X87_FAULT_COMPARES);
+}
+
+/* FCOMI, FUCOMI: the helper leaves NZCV in transfer[0]. */
+void lift_x87_compare_flags(Lift *l, const X86Insn *insn, uint32_t argument) {
+  x87_begin(l);
+  compare_registers(l, insn->operands[1].reg, argument, 0);
+  if (!(l->live_flags & X86_F_STATUS) && !(l->live_flags & X86_F_LT)) return;
+  IrReg nzcv = ir_temp(&l->b);
+  ir_load_state(&l->b, 8, nzcv, X87_FIELD(transfer[0]));
+  ir_emit(&l->b, IR_MSR_NZCV, 8, nzcv.id, IR_NONE, IR_NONE, 0);
+  lift_flags_fcmp(l);
+}
+
+/* FXAM looks at empty registers too. */
+void lift_x87_examine(Lift *l, const X86Insn *insn, uint32_t argument) {
+  x87_begin(l);
+  lift_helper_imm(l, LIFT_HELPER_X87_FXAM, 0);
+}

@@ -1,0 +1,82 @@
+/* What the files lifting x87 share: the register stack as far as it is known while lifting.
+ *
+ * Stack positions become slots of the register file when code is lifted (guest/state.h): x87_begin() checks
+ * once a block that ST(0) is where the lifter takes it to be, and has the file rotated otherwise. Which
+ * slots are in use is remembered through the block, so that only the first look at a register costs a
+ * test. Stack faults and unmasked exceptions go out of line and leave the region: what the lifter knows
+ * never has to be unlearned. */
+#ifndef STELE_LIFT_X87_LIFT_H
+#define STELE_LIFT_X87_LIFT_H
+
+#include "lift/internal.h"
+
+/* Row arguments beside a helper number. */
+enum {
+  X87_POP = 1 << 16,
+  X87_POP_TWICE = 2 << 16,
+  X87_POPS_SHIFT = 16,
+  X87_INTEGER = 1 << 18, /* the memory operand is an integer */
+  X87_TWO_OPERANDS = 1 << 19,
+  X87_HELPER_MASK = 0xffff
+};
+static inline unsigned x87_pops(uint32_t argument) { return argument >> X87_POPS_SHIFT & 3; }
+static inline LiftHelper x87_helper(uint32_t argument) { return (LiftHelper)(argument & X87_HELPER_MASK); }
+
+/* Offset in GuestCpu of a field of the x87 state. */
+#define X87_FIELD(field) (offsetof(GuestCpu, x87) + offsetof(GuestX87, field))
+static inline size_t x87_slot_offset(unsigned slot) { return X87_FIELD(reg) + slot * sizeof(GuestX87Register); }
+static inline size_t x87_exponent_offset(unsigned slot) {
+  return x87_slot_offset(slot) + offsetof(GuestX87Register, sign_exponent);
+}
+
+/* Slot of ST(i); x87_begin() has been called. */
+static inline unsigned x87_slot(const Lift *l, int i) { return (l->x87.top + (unsigned)i) & 7; }
+/* A helper's argument: a slot as byte offset. */
+static inline uint64_t x87_slot_argument(unsigned slot) { return (uint64_t)slot << 4; }
+
+/* A waiting instruction that uses the stack begins: raises #MF when an unmasked exception waits, and makes
+ * sure of the top. */
+void x87_begin(Lift *l);
+/* A waiting instruction that does not use the stack. */
+void x87_wait(Lift *l);
+/* Nothing is known any more; the next block, or instruction, takes ST(0) to be in slot `top`. */
+void x87_forget(Lift *l, unsigned top);
+
+/* FIP and FOP (and FDP, where `address` is not IR_NO_REG) for an instruction that may raise an exception;
+ * `insn` is the one being lifted. */
+void x87_note(Lift *l, IrReg address);
+
+/* What x87_underflow does for an instruction whose operand is empty (x87/environment.c): a set of slots
+ * that receive the default NaN, and these. */
+enum {
+  X87_FAULT_POPS_SHIFT = 8,
+  X87_FAULT_COMPARES = 1 << 10,
+  X87_FAULT_PUSHES = 1 << 11,
+  X87_FAULT_REDUCES = 1 << 12,  /* clears C2 */
+  X87_FAULT_EXCHANGES = 1 << 13 /* the NaN goes to empty ones of the set only, then the two change places */
+};
+
+/* Goes on when all `slots` (a set) are in use; out of line, x87_underflow with `argument` completes the
+ * instruction and goes to `done`. Nothing that is defined between this and `done` is used behind it. */
+void x87_require(Lift *l, unsigned slots, uint64_t argument, IrLabel done);
+/* The same for the slot a push is about to take. */
+void x87_require_room(Lift *l, LiftHelper overflow, IrLabel done);
+/* Binds `done`: what holds on the straight way alone is forgotten. */
+void x87_done(Lift *l, IrLabel done);
+
+/* Moves the top and marks slots. */
+void x87_push(Lift *l);
+void x87_pop(Lift *l, unsigned count);
+void x87_turn(Lift *l, int by); /* the top alone */
+void x87_free_slot(Lift *l, unsigned slot);
+void x87_fill_slot(Lift *l, unsigned slot); /* in use from now on */
+/* Known to be in use from now on: emits nothing. */
+void x87_know_valid(Lift *l, unsigned slot);
+
+/* In cold code: leaves the region for the next instruction if an exception waits, otherwise goes to `label`. */
+void x87_leave_if_pending(Lift *l, IrLabel label);
+
+/* C1 := 0. */
+void x87_clear_c1(Lift *l);
+
+#endif

@@ -1,0 +1,236 @@
+/* The x87 register stack while lifting: where ST(0) is, which registers are in use, what waits. */
+#include "lift/x87-lift.h"
+
+#define PENDING_BIT 7 /* of top */
+
+/* `valid` and `top` are one halfword: valid in its low byte. */
+_Static_assert(offsetof(GuestX87, top) == offsetof(GuestX87, valid) + 1, "pushes change both at once");
+_Static_assert(X87_FIELD(valid) % 2 == 0, "halfword access");
+
+static IrReg load_field(Lift *l, unsigned size, size_t offset) {
+  IrReg value = ir_temp(&l->b);
+  ir_load_state(&l->b, size, value, offset);
+  return value;
+}
+
+/* --- Exceptions that wait ------------------------------------------------------------------------- */
+
+enum { VECTOR_MF = 16 };
+
+/* `top`: a register holding that field. Raises #MF out of line when its pending bit is set. */
+static void raise_if_pending(Lift *l, IrReg top) {
+  IrLabel raise = ir_label(&l->b), on = ir_label(&l->b);
+  ir_tbnz(&l->b, top, PENDING_BIT, raise);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, raise);
+  lift_raise(l, VECTOR_MF);
+  ir_branch(&l->b, on);
+  ir_cold_end(&l->b);
+  ir_bind(&l->b, on);
+  l->x87.maybe_pending = false;
+}
+
+void x87_wait(Lift *l) {
+  if (l->x87.known && !l->x87.maybe_pending) return;
+  raise_if_pending(l, load_field(l, 1, X87_FIELD(top)));
+  l->x87.maybe_pending = false;
+}
+
+void x87_leave_if_pending(Lift *l, IrLabel label) {
+  IrReg top = load_field(l, 1, X87_FIELD(top));
+  ir_tbz(&l->b, top, PENDING_BIT, label);
+  uint8_t form = l->form;
+  lift_flags_canonical(l, l->live_flags);
+  lift_exit(l, l->next_pc);
+  l->form = form;
+}
+
+/* --- The top -------------------------------------------------------------------------------------- */
+
+void x87_begin(Lift *l) {
+  l->x87.mmx = false;
+  if (l->x87.known) {
+    x87_wait(l);
+    return;
+  }
+  IrLabel elsewhere = ir_label(&l->b), raise = ir_label(&l->b), on = ir_label(&l->b);
+  IrReg top = load_field(l, 1, X87_FIELD(top)), difference = top;
+  if (l->x87.top) {
+    difference = ir_temp(&l->b);
+    ir_add_imm(&l->b, 4, difference, top, -(int64_t)l->x87.top);
+  }
+  ir_cbnz(&l->b, 4, difference, elsewhere);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, elsewhere);
+  ir_tbnz(&l->b, top, PENDING_BIT, raise);
+  lift_helper_imm(l, LIFT_HELPER_X87_ROTATE, l->x87.top);
+  ir_branch(&l->b, on);
+  ir_bind(&l->b, raise);
+  lift_raise(l, VECTOR_MF);
+  ir_branch(&l->b, on);
+  ir_cold_end(&l->b);
+  ir_bind(&l->b, on);
+  l->x87.known = true;
+  l->x87.valid = l->x87.empty = 0;
+  l->x87.maybe_pending = false;
+}
+
+void x87_forget(Lift *l, unsigned top) {
+  l->x87 = (LiftX87){.top = (uint8_t)top};
+}
+
+/* Slots in which changes that are known to the lifter put the halfword: added, since both sides are known. */
+static void add_to_state(Lift *l, int valid, int top) {
+  if (l->x87.valid + l->x87.empty == 0xff) { /* everything is known: no need to look */
+    IrReg value = ir_temp(&l->b);
+    ir_const(&l->b, value, l->x87.valid | (uint64_t)l->x87.top << 8);
+    ir_store_state(&l->b, 2, value, X87_FIELD(valid));
+    return;
+  }
+  IrReg state = load_field(l, 2, X87_FIELD(valid));
+  int change = valid + top * 256;
+  if (change) ir_add_imm(&l->b, 4, state, state, change);
+  ir_store_state(&l->b, 2, state, X87_FIELD(valid));
+}
+
+static void mark(Lift *l, unsigned slot, bool in_use) {
+  uint8_t bit = (uint8_t)(1 << slot);
+  l->x87.valid = (uint8_t)((l->x87.valid & ~bit) | (in_use ? bit : 0));
+  l->x87.empty = (uint8_t)((l->x87.empty & ~bit) | (in_use ? 0 : bit));
+}
+
+void x87_know_valid(Lift *l, unsigned slot) {
+  mark(l, slot, true);
+}
+
+void x87_turn(Lift *l, int by) {
+  int old = l->x87.top;
+  l->x87.top = (uint8_t)x87_slot(l, by);
+  add_to_state(l, 0, l->x87.top - old);
+}
+
+void x87_push(Lift *l) {
+  unsigned old = l->x87.top, new = x87_slot(l, -1);
+  l->x87.top = (uint8_t)new;
+  mark(l, new, true);
+  add_to_state(l, 1 << new, (int)new - (int)old);
+}
+
+void x87_pop(Lift *l, unsigned count) {
+  int valid = 0, old = l->x87.top;
+  if (!count) return;
+  for (; count; count--) {
+    valid -= 1 << l->x87.top;
+    mark(l, l->x87.top, false);
+    l->x87.top = (uint8_t)x87_slot(l, 1);
+  }
+  add_to_state(l, valid, l->x87.top - old);
+}
+
+void x87_free_slot(Lift *l, unsigned slot) {
+  IrReg valid = load_field(l, 1, X87_FIELD(valid));
+  mark(l, slot, false);
+  ir_logic_imm(&l->b, IR_AND, 4, valid, valid, 0xffu & ~(1u << slot));
+  ir_store_state(&l->b, 1, valid, X87_FIELD(valid));
+}
+
+void x87_fill_slot(Lift *l, unsigned slot) {
+  if (l->x87.valid >> slot & 1) return;
+  IrReg valid = load_field(l, 1, X87_FIELD(valid));
+  mark(l, slot, true);
+  ir_logic_imm(&l->b, IR_ORR, 4, valid, valid, 1u << slot);
+  ir_store_state(&l->b, 1, valid, X87_FIELD(valid));
+}
+
+/* --- Stack faults --------------------------------------------------------------------------------- */
+
+/* Branches to `fault` when a slot is not as wanted; true where there was anything to test. */
+static bool test_slots(Lift *l, unsigned slots, bool in_use, IrLabel fault) {
+  slots &= ~(unsigned)(in_use ? l->x87.valid : l->x87.empty);
+  if (!slots) return false;
+  IrReg valid = load_field(l, 1, X87_FIELD(valid));
+  for (unsigned slot = 0; slot < 8; slot++) {
+    if (!(slots >> slot & 1)) continue;
+    if (in_use) ir_tbz(&l->b, valid, slot, fault);
+    else ir_tbnz(&l->b, valid, slot, fault);
+  }
+  return true;
+}
+
+static void fault_block(Lift *l, IrLabel fault, LiftHelper helper, uint64_t argument, IrLabel done) {
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, fault);
+  x87_note(l, IR_NO_REG);
+  lift_helper_imm(l, helper, argument);
+  x87_leave_if_pending(l, done);
+  ir_cold_end(&l->b);
+}
+
+void x87_require(Lift *l, unsigned slots, uint64_t argument, IrLabel done) {
+  IrLabel fault = ir_label(&l->b);
+  if (!test_slots(l, slots, true, fault)) return;
+  fault_block(l, fault, LIFT_HELPER_X87_UNDERFLOW, argument, done);
+  l->x87.unsure |= (uint8_t)(slots & ~(l->x87.valid | argument));
+  l->x87.valid |= (uint8_t)slots;
+  l->x87.empty &= (uint8_t)~slots;
+}
+
+void x87_done(Lift *l, IrLabel done) {
+  ir_bind(&l->b, done);
+  l->x87.valid &= (uint8_t)~l->x87.unsure;
+  l->x87.unsure = 0;
+}
+
+void x87_require_room(Lift *l, LiftHelper overflow, IrLabel done) {
+  IrLabel fault = ir_label(&l->b);
+  unsigned slot = x87_slot(l, -1);
+  if (!test_slots(l, 1u << slot, false, fault)) return;
+  fault_block(l, fault, overflow, 0, done);
+  mark(l, slot, false);
+}
+
+/* --- Pointers and conditions ---------------------------------------------------------------------- */
+
+/* The opcode's low three bits and ModRM (SDM volume 1, 8.1.9), from the guest's bytes. */
+static unsigned last_opcode(const Lift *l) {
+  const RegionWindow *window = &l->region->window;
+  const uint8_t *bytes = window->bytes + (l->pc - window->start);
+  while ((*bytes & 0xf8) != 0xd8) bytes++; /* prefixes */
+  return (unsigned)(bytes[0] & 7) << 8 | bytes[1];
+}
+
+void x87_note(Lift *l, IrReg address) {
+  IrReg pc = ir_temp(&l->b), opcode = ir_temp(&l->b);
+  ir_guest_address(&l->b, pc, l->pc);
+  ir_store_state(&l->b, 8, pc, X87_FIELD(instruction_pointer));
+  ir_const(&l->b, opcode, last_opcode(l));
+  ir_store_state(&l->b, 2, opcode, X87_FIELD(opcode));
+  if (address.id != IR_NONE) ir_store_state(&l->b, 8, address, X87_FIELD(data_pointer));
+}
+
+void x87_clear_c1(Lift *l) {
+  ir_store_state(&l->b, 1, IR_ZERO, X87_FIELD(c1));
+}
+
+/* --- MMX ------------------------------------------------------------------------------------------ */
+
+void lift_x87_enter_mmx(Lift *l) {
+  if (l->x87.mmx) return;
+  IrLabel enter = ir_label(&l->b), raise = ir_label(&l->b), on = ir_label(&l->b);
+  IrReg state = load_field(l, 2, X87_FIELD(valid)), rotation = load_field(l, 1, X87_FIELD(rotation));
+  IrReg other = ir_temp(&l->b);
+  ir_logic_imm(&l->b, IR_EOR, 4, other, state, 0xff);
+  ir_rrr(&l->b, IR_ORR, 4, other, other, rotation);
+  ir_cbnz(&l->b, 4, other, enter);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, enter);
+  ir_tbnz(&l->b, state, PENDING_BIT + 8, raise);
+  lift_helper_imm(l, LIFT_HELPER_X87_ENTER_MMX, 0);
+  ir_branch(&l->b, on);
+  ir_bind(&l->b, raise);
+  lift_raise(l, VECTOR_MF);
+  ir_branch(&l->b, on);
+  ir_cold_end(&l->b);
+  ir_bind(&l->b, on);
+  l->x87 = (LiftX87){.known = true, .valid = 0xff, .mmx = true};
+}
