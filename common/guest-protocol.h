@@ -33,7 +33,9 @@
 //    Streams. The host picks the stream number, counting up from 1 in a session and never reusing one.
 //    OPEN_EXEC starts a program; the guest answers OPENED or ERROR. Data flows in DATA frames on three
 //    channels: 0 stdin (host -> guest), 1 stdout, 2 stderr (guest -> host). With a terminal there is
-//    no channel 2. EOF ends a channel in one direction. The guest sends EXIT once the program is reaped
+//    no channel 2. EOF ends a channel: from its sender, no more data comes; from its receiver (the host,
+//    for 1 and 2), nobody reads it any more, and the guest closes its end so that the program gets
+//    SIGPIPE. The guest sends EXIT once the program is reaped
 //    and the output that was in its pipes or terminal by then has been sent; a descendant that keeps
 //    them open does not delay it. EXIT and ERROR end the stream: no more frames for it either way
 //    (frames that crossed on the wire are ignored). CLOSE is the host hanging up: the guest sends SIGHUP
