@@ -1,0 +1,352 @@
+// The expansion of a domain XML: a list of steps, each of which looks whether the author said something
+// about its subject and adds it if not. Order matters only where a comment says so. See domain-xml.h;
+// the guest's side of the kernel command line is common/guest-protocol.h.
+#include "domain-xml.h"
+
+#include <json-glib/json-glib.h>
+#include <string.h>
+#include "errors.h"
+#include "guest-protocol.h"
+
+#define DEFAULT_MEMORY_MIB 2048
+#define DEFAULT_CPUS_MAX   4
+#define TCG_CACHE_MIB      256 // QEMU's own default of 1 GiB would be most of an idle machine's memory
+
+typedef struct Expansion {
+  xmlNode *domain;
+  const MachineConfig *config;
+  const DomainHost *host;
+  gboolean tcg;
+} Expansion;
+
+// --- the tree -----------------------------------------------------------------------------------------
+
+static xmlNode *find(xmlNode *parent, const char *name) {
+  for (xmlNode *node = xmlFirstElementChild(parent); node; node = xmlNextElementSibling(node))
+    if (node->ns == NULL && g_str_equal((const char *)node->name, name)) return node;
+  return NULL;
+}
+
+// Attributes are name, value pairs up to NULL; a NULL value leaves its attribute out.
+static xmlNode *add(xmlNode *parent, const char *name, const char *text, ...) G_GNUC_NULL_TERMINATED;
+
+static xmlNode *add(xmlNode *parent, const char *name, const char *text, ...) {
+  xmlNode *node = xmlNewTextChild(parent, NULL, (const xmlChar *)name, (const xmlChar *)text);
+  va_list pairs;
+  va_start(pairs, text);
+  for (const char *key = va_arg(pairs, const char *); key; key = va_arg(pairs, const char *)) {
+    const char *value = va_arg(pairs, const char *);
+    if (value) xmlNewProp(node, (const xmlChar *)key, (const xmlChar *)value);
+  }
+  va_end(pairs);
+  // A child inherits its parent's name space; libvirt's elements have none.
+  node->ns = NULL;
+  return node;
+}
+
+static xmlNode *ensure(xmlNode *parent, const char *name) {
+  xmlNode *node = find(parent, name);
+  return node ? node : add(parent, name, NULL, NULL);
+}
+
+static gboolean attribute_is(xmlNode *node, const char *name, const char *value) {
+  xmlChar *found = node ? xmlGetNoNsProp(node, (const xmlChar *)name) : NULL;
+  gboolean same = g_strcmp0((const char *)found, value) == 0;
+  xmlFree(found);
+  return same;
+}
+
+static void ensure_attribute(xmlNode *node, const char *name, const char *value) {
+  if (!xmlHasProp(node, (const xmlChar *)name))
+    xmlNewProp(node, (const xmlChar *)name, (const xmlChar *)value);
+}
+
+// A device <name> whose child <child> has attribute=value.
+static xmlNode *find_device(Expansion *x, const char *name, const char *child, const char *attribute,
+                            const char *value) {
+  for (xmlNode *node = xmlFirstElementChild(find(x->domain, "devices")); node;
+       node = xmlNextElementSibling(node))
+    if (g_str_equal((const char *)node->name, name) && attribute_is(find(node, child), attribute, value))
+      return node;
+  return NULL;
+}
+
+// --- the steps ----------------------------------------------------------------------------------------
+
+static void add_type(Expansion *x) {
+  ensure_attribute(x->domain, "type", x->host->kvm ? "kvm" : "qemu");
+  x->tcg = attribute_is(x->domain, "type", "qemu");
+}
+
+static void add_uuid(Expansion *x) {
+  if (find(x->domain, "uuid") == NULL) add(x->domain, "uuid", x->host->uuid, NULL);
+}
+
+static void add_memory(Expansion *x) {
+  if (find(x->domain, "memory") || find(x->domain, "maxMemory")) return;
+  g_autofree char *amount = g_strdup_printf("%d", DEFAULT_MEMORY_MIB);
+  add(x->domain, "memory", amount, "unit", "MiB", NULL);
+}
+
+static void add_vcpus(Expansion *x) {
+  if (find(x->domain, "vcpu")) return;
+  g_autofree char *count = g_strdup_printf("%u", CLAMP(x->host->cpus, 1, DEFAULT_CPUS_MAX));
+  add(x->domain, "vcpu", count, NULL);
+}
+
+static void add_os(Expansion *x) {
+  xmlNode *os = ensure(x->domain, "os"), *type = find(os, "type");
+  if (type == NULL) type = add(os, "type", "hvm", NULL);
+  ensure_attribute(type, "arch", "aarch64");
+  ensure_attribute(type, "machine", "virt");
+  if (find(os, "kernel") == NULL) add(os, "kernel", x->host->kernel, NULL);
+  if (find(os, "initrd") == NULL) add(os, "initrd", x->host->initrd, NULL);
+}
+
+// Guest memory that virtiofsd maps too.
+static void add_memory_backing(Expansion *x) {
+  xmlNode *backing = ensure(x->domain, "memoryBacking");
+  if (find(backing, "source") == NULL) add(backing, "source", NULL, "type", "memfd", NULL);
+  if (find(backing, "access") == NULL) add(backing, "access", NULL, "mode", "shared", NULL);
+}
+
+static void add_cpu(Expansion *x) {
+  if (find(x->domain, "cpu") == NULL)
+    add(x->domain, "cpu", NULL, "mode", x->tcg ? "maximum" : "host-passthrough", NULL);
+}
+
+static void add_features(Expansion *x) {
+  if (!x->tcg) return;
+  xmlNode *features = ensure(x->domain, "features");
+  if (find(features, "gic") == NULL) add(features, "gic", NULL, "version", "3", NULL);
+  if (find(features, "tcg")) return;
+  g_autofree char *size = g_strdup_printf("%d", TCG_CACHE_MIB);
+  add(add(features, "tcg", NULL, NULL), "tb-cache", size, "unit", "MiB", NULL);
+}
+
+// steled counts on a reset to tell it that the guest restarted, and on the end of QEMU that it is off.
+static void add_lifecycle(Expansion *x) {
+  static const struct { const char *element, *action; } rows[] = {
+      {"on_poweroff", "destroy"}, {"on_reboot", "restart"}, {"on_crash", "destroy"}};
+  for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
+    if (find(x->domain, rows[i].element) == NULL) add(x->domain, rows[i].element, rows[i].action, NULL);
+}
+
+// Caching for as long as the guest likes is right for what nobody writes to.
+static void add_share(Expansion *x, const char *source, const char *tag, gboolean readonly) {
+  if (find_device(x, "filesystem", "target", "dir", tag)) return;
+  xmlNode *share = add(find(x->domain, "devices"), "filesystem", NULL, "type", "mount", "accessmode",
+                       "passthrough", NULL);
+  add(share, "driver", NULL, "type", "virtiofs", "queue", "1024", NULL);
+  xmlNode *binary = add(share, "binary", NULL, "xattr", "on", NULL);
+  if (readonly) add(binary, "cache", NULL, "mode", "always", NULL);
+  add(share, "source", NULL, "dir", source, NULL);
+  add(share, "target", NULL, "dir", tag, NULL);
+  if (readonly && x->host->readonly_element) add(share, "readonly", NULL, NULL);
+}
+
+static void add_translator(Expansion *x) {
+  add_share(x, x->host->translator_dir, x->config->translator_tag, TRUE);
+}
+
+static void add_disk_root(Expansion *x) {
+  const MachineConfig *config = x->config;
+  xmlNode *devices = find(x->domain, "devices");
+  xmlNode *disk = xmlNewNode(NULL, (const xmlChar *)"disk");
+  // The guest is told /dev/vda, so this disk comes before any other of the author's virtio disks.
+  xmlNode *first = xmlFirstElementChild(devices);
+  if (first)
+    xmlAddPrevSibling(first, disk);
+  else
+    xmlAddChild(devices, disk);
+  xmlNewProp(disk, (const xmlChar *)"type", (const xmlChar *)"file");
+  xmlNewProp(disk, (const xmlChar *)"device", (const xmlChar *)"disk");
+  add(disk, "driver", NULL, "name", "qemu", "type", config->disk_format, "discard", "unmap", NULL);
+  add(disk, "source", NULL, "file", config->root_source, NULL);
+  add(disk, "target", NULL, "dev", "vda", "bus", "virtio", NULL);
+  if (config->root_mode != ROOT_RW) add(disk, "readonly", NULL, NULL);
+}
+
+static void add_root(Expansion *x) {
+  if (x->config->root_type == ROOT_DIR)
+    add_share(x, x->host->root_dir, STELE_TAG_ROOT, x->config->root_mode != ROOT_RW);
+  else if (find_device(x, "disk", "target", "dev", "vda") == NULL)
+    add_disk_root(x);
+}
+
+static void add_channels(Expansion *x) {
+  static const char *const names[] = {STELE_AGENT_CHANNEL, STELE_STREAM_CHANNEL};
+  for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+    if (find_device(x, "channel", "target", "name", names[i])) continue;
+    xmlNode *channel = add(find(x->domain, "devices"), "channel", NULL, "type", "unix", NULL);
+    add(channel, "target", NULL, "type", "virtio", "name", names[i], NULL);
+  }
+}
+
+static void add_console(Expansion *x) {
+  xmlNode *devices = find(x->domain, "devices");
+  if (find(devices, "console") || find(devices, "serial")) return;
+  xmlNode *console = add(devices, "console", NULL, "type", "pty", NULL);
+  if (x->host->console_log)
+    add(console, "log", NULL, "file", x->host->console_log, "append", "off", NULL);
+  add(console, "target", NULL, "type", "virtio", "port", "0", NULL);
+}
+
+static void add_small_devices(Expansion *x) {
+  xmlNode *devices = find(x->domain, "devices");
+  if (find(devices, "controller") == NULL)
+    add(devices, "controller", NULL, "type", "usb", "model", "none", NULL);
+  if (find(devices, "rng") == NULL)
+    add(add(devices, "rng", NULL, "model", "virtio", NULL), "backend", "/dev/urandom", "model", "random",
+        NULL);
+  if (find(devices, "memballoon") == NULL)
+    add(devices, "memballoon", NULL, "model", "virtio", "freePageReporting", "on", NULL);
+}
+
+// The address follows from the UUID, so that it stays the same from boot to boot.
+static void add_network(Expansion *x) {
+  xmlNode *devices = find(x->domain, "devices");
+  if (find(devices, "interface")) return;
+  guint hash = g_str_hash(x->host->uuid);
+  g_autofree char *address = g_strdup_printf("52:54:00:%02x:%02x:%02x", hash >> 16 & 255, hash >> 8 & 255,
+                                             hash & 255);
+  xmlNode *interface = add(devices, "interface", NULL, "type", "user", NULL);
+  add(interface, "mac", NULL, "address", address, NULL);
+  add(interface, "model", NULL, "type", "virtio", NULL);
+  add(interface, "rom", NULL, "enabled", "no", NULL); // the option ROM is for firmware we do not have
+}
+
+// --- the kernel command line --------------------------------------------------------------------------
+
+static void append_parameter(GString *line, const char *author, const char *name, const char *value) {
+  g_auto(GStrv) words = g_strsplit(author, " ", -1);
+  size_t length = strlen(name);
+  for (char **word = words; *word; word++)
+    if (strncmp(*word, name, length) == 0 && ((*word)[length] == '=' || (*word)[length] == 0)) return;
+  g_string_append_printf(line, "%s%s", line->len ? " " : "", name);
+  if (value) g_string_append_printf(line, "=%s", value);
+}
+
+static JsonArray *strings_to_json(char **strings) {
+  JsonArray *array = json_array_new();
+  for (; strings && *strings; strings++) json_array_add_string_element(array, *strings);
+  return array;
+}
+
+static char *encode_command(const MachineConfig *config) {
+  g_autoptr(JsonObject) object = json_object_new();
+  json_object_set_array_member(object, "argv", strings_to_json(config->argv));
+  if (config->env && *config->env) json_object_set_array_member(object, "env", strings_to_json(config->env));
+  if (config->cwd) json_object_set_string_member(object, "cwd", config->cwd);
+  if (config->user) json_object_set_string_member(object, "user", config->user);
+  g_autoptr(JsonNode) node = json_node_init_object(json_node_alloc(), object);
+  g_autofree char *text = json_to_string(node, FALSE);
+  return g_base64_encode((const guchar *)text, strlen(text));
+}
+
+static char *root_parameter(Expansion *x) {
+  if (x->config->root_type == ROOT_DIR) return g_strdup("virtiofs:" STELE_TAG_ROOT);
+  return g_strdup_printf("disk:/dev/vda,%s", x->config->disk_fstype);
+}
+
+// The author's name for the machine, if a guest can have it as its host name.
+static char *hostname_parameter(Expansion *x) {
+  if (x->config->hostname) return g_strdup(x->config->hostname);
+  g_autofree char *name = domain_document_dup_name(x->domain->doc);
+  gboolean usable = strlen(name) <= 63 && g_ascii_isalnum(name[0]);
+  for (const char *c = name; *c; c++) usable &= g_ascii_isalnum(*c) || *c == '-';
+  return usable ? g_steal_pointer(&name) : NULL;
+}
+
+static void append_our_parameters(Expansion *x, GString *line, const char *author) {
+  const MachineConfig *config = x->config;
+  g_autofree char *root = root_parameter(x), *hostname = hostname_parameter(x);
+  g_autofree char *command = config->init == INIT_COMMAND ? encode_command(config) : NULL;
+  g_autofree char *init = g_strconcat(init_kind_name(config->init), config->init_path ? ":" : "",
+                                      config->init_path, NULL);
+  const struct { gboolean wanted; const char *name, *value; } rows[] = {
+      {TRUE, "console", "hvc0"},
+      {TRUE, "quiet", NULL},
+      // A panic resets the guest, which steled takes for a failed boot; without it a guest would hang.
+      {TRUE, "panic", "-1"},
+      // Self-tests of the crypto API and, under emulation, pointer authentication: most of a cold boot.
+      {TRUE, "cryptomgr.notests", NULL},
+      {x->tcg, "arm64.nopauth", NULL},
+      {TRUE, STELE_PARAM_ROOT, root},
+      {TRUE, STELE_PARAM_MODE, root_mode_name(config->root_mode)},
+      {TRUE, STELE_PARAM_INIT, init},
+      {hostname != NULL, STELE_PARAM_HOSTNAME, hostname},
+      {TRUE, STELE_PARAM_TRANSLATOR, config->translator_tag},
+      {TRUE, STELE_PARAM_CPU, config->cpu},
+      {TRUE, STELE_PARAM_MEMORY_MODEL, config->memory_model},
+      {command != NULL, STELE_PARAM_COMMAND, command},
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
+    if (rows[i].wanted) append_parameter(line, author, rows[i].name, rows[i].value);
+}
+
+static gboolean add_command_line(Expansion *x, GError **error) {
+  xmlNode *os = find(x->domain, "os"), *cmdline = find(os, "cmdline");
+  xmlChar *content = cmdline ? xmlNodeGetContent(cmdline) : NULL;
+  g_autofree char *author = g_strstrip(g_strdup(content ? (const char *)content : ""));
+  xmlFree(content);
+  g_autoptr(GString) line = g_string_new(NULL);
+  append_our_parameters(x, line, author);
+  if (*author) g_string_append_printf(line, " %s", author);
+  if (line->len >= STELE_COMMAND_LINE_MAX) {
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE,
+                "the kernel command line would be %zu bytes long, more than the %d an ARM64 kernel takes: "
+                "shorten <stele:command> or <cmdline>, or put the command into a script in the root",
+                line->len, STELE_COMMAND_LINE_MAX - 1);
+    return FALSE;
+  }
+  if (cmdline) {
+    xmlUnlinkNode(cmdline);
+    xmlFreeNode(cmdline);
+  }
+  add(os, "cmdline", line->str, NULL);
+  return TRUE;
+}
+
+// --- the whole ----------------------------------------------------------------------------------------
+
+static void (*const steps[])(Expansion *) = {
+    add_type, // first: later steps ask whether this is emulation
+    add_uuid, add_memory, add_vcpus, add_os, add_memory_backing, add_cpu, add_features, add_lifecycle,
+    add_root, add_translator, add_channels, add_console, add_small_devices, add_network,
+};
+
+// The author's indentation would be mixed with ours.
+static void drop_blank_text(xmlNode *node) {
+  for (xmlNode *child = node->children, *next; child; child = next) {
+    next = child->next;
+    gboolean between = xmlIsBlankNode(child) && (child->prev || child->next);
+    if (child->type == XML_ELEMENT_NODE) drop_blank_text(child);
+    if (between) {
+      xmlUnlinkNode(child);
+      xmlFreeNode(child);
+    }
+  }
+}
+
+gboolean domain_xml_expand(xmlDoc *document, const MachineConfig *config, const DomainHost *host,
+                           GError **error) {
+  Expansion x = {.domain = xmlDocGetRootElement(document), .config = config, .host = host};
+  drop_blank_text(x.domain);
+  if (config == NULL) {
+    add_uuid(&x);
+    return TRUE;
+  }
+  ensure(x.domain, "devices");
+  for (size_t i = 0; i < G_N_ELEMENTS(steps); i++) steps[i](&x);
+  return add_command_line(&x, error);
+}
+
+char *domain_xml_to_string(xmlDoc *document) {
+  xmlChar *text = NULL;
+  int size = 0;
+  xmlDocDumpFormatMemoryEnc(document, &text, &size, "UTF-8", 1);
+  char *copy = g_strndup((const char *)text, (gsize)size);
+  xmlFree(text);
+  return copy;
+}

@@ -1,0 +1,14 @@
+// The error domain, registered with GDBus so that codes and D-Bus names map both ways. See errors.h.
+#include "errors.h"
+
+static const GDBusErrorEntry entries[] = {
+#define ROW(enumerator, name, exit_code) {STELE_ERROR_##enumerator, STELE_ERROR_PREFIX name},
+    STELE_API_ERRORS(ROW)
+#undef ROW
+};
+
+GQuark stele_error_quark(void) {
+  static gsize quark;
+  g_dbus_error_register_error_domain("stele-error-quark", &quark, entries, G_N_ELEMENTS(entries));
+  return (GQuark)quark;
+}

@@ -1,0 +1,34 @@
+// What steled knows about the host it runs on: where its state, the installed guest and the translator are,
+// and the embedded libvirt root it prepares. Paths only; no machines, no libvirt calls.
+#pragma once
+
+#include <gio/gio.h>
+
+typedef struct HostPaths {
+  char *root;           // all of steled's state
+  char *machines;       // definitions
+  char *console;        // console logs, NAME.log
+  char *shares;         // read-only views of shared directories, by machine and tag
+  char *libvirt;        // root of the embedded libvirt, a short name for root; NULL with --connect
+  char *uri;            // libvirt's
+  char *guest_dir;      // has vmlinuz and initrd.img
+  char *translator_dir; // has the file stele
+  int lock;             // held as long as this exists: one steled a root
+} HostPaths;
+
+typedef struct HostOptions { // each NULL: the default
+  const char *root, *connect, *guest_dir, *translator_dir;
+} HostOptions;
+
+// Finds the paths and makes the directories. With embedded libvirt also writes its qemu.conf and, after a
+// boot of the host, clears what describes processes of the boot before. STELE_ERROR_STORAGE(_FULL), or
+// STELE_ERROR_UNSUPPORTED when something libvirt needs is not installed.
+HostPaths *host_paths_new(const HostOptions *options, GError **error);
+void host_paths_free(HostPaths *paths);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HostPaths, host_paths_free)
+
+// Where the socket is by default: one for root, one for each user.
+char *host_default_socket(void);
+
+// The last lines of a file, cleaned for a terminal; "" when there is none.
+char *host_read_tail(const char *path, gsize bytes);

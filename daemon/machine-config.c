@@ -1,0 +1,319 @@
+// From the author's domain XML to MachineConfig. The schema (machine.rng) decides what is right; libxml2's
+// own words about what is wrong are unfit for people, so `expectations` says it by element. Everything
+// the schema cannot say (init and command belong together, modes a file system cannot have) is checked
+// here after it. See machine-config.h.
+#include "machine-config.h"
+
+#include <libxml/parser.h>
+#include <libxml/relaxng.h>
+#include <string.h>
+#include "errors.h"
+
+#define DOMAIN_XML_MAX (1024 * 1024)
+#define NAME_MAX_BYTES 128
+
+static const char *const root_types[] = {[ROOT_DIR] = "dir", [ROOT_DISK] = "disk"};
+static const char *const root_modes[] = {[ROOT_OVERLAY] = "overlay", [ROOT_RW] = "rw", [ROOT_RO] = "ro"};
+static const char *const init_kinds[] = {[INIT_SYSTEM] = "system", [INIT_COMMAND] = "command"};
+
+const char *root_type_name(RootType type) { return root_types[type]; }
+const char *root_mode_name(RootMode mode) { return root_modes[mode]; }
+const char *init_kind_name(InitKind init) { return init_kinds[init]; }
+
+// What each element of the schema may be, for error messages; the first row is for the rest.
+static const struct Expectation {
+  const char *element, *expected;
+} expectations[] = {
+    {"machine", "<stele:machine> holds one <stele:rootfs type=… source=…/> and at most one each of "
+                "<stele:translator/>, <stele:init>, <stele:command> and <stele:hostname>"},
+    {"rootfs", "<stele:rootfs> has type='dir' or 'disk', source='/absolute/path', and may have "
+               "arch='x86_64', mode='overlay', 'rw' or 'ro', and for a disk format='raw' or 'qcow2' and "
+               "fstype='ext4' or 'erofs'"},
+    {"translator", "<stele:translator> may have source='/absolute/directory', tag, cpu='x86-64', "
+                   "'x86-64-v2', 'x86-64-v3' or 'x86-64-v4', and memory-model='auto', 'tso' or 'relaxed'"},
+    {"init", "<stele:init> holds the word system or command, and with system may have "
+             "path='/absolute/path'"},
+    {"command", "<stele:command> holds one or more <stele:arg> and any number of "
+                "<stele:env name='NAME'>value</stele:env>, and may have cwd='/absolute/path' and user"},
+    {"arg", "<stele:arg> holds text only"},
+    {"env", "<stele:env> has a name of letters, digits and '_', and holds text only"},
+    {"hostname", "<stele:hostname> holds up to 63 letters, digits and '-'"},
+};
+
+void machine_config_free(MachineConfig *config) {
+  if (config == NULL) return;
+  g_free(config->root_source);
+  g_free(config->disk_format);
+  g_free(config->disk_fstype);
+  g_free(config->translator_source);
+  g_free(config->translator_tag);
+  g_free(config->cpu);
+  g_free(config->memory_model);
+  g_free(config->init_path);
+  g_strfreev(config->argv);
+  g_strfreev(config->env);
+  g_free(config->cwd);
+  g_free(config->user);
+  g_free(config->hostname);
+  g_free(config);
+}
+
+// --- the domain document ------------------------------------------------------------------------------
+
+static void keep_first_error(void *user_data, xmlError *problem) {
+  xmlError *first = user_data;
+  if (first->code == XML_ERR_OK) xmlCopyError(problem, first);
+}
+
+static xmlNode *child_element(xmlNode *parent, const char *namespace, const char *name) {
+  for (xmlNode *node = xmlFirstElementChild(parent); node; node = xmlNextElementSibling(node)) {
+    const char *href = node->ns ? (const char *)node->ns->href : NULL;
+    if (g_strcmp0(href, namespace) == 0 && g_str_equal((const char *)node->name, name)) return node;
+  }
+  return NULL;
+}
+
+static char *dup_text(xmlNode *node) {
+  xmlChar *content = xmlNodeGetContent(node);
+  char *text = g_strdup((const char *)content);
+  xmlFree(content);
+  return text;
+}
+
+static char *dup_attribute(xmlNode *node, const char *name, const char *fallback) {
+  xmlChar *value = xmlGetNoNsProp(node, (const xmlChar *)name);
+  char *copy = g_strdup(value ? (const char *)value : fallback);
+  xmlFree(value);
+  return copy;
+}
+
+char *domain_document_dup_name(xmlDoc *document) {
+  xmlNode *name = child_element(xmlDocGetRootElement(document), NULL, "name");
+  return name ? dup_text(name) : NULL;
+}
+
+// A name is also a file name of the store and of libvirt.
+static gboolean check_name(xmlDoc *document, GError **error) {
+  g_autofree char *name = domain_document_dup_name(document);
+  const char *trouble = NULL;
+  if (name == NULL || *name == 0)
+    trouble = "has no <name>";
+  else if (strlen(name) > NAME_MAX_BYTES)
+    trouble = "has a <name> longer than 128 bytes";
+  else if (name[0] == '.' || name[0] == '-' || strpbrk(name, "/\n\t\\ \"'<>"))
+    trouble = "has a <name> that starts with '.' or '-', or holds '/', a backslash, quotes or white space";
+  if (trouble == NULL) return TRUE;
+  g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "the domain %s: give it a plain name", trouble);
+  return FALSE;
+}
+
+xmlDoc *domain_document_parse(const char *xml, GError **error) {
+  size_t size = strlen(xml);
+  if (size > DOMAIN_XML_MAX) {
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "the domain XML is larger than 1 MiB");
+    return NULL;
+  }
+  xmlParserCtxt *parser = xmlNewParserCtxt();
+  g_autoptr(xmlDoc) document = xmlCtxtReadMemory(
+      parser, xml, (int)size, NULL, NULL, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+  if (document == NULL) {
+    const xmlError *problem = xmlCtxtGetLastError(parser);
+    g_autofree char *message = g_strdup(problem && problem->message ? problem->message : "no content");
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "line %d: not well-formed XML: %s",
+                problem ? problem->line : 1, g_strstrip(message));
+  }
+  xmlFreeParserCtxt(parser);
+  if (document == NULL) return NULL;
+  xmlNode *root = xmlDocGetRootElement(document);
+  if (document->intSubset) {
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "line 1: a document type is not accepted: remove <!DOCTYPE …>");
+    return NULL;
+  }
+  if (!g_str_equal((const char *)root->name, "domain")) {
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML,
+                "line %ld: expected a libvirt <domain> element, found <%s>", xmlGetLineNo(root), root->name);
+    return NULL;
+  }
+  return check_name(document, error) ? g_steal_pointer(&document) : NULL;
+}
+
+// --- the schema ---------------------------------------------------------------------------------------
+
+static xmlRelaxNG *load_schema(void) {
+  static xmlRelaxNG *schema;
+  static GMutex mutex;
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&mutex);
+  if (schema == NULL) {
+    g_autoptr(GBytes) text =
+        g_resources_lookup_data("/org/stele/machine.rng", G_RESOURCE_LOOKUP_FLAGS_NONE, NULL);
+    g_assert(text);
+    xmlRelaxNGParserCtxt *parser =
+        xmlRelaxNGNewMemParserCtxt(g_bytes_get_data(text, NULL), (int)g_bytes_get_size(text));
+    schema = xmlRelaxNGParse(parser);
+    xmlRelaxNGFreeParserCtxt(parser);
+    g_assert(schema);
+  }
+  return schema;
+}
+
+static const char *expected_of(const char *element) {
+  for (size_t i = 0; i < G_N_ELEMENTS(expectations); i++)
+    if (g_strcmp0(expectations[i].element, element) == 0) return expectations[i].expected;
+  return expectations[0].expected;
+}
+
+static gboolean refuse(xmlNode *node, const char *trouble, GError **error) {
+  g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE, "line %ld: %s; expected: %s",
+              xmlGetLineNo(node), trouble, expected_of((const char *)node->name));
+  return FALSE;
+}
+
+// libxml2 reports a wrong child at the parent as often as at the child; naming the deepest element that
+// has no row, or the reported one, gives the line a person would look at.
+static xmlNode *find_culprit(xmlNode *machine, const xmlError *problem) {
+  xmlNode *node = problem->node ? problem->node : machine;
+  while (node != machine && node->type != XML_ELEMENT_NODE) node = node->parent;
+  for (xmlNode *child = xmlFirstElementChild(node); child; child = xmlNextElementSibling(child)) {
+    gboolean known = FALSE;
+    for (size_t i = 0; i < G_N_ELEMENTS(expectations); i++)
+      known |= g_str_equal((const char *)child->name, expectations[i].element);
+    if (!known || child->ns == NULL || !g_str_equal((const char *)child->ns->href, STELE_MACHINE_NAMESPACE))
+      return child;
+  }
+  return node;
+}
+
+static gboolean validate(xmlNode *machine, GError **error) {
+  xmlRelaxNGValidCtxt *validator = xmlRelaxNGNewValidCtxt(load_schema());
+  xmlError first = {0};
+  xmlRelaxNGSetValidStructuredErrors(validator, (xmlStructuredErrorFunc)keep_first_error, &first);
+  // The validator takes whole documents; the copy keeps the line numbers.
+  xmlDoc *alone = xmlNewDoc((const xmlChar *)"1.0");
+  xmlNode *copy = xmlDocCopyNode(machine, alone, 1);
+  xmlDocSetRootElement(alone, copy);
+  int result = xmlRelaxNGValidateDoc(validator, alone);
+  gboolean valid = result == 0;
+  if (!valid) {
+    xmlNode *culprit = find_culprit(copy, &first);
+    g_autofree char *trouble = g_strdup(first.message ? first.message : "does not fit its schema");
+    g_strdelimit(g_strstrip(trouble), "\n", ' ');
+    g_autofree char *message = g_strdup_printf("<%s>: %s", culprit->name, trouble);
+    refuse(culprit, message, error);
+  }
+  xmlResetError(&first);
+  xmlFreeDoc(alone);
+  xmlRelaxNGFreeValidCtxt(validator);
+  return valid;
+}
+
+// --- reading ------------------------------------------------------------------------------------------
+
+static int index_of(const char *const *words, size_t count, const char *word, int fallback) {
+  for (size_t i = 0; word && i < count; i++)
+    if (g_str_equal(words[i], word)) return (int)i;
+  return fallback;
+}
+
+static gboolean read_rootfs(xmlNode *machine, MachineConfig *config, GError **error) {
+  xmlNode *rootfs = child_element(machine, STELE_MACHINE_NAMESPACE, "rootfs");
+  g_autofree char *type = dup_attribute(rootfs, "type", NULL);
+  g_autofree char *mode = dup_attribute(rootfs, "mode", NULL);
+  config->root_type = index_of(root_types, G_N_ELEMENTS(root_types), type, ROOT_DIR);
+  gboolean disk = config->root_type == ROOT_DISK;
+  config->root_source = dup_attribute(rootfs, "source", NULL);
+  if (disk) config->disk_format = dup_attribute(rootfs, "format", "raw");
+  if (disk) config->disk_fstype = dup_attribute(rootfs, "fstype", "ext4");
+  gboolean erofs = g_strcmp0(config->disk_fstype, "erofs") == 0;
+  RootMode fallback = disk && !erofs ? ROOT_RW : ROOT_OVERLAY;
+  config->root_mode = index_of(root_modes, G_N_ELEMENTS(root_modes), mode, fallback);
+  if (erofs && config->root_mode == ROOT_RW)
+    return refuse(rootfs, "an erofs image cannot be written: mode must be overlay or ro", error);
+  return TRUE;
+}
+
+static void read_translator(xmlNode *machine, MachineConfig *config) {
+  xmlNode *translator = child_element(machine, STELE_MACHINE_NAMESPACE, "translator");
+  config->translator_source = translator ? dup_attribute(translator, "source", NULL) : NULL;
+  config->translator_tag = translator ? dup_attribute(translator, "tag", "stele") : g_strdup("stele");
+  config->cpu = translator ? dup_attribute(translator, "cpu", "x86-64-v2") : g_strdup("x86-64-v2");
+  config->memory_model = translator ? dup_attribute(translator, "memory-model", "auto") : g_strdup("auto");
+}
+
+static void read_command(xmlNode *command, MachineConfig *config) {
+  g_autoptr(GPtrArray) argv = g_ptr_array_new(), env = g_ptr_array_new();
+  for (xmlNode *node = xmlFirstElementChild(command); node; node = xmlNextElementSibling(node)) {
+    g_autofree char *text = dup_text(node);
+    if (g_str_equal((const char *)node->name, "arg")) {
+      g_ptr_array_add(argv, g_steal_pointer(&text));
+    } else {
+      g_autofree char *name = dup_attribute(node, "name", "");
+      g_ptr_array_add(env, g_strdup_printf("%s=%s", name, text));
+    }
+  }
+  g_ptr_array_add(argv, NULL);
+  g_ptr_array_add(env, NULL);
+  config->argv = (char **)g_ptr_array_steal(argv, NULL);
+  config->env = (char **)g_ptr_array_steal(env, NULL);
+  config->cwd = dup_attribute(command, "cwd", NULL);
+  config->user = dup_attribute(command, "user", NULL);
+}
+
+static gboolean read_init(xmlNode *machine, MachineConfig *config, GError **error) {
+  xmlNode *init = child_element(machine, STELE_MACHINE_NAMESPACE, "init");
+  xmlNode *command = child_element(machine, STELE_MACHINE_NAMESPACE, "command");
+  g_autofree char *kind = init ? dup_text(init) : NULL;
+  if (kind) g_strstrip(kind);
+  config->init = index_of(init_kinds, G_N_ELEMENTS(init_kinds), kind, command ? INIT_COMMAND : INIT_SYSTEM);
+  if (init) config->init_path = dup_attribute(init, "path", NULL);
+  if (config->init == INIT_COMMAND && command == NULL)
+    return refuse(init, "init is command but there is no <stele:command>", error);
+  if (config->init == INIT_SYSTEM && command)
+    return refuse(command, "there is a <stele:command> but init is system", error);
+  if (command) read_command(command, config);
+  if (command && *config->argv[0] == 0) return refuse(command, "the first <stele:arg> is empty", error);
+  return TRUE;
+}
+
+// Our element under any other name, version or place would be ignored in silence and the machine would
+// boot as something the author did not ask for: all of these are errors.
+static gboolean find_machine(xmlNode *node, xmlNode **ret_machine, GError **error) {
+  for (xmlNode *child = xmlFirstElementChild(node); child; child = xmlNextElementSibling(child)) {
+    const char *href = child->ns ? (const char *)child->ns->href : "";
+    const char *parent = (const char *)node->name, *trouble = NULL;
+    if (!g_str_has_prefix(href, "urn:stele:")) {
+      if (!find_machine(child, ret_machine, error)) return FALSE;
+      continue;
+    }
+    if (!g_str_equal(href, STELE_MACHINE_NAMESPACE))
+      trouble = "its namespace is not urn:stele:machine:1";
+    else if (!g_str_equal((const char *)child->name, "machine"))
+      trouble = "it is outside <stele:machine>";
+    else if (!g_str_equal(parent, "metadata") || node->parent == NULL || node->parent->parent == NULL ||
+             node->parent->parent->type != XML_DOCUMENT_NODE)
+      trouble = "it is not directly inside the domain's <metadata>";
+    else if (*ret_machine)
+      trouble = "it is the second one";
+    if (trouble) {
+      g_autofree char *message = g_strdup_printf("<%s>: %s", child->name, trouble);
+      return refuse(child, message, error);
+    }
+    *ret_machine = child;
+  }
+  return TRUE;
+}
+
+gboolean machine_config_parse(xmlDoc *document, MachineConfig **ret_config, GError **error) {
+  *ret_config = NULL;
+  xmlNode *machine = NULL;
+  if (!find_machine(xmlDocGetRootElement(document), &machine, error)) return FALSE;
+  if (machine == NULL) return TRUE;
+  if (!validate(machine, error)) return FALSE;
+  g_autoptr(MachineConfig) config = g_new0(MachineConfig, 1);
+  if (!read_rootfs(machine, config, error)) return FALSE;
+  read_translator(machine, config);
+  if (!read_init(machine, config, error)) return FALSE;
+  xmlNode *hostname = child_element(machine, STELE_MACHINE_NAMESPACE, "hostname");
+  if (hostname) config->hostname = g_strstrip(dup_text(hostname));
+  *ret_config = g_steal_pointer(&config);
+  return TRUE;
+}

@@ -1,0 +1,55 @@
+// The <stele:machine> element: validation against xml-schemas/machine.rng and reading into a struct.
+// Pure: no file system, no libvirt. Also the place where an author's domain XML is first parsed, so
+// that messages carry the line of the author's text.
+#pragma once
+
+#include <gio/gio.h>
+#include <libxml/tree.h>
+
+#define STELE_MACHINE_NAMESPACE "urn:stele:machine:1"
+
+typedef enum RootType { ROOT_DIR, ROOT_DISK } RootType;
+typedef enum RootMode { ROOT_OVERLAY, ROOT_RW, ROOT_RO } RootMode;
+typedef enum InitKind { INIT_SYSTEM, INIT_COMMAND } InitKind;
+
+// What the machine element says, defaults filled in.
+typedef struct MachineConfig {
+  RootType root_type;
+  RootMode root_mode;
+  char *root_source; // absolute path on the host
+  char *disk_format; // raw or qcow2; disk roots only
+  char *disk_fstype; // ext4 or erofs; disk roots only
+
+  char *translator_source; // host directory, or NULL for the installed one
+  char *translator_tag;
+  char *cpu;
+  char *memory_model;
+
+  InitKind init;
+  char *init_path; // NULL: /sbin/init
+  char **argv;     // init = command only
+  char **env;      // K=V
+  char *cwd, *user; // or NULL
+  char *hostname;   // or NULL
+} MachineConfig;
+
+void machine_config_free(MachineConfig *config);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MachineConfig, machine_config_free)
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(xmlDoc, xmlFreeDoc)
+
+// The words of the schema, for the XML and the kernel command line.
+const char *root_type_name(RootType type);
+const char *root_mode_name(RootMode mode);
+const char *init_kind_name(InitKind init);
+
+// Parses a domain XML. No network, no entities, at most 1 MiB. STELE_ERROR_INVALID_XML with the line, also
+// when the document is no libvirt domain or its name cannot be a machine's.
+xmlDoc *domain_document_parse(const char *xml, GError **error);
+
+// The domain's name; valid as long as the document.
+char *domain_document_dup_name(xmlDoc *document);
+
+// Reads the machine element. Returns TRUE with *ret_config NULL when the document has none.
+// STELE_ERROR_INVALID_MACHINE with the line and what was expected.
+gboolean machine_config_parse(xmlDoc *document, MachineConfig **ret_config, GError **error);

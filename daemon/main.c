@@ -1,0 +1,95 @@
+// steled: owns the machines of a host. This file is the order things start and end in, and nothing else.
+#include <glib-unix.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "api.h"
+#include "errors.h"
+#include "host.h"
+#include "server.h"
+#include "share.h"
+
+static struct {
+  char *socket, *root, *connect, *guest_dir, *translator_dir;
+  gboolean version;
+} options;
+
+static const GOptionEntry entries[] = {
+    {"socket", 0, 0, G_OPTION_ARG_FILENAME, &options.socket, "Listen at PATH", "PATH"},
+    {"root", 0, 0, G_OPTION_ARG_FILENAME, &options.root, "Keep all state under DIR", "DIR"},
+    {"connect", 0, 0, G_OPTION_ARG_STRING, &options.connect, "Use libvirt at URI instead of the embedded one", "URI"},
+    {"guest-dir", 0, 0, G_OPTION_ARG_FILENAME, &options.guest_dir, "Take vmlinuz and initrd.img from DIR", "DIR"},
+    {"translator-dir", 0, 0, G_OPTION_ARG_FILENAME, &options.translator_dir, "Take the translator, a file named stele, from DIR", "DIR"},
+    {"version", 0, 0, G_OPTION_ARG_NONE, &options.version, "Print the version and exit", NULL},
+    {NULL}};
+
+// 0: go on; otherwise an exit status plus one.
+static int read_options(int argc, char **argv) {
+  g_autoptr(GOptionContext) context = g_option_context_new("— manager of Stele machines");
+  g_autoptr(GError) error = NULL;
+  g_option_context_add_main_entries(context, entries, NULL);
+  g_option_context_set_description(context, "See steled(8). Machines go on running when steled ends.");
+  if (!g_option_context_parse(context, &argc, &argv, &error) || argc > 1) {
+    g_printerr("steled: %s\nTry 'steled --help'.\n", error ? error->message : "it takes options only");
+    return 1 + 2;
+  }
+  if (options.version) g_print("steled " STELE_VERSION "\n");
+  return options.version ? 1 : 0;
+}
+
+static gboolean on_signal(gpointer loop) {
+  g_main_loop_quit(loop);
+  return G_SOURCE_CONTINUE;
+}
+
+static gboolean fail(GError *error) {
+  g_printerr("steled: %s\n", error->message);
+  g_error_free(error);
+  return FALSE;
+}
+
+// For systemd, and for scripts that read our output.
+static void announce(const char *socket) {
+  g_print("steled: ready at %s\n", socket);
+  fflush(stdout);
+}
+
+static gboolean serve(HostPaths *paths, Api *api, const char *socket) {
+  GError *error = NULL;
+  Manager *manager = manager_new(paths, &api_observer, api, &error);
+  if (manager == NULL) return fail(error);
+  api_set_manager(api, manager);
+  Server *server = server_new(socket, api_add_peer, api, &error);
+  if (server == NULL) {
+    fail(error);
+  } else {
+    GMainLoop *loop = g_main_loop_new(NULL, FALSE);
+    g_unix_signal_add(SIGTERM, on_signal, loop);
+    g_unix_signal_add(SIGINT, on_signal, loop);
+    announce(socket);
+    g_main_loop_run(loop);
+    g_main_loop_unref(loop);
+    server_free(server);
+  }
+  gboolean served = server != NULL;
+  api_free(api);
+  manager_free(manager);
+  return served;
+}
+
+int main(int argc, char **argv) {
+  setlocale(LC_ALL, "");
+  int parsed = read_options(argc, argv);
+  if (parsed) return parsed - 1;
+  signal(SIGPIPE, SIG_IGN);
+  share_enter_namespace(); // before any thread; what it cannot do is said when a share needs it
+  stele_error_quark();     // names errors before any can reach a client
+  GError *error = NULL;
+  HostOptions host = {options.root, options.connect, options.guest_dir, options.translator_dir};
+  g_autoptr(HostPaths) paths = host_paths_new(&host, &error);
+  if (paths == NULL) return fail(error), EXIT_FAILURE;
+  g_autofree char *socket = options.socket ? g_canonicalize_filename(options.socket, NULL) : host_default_socket();
+  return serve(paths, api_new(), socket) ? EXIT_SUCCESS : EXIT_FAILURE;
+}

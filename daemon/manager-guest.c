@@ -1,0 +1,171 @@
+// A running machine as seen from its inside: the link to the agent, kept up as long as the machine runs, the
+// state the agent reports, and a watch over the processes that serve its shares, whose death libvirt does
+// not notice. See manager-private.h.
+#include "manager-private.h"
+
+#include <string.h>
+#include "errors.h"
+#include "guest-json.h"
+#include "guest-protocol.h"
+
+#define RETRY_SECONDS_MAX   10
+#define SHARE_GRACE_SECONDS 2 // virtiofsd ends a moment before QEMU does when a machine stops
+#define STATUS_SECONDS      5
+#define MESSAGE_MAX         500
+
+// --- what the agent says ------------------------------------------------------------------------------
+
+static void keep_text(char **kept, const char *text) {
+  g_free(*kept);
+  *kept = g_strchomp(guest_text_clean(text, MIN(strlen(text), MESSAGE_MAX)));
+}
+
+static void on_status(JsonObject *status, gpointer user_data) {
+  Machine *machine = user_data;
+  keep_text(&machine->agent_version, guest_json_string(status, "version", ""));
+  keep_text(&machine->guest_state, guest_json_string(status, "state", ""));
+  keep_text(&machine->guest_message, guest_json_string(status, "message", ""));
+  machine->ready_ms = MAX(guest_json_int(status, "ready-ms", 0), 0);
+  if (g_str_equal(machine->guest_state, STELE_GUEST_READY)) {
+    machine->found = FALSE;
+    machine_apply(machine, MACHINE_GUEST_READY, NULL);
+  } else if (g_str_equal(machine->guest_state, STELE_GUEST_FAILED)) {
+    if (machine_is_booting(machine))
+      machine_end_failed_boot(machine, machine->guest_message);
+    else
+      machine_apply(machine, MACHINE_GUEST_FAILED, machine->guest_message);
+  }
+}
+
+static void work_status(Job *job) {
+  g_autofree char *reply = hypervisor_agent_command(job->manager->hypervisor, job->name,
+                                                    "{\"execute\":\"" STELE_COMMAND_STATUS "\"}", STATUS_SECONDS, &job->error);
+  job->text = g_steal_pointer(&reply);
+}
+
+static void finish_status(Job *job) {
+  g_autoptr(JsonObject) reply = job->text ? guest_json_parse(job->text, strlen(job->text), NULL) : NULL;
+  JsonObject *status = guest_json_object(reply, "return");
+  if (status && machine_state_is_active(job->machine->life.state) && job->machine->agent_up) on_status(status, job->machine);
+}
+
+void machine_guest_agent(Machine *machine, gboolean up) {
+  machine->agent_up = up;
+  if (!up || machine->config == NULL) return;
+  Job *job = job_new(machine->manager, machine, work_status, finish_status, NULL, NULL);
+  job_run(job);
+}
+
+// --- the link -----------------------------------------------------------------------------------------
+
+static void link_open(Machine *machine);
+
+static gboolean on_retry(gpointer user_data) {
+  Machine *machine = user_data;
+  machine->link_retry = 0;
+  link_open(machine);
+  return G_SOURCE_REMOVE;
+}
+
+static void link_retry(Machine *machine) {
+  if (machine->link_retry || !machine_state_is_active(machine->life.state)) return;
+  machine->link_delay = CLAMP(machine->link_delay * 2, 1, RETRY_SECONDS_MAX);
+  machine->link_retry = g_timeout_add_seconds(machine->link_delay, on_retry, machine);
+}
+
+static void on_link_ended(const char *why, gpointer user_data) {
+  Machine *machine = user_data;
+  g_debug("%s: %s", machine->name, why);
+  g_clear_pointer(&machine->link, agent_link_free);
+  link_retry(machine);
+}
+
+static void on_link_status(JsonObject *status, gpointer user_data) {
+  ((Machine *)user_data)->link_delay = 0;
+  on_status(status, user_data);
+}
+
+static const AgentLinkHandlers link_handlers = {on_link_status, on_link_ended};
+
+static void work_link(Job *job) {
+  job->channel = hypervisor_open_channel(job->manager->hypervisor, job->name, STELE_STREAM_CHANNEL, &job->error);
+}
+
+static void finish_link(Job *job) {
+  Machine *machine = job->machine;
+  machine->link_opening = FALSE;
+  if (!machine_state_is_active(machine->life.state)) return;
+  if (job->channel && machine->link == NULL)
+    machine->link = agent_link_new(g_steal_pointer(&job->channel), &link_handlers, machine);
+  else
+    link_retry(machine);
+}
+
+static void link_open(Machine *machine) {
+  if (machine->config == NULL || machine->link || machine->link_opening) return;
+  machine->link_opening = TRUE;
+  job_run(job_new(machine->manager, machine, work_link, finish_link, NULL, NULL));
+}
+
+void machine_guest_drain(Machine *machine) {
+  if (machine->link) agent_link_drain(machine->link);
+}
+
+void machine_guest_reset(Machine *machine) {
+  g_clear_pointer(&machine->guest_state, g_free);
+  g_clear_pointer(&machine->guest_message, g_free);
+  machine->ready_ms = 0;
+  if (machine->link) agent_link_restart(machine->link);
+}
+
+// --- the shares ---------------------------------------------------------------------------------------
+
+static gboolean on_share_grace(gpointer user_data) {
+  Machine *machine = user_data;
+  machine->share_grace = 0;
+  if (machine->qemu == NULL || !process_watch_is_dead(machine->qemu))
+    machine_apply(machine, MACHINE_SHARE_DIED,
+                  "a virtiofsd that serves its files has died, so programs in it hang: end it with 'vmctl destroy', "
+                  "then start it again");
+  return G_SOURCE_REMOVE;
+}
+
+static void on_share_died(gpointer user_data) {
+  Machine *machine = user_data;
+  if (machine->share_grace == 0) machine->share_grace = g_timeout_add_seconds(SHARE_GRACE_SECONDS, on_share_grace, machine);
+}
+
+static void watch_shares(Machine *machine, int id) {
+  HostPaths *paths = machine->manager->paths;
+  g_autoptr(GArray) pids = boot_share_pids(paths, machine->name, id);
+  machine->share_watches = g_ptr_array_new_with_free_func((GDestroyNotify)process_watch_free);
+  machine->qemu = process_watch_new(boot_qemu_pid(paths, machine->name), NULL, NULL);
+  for (guint i = 0; i < pids->len; i++) {
+    ProcessWatch *watch = process_watch_new(g_array_index(pids, int, i), on_share_died, machine);
+    if (watch)
+      g_ptr_array_add(machine->share_watches, watch);
+    else
+      on_share_died(machine);
+  }
+}
+
+// --- start and stop -----------------------------------------------------------------------------------
+
+void machine_guest_start(Machine *machine, int id) {
+  machine->link_delay = 0;
+  g_clear_pointer(&machine->guest_message, g_free);
+  watch_shares(machine, id);
+  link_open(machine);
+}
+
+void machine_guest_stop(Machine *machine) {
+  if (machine->link_retry) g_source_remove(machine->link_retry);
+  if (machine->share_grace) g_source_remove(machine->share_grace);
+  machine->link_retry = machine->share_grace = 0;
+  machine->agent_up = FALSE;
+  g_clear_pointer(&machine->link, agent_link_free);
+  g_clear_pointer(&machine->share_watches, g_ptr_array_unref);
+  g_clear_pointer(&machine->qemu, process_watch_free);
+  g_clear_pointer(&machine->guest_state, g_free);
+  machine->ready_ms = 0;
+}

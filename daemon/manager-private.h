@@ -1,0 +1,114 @@
+// What the files manager*.c share: the machine object, and jobs on worker threads.
+//   manager.c            the registry, events from libvirt and guests, waiting for states
+//   manager-requests.c   the requests, each as what is done on a worker thread and what follows from it
+//   manager-guest.c      the link to a machine's agent and the watch over its shares
+#pragma once
+
+#include "boot.h"
+#include "machine-store.h"
+#include "machine.h"
+#include "manager.h"
+#include "share.h"
+
+typedef struct Machine {
+  int references;
+  Manager *manager;
+  char *name, *uuid;
+  MachineLife life;
+  char *message;         // for a person: why the state is what it is
+  MachineConfig *config; // as it was booted, or as it is defined; NULL: a plain VM
+  gboolean foreign;      // known to libvirt only, not in our store
+  gboolean found;        // ran when steled started: whether it was ready is not known
+  gboolean changing;     // being redefined or undefined
+  gboolean gone;         // undefined
+  GQueue waiters;
+
+  // Of the running machine, see manager-guest.c.
+  AgentLink *link;
+  gboolean link_opening;
+  guint link_retry, link_delay; // source; seconds
+  gboolean agent_up;
+  char *agent_version, *guest_state, *guest_message;
+  gint64 ready_ms;
+  GPtrArray *share_watches;
+  ProcessWatch *qemu;
+  guint share_grace; // source
+} Machine;
+
+struct Manager {
+  HostPaths *paths;
+  Hypervisor *hypervisor;
+  MachineStore *store;
+  GHashTable *machines; // name -> Machine
+  GHashTable *defining; // names whose definition is under way
+  GThreadPool *workers;
+  const ManagerObserver *observer;
+  gpointer user_data;
+};
+
+// --- manager.c ----------------------------------------------------------------------------------------
+
+Machine *machine_ref(Machine *machine);
+void machine_unref(Machine *machine);
+
+Machine *manager_add_machine(Manager *manager, const char *name, const char *uuid);
+// NULL with STELE_ERROR_NO_SUCH_MACHINE.
+Machine *manager_find(Manager *manager, const char *name, GError **error);
+
+// Applies the event and does what follows from the change. message may be NULL. FALSE when not accepted.
+gboolean machine_apply(Machine *machine, MachineEvent event, const char *message);
+// Refuses a request the state has no row for: STELE_ERROR_WRONG_STATE.
+gboolean machine_request(Machine *machine, MachineEvent request, const char *verb, GError **error);
+
+// Whether this is a boot of ours whose userspace has not run yet: then a reset, a power-off or the agent's
+// 'failed' mean that the boot failed.
+gboolean machine_is_booting(Machine *machine);
+
+typedef enum WaitFor { WAIT_RUNNING, WAIT_STOPPED } WaitFor;
+// Comes back when the state is reached, cannot be reached any more, or `seconds` are over. `late` is what the
+// error then says in the end; give_up: a request in progress is given up.
+void machine_wait(Machine *machine, WaitFor wanted, guint seconds, const char *late, gboolean give_up,
+                  ManagerDone done, gpointer user_data);
+
+// --- manager-requests.c -------------------------------------------------------------------------------
+
+typedef struct Job Job;
+struct Job {
+  Manager *manager;
+  Machine *machine;        // a reference, or NULL
+  void (*work)(Job *job);  // on a worker thread: touches only what follows, paths, store and hypervisor
+  void (*finish)(Job *job); // then on the main loop; NULL: job_reply()
+  ManagerDone done;        // or NULL
+  gpointer user_data;
+
+  char *name, *text, *old;
+  gboolean flag;
+  guint seconds;
+  ByteChannel *channel;
+  BootPlan *plan;
+  HypervisorDomain *domain;
+  HypervisorUsage usage;
+  GVariant *result;
+  GError *error;
+};
+
+Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *), ManagerDone done,
+             gpointer user_data);
+void job_run(Job *job);
+void job_reply(Job *job);
+// From a worker thread.
+void job_report_progress(Job *job, const char *operation, const char *message);
+void job_worker(gpointer job, gpointer manager);
+
+// Ends QEMU because the boot failed, for the reason given.
+void machine_end_failed_boot(Machine *machine, const char *message);
+void machine_clean_up(Machine *machine);
+
+// --- manager-guest.c ----------------------------------------------------------------------------------
+
+void machine_guest_start(Machine *machine, int id);
+void machine_guest_stop(Machine *machine);
+void machine_guest_reset(Machine *machine);
+void machine_guest_agent(Machine *machine, gboolean up);
+// Takes in what the guest said before it went.
+void machine_guest_drain(Machine *machine);

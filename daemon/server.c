@@ -1,0 +1,130 @@
+// See server.h.
+#include "server.h"
+
+#include <errno.h>
+#include <gio/gunixsocketaddress.h>
+#include <glib/gstdio.h>
+#include <grp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "errors.h"
+
+#define GROUP_NAME "stele"
+#define GROUPS_MAX 65536 // NGROUPS_MAX of Linux
+
+struct Server {
+  GDBusServer *bus;
+  GDBusAuthObserver *observer;
+  char *path;
+  ServerNewPeer new_peer;
+  gpointer user_data;
+};
+
+// --- who may --------------------------------------------------------------------------------------------
+
+static gboolean is_in_group(int fd, gid_t primary, gid_t wanted) {
+  if (primary == wanted) return TRUE;
+  g_autofree gid_t *groups = g_new(gid_t, GROUPS_MAX);
+  socklen_t size = GROUPS_MAX * sizeof *groups;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0) return FALSE;
+  for (size_t i = 0; i < size / sizeof *groups; i++)
+    if (groups[i] == wanted) return TRUE;
+  return FALSE;
+}
+
+static gboolean may_use(int fd) {
+  struct ucred peer = {0};
+  socklen_t size = sizeof peer;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || size != sizeof peer) return FALSE;
+  if (peer.uid == 0 || peer.uid == geteuid()) return TRUE;
+  const struct group *group = getgrnam(GROUP_NAME);
+  return group && is_in_group(fd, peer.gid, group->gr_gid);
+}
+
+static gboolean on_authorize(GDBusAuthObserver *observer, GIOStream *stream, GCredentials *credentials, gpointer user_data) {
+  return G_IS_SOCKET_CONNECTION(stream) &&
+         may_use(g_socket_get_fd(g_socket_connection_get_socket(G_SOCKET_CONNECTION(stream))));
+}
+
+static gboolean on_mechanism(GDBusAuthObserver *observer, const char *mechanism, gpointer user_data) {
+  return g_str_equal(mechanism, "EXTERNAL");
+}
+
+static gboolean on_new_connection(GDBusServer *bus, GDBusConnection *connection, gpointer user_data) {
+  Server *server = user_data;
+  server->new_peer(connection, server->user_data);
+  return TRUE;
+}
+
+// --- the socket -----------------------------------------------------------------------------------------
+
+static gboolean fail(GError **error, const char *path, const char *trouble) {
+  g_set_error(error, STELE_ERROR, STELE_ERROR_STORAGE, "cannot listen at %s: %s", path, trouble);
+  return FALSE;
+}
+
+static gboolean somebody_listens(const char *path) {
+  g_autoptr(GSocketClient) client = g_socket_client_new();
+  g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
+  g_autoptr(GSocketConnection) connection =
+      g_socket_client_connect(client, G_SOCKET_CONNECTABLE(address), NULL, NULL);
+  return connection != NULL;
+}
+
+static gboolean clear_path(const char *path, GError **error) {
+  g_autofree char *directory = g_path_get_dirname(path);
+  struct stat status;
+  if (g_mkdir_with_parents(directory, 0755) < 0) return fail(error, path, g_strerror(errno));
+  if (lstat(path, &status) < 0) return TRUE;
+  if (!S_ISSOCK(status.st_mode)) return fail(error, path, "something else is there that is no socket");
+  if (somebody_listens(path)) return fail(error, path, "another steled listens there: end it, or choose another --socket");
+  return unlink(path) == 0 ? TRUE : fail(error, path, g_strerror(errno));
+}
+
+// Group members may connect; everybody else is turned away by the file's mode, and again by may_use().
+static void set_access(const char *path) {
+  const struct group *group = getgrnam(GROUP_NAME);
+  gboolean shared = group && chown(path, (uid_t)-1, group->gr_gid) == 0;
+  g_chmod(path, shared ? 0660 : 0600);
+}
+
+Server *server_new(const char *path, ServerNewPeer new_peer, gpointer user_data, GError **error) {
+  if (strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path) {
+    fail(error, path, "the path is longer than the 107 bytes a socket's may have");
+    return NULL;
+  }
+  if (!clear_path(path, error)) return NULL;
+  Server *server = g_new0(Server, 1);
+  *server = (Server){.path = g_strdup(path), .new_peer = new_peer, .user_data = user_data};
+  server->observer = g_dbus_auth_observer_new();
+  g_signal_connect(server->observer, "authorize-authenticated-peer", G_CALLBACK(on_authorize), NULL);
+  g_signal_connect(server->observer, "allow-mechanism", G_CALLBACK(on_mechanism), NULL);
+  g_autofree char *escaped = g_dbus_address_escape_value(path), *address = g_strconcat("unix:path=", escaped, NULL);
+  g_autofree char *guid = g_dbus_generate_guid();
+  mode_t mask = umask(0177);
+  server->bus = g_dbus_server_new_sync(address, G_DBUS_SERVER_FLAGS_NONE, guid, server->observer, NULL, error);
+  umask(mask);
+  if (server->bus == NULL) {
+    server_free(server);
+    return NULL;
+  }
+  set_access(path);
+  g_signal_connect(server->bus, "new-connection", G_CALLBACK(on_new_connection), server);
+  g_dbus_server_start(server->bus);
+  return server;
+}
+
+void server_free(Server *server) {
+  if (server == NULL) return;
+  if (server->bus) {
+    g_dbus_server_stop(server->bus);
+    g_object_unref(server->bus);
+    unlink(server->path);
+  }
+  g_object_unref(server->observer);
+  g_free(server->path);
+  g_free(server);
+}

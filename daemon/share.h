@@ -1,0 +1,26 @@
+// Directories given to guests: read-only views of them, and watching the processes that serve them.
+//
+// A share that must be read-only is so on the host's side: a read-only bind mount, in a mount namespace of
+// steled's own, so that neither a crash nor kill -9 leaves a mount on the host. QEMU's helpers are started
+// from this process and see it; they keep it alive when steled is restarted.
+#pragma once
+
+#include <gio/gio.h>
+
+// Once, before any thread exists: gives this process its own mount namespace. FALSE where the host does not
+// let us; share_bind_readonly() then fails with the reason.
+gboolean share_enter_namespace(void);
+
+// Makes `source` visible at `target`, read-only; makes `target`. STELE_ERROR_UNSUPPORTED or
+// STELE_ERROR_MISSING_FILE.
+gboolean share_bind_readonly(const char *source, const char *target, GError **error);
+
+// Undoes it, as far as it was done; removes `target`.
+void share_unbind(const char *target);
+
+// Calls `died` on the main loop when a process ends. NULL when there is no such process any more.
+typedef struct ProcessWatch ProcessWatch;
+typedef void (*ProcessDied)(gpointer user_data);
+ProcessWatch *process_watch_new(int pid, ProcessDied died, gpointer user_data);
+void process_watch_free(ProcessWatch *watch);
+gboolean process_watch_is_dead(const ProcessWatch *watch);
