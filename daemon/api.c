@@ -382,7 +382,6 @@ void api_set_manager(Api *api, Manager *manager) { api->manager = manager; }
 
 void api_free(Api *api) {
   g_hash_table_unref(api->streams);
-  g_dbus_interface_skeleton_unexport(G_DBUS_INTERFACE_SKELETON(api->skeleton));
   g_object_unref(api->skeleton);
   g_free(api);
 }

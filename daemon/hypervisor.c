@@ -129,6 +129,7 @@ static void probe_features(Hypervisor *hypervisor) {
 }
 
 Hypervisor *hypervisor_open(const char *uri, HypervisorEventHandler handler, gpointer user_data, GError **error) {
+  g_setenv("LIBVIRT_DEBUG", "4", FALSE); // errors only: its warnings are about choices of ours
   virSetErrorFunc(NULL, swallow_error);
   gvir_event_register();
   Hypervisor *hypervisor = g_new0(Hypervisor, 1);

@@ -1,0 +1,83 @@
+// See vmctl.h.
+#include "vmctl.h"
+
+#include <json-glib/json-glib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PROGRESS_AFTER_US   (1 * G_USEC_PER_SEC)
+#define PROGRESS_EVERY_MS   200
+#define PROGRESS_WIDTH      70
+
+void print_json(GVariant *value) {
+  g_autoptr(JsonNode) node = json_gvariant_serialize(value);
+  g_autofree char *text = json_to_string(node, FALSE);
+  g_print("%s\n", text);
+}
+
+const char *lookup_string(GVariant *dictionary, const char *key) {
+  const char *text = "";
+  g_variant_lookup(dictionary, key, "&s", &text);
+  return text;
+}
+
+char *printable(const char *text) {
+  g_autofree char *valid = g_utf8_make_valid(text, -1);
+  g_autoptr(GString) clean = g_string_new(NULL);
+  for (const char *c = valid; *c; c = g_utf8_next_char(c)) {
+    gunichar letter = g_utf8_get_char(c);
+    g_string_append_unichar(clean, g_unichar_iscntrl(letter) ? ' ' : letter);
+  }
+  return g_string_free(g_steal_pointer(&clean), FALSE);
+}
+
+void print_table(const GPtrArray *cells, guint columns) {
+  g_autofree glong *widths = g_new0(glong, columns);
+  for (guint i = 0; i < cells->len; i++) widths[i % columns] = MAX(widths[i % columns], g_utf8_strlen(cells->pdata[i], -1));
+  for (guint i = 0; i < cells->len; i++) {
+    gboolean last = i % columns == columns - 1;
+    int padding = last ? 0 : (int)(widths[i % columns] - g_utf8_strlen(cells->pdata[i], -1) + 2);
+    g_print("%s%*s%s", (char *)cells->pdata[i], padding, "", last ? "\n" : "");
+  }
+}
+
+// --- progress -----------------------------------------------------------------------------------------
+
+struct Progress {
+  gint64 started;
+  guint timer;
+  gboolean shown;
+  char *message;
+};
+
+static gboolean on_tick(gpointer user_data) {
+  Progress *progress = user_data;
+  gint64 passed = g_get_monotonic_time() - progress->started;
+  if (passed < PROGRESS_AFTER_US) return G_SOURCE_CONTINUE;
+  g_printerr("\r\033[K%.*s … %d s", PROGRESS_WIDTH, progress->message, (int)(passed / G_USEC_PER_SEC));
+  progress->shown = TRUE;
+  return G_SOURCE_CONTINUE;
+}
+
+Progress *progress_new(void) {
+  if (!isatty(STDERR_FILENO)) return NULL;
+  Progress *progress = g_new0(Progress, 1);
+  progress->started = g_get_monotonic_time();
+  progress->message = g_strdup("waiting for steled");
+  progress->timer = g_timeout_add(PROGRESS_EVERY_MS, on_tick, progress);
+  return progress;
+}
+
+void progress_say(Progress *progress, const char *message) {
+  if (progress == NULL) return;
+  g_free(progress->message);
+  progress->message = printable(message);
+}
+
+void progress_free(Progress *progress) {
+  if (progress == NULL) return;
+  if (progress->shown) g_printerr("\r\033[K");
+  g_source_remove(progress->timer);
+  g_free(progress->message);
+  g_free(progress);
+}

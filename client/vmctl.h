@@ -1,0 +1,70 @@
+// What vmctl's files share: the subcommand row, the connection to steled, calls that show progress, and exit codes.
+//
+// Exit codes: 0 done; 1 anything without a code of its own; 2 wrong usage; 7 steled cannot be reached; the others by error,
+// see common/api-errors.h. exec and shell pass on the program's own: its status, 128 + n for signal n, 127 no such
+// program, 126 not executable, 125 steled or the agent failed.
+#pragma once
+
+#include <gio/gio.h>
+
+enum {
+  EXIT_OK = 0,
+  EXIT_OTHER = 1,
+  EXIT_USAGE = 2,
+  EXIT_UNREACHABLE = 7,
+  EXIT_EXEC_FAILED = 125,
+  EXIT_NOT_EXECUTABLE = 126,
+  EXIT_NOT_FOUND = 127,
+};
+
+typedef struct Session {
+  const char *socket; // where steled listens
+  GDBusProxy *steled; // connected on first use
+  gboolean json;      // --json
+} Session;
+
+typedef struct Command {
+  const char *name, *arguments, *summary;
+  const char *details; // shown by --help below the options, or NULL
+  int least, most;     // how many arguments; most -1: any number, and options end at the first
+  const GOptionEntry *options; // besides --json, or NULL
+  int (*run)(Session *session, int argc, char **argv); // the arguments only; returns the exit code
+} Command;
+
+extern const Command command_define, command_undefine, command_start, command_shutdown, command_destroy, command_reboot,
+    command_suspend, command_resume, command_list, command_info, command_dumpxml, command_console, command_shell, command_exec,
+    command_events, command_version;
+
+// --- connection.c: talking to steled ------------------------------------------------------------------
+
+// Calls a method and shows progress while it takes long. The result, to be unreferenced, or NULL and error.
+GVariant *session_call(Session *session, const char *method, GVariant *arguments, GError **error);
+// The same with descriptors in the reply.
+GVariant *session_call_with_fds(Session *session, const char *method, GVariant *arguments, GUnixFDList **ret_fds, GError **error);
+// The proxy, to connect to its signals; NULL and error when steled cannot be reached.
+GDBusProxy *session_connect(Session *session, GError **error);
+
+// Prints the error and returns its exit code; frees it.
+int session_fail(GError *error);
+// Ditto for exec and shell.
+int session_fail_exec(GError *error);
+
+// Where steled is when nothing says otherwise: this user's if it is there, otherwise the host's.
+char *default_socket(void);
+
+// --- output.c: tables, JSON, progress -----------------------------------------------------------------
+
+// Prints a D-Bus value as JSON, on a line of its own.
+void print_json(GVariant *value);
+// The value of a string key of an a{sv}, or "".
+const char *lookup_string(GVariant *dictionary, const char *key);
+// Rows of `columns` cells, the first row being the head; column widths follow the text.
+void print_table(const GPtrArray *cells, guint columns);
+// Quotes what would break a line or steer a terminal.
+char *printable(const char *text);
+
+// A line on the terminal that says what is being waited for, once it takes more than a second.
+typedef struct Progress Progress;
+Progress *progress_new(void); // NULL when standard error is no terminal
+void progress_say(Progress *progress, const char *message);
+void progress_free(Progress *progress);
