@@ -562,7 +562,8 @@ bool streams_reaped(pid_t pid, int status) {
     note_drain(&stream->outputs[0]);
     note_drain(&stream->outputs[1]);
     if (!stream->opened) read_report(stream);
-    else pump_all(NULL);
+    pump_all(NULL);
+    finish_if_done(stream); // its outputs may have ended before it did
     return true;
   }
   return false;
