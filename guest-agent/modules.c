@@ -22,6 +22,11 @@ static int load(const char *name) {
   return r == -EEXIST ? 0 : r;
 }
 
+static bool is_wanted(const char *when, const Config *config) {
+  if (strcmp(when, "always") == 0 || strcmp(when, "optional") == 0) return true;
+  return config->root_kind == ROOT_DISK && strcmp(when, config->root_fstype) == 0;
+}
+
 int modules_load(const Config *config, char *ret_name, size_t name_size) {
   char line[256], name[64], when[32];
   FILE *list = fopen(MODULES_DIRECTORY "/modules.txt", "re");
@@ -29,7 +34,7 @@ int modules_load(const Config *config, char *ret_name, size_t name_size) {
   if (!list) return snprintf(ret_name, name_size, "modules.txt"), -errno;
   while (r == 0 && fgets(line, sizeof line, list)) {
     if (line[0] == '#' || sscanf(line, "%63s %31s", name, when) != 2) continue;
-    if (strcmp(when, "root=disk") == 0 && config->root_kind != ROOT_DISK) continue;
+    if (!is_wanted(when, config)) continue;
     r = load(name);
     if (strcmp(when, "optional") == 0) r = 0;
     if (r < 0) snprintf(ret_name, name_size, "%s", name);
