@@ -95,6 +95,7 @@ void sse_lift_to_integers(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrVec source = sse_source(l, insn, 1);
   bool wide = sse_is_double((SseFormat)(argument & 3)), truncate = argument & 4;
   unsigned number = insn->operands[0].reg;
+  if (!wide && sse_is_mmx(insn, 0)) source = sse_vv(l, IR_FMOV_D, source); /* no flags from above */
   IrVec result = wide ? doubles_to_integers(l, source, truncate)
                       : singles_to_integers(l, source, truncate);
   if (sse_is_mmx(insn, 0)) {

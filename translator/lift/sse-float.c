@@ -72,7 +72,8 @@ void sse_lift_sqrt(Lift *l, const X86Insn *insn, uint32_t argument) {
 }
 
 /* MIN, MAX: the first operand only if it compares less (greater): the second where either is a NaN or both
- * are zero. FCMGT signals quiet NaNs, as MIN and MAX do. argument: FCMGT of the format, format; bit 8 of
+ * are zero. FCMGT signals quiet NaNs, as MIN and MAX do. A denormal chosen under DAZ is not flushed, as it is
+ * on hardware. argument: FCMGT of the format, format; bit 8 of
  * the high part: MAX. */
 void sse_lift_min_max(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)(sse_high(argument) & 3);
@@ -145,8 +146,7 @@ void sse_lift_comis(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* --- Rounding --- */
 
-/* By immediate bits 1:0 nearest, down, up, zero; then by MXCSR, and by MXCSR noting inexact results. With
- * a fixed mode inexact results are never noted (imm bit 3 clear asks for it). */
+/* By immediate bits 1:0 nearest, down, up, zero; then by MXCSR, and by MXCSR noting inexact results. */
 enum { ROUND_CURRENT = 4, ROUND_CURRENT_EXACT = 5 };
 static const uint16_t round_ops[][6] = {
     [SSE_PS] = {IR_FRINTN_4S, IR_FRINTM_4S, IR_FRINTP_4S, IR_FRINTZ_4S, IR_FRINTI_4S, IR_FRINTX_4S},
@@ -163,6 +163,7 @@ void sse_lift_round(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrVec m = sse_source(l, insn, 1);
   IrVec d = sse_is_scalar(format) ? sse_scalar_target(l, number, sse_bytes(format))
                                   : sse_result(l, insn);
+  if (!(imm & 12)) sse_vv(l, (IrOp)round_ops[format][ROUND_CURRENT_EXACT], m); /* for the inexact flag */
   ir_vv(&l->b, (IrOp)round_ops[format][mode], d, m);
   if (sse_is_scalar(format)) sse_write_scalar(l, number, sse_bytes(format), d);
 }
@@ -255,9 +256,14 @@ void sse_lift_dot_product(Lift *l, const X86Insn *insn, uint32_t argument) {
  * argument: format; bit 8: the square root's. */
 static IrVec estimate(Lift *l, bool root, IrVec m) {
   IrVec x = sse_vv(l, root ? IR_FRSQRTE_4S : IR_FRECPE_4S, m);
-  IrVec factor = root ? sse_vvv(l, IR_FMUL_4S, x, x) : x;
-  IrVec step = sse_vvv(l, root ? IR_FRSQRTS_4S : IR_FRECPS_4S, m, factor);
-  return sse_vvv(l, IR_FMUL_4S, x, step);
+  IrVec factor = root ? sse_vvv(l, IR_FMUL_4S, m, x) : m;
+  IrVec step = sse_vvv(l, root ? IR_FRSQRTS_4S : IR_FRECPS_4S, factor, x);
+  IrVec result = sse_vvv(l, IR_FMUL_4S, x, step);
+  if (root) { /* zero and infinity make a NaN of m * x: their estimates are exact */
+    IrVec number = sse_vvv(l, IR_FCMEQ_4S, result, result);
+    ir_vvv(&l->b, IR_BIF_16B, result, x, number);
+  }
+  return result;
 }
 
 void sse_lift_approximate(Lift *l, const X86Insn *insn, uint32_t argument) {

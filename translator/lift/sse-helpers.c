@@ -3,7 +3,7 @@
 
 #include "lift/sse-state.h"
 
-enum { FPSR_IOC = 1, MXCSR_IE = 1 };
+enum { FPSR_IOC = 1, MXCSR_IE = 1 << 0, MXCSR_PE = 1 << 5 };
 
 /* A lane of a vector, as bits. */
 static uint64_t lane_get(const GuestVector *v, unsigned bits, unsigned i) {
@@ -68,12 +68,21 @@ static unsigned exponent_of(const FloatFormat *f, bool wide, uint64_t value) {
   return (unsigned)(value >> f->fraction_bits) & (wide ? 0x7ff : 0xff);
 }
 
-static uint32_t double_to_int32(uint64_t value) {
+/* Truncates; raises what the conversion does. */
+static uint32_t double_to_int32(uint64_t value, uint32_t *mxcsr) {
   unsigned exponent = value >> 52 & 0x7ff;
-  if (exponent < 1023) return 0;
-  if (exponent >= 1023 + 31) return 0x80000000;
+  if (exponent < 1023) {
+    if (value << 1) *mxcsr |= MXCSR_PE;
+    return 0;
+  }
+  if (exponent >= 1023 + 31) {
+    if (value != UINT64_C(0xc1e0) << 48) *mxcsr |= MXCSR_IE;
+    return 0x80000000;
+  }
   uint64_t fraction = (value & ((UINT64_C(1) << 52) - 1)) | UINT64_C(1) << 52;
-  uint32_t magnitude = (uint32_t)(fraction >> (1023 + 52 - exponent));
+  unsigned shift = 1023 + 52 - exponent;
+  if (fraction & ((UINT64_C(1) << shift) - 1)) *mxcsr |= MXCSR_PE;
+  uint32_t magnitude = (uint32_t)(fraction >> shift);
   return value >> 63 ? -magnitude : magnitude;
 }
 
@@ -81,11 +90,9 @@ void sse_helper_convert(GuestCpu *cpu, uint64_t argument) {
   const GuestVector *from = &cpu->operand[0];
   GuestVector *to = &cpu->operand[2];
   if (argument & SSE_CONVERT_PD_TO_32) {
-    *to = (GuestVector){{double_to_int32(from->lane[0]) |
-                             (uint64_t)double_to_int32(from->lane[1]) << 32, 0}};
-    for (unsigned i = 0; i < 2; i++)
-      if ((from->lane[i] >> 52 & 0x7ff) >= 1023 + 31 && from->lane[i] != UINT64_C(0xc1e0) << 48)
-        cpu->mxcsr |= MXCSR_IE;
+    uint64_t low = double_to_int32(from->lane[0], &cpu->mxcsr);
+    uint64_t high = double_to_int32(from->lane[1], &cpu->mxcsr);
+    *to = (GuestVector){{low | high << 32, 0}};
     return;
   }
   bool wide = argument & 1;
