@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "base/window.h"
 
 enum {
   CHUNK_SIZE = 256 * 1024,
@@ -78,5 +79,15 @@ void base_free(void *memory) {
   base_lock(&lock);
   freed->next = free_lists[block->class];
   free_lists[block->class] = freed;
+  base_unlock(&lock);
+}
+
+void base_before_fork(void) {
+  base_lock(&lock);
+  base_window_lock();
+}
+
+void base_after_fork(void) {
+  base_window_unlock();
   base_unlock(&lock);
 }

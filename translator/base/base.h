@@ -30,6 +30,11 @@ void base_pages_free(void *pages, size_t length);
 /* The range of addresses base_pages_alloc() uses; no guest mapping may be put there. */
 void base_window(uint64_t *ret_start, uint64_t *ret_end);
 
+/* Around a fork that copies memory: the child must not inherit the allocator half-way through a change
+ * made by a thread it does not have. */
+void base_before_fork(void);
+void base_after_fork(void);
+
 /* --- Text ------------------------------------------------------------------------------------------ */
 
 /* base_text_printf() (base/print.h) into a buffer of `size` bytes, in one call; returns the length the

@@ -6,6 +6,7 @@
 
 #include "base/base.h"
 #include "base/host-call.h"
+#include "base/window.h"
 
 bool (*base_panic_guest_rip)(uint64_t *ret_rip);
 
@@ -63,6 +64,10 @@ void base_pages_free(void *pages, size_t length) {
   if ((uint64_t)pages + length == window_next) window_next -= length; /* the last one: take it back */
   base_unlock(&window_lock);
 }
+
+void base_window_lock(void) { base_lock(&window_lock); }
+
+void base_window_unlock(void) { base_unlock(&window_lock); }
 
 void base_window(uint64_t *ret_start, uint64_t *ret_end) {
   *ret_start = window_start;

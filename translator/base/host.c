@@ -23,6 +23,10 @@ void base_pages_free(void *pages, size_t length) { munmap(pages, length); }
 
 void base_window(uint64_t *ret_start, uint64_t *ret_end) { *ret_start = *ret_end = 0; }
 
+void base_before_fork(void) {}
+
+void base_after_fork(void) {}
+
 void base_print(int fd, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);

@@ -1,0 +1,236 @@
+/* What processor the guest believes it runs on: CPUID and /proc/cpuinfo from the same rows, so they cannot
+ * disagree. A feature is listed when the translator implements it, and then by both.
+ *
+ * Leaf layouts: Intel SDM volume 2, CPUID; names of flags: arch/x86/include/asm/cpufeatures.h. */
+#include <linux/fcntl.h>
+
+#include "linux/linux.h"
+#include "runtime/runtime.h"
+
+enum { LEAF1_EDX, LEAF1_ECX, LEAF7_EBX, LEAF7_ECX, LEAF7_EDX, EXTENDED_EDX, EXTENDED_ECX, POWER_EDX, WORDS };
+
+/* In the order /proc/cpuinfo lists them. */
+static const struct {
+  uint8_t word, bit;
+  const char *name;
+} features[] = {
+    {LEAF1_EDX, 0, "fpu"},          {LEAF1_EDX, 2, "de"},        {LEAF1_EDX, 3, "pse"},
+    {LEAF1_EDX, 4, "tsc"},          {LEAF1_EDX, 5, "msr"},       {LEAF1_EDX, 6, "pae"},
+    {LEAF1_EDX, 8, "cx8"},          {LEAF1_EDX, 9, "apic"},      {LEAF1_EDX, 13, "pge"},
+    {LEAF1_EDX, 15, "cmov"},        {LEAF1_EDX, 16, "pat"},      {LEAF1_EDX, 17, "pse36"},
+    {LEAF1_EDX, 19, "clflush"},     {LEAF1_EDX, 23, "mmx"},      {LEAF1_EDX, 24, "fxsr"},
+    {LEAF1_EDX, 25, "sse"},         {LEAF1_EDX, 26, "sse2"},     {EXTENDED_EDX, 11, "syscall"},
+    {EXTENDED_EDX, 20, "nx"},       {EXTENDED_EDX, 29, "lm"},    {POWER_EDX, 8, "constant_tsc"},
+    {LEAF1_ECX, 0, "pni"},          {LEAF1_ECX, 1, "pclmulqdq"}, {LEAF1_ECX, 9, "ssse3"},
+    {LEAF1_ECX, 13, "cx16"},        {LEAF1_ECX, 19, "sse4_1"},   {LEAF1_ECX, 20, "sse4_2"},
+    {LEAF1_ECX, 23, "popcnt"},      {LEAF1_ECX, 25, "aes"},      {EXTENDED_ECX, 0, "lahf_lm"},
+};
+
+static const char vendor[] = "VirtualStele"; /* CPUID has room for exactly twelve letters */
+static const char default_model[] = "VirtualStele x86-64 Processor @ 2.00GHz";
+
+enum {
+  HIGHEST_LEAF = 0xb,
+  HIGHEST_EXTENDED = 0x80000008,
+  FAMILY = 6,
+  MODEL = 15,
+  STEPPING = 1,
+  LINE_SIZE = 64,
+  L1_KIB = 32,
+  L2_KIB = 1024,
+  PHYSICAL_BITS = 40,
+  VIRTUAL_BITS = 48,
+  CPUS_MAX = 4096
+};
+
+static const char *model_name(void) {
+  return linux_program.cpu_model ? linux_program.cpu_model : default_model;
+}
+
+static uint32_t feature_word(unsigned word) {
+  uint32_t value = 0;
+  for (size_t i = 0; i < sizeof features / sizeof *features; i++)
+    if (features[i].word == word) value |= UINT32_C(1) << features[i].bit;
+  return value;
+}
+
+uint32_t linux_identity_hwcap(void) { return feature_word(LEAF1_EDX); }
+
+/* --- processors -------------------------------------------------------------------------------------- */
+
+/* The numbers of the processors online ("0-3,6"), from the kernel's own list. */
+static size_t online_cpus(uint16_t *numbers, size_t room) {
+  char text[1024];
+  size_t count = 0;
+  int64_t fd = host_call(__NR_openat, AT_FDCWD, "/sys/devices/system/cpu/online", O_RDONLY | O_CLOEXEC);
+  int64_t length = fd >= 0 ? host_call(__NR_read, fd, text, sizeof text - 1) : 0;
+  if (fd >= 0) host_call(__NR_close, fd);
+  text[length > 0 ? length : 0] = '\0';
+  for (const char *at = text; *at >= '0' && *at <= '9';) {
+    unsigned first = 0, last;
+    for (; *at >= '0' && *at <= '9'; at++) first = first * 10 + (unsigned)(*at - '0');
+    last = first;
+    if (*at == '-')
+      for (last = 0, at++; *at >= '0' && *at <= '9'; at++) last = last * 10 + (unsigned)(*at - '0');
+    for (; first <= last && count < room; first++) numbers[count++] = (uint16_t)first;
+    if (*at == ',') at++;
+  }
+  if (!count) numbers[count++] = 0; /* no /sys: at least this one */
+  return count;
+}
+
+static unsigned cpu_count(void) {
+  static unsigned count;
+  uint16_t numbers[CPUS_MAX];
+  if (!count) count = (unsigned)online_cpus(numbers, CPUS_MAX);
+  return count;
+}
+
+static unsigned current_cpu(void) {
+  unsigned cpu = 0;
+  host_call(__NR_getcpu, &cpu, 0, 0);
+  return cpu;
+}
+
+/* --- CPUID ------------------------------------------------------------------------------------------- */
+
+typedef struct Leaf {
+  uint32_t eax, ebx, ecx, edx;
+} Leaf;
+
+static uint32_t text_word(const char *text, unsigned index) {
+  uint32_t word = 0;
+  size_t length = strlen(text);
+  for (unsigned i = 0; i < 4; i++)
+    if (index * 4 + i < length) word |= (uint32_t)(uint8_t)text[index * 4 + i] << (8 * i);
+  return word;
+}
+
+static unsigned log2_up(unsigned value) {
+  unsigned bits = 0;
+  while (1u << bits < value) bits++;
+  return bits;
+}
+
+/* Leaf 4: one entry a cache; type 1 data, 2 instructions, 3 both. */
+static Leaf cache_leaf(uint32_t index) {
+  static const struct {
+    uint8_t type, level, ways;
+    uint16_t kib;
+  } caches[] = {{1, 1, 8, L1_KIB}, {2, 1, 8, L1_KIB}, {3, 2, 16, L2_KIB}};
+  if (index >= sizeof caches / sizeof *caches) return (Leaf){0};
+  uint32_t sets = caches[index].kib * 1024u / LINE_SIZE / caches[index].ways;
+  return (Leaf){.eax = caches[index].type | (uint32_t)caches[index].level << 5 | 1u << 8 |
+                       ((1u << log2_up(cpu_count())) - 1) << 26,
+                .ebx = (LINE_SIZE - 1) | (uint32_t)(caches[index].ways - 1) << 22,
+                .ecx = sets - 1};
+}
+
+/* Leaf 0BH: one thread a core, all cores in one package. */
+static Leaf topology_leaf(uint32_t index) {
+  Leaf leaf = {.ecx = index, .edx = current_cpu()};
+  if (index == 0) leaf = (Leaf){0, 1, 1 << 8, leaf.edx};
+  if (index == 1) leaf = (Leaf){log2_up(cpu_count()), cpu_count(), 1 | 2 << 8, leaf.edx};
+  return leaf;
+}
+
+static Leaf basic_leaf(uint32_t leaf, uint32_t index) {
+  switch (leaf) {
+  case 0: return (Leaf){HIGHEST_LEAF, text_word(vendor, 0), text_word(vendor, 2), text_word(vendor, 1)};
+  case 1: {
+    unsigned cpus = cpu_count() < 255 ? cpu_count() : 255;
+    uint32_t many = cpus > 1 ? 1u << 28 : 0; /* HTT: EBX's count of processors is valid */
+    return (Leaf){FAMILY << 8 | (MODEL & 15) << 4 | (MODEL >> 4) << 16 | STEPPING,
+                  (current_cpu() & 255) << 24 | cpus << 16 | LINE_SIZE / 8 << 8, feature_word(LEAF1_ECX),
+                  feature_word(LEAF1_EDX) | many};
+  }
+  case 4: return cache_leaf(index);
+  case 7:
+    return index ? (Leaf){0} : (Leaf){0, feature_word(LEAF7_EBX), feature_word(LEAF7_ECX), feature_word(LEAF7_EDX)};
+  case 0xb: return topology_leaf(index);
+  default: return (Leaf){0};
+  }
+}
+
+static Leaf extended_leaf(uint32_t leaf) {
+  const char *model = model_name();
+  switch (leaf) {
+  case 0x80000000: return (Leaf){HIGHEST_EXTENDED, 0, 0, 0};
+  case 0x80000001: return (Leaf){0, 0, feature_word(EXTENDED_ECX), feature_word(EXTENDED_EDX)};
+  case 0x80000002:
+  case 0x80000003:
+  case 0x80000004: {
+    unsigned at = (leaf - 0x80000002) * 4;
+    return (Leaf){text_word(model, at), text_word(model, at + 1), text_word(model, at + 2),
+                  text_word(model, at + 3)};
+  }
+  case 0x80000006: return (Leaf){0, 0, L2_KIB << 16 | 8 << 12 | LINE_SIZE, 0};
+  case 0x80000007: return (Leaf){0, 0, 0, feature_word(POWER_EDX)};
+  case 0x80000008: return (Leaf){VIRTUAL_BITS << 8 | PHYSICAL_BITS, 0, 0, 0};
+  default: return (Leaf){0};
+  }
+}
+
+void linux_cpuid(GuestCpu *cpu) {
+  uint32_t number = (uint32_t)cpu->gpr[RAX], index = (uint32_t)cpu->gpr[RCX];
+  Leaf leaf = number & 0x80000000 ? extended_leaf(number) : basic_leaf(number, index);
+  cpu->gpr[RAX] = leaf.eax;
+  cpu->gpr[RBX] = leaf.ebx;
+  cpu->gpr[RCX] = leaf.ecx;
+  cpu->gpr[RDX] = leaf.edx;
+}
+
+/* --- /proc/cpuinfo ----------------------------------------------------------------------------------- */
+
+/* The clock in a name like "… @ 2.40GHz" in units of 10 MHz; 200 where there is none. */
+static unsigned clock_of(const char *model) {
+  const char *at = strchr(model, '@');
+  unsigned value = 0, decimals = 0;
+  bool point = false;
+  for (at = at ? at + 1 : ""; *at == ' ' || *at == '.' || (*at >= '0' && *at <= '9'); at++) {
+    if (*at == '.') point = true;
+    if (*at < '0' || (point && decimals == 2)) continue;
+    value = value * 10 + (unsigned)(*at - '0');
+    decimals += point;
+  }
+  for (; value && decimals < 2; decimals++) value *= 10;
+  return value ? value : 200;
+}
+
+static size_t format_flags(char *to, size_t size) {
+  size_t length = 0;
+  for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
+    length += base_format(to + length, size - length, "%s%s", i ? " " : "", features[i].name);
+    if (features[i].word == LEAF1_EDX && features[i].bit == 26 && cpu_count() > 1)
+      length += base_format(to + length, size - length, " ht");
+  }
+  return length;
+}
+
+static size_t format_cpu(char *to, size_t size, unsigned number, unsigned index, const char *flags) {
+  unsigned clock = clock_of(model_name());
+  return base_format(
+      to, size,
+      "processor\t: %u\nvendor_id\t: %s\ncpu family\t: %u\nmodel\t\t: %u\nmodel name\t: %.48s\n"
+      "stepping\t: %u\nmicrocode\t: 0x1\ncpu MHz\t\t: %u.000\ncache size\t: %u KB\nphysical id\t: 0\n"
+      "siblings\t: %u\ncore id\t\t: %u\ncpu cores\t: %u\napicid\t\t: %u\ninitial apicid\t: %u\n"
+      "fpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: %u\nwp\t\t: yes\nflags\t\t: %s\nbugs\t\t:\n"
+      "bogomips\t: %u.00\nclflush size\t: %u\ncache_alignment\t: %u\n"
+      "address sizes\t: %u bits physical, %u bits virtual\npower management:\n\n",
+      number, vendor, FAMILY, MODEL, model_name(), STEPPING, clock * 10, L2_KIB, cpu_count(), index,
+      cpu_count(), number, number, HIGHEST_LEAF, flags, clock * 20, LINE_SIZE, LINE_SIZE, PHYSICAL_BITS,
+      VIRTUAL_BITS);
+}
+
+int linux_identity_cpuinfo(int fd) {
+  char flags[1024], text[4096];
+  uint16_t numbers[CPUS_MAX];
+  size_t count = online_cpus(numbers, CPUS_MAX);
+  format_flags(flags, sizeof flags);
+  for (size_t i = 0; i < count; i++) {
+    size_t length = format_cpu(text, sizeof text, numbers[i], (unsigned)i, flags);
+    int64_t done = host_call(__NR_write, fd, text, length);
+    if (done < 0) return (int)done;
+  }
+  return 0;
+}

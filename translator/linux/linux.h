@@ -1,0 +1,280 @@
+/* The Linux layer's own state and tools, shared by its files: what a guest thread and a guest process are
+ * beside their registers, how guest memory is touched safely, and how system calls are made for the guest.
+ *
+ * The layer knows no instruction; it sees registers through guest/state.h and the rest of the translator
+ * through runtime/runtime.h. Every function returns a negative errno on failure unless it says otherwise. */
+#ifndef STELE_LINUX_LINUX_H
+#define STELE_LINUX_LINUX_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "base/host-call.h"
+#include "guest/memory-map.h"
+#include "guest/state.h"
+
+enum {
+  RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15
+};
+
+enum { LINUX_PATH_MAX = 4096, LINUX_SIGNALS = 64 };
+
+/* Results of a system call that never reach the guest. */
+enum {
+  LINUX_RESTART = -512, /* a signal came first: deliver it, then execute the instruction again */
+  LINUX_STATE_SET = -600 /* the call has set all of the guest's registers itself */
+};
+
+/* A guest signal's disposition; the layout is the x86-64 kernel's struct sigaction. */
+typedef struct LinuxAction {
+  uint64_t handler; /* 0 SIG_DFL, 1 SIG_IGN */
+  uint64_t flags;
+  uint64_t restorer;
+  uint64_t mask;
+} LinuxAction;
+
+/* siginfo_t, equal on both architectures (include/uapi/asm-generic/siginfo.h). */
+typedef struct LinuxSiginfo {
+  int32_t signal, error, code, pad;
+  uint64_t field[14];
+} LinuxSiginfo;
+_Static_assert(sizeof(LinuxSiginfo) == 128, "kernel ABI");
+
+/* stack_t, equal on both architectures. */
+typedef struct LinuxStack {
+  uint64_t address;
+  int32_t flags, pad;
+  uint64_t size;
+} LinuxStack;
+
+/* What threads that share signal handlers share (CLONE_SIGHAND). */
+typedef struct LinuxHandlers {
+  BaseLock lock;
+  uint32_t users;
+  uint64_t known; /* signals whose inherited disposition has been asked for */
+  LinuxAction action[LINUX_SIGNALS + 1]; /* by signal number */
+} LinuxHandlers;
+
+/* A guest thread, beside its registers. */
+typedef struct LinuxThread {
+  /* One asynchronous signal taken by the host handler and not yet given to the guest; while it is here,
+   * the host has all others blocked for this thread. First: linux/guest-call.S reads it. */
+  uint32_t pending_signal;
+  uint32_t held_mask; /* bit n: held[n] waits for the guest to unblock it (linux/signals.c) */
+  LinuxSiginfo pending;
+  LinuxSiginfo held[5];
+
+  GuestCpu *cpu;
+  LinuxHandlers *handlers;
+  int tid;
+  uint64_t mask;         /* the guest's signal mask */
+  uint64_t suspend_mask; /* in force during sigsuspend, ppoll and the like, where `suspended` */
+  bool suspended;
+  bool in_fault;            /* in the host handler of a synchronous fault: fault_context is its context */
+  void *fault_context;
+  LinuxStack alternate; /* the guest's alternate signal stack */
+  void *stack;       /* host stacks of a thread we made; NULL for the first one */
+  void *exec_memory; /* what an execve under way has allocated: a vfork parent frees it */
+} LinuxThread;
+
+static inline LinuxThread *linux_thread(GuestCpu *cpu) { return cpu->linux; }
+
+/* The calling thread's state, or NULL before there is one. */
+static inline GuestCpu *linux_current_cpu(void) {
+  GuestCpu *cpu;
+  __asm__("mrs %0, tpidr_el0" : "=r"(cpu));
+  return cpu;
+}
+
+/* --- Guest memory (guest-access.c) ------------------------------------------------------------------
+ * Addresses are the guest's and may be wrong: -EFAULT then, as the kernel would say. */
+
+int linux_copy_in(void *to, uint64_t from, size_t length);
+int linux_copy_out(uint64_t to, const void *from, size_t length);
+
+/* A zero-terminated string; its length, -EFAULT, or -ENAMETOOLONG when it does not fit `size`. */
+int linux_copy_string(char *to, uint64_t from, size_t size);
+
+/* Whether a fault at host PC `pc` happened in one of the above, and where to go on then. */
+bool linux_access_fault(uint64_t pc, uint64_t *ret_continue);
+
+/* --- Host calls for the guest (guest-call.S, syscalls.c) -------------------------------------------- */
+
+/* The host's system call `number` with the guest's arguments; LINUX_RESTART when a signal came before it
+ * began. Repeats a call that met a page the runtime had write-protected. */
+int64_t linux_guest_call(LinuxThread *thread, int64_t number, const uint64_t argument[6]);
+
+/* The same with the arguments spelled out. */
+#define linux_guest_call_list(thread, number, ...)                                                   \
+  linux_guest_call(thread, number, (const uint64_t[6]){__VA_ARGS__})
+
+/* Whether `pc` is inside the window before a guest call's SVC takes effect, and where to go to give up. */
+bool linux_call_window(uint64_t pc, uint64_t *ret_abort);
+
+/* A handler of the table in syscalls.def: the arguments are RDI, RSI, RDX, R10, R8, R9. */
+typedef int64_t LinuxSyscall(GuestCpu *cpu, const uint64_t argument[6]);
+
+/* --- Memory (memory.c) ------------------------------------------------------------------------------ */
+
+/* Where new mappings are looked for first; set once at start. */
+void linux_memory_init(uint64_t stack_low, bool randomize);
+
+/* mmap for the guest: as the system call, with guest protections. The address or a negative errno. */
+int64_t linux_map(uint64_t address, uint64_t length, int protection, int flags, int fd,
+                  uint64_t offset);
+int64_t linux_unmap(uint64_t address, uint64_t length);
+int64_t linux_protect(uint64_t address, uint64_t length, int protection);
+
+/* The break starts at `address` (page-aligned). */
+void linux_brk_init(uint64_t address);
+
+/* Around a fork that copies memory. */
+void linux_memory_before_fork(void);
+void linux_memory_after_fork(void);
+
+/* --- Files (files.c) -------------------------------------------------------------------------------- */
+
+/* Open flags between x86-64's and AArch64's values; the exchange is its own inverse. */
+uint64_t linux_open_flags(uint64_t flags);
+
+/* --- Signals (signals.c) ---------------------------------------------------------------------------- */
+
+/* Installs the host handlers of synchronous faults and reads the dispositions and mask inherited. */
+void linux_signals_init(LinuxThread *thread);
+
+/* A thread's alternate host stack, on the thread itself. */
+void linux_signals_thread_stack(void *base, size_t size);
+
+/* Makes `mask` the guest's and applies it to the host, as far as faults we need allow. */
+void linux_set_mask(LinuxThread *thread, uint64_t mask);
+
+/* A copy of `mask` for temporary use by the host (ppoll and the like). */
+uint64_t linux_host_mask(uint64_t mask);
+
+/* A temporary mask at a guest address for ppoll and the like: *ret_mask is the host's form, and the thread
+ * is marked suspended with it until the next delivery. `address` 0: *ret_host is 0. */
+int linux_suspend_mask(LinuxThread *thread, uint64_t address, uint64_t size, uint64_t *mask_storage,
+                       uint64_t *ret_host);
+
+/* Blocks every signal on the host, for a stretch that must not be interrupted; the guest's mask is applied
+ * again by linux_unblock(). */
+void linux_block_all(void);
+void linux_unblock(LinuxThread *thread);
+
+/* Before execve: dispositions that survive it but are only ours on the host. */
+void linux_signals_before_exec(LinuxThread *thread);
+void linux_signals_after_failed_exec(LinuxThread *thread);
+
+/* In a child whose kernel-side handlers were all reset (CLONE_CLEAR_SIGHAND). */
+void linux_signals_reinstall(LinuxThread *thread);
+
+/* Kills the process by `signal`'s default action. */
+_Noreturn void linux_die(int signal);
+
+/* The size of the largest signal frame (AT_MINSIGSTKSZ). */
+uint64_t linux_frame_size(void);
+
+/* --- Signal frames (signal-frame.c) ----------------------------------------------------------------- */
+
+typedef struct LinuxFault {
+  uint64_t vector, error_code, address; /* trapno, err, cr2 of the frame */
+} LinuxFault;
+
+/* Builds the frame for `info` and points the guest at the handler. -EFAULT when the stack is bad. */
+int linux_frame_build(LinuxThread *thread, const LinuxSiginfo *info, const LinuxAction *action,
+                      const LinuxFault *fault, uint64_t saved_mask);
+
+/* --- Threads and processes (process.c) -------------------------------------------------------------- */
+
+/* The first thread's state around `cpu`. NULL when out of memory. */
+LinuxThread *linux_thread_new(GuestCpu *cpu, LinuxHandlers *handlers);
+void linux_set_current(GuestCpu *cpu);
+
+/* --- The program (program.c, load.c, main.c) -------------------------------------------------------- */
+
+typedef struct LinuxProgram {
+  char exe[LINUX_PATH_MAX];  /* resolved path of the guest's executable: /proc/self/exe */
+  char self[LINUX_PATH_MAX]; /* resolved path of stele */
+  uint64_t argv_start, argv_end; /* the strings on the guest's stack */
+  uint64_t envp_start, envp_end;
+  uint64_t stack_low, stack_high; /* the first thread's stack */
+  uint8_t auxv[512];              /* as the guest got it */
+  size_t auxv_size;
+  bool kernel_knows;      /* the kernel was told where these are, and answers for /proc/PID/… */
+  bool by_binfmt;         /* the kernel started us: it will start our children too */
+  bool randomize;
+  char *const *options;   /* STELE_… settings to hand to children, NULL-terminated */
+  const char *exec_wrapper; /* STELE_EXEC_WRAPPER */
+  const char *cpu_model;  /* the processor's name, NULL for the default */
+  uint64_t host_hwcap, host_hwcap2;
+} LinuxProgram;
+extern LinuxProgram linux_program;
+
+/* What loading a program yields. */
+typedef struct LinuxLoaded {
+  uint64_t entry;            /* first instruction: the loader's, where there is one */
+  uint64_t program_entry;    /* AT_ENTRY */
+  uint64_t program_headers;  /* AT_PHDR */
+  uint64_t program_header_count;
+  uint64_t loader_base;      /* AT_BASE */
+  uint64_t brk;
+} LinuxLoaded;
+
+/* Maps the program open as `fd` and its loader. On failure the negative errno and in `message` a sentence
+ * that says what, which file and where. */
+int linux_load(int fd, const char *path, LinuxLoaded *ret_loaded, char *message, size_t message_size);
+
+/* Whether linux_load() would accept the file as far as its headers and its loader's existence tell. */
+int linux_examine(int fd, const char *path);
+
+/* Maps the first stack, large enough for `argv` and `envp`, and says where other mappings go. */
+int64_t linux_program_stack(char *const *argv, char *const *envp);
+
+/* Fills the guest's first stack; RSP on success. */
+int64_t linux_build_stack(const LinuxLoaded *loaded, char *const *argv, char *const *envp,
+                          const char *execfn, const uint64_t *host_auxv);
+
+/* A "#!" line: the interpreter and its one optional argument, terminated in place in `text`, which holds the
+ * first `length` bytes of the file and has room for one more. -ENOEXEC when it is none. */
+int linux_script_parse(char *text, size_t length, char **ret_interpreter, char **ret_argument);
+
+/* --- procfs (procfs.c) ------------------------------------------------------------------------------ */
+
+/* A path argument at a guest address: the address itself, or, where the path names something the guest
+ * must see otherwise (/proc/self/exe), the replacement in `buffer`. */
+uint64_t linux_path(uint64_t guest_path, char buffer[LINUX_PATH_MAX]);
+
+/* Whether the path names the running program through /proc. */
+bool linux_path_is_exe(const char *path);
+
+/* `fd` was just opened for reading from the path at `guest_path`: the descriptor to give the guest, which
+ * may be one with generated content instead (fd is closed then). */
+int64_t linux_procfs_opened(int64_t fd, uint64_t guest_path, uint64_t flags);
+
+/* A link's text for readlink, where it differs from the host's: its length, 0 where it does not differ. */
+int linux_procfs_readlink(int dirfd, uint64_t guest_path, char target[LINUX_PATH_MAX]);
+
+/* --- identity (identity.c) -------------------------------------------------------------------------- */
+
+/* The text of /proc/cpuinfo, appended to the file `fd`. */
+int linux_identity_cpuinfo(int fd);
+
+/* CPUID.1:EDX, which is AT_HWCAP. */
+uint32_t linux_identity_hwcap(void);
+
+/* --- strace (strace.c) ------------------------------------------------------------------------------ */
+
+extern int linux_strace_fd; /* -1: off */
+void linux_strace_init(const char *setting);
+void linux_strace_enter(LinuxThread *thread, unsigned number, const uint64_t argument[6]);
+void linux_strace_leave(LinuxThread *thread, unsigned number, const uint64_t argument[6], int64_t result);
+void linux_strace_signal(LinuxThread *thread, const LinuxSiginfo *info);
+
+/* The table's view of a call, for strace: NULL for unknown numbers. */
+const char *linux_syscall_name(unsigned number, const char **ret_arguments);
+
+#endif

@@ -1,0 +1,473 @@
+/* The guest's address space: mmap, munmap, mprotect, mremap, brk, System V shared memory, and the map of it
+ * all (guest/memory-map.h).
+ *
+ * The host kernel would place mappings anywhere up to 2^48; guests must see addresses below 2^47, so places
+ * are chosen here, highest first like the kernel does, and asked for with MAP_FIXED_NOREPLACE. The host
+ * never gets PROT_EXEC: guest code is data. Execute implies read on x86 as the guest's pages are made.
+ * One lock spans each change of the host's mappings and of the map, so they never disagree for long. */
+#include <linux/mman.h>
+#include <linux/fcntl.h>
+#include <linux/magic.h>
+#include <asm/statfs.h>
+
+#include "linux/linux.h"
+#include "linux/memory.h"
+#include "runtime/runtime.h"
+
+enum {
+  X86_MAP_32BIT = 0x40,
+  X86_MAP_ABOVE4G = 0x80,
+  MAP_HUGE_BITS = 26,
+  GUEST_PROT_GROWSDOWN = 0x01000000,
+  SHM_READ_ONLY = 010000,
+  SHM_ROUND = 020000,
+  SHM_REMAPPING = 040000,
+  SHM_EXECUTE = 0100000
+};
+
+#define LOWEST_ADDRESS    UINT64_C(0x10000) /* vm.mmap_min_addr */
+#define RANGE_32BIT_START UINT64_C(0x40000000)
+#define RANGE_32BIT_END   UINT64_C(0x80000000)
+
+typedef struct Attachment {
+  struct Attachment *next;
+  uint64_t address, length;
+} Attachment;
+
+static struct {
+  BaseLock lock;
+  uint64_t top; /* new mappings go below */
+  uint64_t brk_start, brk;
+  Attachment *attachments; /* shmat() */
+} memory;
+
+void linux_memory_init(uint64_t stack_low, bool randomize) {
+  uint64_t gap = UINT64_C(1) << 27; /* as the kernel: room below the stack */
+  uint64_t random = 0;
+  if (randomize) host_call(__NR_getrandom, &random, sizeof random, 0);
+  memory.top = (stack_low - gap - ((random & 0xfffffff) << 12)) & ~(MEMORY_PAGE_SIZE - 1);
+}
+
+void linux_memory_before_fork(void) {
+  base_lock(&memory.lock);
+  memory_map_before_fork();
+}
+
+void linux_memory_after_fork(void) {
+  memory_map_after_fork();
+  base_unlock(&memory.lock);
+}
+
+static uint64_t page_up(uint64_t length) {
+  return (length + MEMORY_PAGE_SIZE - 1) & ~(MEMORY_PAGE_SIZE - 1);
+}
+
+static bool is_page(uint64_t address) { return !(address & (MEMORY_PAGE_SIZE - 1)); }
+
+static int host_protection(int protection) {
+  int host = protection & (PROT_READ | PROT_WRITE);
+  if (protection & (PROT_EXEC | PROT_WRITE)) host |= PROT_READ;
+  return host;
+}
+
+/* The translator's own memory is below 2^47 where the kernel has no more; the guest must not replace it. */
+static bool is_reserved(uint64_t start, uint64_t end) {
+  extern const char __ehdr_start[], _end[];
+  uint64_t window_start, window_end;
+  base_window(&window_start, &window_end);
+  return (start < window_end && end > window_start) ||
+         (start < (uint64_t)_end && end > (uint64_t)__ehdr_start);
+}
+
+static bool in_guest(uint64_t address, uint64_t length) {
+  return length <= MEMORY_GUEST_END && address <= MEMORY_GUEST_END - length;
+}
+
+static void changed(uint64_t start, uint64_t end, uint32_t old_flags) {
+  if (old_flags & MEMORY_EXEC) runtime_memory_changed(start, end - start);
+}
+
+/* --- mmap ------------------------------------------------------------------------------------------- */
+
+/* Whether a shared mapping lets others see or change what this process' threads order: writable ones do,
+ * and read-only ones of files somebody here can write or that live in memory. */
+static bool is_shared_memory(int protection, int flags, int fd) {
+  if ((flags & MAP_TYPE) == MAP_PRIVATE) return false;
+  if (protection & PROT_WRITE || flags & MAP_ANONYMOUS) return true;
+  struct statfs file_system;
+  int64_t mode = host_call(__NR_fcntl, fd, F_GETFL);
+  if (mode >= 0 && (mode & O_ACCMODE) != O_RDONLY) return true;
+  return host_call(__NR_fstatfs, fd, &file_system) == 0 && file_system.f_type == TMPFS_MAGIC;
+}
+
+typedef struct MapRequest {
+  uint64_t length, alignment;
+  int protection, flags, fd; /* flags: the host's, without address bits */
+  uint64_t offset;
+} MapRequest;
+
+static int64_t map_host(const MapRequest *request, uint64_t address, int address_flags) {
+  int64_t got = host_call(__NR_mmap, address, request->length, host_protection(request->protection),
+                          request->flags | address_flags, request->fd, request->offset);
+  if (got < 0 || (uint64_t)got == address) return got;
+  host_call(__NR_munmap, got, request->length); /* a kernel that takes the address for a hint */
+  return -EEXIST;
+}
+
+/* The highest place in [low, high) that is free for both guest and host. */
+static int64_t map_anywhere(const MapRequest *request, uint64_t low, uint64_t high) {
+  for (uint64_t step = UINT64_C(1) << 16;; step *= 2) {
+    uint64_t address = memory_map_find_gap(request->length, request->alignment, low, high);
+    if (!address) return -ENOMEM;
+    int64_t got = is_reserved(address, address + request->length)
+                      ? -EEXIST
+                      : map_host(request, address, MAP_FIXED_NOREPLACE);
+    if (got != -EEXIST) return got;
+    high = address + request->length; /* something of the host's is there: go below it */
+    if (high < low + step) return -ENOMEM;
+    high -= step;
+  }
+}
+
+static int64_t map_fixed(const MapRequest *request, uint64_t address, bool replace) {
+  uint64_t end = address + request->length;
+  if (!is_page(address)) return -EINVAL;
+  if (!in_guest(address, request->length)) return -ENOMEM;
+  uint32_t old = memory_map_any(address, end);
+  if (!replace) return memory_map_overlaps(address, end)
+                           ? -EEXIST
+                           : map_host(request, address, MAP_FIXED_NOREPLACE);
+  if (is_reserved(address, end)) return -ENOMEM;
+  if (old & MEMORY_SEALED) return -EPERM;
+  int64_t got = map_host(request, address, MAP_FIXED);
+  if (got >= 0) changed(address, end, old);
+  return got;
+}
+
+static int64_t map_hinted(const MapRequest *request, uint64_t hint, bool low_2gb) {
+  hint &= ~(MEMORY_PAGE_SIZE - 1);
+  uint64_t end = hint + request->length;
+  if (hint >= LOWEST_ADDRESS && in_guest(hint, request->length) && !memory_map_overlaps(hint, end) &&
+      !is_reserved(hint, end) && !(hint & (request->alignment - 1))) {
+    int64_t got = map_host(request, hint, MAP_FIXED_NOREPLACE);
+    if (got != -EEXIST) return got;
+  }
+  if (low_2gb) return map_anywhere(request, RANGE_32BIT_START, RANGE_32BIT_END);
+  int64_t got = map_anywhere(request, LOWEST_ADDRESS, memory.top);
+  return got == -ENOMEM ? map_anywhere(request, LOWEST_ADDRESS, MEMORY_GUEST_END) : got;
+}
+
+static uint64_t huge_page_size(int flags) {
+  int bits = (flags >> MAP_HUGE_BITS) & 63;
+  return UINT64_C(1) << (bits ? bits : 21);
+}
+
+static int64_t map_with_flags(uint64_t address, uint64_t length, int protection, int flags, int fd,
+                              uint64_t offset, uint32_t extra) {
+  if (!length || !is_page(offset)) return -EINVAL;
+  uint64_t alignment = flags & MAP_HUGETLB ? huge_page_size(flags) : MEMORY_PAGE_SIZE;
+  length = (length + alignment - 1) & ~(alignment - 1);
+  if (!length || length > MEMORY_GUEST_END) return -ENOMEM;
+  int address_bits = MAP_FIXED | MAP_FIXED_NOREPLACE | X86_MAP_32BIT | X86_MAP_ABOVE4G | MAP_GROWSDOWN;
+  MapRequest request = {length, alignment, protection, flags & ~address_bits, fd, offset};
+  if (is_shared_memory(protection, flags, fd)) runtime_memory_shared();
+  int64_t got;
+  if (flags & MAP_FIXED_NOREPLACE) got = map_fixed(&request, address, false);
+  else if (flags & MAP_FIXED) got = map_fixed(&request, address, true);
+  else got = map_hinted(&request, address, flags & X86_MAP_32BIT);
+  if (got >= 0) {
+    uint32_t shared = (flags & MAP_TYPE) == MAP_PRIVATE ? 0 : MEMORY_SHARED;
+    memory_map_set(got, got + length, (protection & MEMORY_PROTECTION) | shared | extra);
+  }
+  return got;
+}
+
+int64_t linux_map(uint64_t address, uint64_t length, int protection, int flags, int fd,
+                  uint64_t offset) {
+  base_lock(&memory.lock);
+  int64_t got = map_with_flags(address, length, protection, flags, fd, offset, 0);
+  base_unlock(&memory.lock);
+  return got;
+}
+
+int64_t linux_map_stack(uint64_t low, uint64_t length, int protection) {
+  base_lock(&memory.lock);
+  int64_t got = map_with_flags(low, length, protection,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1,
+                               0, MEMORY_STACK);
+  base_unlock(&memory.lock);
+  return got;
+}
+
+int64_t sys_mmap(GuestCpu *cpu, const uint64_t a[6]) {
+  return linux_map(a[0], a[1], (int)a[2], (int)a[3], (int)a[4], a[5]);
+}
+
+/* --- munmap, mprotect, madvise ---------------------------------------------------------------------- */
+
+static int64_t unmap_locked(uint64_t start, uint64_t end) {
+  uint32_t old = memory_map_any(start, end);
+  if (old & MEMORY_SEALED) return -EPERM;
+  MemoryRange range;
+  for (uint64_t at = start; memory_map_next(at, &range) && range.start < end; at = range.end) {
+    uint64_t low = range.start > start ? range.start : start;
+    uint64_t high = range.end < end ? range.end : end;
+    int64_t error = host_call(__NR_munmap, low, high - low);
+    if (error < 0) return error;
+  }
+  memory_map_clear(start, end);
+  changed(start, end, old);
+  return 0;
+}
+
+int64_t linux_unmap(uint64_t address, uint64_t length) {
+  if (!is_page(address) || !length || !in_guest(address, page_up(length))) return -EINVAL;
+  base_lock(&memory.lock);
+  int64_t result = unmap_locked(address, address + page_up(length));
+  base_unlock(&memory.lock);
+  return result;
+}
+
+int64_t sys_munmap(GuestCpu *cpu, const uint64_t a[6]) { return linux_unmap(a[0], a[1]); }
+
+static int64_t protect_locked(uint64_t start, uint64_t end, int protection) {
+  uint32_t old = memory_map_any(start, end);
+  if (!memory_map_covers(start, end)) return -ENOMEM;
+  if (old & MEMORY_SEALED) return -EPERM;
+  if (protection & PROT_WRITE && old & MEMORY_SHARED) runtime_memory_shared();
+  int64_t error = host_call(__NR_mprotect, start, end - start, host_protection(protection));
+  if (error < 0) return error;
+  memory_map_change(start, end, MEMORY_PROTECTION, protection & MEMORY_PROTECTION);
+  changed(start, end, old | (uint32_t)(protection & MEMORY_EXEC));
+  return 0;
+}
+
+int64_t linux_protect(uint64_t address, uint64_t length, int protection) {
+  uint64_t end = address + page_up(length);
+  if (!is_page(address)) return -EINVAL;
+  if (!length) return 0;
+  if (protection & ~(MEMORY_PROTECTION | GUEST_PROT_GROWSDOWN | PROT_SEM)) return -EINVAL;
+  if (!in_guest(address, page_up(length))) return -ENOMEM;
+  base_lock(&memory.lock);
+  MemoryRange range;
+  if (protection & GUEST_PROT_GROWSDOWN && memory_map_next(address, &range) && range.start < address)
+    address = range.start;
+  int64_t result = protect_locked(address, end, protection & MEMORY_PROTECTION);
+  base_unlock(&memory.lock);
+  return result;
+}
+
+int64_t sys_mprotect(GuestCpu *cpu, const uint64_t a[6]) {
+  return linux_protect(a[0], a[1], (int)a[2]);
+}
+
+/* Without protection keys, as a processor without PKU: only the default key exists. */
+int64_t sys_pkey_mprotect(GuestCpu *cpu, const uint64_t a[6]) {
+  return (int)a[3] == -1 || a[3] == 0 ? linux_protect(a[0], a[1], (int)a[2]) : -EINVAL;
+}
+
+int64_t sys_pkey_alloc(GuestCpu *cpu, const uint64_t a[6]) { return a[0] || a[1] & ~3ul ? -EINVAL : -ENOSPC; }
+
+int64_t sys_pkey_free(GuestCpu *cpu, const uint64_t a[6]) { return -EINVAL; }
+
+int64_t sys_madvise(GuestCpu *cpu, const uint64_t a[6]) {
+  if (!is_page(a[0])) return -EINVAL;
+  if (!in_guest(a[0], page_up(a[1]))) return -ENOMEM;
+  int64_t result = linux_guest_call(linux_thread(cpu), __NR_madvise, a);
+  bool drops_contents = a[2] == MADV_DONTNEED || a[2] == MADV_REMOVE || a[2] == MADV_FREE;
+  if (drops_contents) changed(a[0], a[0] + page_up(a[1]), memory_map_any(a[0], a[0] + page_up(a[1])));
+  return result;
+}
+
+int64_t sys_mseal(GuestCpu *cpu, const uint64_t a[6]) {
+  uint64_t end = a[0] + page_up(a[1]);
+  if (a[2] || !is_page(a[0]) || end < a[0]) return -EINVAL;
+  base_lock(&memory.lock);
+  bool covered = memory_map_covers(a[0], end);
+  if (covered) memory_map_change(a[0], end, 0, MEMORY_SEALED);
+  base_unlock(&memory.lock);
+  return covered ? 0 : -ENOMEM;
+}
+
+/* --- mremap ----------------------------------------------------------------------------------------- */
+
+typedef struct Remap {
+  uint64_t old, old_length, new_length, flags, target;
+  uint32_t range_flags;
+} Remap;
+
+static int64_t remap_host(const Remap *remap, uint64_t target, uint64_t flags) {
+  return host_call(__NR_mremap, remap->old, remap->old_length, remap->new_length, flags, target);
+}
+
+/* Moves to `target`, which the host has as a placeholder or the guest as something to be replaced. */
+static int64_t remap_to(const Remap *remap, uint64_t target) {
+  uint64_t keep = remap->flags & MREMAP_DONTUNMAP;
+  int64_t got = remap_host(remap, target, MREMAP_MAYMOVE | MREMAP_FIXED | keep);
+  if (got < 0) return got;
+  if (!keep && remap->old_length) memory_map_clear(remap->old, remap->old + remap->old_length);
+  memory_map_set(got, got + remap->new_length, remap->range_flags);
+  if (remap->old_length) changed(remap->old, remap->old + remap->old_length, remap->range_flags);
+  changed(got, got + remap->new_length, remap->range_flags);
+  return got;
+}
+
+static int64_t remap_fixed(const Remap *remap) {
+  uint64_t end = remap->target + remap->new_length;
+  if (!(remap->flags & MREMAP_MAYMOVE) || !is_page(remap->target)) return -EINVAL;
+  if (!in_guest(remap->target, remap->new_length) || is_reserved(remap->target, end)) return -EINVAL;
+  if (remap->target < remap->old + remap->old_length && end > remap->old) return -EINVAL;
+  uint32_t old = memory_map_any(remap->target, end);
+  if (old & MEMORY_SEALED) return -EPERM;
+  int64_t got = remap_to(remap, remap->target);
+  if (got >= 0) changed(remap->target, end, old);
+  return got;
+}
+
+static int64_t remap_elsewhere(const Remap *remap) {
+  MapRequest placeholder = {remap->new_length, MEMORY_PAGE_SIZE, PROT_NONE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0};
+  int64_t target = map_anywhere(&placeholder, LOWEST_ADDRESS, memory.top);
+  if (target < 0) return target;
+  int64_t got = remap_to(remap, target);
+  if (got < 0) host_call(__NR_munmap, target, remap->new_length);
+  return got;
+}
+
+static int64_t remap_in_place(const Remap *remap) {
+  uint64_t old_end = remap->old + remap->old_length, new_end = remap->old + remap->new_length;
+  if (new_end > old_end &&
+      (new_end > MEMORY_GUEST_END || memory_map_overlaps(old_end, new_end) || is_reserved(old_end, new_end)))
+    return -ENOMEM;
+  int64_t got = remap_host(remap, 0, 0);
+  if (got < 0) return got;
+  if (new_end > old_end) memory_map_set(old_end, new_end, remap->range_flags);
+  else memory_map_clear(new_end, old_end);
+  changed(new_end < old_end ? new_end : old_end, new_end < old_end ? old_end : new_end, remap->range_flags);
+  return got;
+}
+
+static int64_t remap_locked(Remap *remap) {
+  uint64_t range_end = 0;
+  int flags = memory_map_query(remap->old, &range_end);
+  if (flags < 0 || range_end < remap->old + remap->old_length) return -EFAULT;
+  if (flags & MEMORY_SEALED) return -EPERM;
+  remap->range_flags = (uint32_t)flags;
+  if (remap->flags & MREMAP_FIXED) return remap_fixed(remap);
+  if (remap->flags & MREMAP_DONTUNMAP)
+    return remap->flags & MREMAP_MAYMOVE && remap->old_length == remap->new_length ? remap_elsewhere(remap)
+                                                                                  : -EINVAL;
+  if (remap->old_length) {
+    int64_t got = remap_in_place(remap);
+    if (got >= 0 || remap->new_length <= remap->old_length) return got;
+  }
+  return remap->flags & MREMAP_MAYMOVE ? remap_elsewhere(remap) : -ENOMEM;
+}
+
+int64_t sys_mremap(GuestCpu *cpu, const uint64_t a[6]) {
+  Remap remap = {a[0], page_up(a[1]), page_up(a[2]), a[3], a[4], 0};
+  if (!is_page(a[0]) || !remap.new_length) return -EINVAL;
+  if (a[3] & ~(uint64_t)(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) return -EINVAL;
+  if (!in_guest(a[0], remap.old_length) || remap.new_length > MEMORY_GUEST_END) return -EINVAL;
+  base_lock(&memory.lock);
+  int64_t result = remap_locked(&remap);
+  base_unlock(&memory.lock);
+  return result;
+}
+
+/* Deprecated; the kernel emulates it too. Permissions stay. */
+int64_t sys_remap_file_pages(GuestCpu *cpu, const uint64_t a[6]) {
+  int64_t result = linux_guest_call(linux_thread(cpu), __NR_remap_file_pages, a);
+  if (result == 0) changed(a[0], a[0] + page_up(a[1]), memory_map_any(a[0], a[0] + page_up(a[1])));
+  return result;
+}
+
+/* --- brk -------------------------------------------------------------------------------------------- */
+
+void linux_brk_init(uint64_t address) { memory.brk_start = memory.brk = address; }
+
+static uint64_t brk_locked(uint64_t wanted) {
+  if (wanted < memory.brk_start || wanted >= MEMORY_GUEST_END) return memory.brk;
+  uint64_t old_end = page_up(memory.brk), new_end = page_up(wanted);
+  if (new_end > old_end &&
+      map_with_flags(old_end, new_end - old_end, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0, MEMORY_BRK) < 0)
+    return memory.brk;
+  if (new_end < old_end && unmap_locked(new_end, old_end) < 0) return memory.brk;
+  return memory.brk = wanted;
+}
+
+int64_t sys_brk(GuestCpu *cpu, const uint64_t a[6]) {
+  base_lock(&memory.lock);
+  uint64_t brk = brk_locked(a[0]);
+  base_unlock(&memory.lock);
+  return (int64_t)brk;
+}
+
+/* --- System V shared memory --------------------------------------------------------------------------- */
+
+static int64_t segment_size(int id) {
+  uint64_t data[16] = {0}; /* struct shmid64_ds: ipc_perm of 48 bytes, then shm_segsz */
+  int64_t error = host_call(__NR_shmctl, id, 2 /* IPC_STAT */, data);
+  return error < 0 ? error : (int64_t)data[6];
+}
+
+static int64_t attach_locked(int id, uint64_t address, int flags, uint64_t length) {
+  int protection = PROT_READ | (flags & SHM_READ_ONLY ? 0 : PROT_WRITE) | (flags & SHM_EXECUTE ? PROT_EXEC : 0);
+  if (address && flags & SHM_ROUND) address &= ~(MEMORY_PAGE_SIZE - 1);
+  if (!is_page(address) || (!address && flags & SHM_REMAPPING)) return -EINVAL;
+  if (address && (!in_guest(address, length) || is_reserved(address, address + length))) return -EINVAL;
+  if (address && !(flags & SHM_REMAPPING) && memory_map_overlaps(address, address + length)) return -EINVAL;
+  bool chosen = !address;
+  if (chosen) { /* hold the place until the segment replaces it */
+    MapRequest placeholder = {length, MEMORY_PAGE_SIZE, PROT_NONE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0};
+    int64_t got = map_anywhere(&placeholder, LOWEST_ADDRESS, memory.top);
+    if (got < 0) return got;
+    address = (uint64_t)got;
+    host_call(__NR_munmap, address, length);
+  }
+  uint32_t old = memory_map_any(address, address + length);
+  int64_t got = host_call(__NR_shmat, id, address, flags & ~(SHM_EXECUTE | SHM_ROUND));
+  if (got < 0) return got;
+  memory_map_set(got, got + length, (uint32_t)protection | MEMORY_SHARED);
+  changed(got, got + length, old);
+  return got;
+}
+
+int64_t sys_shmat(GuestCpu *cpu, const uint64_t a[6]) {
+  int64_t size = segment_size((int)a[0]);
+  if (size < 0) return size;
+  Attachment *attachment = base_alloc(sizeof *attachment);
+  if (!attachment) return -ENOMEM;
+  runtime_memory_shared();
+  base_lock(&memory.lock);
+  int64_t got = attach_locked((int)a[0], a[1], (int)a[2], page_up((uint64_t)size));
+  if (got >= 0) {
+    *attachment = (Attachment){memory.attachments, (uint64_t)got, page_up((uint64_t)size)};
+    memory.attachments = attachment;
+  }
+  base_unlock(&memory.lock);
+  if (got < 0) base_free(attachment);
+  return got;
+}
+
+int64_t sys_shmdt(GuestCpu *cpu, const uint64_t a[6]) {
+  int64_t result = -EINVAL;
+  base_lock(&memory.lock);
+  for (Attachment **at = &memory.attachments; *at; at = &(*at)->next) {
+    Attachment *attachment = *at;
+    if (attachment->address != a[0]) continue;
+    uint64_t end = attachment->address + attachment->length;
+    uint32_t old = memory_map_any(attachment->address, end);
+    result = host_call(__NR_shmdt, a[0]);
+    if (result < 0) break;
+    memory_map_clear(attachment->address, end);
+    changed(attachment->address, end, old);
+    *at = attachment->next;
+    base_free(attachment);
+    break;
+  }
+  base_unlock(&memory.lock);
+  return result;
+}

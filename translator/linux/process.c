@@ -1,0 +1,336 @@
+/* Threads and processes: clone in all its forms, exit, and what a process may ask about itself.
+ *
+ * A new thread gets its own GuestCpu, host stack and alternate signal stack, and TPIDR_EL0 (as the host's
+ * "TLS") points at its GuestCpu. Everything else about clone is the host kernel's own work with the
+ * guest's own addresses. A vfork child runs in the parent's memory on a state of its own, freed by the
+ * parent, which the kernel suspends until the child has exited or executed another program. */
+#include <linux/prctl.h>
+#include <linux/sched.h>
+#include <linux/mman.h>
+
+#include "linux/linux.h"
+#include "runtime/runtime.h"
+
+enum {
+  ALTERNATE_STACK = 128 * 1024,
+  GUARD = 4096,
+  C_STACK = 256 * 1024,
+  STACKS = ALTERNATE_STACK + GUARD + C_STACK,
+  X86_PR_SET_TSC = 26,
+  ARCH_SET_GS = 0x1001,
+  ARCH_SET_FS = 0x1002,
+  ARCH_GET_FS = 0x1003,
+  ARCH_GET_GS = 0x1004,
+  ARCH_GET_CPUID = 0x1011,
+  ARCH_SET_CPUID = 0x1012
+};
+
+typedef struct CloneRequest {
+  struct clone_args args; /* the guest's, as clone3 takes them */
+  size_t size;            /* of args, as far as the guest gave them; 0: the old clone */
+} CloneRequest;
+
+int64_t linux_clone_raw(uint64_t flags, void *stack, uint64_t parent_tid, void *tls, uint64_t child_tid,
+                        void (*start)(void *), void *argument);
+int64_t linux_clone3_raw(void *arguments, size_t size, void (*start)(void *), void *argument);
+_Noreturn void linux_exit_raw(void *stack, size_t length, int status);
+
+/* --- thread state ------------------------------------------------------------------------------------ */
+
+void linux_set_current(GuestCpu *cpu) { __asm__ volatile("msr tpidr_el0, %0" : : "r"(cpu) : "memory"); }
+
+static LinuxHandlers *share_handlers(LinuxHandlers *handlers) {
+  __atomic_add_fetch(&handlers->users, 1, __ATOMIC_RELAXED);
+  return handlers;
+}
+
+static LinuxHandlers *copy_handlers(LinuxHandlers *handlers) {
+  LinuxHandlers *copy = base_alloc(sizeof *copy);
+  if (!copy) return NULL;
+  if (handlers) {
+    base_lock(&handlers->lock);
+    *copy = *handlers;
+    base_unlock(&handlers->lock);
+    copy->lock = (BaseLock){0};
+  }
+  copy->users = 1;
+  return copy;
+}
+
+static void drop_handlers(LinuxHandlers *handlers) {
+  if (!__atomic_sub_fetch(&handlers->users, 1, __ATOMIC_ACQ_REL)) base_free(handlers);
+}
+
+LinuxThread *linux_thread_new(GuestCpu *cpu, LinuxHandlers *handlers) {
+  LinuxThread *thread = base_alloc(sizeof *thread);
+  if (!thread) return NULL;
+  thread->cpu = cpu;
+  cpu->linux = thread;
+  thread->tid = (int)host_call(__NR_gettid);
+  thread->handlers = handlers ? handlers : copy_handlers(NULL);
+  return thread->handlers ? thread : NULL;
+}
+
+static void thread_free(LinuxThread *thread) {
+  drop_handlers(thread->handlers);
+  runtime_thread_free(thread->cpu);
+  base_free(thread);
+}
+
+/* --- clone ------------------------------------------------------------------------------------------- */
+
+/* The state a child in the same memory starts with. */
+static LinuxThread *child_new(LinuxThread *parent, const struct clone_args *args) {
+  GuestCpu *cpu = runtime_thread_new(parent->cpu);
+  char *stacks = cpu ? base_pages_alloc(STACKS) : NULL;
+  bool shares = args->flags & CLONE_SIGHAND;
+  LinuxHandlers *handlers =
+      stacks ? (shares ? share_handlers(parent->handlers) : copy_handlers(parent->handlers)) : NULL;
+  LinuxThread *thread = handlers ? linux_thread_new(cpu, handlers) : NULL;
+  if (!thread) {
+    if (handlers) drop_handlers(handlers);
+    if (stacks) base_pages_free(stacks, STACKS);
+    if (cpu) runtime_thread_free(cpu);
+    return NULL;
+  }
+  host_call(__NR_mprotect, stacks + ALTERNATE_STACK, GUARD, PROT_NONE);
+  thread->stack = stacks;
+  thread->mask = parent->mask;
+  if (!(args->flags & CLONE_VM) || args->flags & CLONE_VFORK) thread->alternate = parent->alternate;
+  cpu->gpr[RAX] = 0;
+  if (args->stack) cpu->gpr[RSP] = args->stack + args->stack_size;
+  if (args->flags & CLONE_SETTLS) cpu->fs_base = args->tls;
+  return thread;
+}
+
+static void child_free(LinuxThread *thread) {
+  base_free(thread->exec_memory); /* a vfork child that became another program left this */
+  base_pages_free(thread->stack, STACKS);
+  thread_free(thread);
+}
+
+/* A child's first C code, on its own stack with everything blocked. */
+static void child_start(void *argument) {
+  LinuxThread *thread = argument;
+  linux_set_current(thread->cpu);
+  thread->tid = (int)host_call(__NR_gettid);
+  linux_signals_thread_stack(thread->stack, ALTERNATE_STACK);
+  linux_unblock(thread);
+  runtime_run(thread->cpu);
+}
+
+static void cleared_child_start(void *argument) {
+  LinuxThread *thread = argument;
+  memset(thread->handlers->action, 0, sizeof thread->handlers->action);
+  linux_signals_reinstall(thread);
+  child_start(argument);
+}
+
+static int64_t clone_host(const CloneRequest *request, LinuxThread *child) {
+  struct clone_args args = request->args;
+  char *stacks = child->stack;
+  bool clears = args.flags & CLONE_CLEAR_SIGHAND;
+  void (*start)(void *) = clears ? cleared_child_start : child_start;
+  args.flags |= CLONE_SETTLS;
+  args.tls = (uint64_t)child->cpu;
+  if (!request->size)
+    return linux_clone_raw(args.flags | args.exit_signal, stacks + STACKS, args.parent_tid, child->cpu,
+                           args.child_tid, start, child);
+  args.stack = (uint64_t)stacks + ALTERNATE_STACK + GUARD;
+  args.stack_size = C_STACK;
+  return linux_clone3_raw(&args, request->size, start, child);
+}
+
+/* The child shares our memory: a thread, or a vfork child. */
+static int64_t clone_shared(LinuxThread *thread, const CloneRequest *request) {
+  bool waits = request->args.flags & CLONE_VFORK;
+  if (!waits) runtime_memory_shared();
+  LinuxThread *child = child_new(thread, &request->args);
+  if (!child) return -EAGAIN;
+  linux_block_all();
+  int64_t result = thread->pending_signal ? LINUX_RESTART : clone_host(request, child);
+  if (result < 0 || waits) child_free(child);
+  linux_unblock(thread);
+  return result;
+}
+
+static void before_fork(void) {
+  linux_memory_before_fork();
+  base_before_fork();
+}
+
+static void after_fork(void) {
+  base_after_fork();
+  linux_memory_after_fork();
+}
+
+static void fork_child(LinuxThread *thread, const struct clone_args *args) {
+  GuestCpu *cpu = thread->cpu;
+  thread->tid = (int)host_call(__NR_gettid);
+  thread->handlers->lock = (BaseLock){0};
+  thread->handlers->users = 1;
+  if (args->flags & CLONE_CLEAR_SIGHAND) {
+    memset(thread->handlers->action, 0, sizeof thread->handlers->action);
+    linux_signals_reinstall(thread);
+  }
+  if (args->stack) cpu->gpr[RSP] = args->stack + args->stack_size;
+  if (args->flags & CLONE_SETTLS) cpu->fs_base = args->tls;
+  runtime_after_fork(cpu);
+}
+
+/* The child gets a copy of our memory, this stack included, and goes on here. */
+static int64_t clone_copied(LinuxThread *thread, const CloneRequest *request) {
+  struct clone_args args = request->args;
+  args.flags &= ~(uint64_t)CLONE_SETTLS; /* the host's "TLS" stays our GuestCpu */
+  args.stack = args.stack_size = args.tls = 0;
+  linux_block_all();
+  if (thread->pending_signal) {
+    linux_unblock(thread);
+    return LINUX_RESTART;
+  }
+  before_fork();
+  int64_t result = request->size
+                       ? linux_clone3_raw(&args, request->size, NULL, NULL)
+                       : host_call(__NR_clone, args.flags | args.exit_signal, 0, args.parent_tid, 0, args.child_tid);
+  after_fork();
+  if (result == 0) fork_child(thread, &request->args);
+  linux_unblock(thread);
+  return result;
+}
+
+static int64_t clone_any(GuestCpu *cpu, const CloneRequest *request) {
+  LinuxThread *thread = linux_thread(cpu);
+  return request->args.flags & CLONE_VM ? clone_shared(thread, request) : clone_copied(thread, request);
+}
+
+/* x86-64: flags, stack, parent_tid, child_tid, tls; AArch64 has the last two the other way round. */
+int64_t sys_clone(GuestCpu *cpu, const uint64_t a[6]) {
+  CloneRequest request = {.args = {.flags = a[0] & ~(uint64_t)CSIGNAL & 0xffffffff,
+                                   .exit_signal = a[0] & CSIGNAL,
+                                   .stack = a[1],
+                                   .parent_tid = a[2],
+                                   .child_tid = a[3],
+                                   .tls = a[4]}};
+  return clone_any(cpu, &request);
+}
+
+int64_t sys_clone3(GuestCpu *cpu, const uint64_t a[6]) {
+  CloneRequest request = {.size = a[1]};
+  if (a[1] < CLONE_ARGS_SIZE_VER0) return -EINVAL;
+  if (a[1] > sizeof request.args) return -E2BIG;
+  if (linux_copy_in(&request.args, a[0], a[1])) return -EFAULT;
+  if (!request.args.stack != !request.args.stack_size) return -EINVAL;
+  return clone_any(cpu, &request);
+}
+
+int64_t sys_fork(GuestCpu *cpu, const uint64_t a[6]) {
+  CloneRequest request = {.args = {.exit_signal = 17 /* SIGCHLD */}};
+  return clone_any(cpu, &request);
+}
+
+int64_t sys_vfork(GuestCpu *cpu, const uint64_t a[6]) {
+  CloneRequest request = {.args = {.flags = CLONE_VM | CLONE_VFORK, .exit_signal = 17}};
+  return clone_any(cpu, &request);
+}
+
+/* --- exit -------------------------------------------------------------------------------------------- */
+
+int64_t sys_exit(GuestCpu *cpu, const uint64_t a[6]) {
+  LinuxThread *thread = linux_thread(cpu);
+  char *stack = thread->stack;
+  int status = (int)a[0];
+  uint64_t all = ~UINT64_C(0);
+  LinuxStack disabled = {.flags = 2};
+  host_call(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &all, 0, sizeof all);
+  /* A vfork child's state is its parent's to free; the first thread's stack is the kernel's. */
+  if (!stack || thread->tid == (int)host_call(__NR_getpid)) {
+    if (!stack) runtime_write_stats();
+    for (;;) host_call(__NR_exit, status);
+  }
+  host_call(__NR_sigaltstack, &disabled, 0);
+  thread_free(thread);
+  linux_exit_raw(stack, STACKS, status);
+}
+
+int64_t sys_exit_group(GuestCpu *cpu, const uint64_t a[6]) {
+  runtime_write_stats();
+  for (;;) host_call(__NR_exit_group, a[0]);
+}
+
+/* --- questions about itself -------------------------------------------------------------------------- */
+
+int64_t sys_getpgrp(GuestCpu *cpu, const uint64_t a[6]) { return host_call(__NR_getpgid, 0); }
+
+int64_t sys_arch_prctl(GuestCpu *cpu, const uint64_t a[6]) {
+  switch (a[0]) {
+  case ARCH_SET_FS:
+  case ARCH_SET_GS:
+    if (a[1] >= MEMORY_GUEST_END) return -EPERM;
+    *(a[0] == ARCH_SET_FS ? &cpu->fs_base : &cpu->gs_base) = a[1];
+    return 0;
+  case ARCH_GET_FS: return linux_copy_out(a[1], &cpu->fs_base, sizeof cpu->fs_base);
+  case ARCH_GET_GS: return linux_copy_out(a[1], &cpu->gs_base, sizeof cpu->gs_base);
+  case ARCH_GET_CPUID: return 1;
+  case ARCH_SET_CPUID: return a[1] ? 0 : -ENODEV;
+  default: return -EINVAL;
+  }
+}
+
+/* prctl options that are AArch64's own, or speak of x86 state that is not the host's to know. */
+int64_t sys_prctl(GuestCpu *cpu, const uint64_t a[6]) {
+  switch ((int)a[0]) {
+  case PR_GET_TSC: {
+    int enabled = PR_TSC_ENABLE;
+    return linux_copy_out(a[1], &enabled, sizeof enabled);
+  }
+  case PR_SET_TSC: return a[1] == PR_TSC_ENABLE ? 0 : -EINVAL;
+  case PR_GET_SECCOMP: /* as a kernel without seccomp: filters would see the host's calls */
+  case PR_SET_SECCOMP:
+  case PR_SVE_SET_VL:
+  case PR_SVE_GET_VL:
+  case PR_PAC_RESET_KEYS:
+  case PR_PAC_SET_ENABLED_KEYS:
+  case PR_PAC_GET_ENABLED_KEYS:
+  case PR_SET_TAGGED_ADDR_CTRL:
+  case PR_GET_TAGGED_ADDR_CTRL:
+  case 63: /* PR_SME_SET_VL */
+  case 64: /* PR_SME_GET_VL */
+  case 0x6d4d444c: /* PR_SET_MEM_MODEL: ours to use */
+  case 0x4d4d444c: /* PR_GET_MEM_MODEL */
+    return -EINVAL;
+  case PR_SET_MM: return host_call(__NR_geteuid) ? -EPERM : -EINVAL;
+  default: return linux_guest_call(linux_thread(cpu), __NR_prctl, a);
+  }
+}
+
+int64_t sys_uname(GuestCpu *cpu, const uint64_t a[6]) {
+  char names[6][65]; /* struct new_utsname; the fifth is the machine */
+  int64_t error = host_call(__NR_uname, names);
+  if (error < 0) return error;
+  memset(names[4], 0, sizeof names[4]);
+  memcpy(names[4], "x86_64", 7);
+  return linux_copy_out(a[0], names, sizeof names);
+}
+
+int64_t sys_alarm(GuestCpu *cpu, const uint64_t a[6]) {
+  int64_t timer[4] = {0, 0, (int64_t)(uint32_t)a[0], 0}, old[4] = {0};
+  int64_t error = host_call(__NR_setitimer, 0 /* ITIMER_REAL */, timer, old);
+  if (error < 0) return error;
+  return old[2] + (old[3] >= 500000 || (!old[2] && old[3])); /* rounded, but never down to "none" */
+}
+
+/* Ports are behind a device tree here: no process may touch them. */
+int64_t sys_iopl(GuestCpu *cpu, const uint64_t a[6]) {
+  return (uint32_t)a[0] > 3 ? -EINVAL : a[0] ? -EPERM : 0;
+}
+
+int64_t sys_ioperm(GuestCpu *cpu, const uint64_t a[6]) { return -EPERM; }
+
+/* As a kernel built without 16-bit segments. */
+int64_t sys_modify_ldt(GuestCpu *cpu, const uint64_t a[6]) { return -ENOSYS; }
+
+/* As on a processor without CET. */
+int64_t sys_map_shadow_stack(GuestCpu *cpu, const uint64_t a[6]) { return -EOPNOTSUPP; }
+
+/* Registers and code the host would show are not the guest's: refused, as a security policy would. */
+int64_t sys_ptrace(GuestCpu *cpu, const uint64_t a[6]) { return -EPERM; }

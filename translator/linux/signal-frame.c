@@ -1,0 +1,197 @@
+/* The stack frame an x86-64 signal handler finds, and the way back out of it (arch/x86/kernel/signal_64.c's
+ * rt_sigframe; the layout is user ABI: struct ucontext and struct _fpstate_64 in
+ * arch/x86/include/uapi/asm/). No XSAVE area: CPUID does not offer XSAVE. */
+#include "linux/linux.h"
+#include "linux/signals.h"
+#include "runtime/runtime.h"
+
+typedef struct FxImage { /* what FXSAVE64 stores: Intel SDM volume 1, 10.5.1 */
+  uint16_t control, status;
+  uint8_t tag, reserved;
+  uint16_t opcode;
+  uint64_t instruction_pointer, data_pointer;
+  uint32_t mxcsr, mxcsr_mask;
+  struct {
+    uint64_t significand;
+    uint16_t sign_exponent, reserved[3];
+  } st[8];
+  GuestVector xmm[16];
+  uint64_t unused[12];
+} FxImage;
+_Static_assert(sizeof(FxImage) == 512, "architecture");
+
+typedef struct Context { /* struct sigcontext_64 */
+  uint64_t r8, r9, r10, r11, r12, r13, r14, r15;
+  uint64_t rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, flags;
+  uint16_t cs, gs, fs, ss;
+  uint64_t error_code, vector, old_mask, address, fpstate, reserved[8];
+} Context;
+_Static_assert(sizeof(Context) == 256, "kernel ABI");
+
+typedef struct Frame { /* struct rt_sigframe */
+  uint64_t return_address;
+  uint64_t flags, link; /* struct ucontext from here */
+  LinuxStack stack;
+  Context context;
+  uint64_t mask; /* its end */
+  LinuxSiginfo info;
+} Frame;
+_Static_assert(sizeof(Frame) == 440, "kernel ABI");
+
+enum {
+  UC_SIGCONTEXT_SS = 2,
+  UC_STRICT_RESTORE_SS = 4,
+  GUEST_SA_ONSTACK = 0x08000000,
+  STACK_DISABLED = 2,
+  STACK_ON = 1,
+  RED_ZONE = 128,
+  MXCSR_MASK = 0xffff,
+  FSW_TOP_SHIFT = 11
+};
+
+uint64_t linux_frame_size(void) {
+  return sizeof(Frame) + sizeof(FxImage) + 64 + 16 + RED_ZONE; /* alignment of both, and the red zone */
+}
+
+static void save_fx(const GuestCpu *cpu, FxImage *image) {
+  const GuestX87 *x87 = &cpu->x87;
+  *image = (FxImage){.control = x87->control,
+                     .status = (uint16_t)(x87->status | x87->top << FSW_TOP_SHIFT),
+                     .tag = x87->valid,
+                     .opcode = x87->opcode,
+                     .instruction_pointer = x87->instruction_pointer,
+                     .data_pointer = x87->data_pointer,
+                     .mxcsr = cpu->mxcsr,
+                     .mxcsr_mask = MXCSR_MASK};
+  for (int i = 0; i < 8; i++) {
+    const GuestX87Register *reg = &x87->reg[(x87->top + i) & 7];
+    image->st[i].significand = reg->significand;
+    image->st[i].sign_exponent = reg->sign_exponent;
+  }
+  memcpy(image->xmm, cpu->xmm, sizeof image->xmm);
+}
+
+static void restore_fx(GuestCpu *cpu, const FxImage *image) {
+  GuestX87 *x87 = &cpu->x87;
+  x87->control = image->control;
+  x87->top = image->status >> FSW_TOP_SHIFT & 7;
+  x87->status = image->status & ~(7 << FSW_TOP_SHIFT);
+  x87->valid = image->tag;
+  x87->opcode = image->opcode;
+  x87->instruction_pointer = image->instruction_pointer;
+  x87->data_pointer = image->data_pointer;
+  cpu->mxcsr = image->mxcsr & MXCSR_MASK;
+  for (int i = 0; i < 8; i++) {
+    GuestX87Register *reg = &x87->reg[(x87->top + i) & 7];
+    reg->significand = image->st[i].significand;
+    reg->sign_exponent = image->st[i].sign_exponent;
+  }
+  memcpy(cpu->xmm, image->xmm, sizeof image->xmm);
+}
+
+/* Floating-point state as a handler starts with it. */
+static void reset_fx(GuestCpu *cpu) {
+  memset(cpu->xmm, 0, sizeof cpu->xmm);
+  memset(&cpu->x87, 0, sizeof cpu->x87);
+  cpu->x87.control = GUEST_FCW_DEFAULT;
+  cpu->mxcsr = GUEST_MXCSR_DEFAULT;
+}
+
+static void save_registers(const GuestCpu *cpu, Context *context) {
+  const uint64_t *gpr = cpu->gpr;
+  *context = (Context){.r8 = gpr[R8],   .r9 = gpr[R9],   .r10 = gpr[R10], .r11 = gpr[R11],
+                       .r12 = gpr[R12], .r13 = gpr[R13], .r14 = gpr[R14], .r15 = gpr[R15],
+                       .rdi = gpr[RDI], .rsi = gpr[RSI], .rbp = gpr[RBP], .rbx = gpr[RBX],
+                       .rdx = gpr[RDX], .rax = gpr[RAX], .rcx = gpr[RCX], .rsp = gpr[RSP],
+                       .rip = cpu->rip, .flags = guest_flags_get(cpu), .cs = 0x33, .ss = 0x2b};
+}
+
+static void restore_registers(GuestCpu *cpu, const Context *context) {
+  const uint64_t gpr[16] = {context->rax, context->rcx, context->rdx, context->rbx,
+                            context->rsp, context->rbp, context->rsi, context->rdi,
+                            context->r8,  context->r9,  context->r10, context->r11,
+                            context->r12, context->r13, context->r14, context->r15};
+  memcpy(cpu->gpr, gpr, sizeof gpr);
+  cpu->rip = context->rip;
+  guest_flags_set(cpu, context->flags);
+}
+
+static bool on_alternate(const LinuxStack *stack, uint64_t rsp) {
+  return !(stack->flags & STACK_DISABLED) && rsp > stack->address && rsp - stack->address <= stack->size;
+}
+
+/* The stack pointer before anything is put there. */
+static uint64_t frame_stack(const LinuxThread *thread, const LinuxAction *action) {
+  uint64_t rsp = thread->cpu->gpr[RSP];
+  const LinuxStack *stack = &thread->alternate;
+  bool usable = stack->size && !(stack->flags & STACK_DISABLED);
+  if (!(action->flags & GUEST_SA_ONSTACK) || !usable || linux_on_alternate_stack(thread)) return rsp - RED_ZONE;
+  return stack->address + stack->size;
+}
+
+bool linux_on_alternate_stack(const LinuxThread *thread) {
+  if (thread->alternate.flags & (int32_t)SS_AUTODISARM_BIT) return false;
+  return thread->alternate.size && on_alternate(&thread->alternate, thread->cpu->gpr[RSP]);
+}
+
+static void enter_handler(GuestCpu *cpu, const LinuxSiginfo *info, const LinuxAction *action, uint64_t frame) {
+  cpu->gpr[RDI] = (uint64_t)info->signal;
+  cpu->gpr[RSI] = frame + offsetof(Frame, info);
+  cpu->gpr[RDX] = frame + offsetof(Frame, flags);
+  cpu->gpr[RAX] = 0;
+  cpu->gpr[RSP] = frame;
+  cpu->rip = action->handler;
+  uint64_t flags = guest_flags_get(cpu);
+  guest_flags_set(cpu, flags & ~(UINT64_C(1) << 8 | UINT64_C(1) << 10)); /* TF, DF */
+  reset_fx(cpu);
+}
+
+int linux_frame_build(LinuxThread *thread, const LinuxSiginfo *info, const LinuxAction *action,
+                      const LinuxFault *fault, uint64_t saved_mask) {
+  GuestCpu *cpu = thread->cpu;
+  uint64_t fpstate = (frame_stack(thread, action) - sizeof(FxImage)) & ~UINT64_C(63);
+  uint64_t at = ((fpstate - sizeof(Frame)) & ~UINT64_C(15)) - 8; /* RSP is 8 off 16 at a function's start */
+  FxImage image;
+  Frame frame = {.return_address = action->restorer,
+                 .flags = UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
+                 .stack = thread->alternate,
+                 .mask = saved_mask,
+                 .info = *info};
+  if (linux_on_alternate_stack(thread)) frame.stack.flags |= STACK_ON;
+  if (!thread->alternate.size) frame.stack.flags = STACK_DISABLED;
+  save_registers(cpu, &frame.context);
+  frame.context.fpstate = fpstate;
+  frame.context.old_mask = saved_mask;
+  if (fault) {
+    frame.context.vector = fault->vector;
+    frame.context.error_code = fault->error_code;
+    frame.context.address = fault->address;
+  }
+  save_fx(cpu, &image);
+  if (linux_copy_out(fpstate, &image, sizeof image) || linux_copy_out(at, &frame, sizeof frame))
+    return -EFAULT;
+  if (thread->alternate.flags & (int32_t)SS_AUTODISARM_BIT) /* the handler starts without it */
+    thread->alternate = (LinuxStack){.flags = STACK_DISABLED};
+  enter_handler(cpu, info, action, at);
+  return 0;
+}
+
+int64_t sys_rt_sigreturn(GuestCpu *cpu, const uint64_t a[6]) {
+  LinuxThread *thread = linux_thread(cpu);
+  Frame frame;
+  FxImage image;
+  uint64_t at = cpu->gpr[RSP] - 8;
+  bool bad = linux_copy_in(&frame, at, sizeof frame) < 0;
+  uint64_t fpstate = frame.context.fpstate;
+  if (!bad && fpstate) bad = linux_copy_in(&image, fpstate, sizeof image) < 0;
+  if (bad) {
+    linux_raise_exception(cpu, 13, 0, 0);
+    return LINUX_STATE_SET;
+  }
+  restore_registers(cpu, &frame.context);
+  if (fpstate) restore_fx(cpu, &image);
+  else reset_fx(cpu);
+  linux_set_alternate(thread, &frame.stack);
+  linux_set_mask(thread, frame.mask);
+  return LINUX_STATE_SET;
+}

@@ -1,0 +1,530 @@
+/* Guest signals.
+ *
+ * Theory of operation. The host kernel does all the queueing: the guest's mask is the host's mask, ignored
+ * and default dispositions are the host's, and for a signal the guest handles host_signal() is installed
+ * with the guest's SA_RESTART. That handler only notes the signal in the thread (one, since it leaves with
+ * all others blocked) and asks the runtime to come to linux_deliver_signals(), which builds the guest's
+ * frame and applies the handler's mask, on which the next one arrives. A signal that meets a system call
+ * before it took effect aborts it (guest-call.S), and the guest's instruction is executed again later.
+ *
+ * Exceptions: SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGTRAP are never blocked or defaulted on the host,
+ * because generated code needs them. Where another process sends one while the guest has it blocked, it
+ * is held here. */
+#include <asm/signal.h>
+#include <asm/siginfo.h>
+#include <asm/sigcontext.h>
+#include <asm/ucontext.h>
+
+#include "linux/linux.h"
+#include "linux/signals.h"
+#include "runtime/runtime.h"
+
+#define BIT(signal) (UINT64_C(1) << ((signal) - 1))
+
+enum {
+  FLAG_NOCLDSTOP = 1,
+  FLAG_NOCLDWAIT = 2,
+  FLAG_SIGINFO = 4,
+  FLAG_ONSTACK = 0x08000000,
+  FLAG_RESTART = 0x10000000,
+  FLAG_NODEFER = 0x40000000,
+  MINIMAL_STACK = 2048, /* x86's MINSIGSTKSZ */
+  STACK_DISABLED = 2,
+  STACK_ON = 1,
+  MAIN_STACK_SIZE = 128 * 1024,
+  ESR_CONTEXT = 0x45535201, /* ESR_MAGIC */
+  ESR_WRITE = 1 << 6        /* WnR of a data abort */
+};
+#define FLAG_RESETHAND UINT64_C(0x80000000)
+
+static const int synchronous[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
+enum { SYNCHRONOUS = sizeof synchronous / sizeof *synchronous };
+#define SYNCHRONOUS_MASK (BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE) | BIT(SIGTRAP))
+#define UNBLOCKABLE      (BIT(SIGKILL) | BIT(SIGSTOP))
+
+static void host_signal(int signal, LinuxSiginfo *info, struct ucontext *context);
+
+/* --- masks ------------------------------------------------------------------------------------------- */
+
+uint64_t linux_host_mask(uint64_t mask) { return mask & ~SYNCHRONOUS_MASK; }
+
+static void set_host_mask(LinuxThread *thread, uint64_t mask) {
+  if (thread->in_fault) memcpy(&((struct ucontext *)thread->fault_context)->uc_sigmask, &mask, sizeof mask);
+  else host_call(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof mask);
+}
+
+void linux_set_mask(LinuxThread *thread, uint64_t mask) {
+  thread->mask = mask & ~UNBLOCKABLE;
+  set_host_mask(thread, linux_host_mask(thread->pending_signal ? ~UINT64_C(0) : thread->mask));
+}
+
+void linux_block_all(void) {
+  uint64_t mask = linux_host_mask(~UINT64_C(0));
+  host_call(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof mask);
+}
+
+void linux_unblock(LinuxThread *thread) { linux_set_mask(thread, thread->mask); }
+
+int linux_suspend_mask(LinuxThread *thread, uint64_t address, uint64_t size, uint64_t *mask_storage,
+                       uint64_t *ret_host) {
+  *ret_host = 0;
+  if (!address) return 0;
+  if (size != sizeof(uint64_t)) return -EINVAL;
+  int error = linux_copy_in(mask_storage, address, sizeof *mask_storage);
+  if (error) return error;
+  thread->suspend_mask = *mask_storage & ~UNBLOCKABLE;
+  thread->suspended = true;
+  *mask_storage = linux_host_mask(*mask_storage);
+  *ret_host = (uint64_t)mask_storage;
+  return 0;
+}
+
+static uint64_t effective_mask(const LinuxThread *thread) {
+  return thread->suspended ? thread->suspend_mask : thread->mask;
+}
+
+/* --- dispositions ------------------------------------------------------------------------------------ */
+
+static bool is_synchronous(int signal) { return BIT(signal) & SYNCHRONOUS_MASK; }
+
+static int64_t host_action(int signal, const LinuxAction *action, LinuxAction *ret_old) {
+  return host_call(__NR_rt_sigaction, signal, action, ret_old, sizeof(uint64_t));
+}
+
+static int64_t install(int signal, const LinuxAction *guest) {
+  LinuxAction host = {.handler = (uint64_t)host_signal,
+                      .flags = FLAG_SIGINFO | FLAG_ONSTACK |
+                               (guest->flags & (FLAG_NOCLDSTOP | FLAG_NOCLDWAIT | FLAG_RESTART)),
+                      .mask = linux_host_mask(~UINT64_C(0))};
+  if (is_synchronous(signal)) host.flags |= FLAG_NODEFER;
+  else if (guest->handler <= 1) host.handler = guest->handler;
+  return host_action(signal, &host, NULL);
+}
+
+void linux_signals_reinstall(LinuxThread *thread) {
+  for (size_t i = 0; i < SYNCHRONOUS; i++)
+    install(synchronous[i], &thread->handlers->action[synchronous[i]]);
+}
+
+/* What a signal not yet asked about was inherited as: only "ignored" outlives execve. */
+static void learn(LinuxHandlers *handlers, int signal) {
+  if (handlers->known & BIT(signal)) return;
+  LinuxAction old = {0};
+  host_action(signal, NULL, &old);
+  handlers->action[signal].handler = old.handler == 1;
+  handlers->known |= BIT(signal);
+}
+
+static LinuxAction get_action(LinuxThread *thread, int signal) {
+  base_lock(&thread->handlers->lock);
+  learn(thread->handlers, signal);
+  LinuxAction action = thread->handlers->action[signal];
+  base_unlock(&thread->handlers->lock);
+  return action;
+}
+
+static int64_t set_action(LinuxThread *thread, int signal, const LinuxAction *action) {
+  base_lock(&thread->handlers->lock);
+  learn(thread->handlers, signal);
+  int64_t result = install(signal, action);
+  if (result >= 0) thread->handlers->action[signal] = *action;
+  base_unlock(&thread->handlers->lock);
+  return result;
+}
+
+int64_t sys_rt_sigaction(GuestCpu *cpu, const uint64_t a[6]) {
+  LinuxThread *thread = linux_thread(cpu);
+  int signal = (int)a[0];
+  LinuxAction action;
+  if (a[3] != sizeof(uint64_t) || signal < 1 || signal > LINUX_SIGNALS) return -EINVAL;
+  if (a[1] && linux_copy_in(&action, a[1], sizeof action)) return -EFAULT;
+  if (a[1] && BIT(signal) & UNBLOCKABLE) return -EINVAL;
+  LinuxAction old = get_action(thread, signal);
+  if (a[1]) {
+    action.mask &= ~UNBLOCKABLE;
+    int64_t error = set_action(thread, signal, &action);
+    if (error < 0) return error;
+  }
+  return a[2] ? linux_copy_out(a[2], &old, sizeof old) : 0;
+}
+
+void linux_signals_thread_stack(void *base, size_t size) {
+  LinuxStack stack = {.address = (uint64_t)base, .size = size};
+  host_call(__NR_sigaltstack, &stack, 0);
+}
+
+void linux_signals_init(LinuxThread *thread) {
+  static char main_stack[MAIN_STACK_SIZE] __attribute__((aligned(16)));
+  uint64_t unblock = SYNCHRONOUS_MASK;
+  linux_signals_thread_stack(main_stack, sizeof main_stack);
+  for (size_t i = 0; i < SYNCHRONOUS; i++) learn(thread->handlers, synchronous[i]);
+  linux_signals_reinstall(thread);
+  host_call(__NR_rt_sigprocmask, SIG_UNBLOCK, &unblock, &thread->mask, sizeof unblock);
+}
+
+/* A program started by this one inherits what it ignores and blocks, of our five too. */
+void linux_signals_before_exec(LinuxThread *thread) {
+  for (size_t i = 0; i < SYNCHRONOUS; i++) {
+    LinuxAction ignore = {.handler = 1};
+    if (thread->handlers->action[synchronous[i]].handler == 1) host_action(synchronous[i], &ignore, NULL);
+  }
+  if (thread->mask & SYNCHRONOUS_MASK) set_host_mask(thread, thread->mask);
+}
+
+void linux_signals_after_failed_exec(LinuxThread *thread) {
+  linux_signals_reinstall(thread);
+  if (thread->mask & SYNCHRONOUS_MASK) linux_unblock(thread);
+}
+
+/* --- death ------------------------------------------------------------------------------------------- */
+
+void linux_die(int signal) {
+  LinuxAction fallback = {0};
+  uint64_t mask = BIT(signal);
+  runtime_write_stats();
+  host_action(signal, &fallback, NULL);
+  host_call(__NR_tgkill, host_call(__NR_getpid), host_call(__NR_gettid), signal);
+  host_call(__NR_rt_sigprocmask, SIG_UNBLOCK, &mask, 0, sizeof mask);
+  for (;;) host_call(__NR_exit_group, 128 + signal);
+}
+
+/* --- delivery ---------------------------------------------------------------------------------------- */
+
+static bool ignored_by_default(int signal) {
+  return BIT(signal) & (BIT(SIGCHLD) | BIT(SIGURG) | BIT(SIGWINCH) | BIT(SIGCONT));
+}
+
+static bool stops_by_default(int signal) {
+  return BIT(signal) & (BIT(SIGTSTP) | BIT(SIGTTIN) | BIT(SIGTTOU) | BIT(SIGSTOP));
+}
+
+static void act_by_default(int signal) {
+  if (ignored_by_default(signal)) return;
+  if (stops_by_default(signal)) host_call(__NR_kill, host_call(__NR_getpid), SIGSTOP);
+  else linux_die(signal);
+}
+
+/* Runs the handler of `action`. A guest stack that cannot take the frame is a segmentation fault, of
+ * which a second one is the end. */
+static void enter(LinuxThread *thread, const LinuxSiginfo *info, const LinuxAction *action,
+                  const LinuxFault *fault) {
+  uint64_t mask = effective_mask(thread) | action->mask;
+  if (!(action->flags & FLAG_NODEFER)) mask |= BIT(info->signal);
+  if (action->flags & FLAG_RESETHAND) set_action(thread, info->signal, &(LinuxAction){0});
+  if (linux_strace_fd >= 0) linux_strace_signal(thread, info);
+  if (linux_frame_build(thread, info, action, fault, thread->mask) < 0) {
+    if (info->signal == SIGSEGV) linux_die(SIGSEGV);
+    linux_raise_exception(thread->cpu, 13, 0, 0);
+    return;
+  }
+  thread->suspended = false;
+  linux_set_mask(thread, mask);
+}
+
+/* Gives a signal back to the kernel, which keeps it until the guest unblocks it. */
+static void requeue(LinuxThread *thread, const LinuxSiginfo *info) {
+  host_call(__NR_rt_tgsigqueueinfo, host_call(__NR_getpid), thread->tid, info->signal, info);
+}
+
+static void hold(LinuxThread *thread, const LinuxSiginfo *info) {
+  for (size_t i = 0; i < SYNCHRONOUS; i++) {
+    if (synchronous[i] != info->signal || thread->held_mask & 1u << i) continue;
+    thread->held[i] = *info;
+    thread->held_mask |= 1u << i;
+  }
+}
+
+static void deliver(LinuxThread *thread, const LinuxSiginfo *info) {
+  if (effective_mask(thread) & BIT(info->signal)) {
+    if (is_synchronous(info->signal)) hold(thread, info);
+    else requeue(thread, info);
+    return;
+  }
+  LinuxAction action = get_action(thread, info->signal);
+  if (action.handler == 0) act_by_default(info->signal);
+  else if (action.handler != 1) enter(thread, info, &action, NULL);
+}
+
+static bool take_held(LinuxThread *thread, LinuxSiginfo *ret_info) {
+  for (size_t i = 0; i < SYNCHRONOUS; i++) {
+    if (!(thread->held_mask & 1u << i) || effective_mask(thread) & BIT(synchronous[i])) continue;
+    *ret_info = thread->held[i];
+    thread->held_mask &= ~(1u << i);
+    return true;
+  }
+  return false;
+}
+
+void linux_deliver_signals(GuestCpu *cpu) {
+  LinuxThread *thread = linux_thread(cpu);
+  LinuxSiginfo info;
+  cpu->interrupt = 0;
+  while (thread->pending_signal) {
+    info = thread->pending;
+    uint64_t mask = thread->mask;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    thread->pending_signal = 0; /* the host still has all blocked */
+    deliver(thread, &info);
+    if (thread->mask == mask) linux_set_mask(thread, mask); /* no handler entered: open up again */
+  }
+  while (take_held(thread, &info)) deliver(thread, &info);
+}
+
+/* --- exceptions -------------------------------------------------------------------------------------- */
+
+/* x86 exception vectors as Linux reports them (arch/x86/kernel/traps.c). `at_rip`: si_addr is the
+ * instruction. */
+static const struct {
+  uint8_t vector, signal;
+  int16_t code;
+  bool at_rip;
+} exceptions[] = {
+    {0, SIGFPE, FPE_INTDIV, true},
+    {1, SIGTRAP, TRAP_TRACE, true},
+    {3, SIGTRAP, SI_KERNEL, false},
+    {4, SIGSEGV, SI_KERNEL, false},
+    {5, SIGSEGV, SI_KERNEL, false},
+    {6, SIGILL, ILL_ILLOPN, true},
+    {12, SIGBUS, SI_KERNEL, false},
+    {13, SIGSEGV, SI_KERNEL, false},
+    {14, SIGSEGV, SEGV_MAPERR, false},
+    {16, SIGFPE, 0, true},
+    {17, SIGBUS, BUS_ADRALN, false},
+    {19, SIGFPE, 0, true},
+};
+
+/* The code of a floating-point exception, from flags raised and not masked (IE DE ZE OE UE PE). */
+static int float_code(unsigned raised) {
+  if (raised & 1) return FPE_FLTINV;
+  if (raised & 4) return FPE_FLTDIV;
+  if (raised & 8) return FPE_FLTOVF;
+  if (raised & 0x12) return FPE_FLTUND;
+  return raised & 0x20 ? FPE_FLTRES : 0;
+}
+
+static int exception_code(const GuestCpu *cpu, int vector, int code, uint64_t address) {
+  uint64_t end;
+  if (vector == 14) return memory_map_query(address, &end) >= 0 ? SEGV_ACCERR : SEGV_MAPERR;
+  if (vector == 16) return float_code(cpu->x87.status & ~cpu->x87.control & 0x3f);
+  if (vector == 19) return float_code(cpu->mxcsr & ~(cpu->mxcsr >> 7) & 0x3f);
+  return code;
+}
+
+/* A fault cannot wait: blocked or ignored, it ends the process. */
+static void force(LinuxThread *thread, const LinuxSiginfo *info, const LinuxFault *fault) {
+  LinuxAction action = get_action(thread, info->signal);
+  if (linux_strace_fd >= 0 && action.handler <= 1) linux_strace_signal(thread, info);
+  if (action.handler <= 1 || thread->mask & BIT(info->signal)) linux_die(info->signal);
+  enter(thread, info, &action, fault);
+}
+
+static uint64_t after_breakpoint(const GuestCpu *cpu) {
+  uint8_t opcode = 0xcc;
+  linux_copy_in(&opcode, cpu->rip, 1);
+  return cpu->rip + (opcode == 0xcd ? 2 : opcode == 0xcc || opcode == 0xf1);
+}
+
+void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t error_code) {
+  LinuxThread *thread = linux_thread(cpu);
+  for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++) {
+    if (exceptions[i].vector != vector) continue;
+    LinuxSiginfo info = {.signal = exceptions[i].signal,
+                         .code = exception_code(cpu, vector, exceptions[i].code, address)};
+    info.field[0] = exceptions[i].at_rip ? cpu->rip : vector == 14 ? address : 0;
+    LinuxFault fault = {(uint64_t)vector, error_code, vector == 14 ? address : 0};
+    if (vector == 3 || vector == 4) cpu->rip = after_breakpoint(cpu); /* traps: the next instruction */
+    force(thread, &info, &fault);
+    return;
+  }
+  base_panic("x86 exception %d has no signal", vector);
+}
+
+/* --- the host's handlers ----------------------------------------------------------------------------- */
+
+/* Whether an AArch64 load/store instruction writes (Arm ARM, C4.1.94): for kernels that give no ESR. */
+static bool instruction_writes(uint32_t insn) {
+  if ((insn & 0x3a000000) == 0x28000000) return !(insn & 1 << 22);             /* pairs */
+  if ((insn & 0x3f000000) == 0x08000000)                                        /* exclusive, CAS */
+    return !(insn & 1 << 22) || ((insn & 0x00a07c00) == 0x00a07c00);
+  if ((insn & 0x3f000000) == 0x19000000) return !(insn & 3 << 22);              /* STLUR */
+  if ((insn & 0x3b200c00) == 0x38200000) return (insn & 0x0000fc00) != 0xc000;  /* atomics, not LDAPR */
+  if ((insn & 0x3f000000) == 0x3d000000 || (insn & 0x3f000000) == 0x3c000000) return !(insn & 1 << 22);
+  if ((insn & 0x3b000000) == 0x39000000 || (insn & 0x3b000000) == 0x38000000) return !(insn & 3 << 22);
+  if ((insn & 0xbe000000) == 0x0c000000) return !(insn & 1 << 22);              /* vector structures */
+  return (insn & 0xffffffe0) == 0xd50b7420;                                     /* DC ZVA */
+}
+
+static bool fault_writes(const struct ucontext *context) {
+  const uint8_t *at = context->uc_mcontext.__reserved, *end = at + sizeof context->uc_mcontext.__reserved;
+  while (at + sizeof(struct _aarch64_ctx) <= end) {
+    const struct _aarch64_ctx *header = (const struct _aarch64_ctx *)at;
+    if (!header->magic || header->size < sizeof *header) break;
+    if (header->magic == ESR_CONTEXT) return ((const struct esr_context *)header)->esr & ESR_WRITE;
+    at += header->size;
+  }
+  return instruction_writes(*(const uint32_t *)context->uc_mcontext.pc);
+}
+
+/* A fault of the guest's own: its frame is built here, and returning goes to the handler. */
+static void guest_fault(LinuxThread *thread, const LinuxSiginfo *info, struct ucontext *context,
+                        bool write) {
+  GuestCpu *cpu = thread->cpu;
+  uint64_t address = info->field[0], end;
+  thread->in_fault = true;
+  thread->fault_context = context;
+  if (info->signal == SIGSEGV && address >= MEMORY_GUEST_END) {
+    linux_raise_exception(cpu, 13, 0, 0); /* not canonical */
+  } else if (info->signal == SIGSEGV) {
+    bool mapped = memory_map_query(address, &end) >= 0;
+    linux_raise_exception(cpu, 14, address, 4 | (write ? 2 : 0) | (mapped ? 1 : 0));
+  } else {
+    LinuxFault fault = {info->signal == SIGBUS ? 14 : info->signal == SIGILL ? 6 : info->signal == SIGFPE ? 0 : 1,
+                        info->signal == SIGBUS ? (write ? 6 : 4) : 0, info->signal == SIGBUS ? address : 0};
+    LinuxSiginfo copy = *info;
+    if (info->signal != SIGBUS) copy.field[0] = cpu->rip;
+    force(thread, &copy, &fault);
+  }
+  thread->in_fault = false;
+  runtime_resume_after_fault(cpu, context);
+}
+
+static _Noreturn void our_fault(const LinuxSiginfo *info, const struct ucontext *context) {
+  extern const char __ehdr_start[];
+  base_panic("signal %d (code %d) at host PC 0x%lx (stele+0x%lx), address 0x%lx, LR stele+0x%lx", info->signal,
+             info->code, (uint64_t)context->uc_mcontext.pc,
+             (uint64_t)context->uc_mcontext.pc - (uint64_t)__ehdr_start, info->field[0],
+             (uint64_t)context->uc_mcontext.regs[30] - (uint64_t)__ehdr_start);
+}
+
+static void host_fault(LinuxThread *thread, LinuxSiginfo *info, struct ucontext *context) {
+  bool memory = info->signal == SIGSEGV || info->signal == SIGBUS;
+  bool write = memory && fault_writes(context);
+  uint64_t next;
+  switch (runtime_host_fault(thread->cpu, context, info->signal, info->field[0], write)) {
+  case RUNTIME_FAULT_RESOLVED: return;
+  case RUNTIME_FAULT_GUEST: guest_fault(thread, info, context, write); return;
+  case RUNTIME_FAULT_OURS: break;
+  }
+  if (!memory || !linux_access_fault(context->uc_mcontext.pc, &next)) our_fault(info, context);
+  context->uc_mcontext.pc = next;
+}
+
+static void note(LinuxThread *thread, const LinuxSiginfo *info, struct ucontext *context) {
+  uint64_t all = linux_host_mask(~UINT64_C(0)), next;
+  memcpy(&context->uc_sigmask, &all, sizeof all);
+  if (is_synchronous(info->signal) && (thread->pending_signal || thread->mask & BIT(info->signal))) {
+    hold(thread, info);
+    if (!thread->pending_signal) {
+      uint64_t mask = linux_host_mask(thread->mask);
+      memcpy(&context->uc_sigmask, &mask, sizeof mask);
+    }
+    return;
+  }
+  if (thread->pending_signal) { /* came in while the mask was being changed */
+    requeue(thread, info);
+    return;
+  }
+  thread->pending = *info;
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);
+  thread->pending_signal = (uint32_t)info->signal;
+  if (linux_call_window(context->uc_mcontext.pc, &next)) context->uc_mcontext.pc = next;
+  else runtime_interrupt(thread->cpu, context);
+}
+
+static void host_signal(int signal, LinuxSiginfo *info, struct ucontext *context) {
+  LinuxThread *thread = linux_thread(linux_current_cpu());
+  if (is_synchronous(signal) && info->code > 0) host_fault(thread, info, context);
+  else note(thread, info, context);
+}
+
+/* --- system calls ------------------------------------------------------------------------------------ */
+
+int64_t sys_rt_sigprocmask(GuestCpu *cpu, const uint64_t a[6]) {
+  LinuxThread *thread = linux_thread(cpu);
+  uint64_t set = 0, old = thread->mask;
+  if (a[3] != sizeof set) return -EINVAL;
+  if (a[1]) {
+    if (linux_copy_in(&set, a[1], sizeof set)) return -EFAULT;
+    switch ((int)a[0]) {
+    case SIG_BLOCK: set |= old; break;
+    case SIG_UNBLOCK: set = old & ~set; break;
+    case SIG_SETMASK: break;
+    default: return -EINVAL;
+    }
+    linux_set_mask(thread, set);
+  }
+  return a[2] ? linux_copy_out(a[2], &old, sizeof old) : 0;
+}
+
+int64_t sys_rt_sigpending(GuestCpu *cpu, const uint64_t a[6]) {
+  LinuxThread *thread = linux_thread(cpu);
+  uint64_t set = 0;
+  if (a[1] > sizeof set) return -EINVAL;
+  int64_t error = host_call(__NR_rt_sigpending, &set, sizeof set);
+  for (size_t i = 0; i < SYNCHRONOUS; i++)
+    if (thread->held_mask & 1u << i) set |= BIT(synchronous[i]);
+  return error < 0 ? error : linux_copy_out(a[0], &set, a[1]);
+}
+
+int64_t sys_rt_sigsuspend(GuestCpu *cpu, const uint64_t a[6]) {
+  LinuxThread *thread = linux_thread(cpu);
+  uint64_t mask, host;
+  if (a[1] != sizeof mask) return -EINVAL;
+  if (!a[0]) return -EFAULT;
+  int error = linux_suspend_mask(thread, a[0], a[1], &mask, &host);
+  if (error) return error;
+  for (size_t i = 0; i < SYNCHRONOUS; i++)
+    if (thread->held_mask & 1u << i && !(thread->suspend_mask & BIT(synchronous[i]))) return -EINTR;
+  int64_t result = linux_guest_call_list(thread, __NR_rt_sigsuspend, host, sizeof mask);
+  if (result == LINUX_RESTART) thread->suspended = false;
+  return result;
+}
+
+/* Held ones are found here; all others the kernel has. */
+int64_t sys_rt_sigtimedwait(GuestCpu *cpu, const uint64_t a[6]) {
+  LinuxThread *thread = linux_thread(cpu);
+  uint64_t set;
+  if (a[3] != sizeof set) return -EINVAL;
+  if (linux_copy_in(&set, a[0], sizeof set)) return -EFAULT;
+  for (size_t i = 0; i < SYNCHRONOUS; i++) {
+    if (!(thread->held_mask & 1u << i) || !(set & BIT(synchronous[i]))) continue;
+    thread->held_mask &= ~(1u << i);
+    int error = a[1] ? linux_copy_out(a[1], &thread->held[i], sizeof(LinuxSiginfo)) : 0;
+    return error ? error : synchronous[i];
+  }
+  return linux_guest_call(thread, __NR_rt_sigtimedwait, a);
+}
+
+int linux_set_alternate(LinuxThread *thread, const LinuxStack *stack) {
+  int32_t flags = stack->flags & ~(int32_t)SS_AUTODISARM_BIT;
+  if (linux_on_alternate_stack(thread)) return -EPERM;
+  if (flags != STACK_DISABLED && flags != STACK_ON && flags != 0) return -EINVAL;
+  if (flags == STACK_DISABLED) {
+    thread->alternate = (LinuxStack){.flags = STACK_DISABLED};
+    return 0;
+  }
+  if (stack->size < MINIMAL_STACK) return -ENOMEM;
+  thread->alternate = *stack;
+  thread->alternate.flags &= (int32_t)SS_AUTODISARM_BIT;
+  return 0;
+}
+
+int64_t sys_sigaltstack(GuestCpu *cpu, const uint64_t a[6]) {
+  LinuxThread *thread = linux_thread(cpu);
+  LinuxStack old = thread->alternate, stack;
+  if (!old.size) old.flags = STACK_DISABLED;
+  else if (linux_on_alternate_stack(thread)) old.flags |= STACK_ON;
+  if (a[0]) {
+    if (linux_copy_in(&stack, a[0], sizeof stack)) return -EFAULT;
+    int error = linux_set_alternate(thread, &stack);
+    if (error) return error;
+  }
+  return a[1] ? linux_copy_out(a[1], &old, sizeof old) : 0;
+}
+
+/* With an empty set of descriptors nothing but a signal ends the wait. */
+int64_t sys_pause(GuestCpu *cpu, const uint64_t a[6]) {
+  return linux_guest_call_list(linux_thread(cpu), __NR_ppoll, 0, 0, 0, 0, 8);
+}
+
+int64_t sys_restart_syscall(GuestCpu *cpu, const uint64_t a[6]) { return -EINTR; }
