@@ -4,17 +4,12 @@
 #include "linux/linux.h"
 #include "linux/signals.h"
 #include "runtime/runtime.h"
+#include "x87/x87.h"
 
-typedef struct FxImage { /* what FXSAVE64 stores: Intel SDM volume 1, 10.5.1 */
-  uint16_t control, status;
-  uint8_t tag, reserved;
-  uint16_t opcode;
-  uint64_t instruction_pointer, data_pointer;
+typedef struct FxImage { /* what FXSAVE64 stores (Intel SDM volume 1, 10.5.1); x87/x87.h knows the rest */
+  uint8_t x87_head[24];
   uint32_t mxcsr, mxcsr_mask;
-  struct {
-    uint64_t significand;
-    uint16_t sign_exponent, reserved[3];
-  } st[8];
+  uint8_t x87_registers[128];
   GuestVector xmm[16];
   uint64_t unused[12];
 } FxImage;
@@ -45,8 +40,7 @@ enum {
   STACK_DISABLED = 2,
   STACK_ON = 1,
   RED_ZONE = 128,
-  MXCSR_MASK = 0xffff,
-  FSW_TOP_SHIFT = 11
+  MXCSR_MASK = 0xffff
 };
 
 uint64_t linux_frame_size(void) {
@@ -54,38 +48,16 @@ uint64_t linux_frame_size(void) {
 }
 
 static void save_fx(const GuestCpu *cpu, FxImage *image) {
-  const GuestX87 *x87 = &cpu->x87;
-  *image = (FxImage){.control = x87->control,
-                     .status = (uint16_t)(x87->status | x87->top << FSW_TOP_SHIFT),
-                     .tag = x87->valid,
-                     .opcode = x87->opcode,
-                     .instruction_pointer = x87->instruction_pointer,
-                     .data_pointer = x87->data_pointer,
-                     .mxcsr = cpu->mxcsr,
-                     .mxcsr_mask = MXCSR_MASK};
-  for (int i = 0; i < 8; i++) {
-    const GuestX87Register *reg = &x87->reg[(x87->top + i) & 7];
-    image->st[i].significand = reg->significand;
-    image->st[i].sign_exponent = reg->sign_exponent;
-  }
+  memset(image, 0, sizeof *image);
+  x87_fxsave_image(&cpu->x87, image);
+  image->mxcsr = cpu->mxcsr;
+  image->mxcsr_mask = MXCSR_MASK;
   memcpy(image->xmm, cpu->xmm, sizeof image->xmm);
 }
 
 static void restore_fx(GuestCpu *cpu, const FxImage *image) {
-  GuestX87 *x87 = &cpu->x87;
-  x87->control = image->control;
-  x87->top = image->status >> FSW_TOP_SHIFT & 7;
-  x87->status = image->status & ~(7 << FSW_TOP_SHIFT);
-  x87->valid = image->tag;
-  x87->opcode = image->opcode;
-  x87->instruction_pointer = image->instruction_pointer;
-  x87->data_pointer = image->data_pointer;
+  x87_fxrstor_image(&cpu->x87, image);
   cpu->mxcsr = image->mxcsr & MXCSR_MASK;
-  for (int i = 0; i < 8; i++) {
-    GuestX87Register *reg = &x87->reg[(x87->top + i) & 7];
-    reg->significand = image->st[i].significand;
-    reg->sign_exponent = image->st[i].sign_exponent;
-  }
   memcpy(cpu->xmm, image->xmm, sizeof image->xmm);
 }
 
@@ -93,7 +65,7 @@ static void restore_fx(GuestCpu *cpu, const FxImage *image) {
 static void reset_fx(GuestCpu *cpu) {
   memset(cpu->xmm, 0, sizeof cpu->xmm);
   memset(&cpu->x87, 0, sizeof cpu->x87);
-  cpu->x87.control = GUEST_FCW_DEFAULT;
+  x87_init(&cpu->x87);
   cpu->mxcsr = GUEST_MXCSR_DEFAULT;
 }
 

@@ -18,6 +18,7 @@
 #include "linux/linux.h"
 #include "linux/signals.h"
 #include "runtime/runtime.h"
+#include "x87/x87.h"
 
 #define BIT(signal) (UINT64_C(1) << ((signal) - 1))
 
@@ -305,7 +306,7 @@ static int float_code(unsigned raised) {
 static int exception_code(const GuestCpu *cpu, int vector, int code, uint64_t address) {
   uint64_t end;
   if (vector == 14) return memory_map_query(address, &end) >= 0 ? SEGV_ACCERR : SEGV_MAPERR;
-  if (vector == 16) return float_code(cpu->x87.status & ~cpu->x87.control & 0x3f);
+  if (vector == 16) return float_code(x87_status_word(&cpu->x87) & ~cpu->x87.control & 0x3f);
   if (vector == 19) return float_code(cpu->mxcsr & ~(cpu->mxcsr >> 7) & 0x3f);
   return code;
 }
