@@ -184,6 +184,18 @@ static const char *compare_operand(const X86Insn *ours, const X86Operand *operan
   return differs;
 }
 
+/* The segment of the memory that string instructions and XLAT imply: Zydis has hidden operands for
+ * it. */
+static bool compare_implicit_segment(const X86Insn *ours, const Verdict *zydis) {
+  for (unsigned i = zydis->operand_count; i < zydis->insn.operand_count; i++) {
+    const ZydisDecodedOperandMem *mem = &zydis->operands[i].mem;
+    if (zydis->operands[i].type != ZYDIS_OPERAND_TYPE_MEMORY) continue;
+    if (mem->segment == ZYDIS_REGISTER_FS) return ours->mem.segment == X86_SEG_FS;
+    if (mem->segment == ZYDIS_REGISTER_GS) return ours->mem.segment == X86_SEG_GS;
+  }
+  return true;
+}
+
 static bool compare_operands(const X86Insn *ours, const Verdict *zydis, char *what, size_t size) {
   unsigned count = ours->operand_count, first = 0;
   if (count == zydis->operand_count + 1) { /* ST(0) and XMM0 that Zydis calls hidden */
@@ -201,6 +213,10 @@ static bool compare_operands(const X86Insn *ours, const Verdict *zydis, char *wh
     const char *differs = compare_operand(ours, &ours->operands[i], &zydis->operands[i - first]);
     if (!differs) continue;
     snprintf(what, size, "operand %u: %s", i + 1, differs);
+    return false;
+  }
+  if (!compare_implicit_segment(ours, zydis)) {
+    snprintf(what, size, "implicit segment");
     return false;
   }
   return true;

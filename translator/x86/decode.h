@@ -66,7 +66,8 @@ typedef struct X86Mem {
   uint8_t base;    /* X86_RAX..X86_R15, X86_RIP or X86_NOREG */
   uint8_t index;   /* X86_RAX..X86_R15 or X86_NOREG */
   uint8_t scale;   /* log2: 0-3 */
-  uint8_t segment; /* X86_SEG_FS, X86_SEG_GS or X86_NOREG: the other bases are zero in 64-bit mode */
+  uint8_t segment; /* X86_SEG_FS, X86_SEG_GS or X86_NOREG: the other bases are zero in 64-bit mode.
+                      Also of the implicit source of string instructions and XLAT; never for LEA */
   int64_t disp;    /* sign-extended; for base X86_RIP relative to the next instruction; 64 bits for moffs */
 } X86Mem;
 

@@ -186,6 +186,8 @@ static const char *width_suffix(const X86Insn *insn) {
 
 static void append_mnemonic(BaseText *text, const X86Insn *insn) {
   const char *condition = conditions[insn->condition & 15];
+  if (insn->operand_count == 0 && insn->mem.segment != X86_NOREG)
+    base_text_printf(text, "%s ", segments[insn->mem.segment]); /* of an implicit operand */
   if (insn->prefixes & X86_PREFIX_LOCK) base_text_printf(text, "lock ");
   if (insn->prefixes & X86_PREFIX_REPNE) base_text_printf(text, "repne ");
   if (insn->prefixes & X86_PREFIX_REP)
