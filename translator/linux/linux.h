@@ -81,7 +81,7 @@ typedef struct LinuxThread {
   void *exec_memory; /* what an execve under way has allocated: a vfork parent frees it */
 } LinuxThread;
 
-static inline LinuxThread *linux_thread(GuestCpu *cpu) { return cpu->linux; }
+static inline LinuxThread *linux_thread(GuestCpu *cpu) { return cpu->linux_thread; }
 
 /* The calling thread's state, or NULL before there is one. */
 static inline GuestCpu *linux_current_cpu(void) {

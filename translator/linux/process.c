@@ -65,7 +65,7 @@ LinuxThread *linux_thread_new(GuestCpu *cpu, LinuxHandlers *handlers) {
   LinuxThread *thread = base_alloc(sizeof *thread);
   if (!thread) return NULL;
   thread->cpu = cpu;
-  cpu->linux = thread;
+  cpu->linux_thread = thread;
   thread->tid = (int)host_call(__NR_gettid);
   thread->handlers = handlers ? handlers : copy_handlers(NULL);
   return thread->handlers ? thread : NULL;
