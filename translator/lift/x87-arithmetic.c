@@ -52,8 +52,7 @@ void lift_x87_function(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_begin(l);
   unsigned d = x87_slot(l, 0), s = x87_slot(l, two ? 1 : 0);
   IrLabel done = ir_label(&l->b);
-  bool reduces = helper == LIFT_HELPER_X87_FPREM || helper == LIFT_HELPER_X87_FPREM1;
-  x87_require(l, 1u << d | 1u << s, 1u << d | (reduces ? X87_FAULT_REDUCES : 0), done);
+  x87_require(l, 1u << d | 1u << s, 1u << d | (argument & X87_CLEARS_C2 ? X87_FAULT_REDUCES : 0), done);
   x87_note(l, IR_NO_REG);
   lift_helper_imm(l, helper, x87_slot_argument(d) | x87_slot_argument(s) << 8);
   l->x87.maybe_pending = true;
@@ -80,8 +79,9 @@ void lift_x87_function_push(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_begin(l);
   unsigned s = x87_slot(l, 0), d = x87_slot(l, -1);
   IrLabel done = ir_label(&l->b);
-  x87_require(l, 1u << s, 1u << s | 1u << d | X87_FAULT_PUSHES, done);
-  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW_TWO, done);
+  bool clears_c2 = argument & X87_CLEARS_C2;
+  x87_require(l, 1u << s, 1u << s | 1u << d | X87_FAULT_PUSHES | (clears_c2 ? X87_FAULT_REDUCES : 0), done);
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW_TWO, clears_c2, done);
   x87_note(l, IR_NO_REG);
   x87_push(l);
   lift_helper_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | ARGUMENT_PUSHED);

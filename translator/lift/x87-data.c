@@ -57,7 +57,7 @@ static void load_ieee(Lift *l, const X86Insn *insn) {
   IrReg bits = new_temp(l);
   IrLabel done = ir_label(&l->b);
   ir_load(&l->b, size, IR_EXTEND_ZERO, bits, lift_address(l, insn, size));
-  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, done);
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
   x87_push(l);
   convert_ieee(l, bits, size, l->x87.top);
   x87_done(l, done);
@@ -68,7 +68,7 @@ static void load_extended(Lift *l, const X86Insn *insn) {
   IrLabel done = ir_label(&l->b);
   ir_load(&l->b, 8, IR_EXTEND_ZERO, significand, lift_address_offset(l, base, 0, 8));
   ir_load(&l->b, 2, IR_EXTEND_ZERO, exponent, lift_address_offset(l, base, 8, 2));
-  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, done);
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
   store_slot(l, x87_slot(l, -1), significand, exponent);
   x87_push(l);
   x87_clear_c1(l);
@@ -78,7 +78,7 @@ static void load_extended(Lift *l, const X86Insn *insn) {
 static void load_register(Lift *l, unsigned i) {
   IrLabel done = ir_label(&l->b);
   unsigned from = x87_slot(l, (int)i), to = x87_slot(l, -1);
-  if (from != to) x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, done);
+  if (from != to) x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
   x87_require(l, 1u << from, 1u << to | X87_FAULT_PUSHES, done);
   copy_slot(l, to, from);
   x87_push(l);
@@ -101,7 +101,7 @@ void lift_x87_load_integer(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrLabel done = ir_label(&l->b), zero = ir_label(&l->b), join = ir_label(&l->b);
   x87_begin(l);
   ir_load(&l->b, size, size == 8 ? IR_EXTEND_ZERO : IR_EXTEND_SIGN64, value, lift_address(l, insn, size));
-  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, done);
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
   x87_push(l);
   x87_clear_c1(l);
   ir_asr_imm(&l->b, 8, sign, value, 63);
@@ -131,7 +131,7 @@ void lift_x87_load_bcd(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrReg base = lift_address_register(l, insn), low = new_temp(l), high = new_temp(l);
   ir_load(&l->b, 8, IR_EXTEND_ZERO, low, lift_address_offset(l, base, 0, 8));
   ir_load(&l->b, 2, IR_EXTEND_ZERO, high, lift_address_offset(l, base, 8, 2));
-  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, done);
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
   ir_store_state(&l->b, 8, low, X87_FIELD(transfer[0]));
   x87_push(l);
   lift_helper(l, LIFT_HELPER_X87_FBLD, high);
@@ -143,7 +143,7 @@ void lift_x87_load_constant(Lift *l, const X86Insn *insn, uint32_t argument) {
   enum { ONE = 0, ZERO = 6 };
   IrLabel done = ir_label(&l->b);
   x87_begin(l);
-  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, done);
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
   x87_push(l);
   if (argument == ONE || argument == ZERO) {
     IrReg significand = IR_ZERO, exponent = IR_ZERO;

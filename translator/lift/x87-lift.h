@@ -17,6 +17,7 @@ enum {
   X87_POPS_SHIFT = 16,
   X87_INTEGER = 1 << 18, /* the memory operand is an integer */
   X87_TWO_OPERANDS = 1 << 19,
+  X87_CLEARS_C2 = 1 << 20, /* also where an operand is empty */
   X87_HELPER_MASK = 0xffff
 };
 static inline unsigned x87_pops(uint32_t argument) { return argument >> X87_POPS_SHIFT & 3; }
@@ -59,8 +60,8 @@ enum {
 /* Goes on when all `slots` (a set) are in use; out of line, x87_underflow with `argument` completes the
  * instruction and goes to `done`. Nothing that is defined between this and `done` is used behind it. */
 void x87_require(Lift *l, unsigned slots, uint64_t argument, IrLabel done);
-/* The same for the slot a push is about to take. */
-void x87_require_room(Lift *l, LiftHelper overflow, IrLabel done);
+/* The same for the slot a push is about to take, with one of the overflow helpers. */
+void x87_require_room(Lift *l, LiftHelper overflow, uint64_t argument, IrLabel done);
 /* Binds `done`: what holds on the straight way alone is forgotten. */
 void x87_done(Lift *l, IrLabel done);
 

@@ -181,11 +181,11 @@ void x87_done(Lift *l, IrLabel done) {
   l->x87.unsure = 0;
 }
 
-void x87_require_room(Lift *l, LiftHelper overflow, IrLabel done) {
+void x87_require_room(Lift *l, LiftHelper overflow, uint64_t argument, IrLabel done) {
   IrLabel fault = ir_label(&l->b);
   unsigned slot = x87_slot(l, -1);
   if (!test_slots(l, 1u << slot, false, fault)) return;
-  fault_block(l, fault, overflow, 0, done);
+  fault_block(l, fault, overflow, argument, done);
   mark(l, slot, false);
 }
 

@@ -129,9 +129,10 @@ void x87_overflow(GuestCpu *cpu, uint64_t argument) {
   x87_store_default_nan(x87_st(x, 0));
 }
 
-/* As above, for instructions with two results: ST(0) receives a NaN too. */
-void x87_overflow_two(GuestCpu *cpu, uint64_t argument) {
+/* As above, for instructions with two results: ST(0) receives a NaN too. Argument 1 clears C2. */
+void x87_overflow_two(GuestCpu *cpu, uint64_t clear_c2) {
   GuestX87 *x = &cpu->x87;
+  if (clear_c2) x->status &= ~X87_C2;
   if (!stack_fault(x, 1)) return;
   x87_store_default_nan(x87_st(x, 0));
   move_top(x, -1);
