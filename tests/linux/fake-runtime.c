@@ -1,0 +1,46 @@
+/* A runtime without a translator, to test the Linux layer by itself: runtime_run() feeds system calls and
+ * looks at what became of the registers and memory, where guest code would do it (cases.c). It keeps the
+ * contract of runtime/runtime.h as far as the layer can see. */
+#include "linux/linux.h"
+#include "runtime/runtime.h"
+#include "tests/linux/cases.h"
+
+int runtime_init(const RuntimeOptions *options) { return 0; }
+
+GuestCpu *runtime_thread_new(const GuestCpu *like) {
+  GuestCpu *cpu = base_alloc(sizeof *cpu);
+  if (!cpu) return NULL;
+  if (like) *cpu = *like;
+  else guest_cpu_reset(cpu);
+  return cpu;
+}
+
+void runtime_thread_free(GuestCpu *cpu) { base_free(cpu); }
+
+void runtime_after_fork(GuestCpu *cpu) {}
+
+unsigned fake_changes;
+void runtime_memory_changed(uint64_t start, uint64_t length) { fake_changes++; }
+
+unsigned fake_shared;
+void runtime_memory_shared(void) { fake_shared++; }
+
+bool runtime_release_write_protection(void) { return false; }
+
+/* A fault at a "guest instruction" of a test is marked by fake_guest_fault: the state is precise. */
+volatile uint64_t fake_guest_fault;
+
+RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, int signal, uint64_t address, bool write) {
+  return fake_guest_fault ? RUNTIME_FAULT_GUEST : RUNTIME_FAULT_OURS;
+}
+
+void fake_resume(GuestCpu *cpu, void *context);
+void runtime_resume_after_fault(GuestCpu *cpu, void *context) { fake_resume(cpu, context); }
+
+void runtime_interrupt(GuestCpu *cpu, void *context) { cpu->interrupt = 1; }
+
+bool runtime_is_generated_code(uint64_t host_pc) { return false; }
+
+void runtime_write_stats(void) {}
+
+void runtime_run(GuestCpu *cpu) { test_thread(cpu); }
