@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "guest/state.h"
-#include "x87/x87.h"
 
 /* RFLAGS bits (Intel SDM volume 1, 3.4.3). */
 enum {
@@ -59,6 +58,6 @@ void guest_cpu_reset(GuestCpu *cpu) {
   cpu->segment[1] = 0x33; /* CS and SS as Linux has them in 64-bit user mode */
   cpu->segment[2] = 0x2b;
   cpu->mxcsr = GUEST_MXCSR_DEFAULT;
-  x87_init(&cpu->x87);
+  cpu->x87.control = GUEST_FCW_DEFAULT;
   guest_flags_set(cpu, 0);
 }
