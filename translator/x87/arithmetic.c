@@ -1,12 +1,18 @@
-/* FADD, FSUB, FMUL, FDIV in all operand forms, and FSQRT. */
+/* FADD, FSUB, FMUL, FDIV in all operand forms, and FSQRT.
+ *
+ * The entry points hold their common path whole and leave it by tail calls only, so that it needs no stack
+ * frame: these are the functions that x87 programs spend their time in. */
 #include "x87/float.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define OUT_OF_LINE static __attribute__((noinline))
 
 typedef enum Operation { ADD, SUB, MUL, DIV } Operation;
 
 /* --- Magnitudes: both operands finite and not zero, normalised --- */
 
 /* {a, 0} + {b, 0} >> (difference of exponents), same sign. */
-static inline void add_magnitudes(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t ea, uint64_t a,
+INLINE void add_magnitudes(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t ea, uint64_t a,
                                   int32_t eb, uint64_t b) {
   if (ea < eb) {
     int32_t e = ea;
@@ -31,7 +37,7 @@ static void exact_zero(GuestX87 *x, GuestX87Register *d) {
 }
 
 /* The difference of magnitudes; `sign` is that of a. */
-static inline void subtract_magnitudes(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t ea, uint64_t a,
+INLINE void subtract_magnitudes(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t ea, uint64_t a,
                                        int32_t eb, uint64_t b) {
   if (ea < eb || (ea == eb && a < b)) {
     int32_t e = ea;
@@ -65,7 +71,7 @@ static inline void subtract_magnitudes(GuestX87 *x, GuestX87Register *d, uint32_
   x87_round(x, d, sign, ea - (int32_t)zeros, difference, rest);
 }
 
-static inline void add_signed(GuestX87 *x, GuestX87Register *d, uint32_t sa, int32_t ea, uint64_t a,
+INLINE void add_signed(GuestX87 *x, GuestX87Register *d, uint32_t sa, int32_t ea, uint64_t a,
                               uint32_t sb, int32_t eb, uint64_t b) {
   if (sa == sb)
     add_magnitudes(x, d, sa, ea, a, eb, b);
@@ -73,7 +79,7 @@ static inline void add_signed(GuestX87 *x, GuestX87Register *d, uint32_t sa, int
     subtract_magnitudes(x, d, sa, ea, a, eb, b);
 }
 
-static inline void multiply(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t ea, uint64_t a,
+INLINE void multiply(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t ea, uint64_t a,
                             int32_t eb, uint64_t b) {
   X87Wide product = (X87Wide)a * b;
   int32_t exponent = ea + eb - (X87_BIAS - 1);
@@ -85,7 +91,7 @@ static inline void multiply(GuestX87 *x, GuestX87Register *d, uint32_t sign, int
 }
 
 /* One digit of a division by `b` (highest bit set): high * 2^32 + low32 over b, high < b. */
-static inline uint64_t divide_digit(uint64_t high, uint64_t low, uint64_t b, uint64_t *ret_remainder) {
+INLINE uint64_t divide_digit(uint64_t high, uint64_t low, uint64_t b, uint64_t *ret_remainder) {
   uint64_t bh = b >> 32, bl = b & 0xffffffff;
   uint64_t q = high / bh, r = high - q * bh;
   while (q >> 32 || q * bl > (r << 32 | low)) {
@@ -97,7 +103,7 @@ static inline uint64_t divide_digit(uint64_t high, uint64_t low, uint64_t b, uin
   return q;
 }
 
-static inline void divide(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t ea, uint64_t a, int32_t eb,
+INLINE void divide(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t ea, uint64_t a, int32_t eb,
                           uint64_t b) {
   int32_t exponent = ea - eb + X87_BIAS;
   uint64_t high = a, low = 0, remainder;
@@ -158,7 +164,7 @@ static bool trivial_result(GuestX87 *x, GuestX87Register *d, Operation op, const
   return true;
 }
 
-static __attribute__((noinline)) void arithmetic_slow(GuestX87 *x, GuestX87Register *d, Operation op,
+OUT_OF_LINE void arithmetic_slow(GuestX87 *x, GuestX87Register *d, Operation op,
                                                       X87Number a, X87Number b, uint64_t argument) {
   x->c1 = 0;
   if (a.class == X87_UNSUPPORTED || b.class == X87_UNSUPPORTED) {
@@ -189,7 +195,7 @@ static __attribute__((noinline)) void arithmetic_slow(GuestX87 *x, GuestX87Regis
 
 /* --- Entry points --- */
 
-static inline __attribute__((always_inline)) void arithmetic(GuestX87 *x, GuestX87Register *d, Operation op,
+INLINE void arithmetic(GuestX87 *x, GuestX87Register *d, Operation op,
                                                              uint64_t a, uint32_t ase, uint64_t b,
                                                              uint32_t bse) {
   int32_t ea = ase & X87_EXPONENT, eb = bse & X87_EXPONENT;
@@ -202,8 +208,15 @@ static inline __attribute__((always_inline)) void arithmetic(GuestX87 *x, GuestX
   }
 }
 
-static inline __attribute__((always_inline)) void register_form(GuestCpu *cpu, uint64_t argument, Operation op,
-                                                                bool reverse) {
+OUT_OF_LINE void register_form_slow(GuestCpu *cpu, uint64_t argument, Operation op, bool reverse) {
+  GuestX87 *x = &cpu->x87;
+  GuestX87Register *d = x87_destination(x, argument), *s = x87_source(x, argument);
+  X87Number dn = x87_unpack(d->significand, d->sign_exponent);
+  X87Number sn = x87_unpack(s->significand, s->sign_exponent);
+  arithmetic_slow(x, d, op, reverse ? sn : dn, reverse ? dn : sn, argument);
+}
+
+INLINE void register_form(GuestCpu *cpu, uint64_t argument, Operation op, bool reverse) {
   GuestX87 *x = &cpu->x87;
   GuestX87Register *d = x87_destination(x, argument), *s = x87_source(x, argument);
   const GuestX87Register *a = reverse ? s : d, *b = reverse ? d : s;
@@ -211,56 +224,62 @@ static inline __attribute__((always_inline)) void register_form(GuestCpu *cpu, u
                  x87_is_normal(b->significand, b->sign_exponent)))
     arithmetic(x, d, op, a->significand, a->sign_exponent, b->significand, b->sign_exponent);
   else
-    arithmetic_slow(x, d, op, x87_unpack(a->significand, a->sign_exponent),
-                    x87_unpack(b->significand, b->sign_exponent), argument);
+    register_form_slow(cpu, argument, op, reverse);
 }
 
-/* ST(0) with a value from memory, taken apart already unless it is normal. */
-static inline __attribute__((always_inline)) void memory_form(GuestX87 *x, Operation op, bool reverse,
-                                                              bool normal, X87Number m) {
+/* ST(0) with a value from memory. */
+typedef enum Source { SOURCE_FLOAT, SOURCE_DOUBLE, SOURCE_INTEGER } Source;
+
+OUT_OF_LINE void memory_form_slow(GuestX87 *x, uint64_t bits, Source source, Operation op, bool reverse) {
   GuestX87Register *d = x87_st(x, 0);
-  if (X87_LIKELY(normal && x87_is_normal(d->significand, d->sign_exponent))) {
-    uint32_t se = m.sign | (uint32_t)m.exponent;
-    if (reverse)
-      arithmetic(x, d, op, m.significand, se, d->significand, d->sign_exponent);
-    else
-      arithmetic(x, d, op, d->significand, d->sign_exponent, m.significand, se);
-    return;
-  }
   X87Number st = x87_unpack(d->significand, d->sign_exponent);
+  X87Number m = source == SOURCE_FLOAT    ? x87_unpack_float((uint32_t)bits)
+                : source == SOURCE_DOUBLE ? x87_unpack_double(bits)
+                                          : x87_unpack_integer((int64_t)bits);
   arithmetic_slow(x, d, op, reverse ? m : st, reverse ? st : m, 0);
 }
 
-static inline __attribute__((always_inline)) void float_form(GuestCpu *cpu, uint32_t bits, Operation op,
-                                                             bool reverse) {
-  uint32_t exponent = bits >> 23 & 0xff;
-  X87Number m = {X87_INTEGER_BIT | (uint64_t)bits << 41 >> 1, (int32_t)exponent + X87_BIAS - 127,
-                 bits >> 16 & X87_SIGN, X87_NORMAL};
-  bool normal = exponent - 1 < 0xfe;
-  if (X87_UNLIKELY(!normal)) m = x87_unpack_float(bits);
-  memory_form(&cpu->x87, op, reverse, normal, m);
-}
-
-static inline __attribute__((always_inline)) void double_form(GuestCpu *cpu, uint64_t bits, Operation op,
-                                                              bool reverse) {
-  uint32_t exponent = bits >> 52 & 0x7ff;
-  X87Number m = {X87_INTEGER_BIT | bits << 12 >> 1, (int32_t)exponent + X87_BIAS - 1023,
-                 bits >> 48 & X87_SIGN, X87_NORMAL};
-  bool normal = exponent - 1 < 0x7fe;
-  if (X87_UNLIKELY(!normal)) m = x87_unpack_double(bits);
-  memory_form(&cpu->x87, op, reverse, normal, m);
-}
-
-static inline __attribute__((always_inline)) void integer_form(GuestCpu *cpu, uint64_t value, Operation op,
-                                                               bool reverse) {
-  memory_form(&cpu->x87, op, reverse, value != 0, x87_unpack_integer((int64_t)value));
+INLINE void memory_form(GuestX87 *x, uint64_t bits, Source source, Operation op, bool reverse) {
+  GuestX87Register *d = x87_st(x, 0);
+  uint64_t m;
+  uint32_t e, mse;
+  bool normal;
+  if (source == SOURCE_INTEGER) {
+    uint64_t magnitude = (int64_t)bits < 0 ? -bits : bits;
+    unsigned zeros = (unsigned)__builtin_clzll(magnitude | 1);
+    m = magnitude << zeros;
+    mse = (X87_BIAS + 63 - zeros) | (bits >> 63) << 15;
+    normal = bits != 0;
+  } else if (source == SOURCE_FLOAT) {
+    e = (uint32_t)bits >> 23 & 0xff;
+    m = X87_INTEGER_BIT | bits << 41 >> 1;
+    mse = (e + X87_BIAS - 127) | ((uint32_t)bits >> 31) << 15;
+    normal = e - 1 < 0xfe;
+  } else {
+    e = bits >> 52 & 0x7ff;
+    m = X87_INTEGER_BIT | bits << 12 >> 1;
+    mse = (e + X87_BIAS - 1023) | (bits >> 63) << 15;
+    normal = e - 1 < 0x7fe;
+  }
+  if (X87_UNLIKELY(!normal || !x87_is_normal(d->significand, d->sign_exponent)))
+    memory_form_slow(x, bits, source, op, reverse);
+  else if (reverse)
+    arithmetic(x, d, op, m, mse, d->significand, d->sign_exponent);
+  else
+    arithmetic(x, d, op, d->significand, d->sign_exponent, m, mse);
 }
 
 #define FORMS(name, op, reverse)                                                                              \
   void x87_##name(GuestCpu *cpu, uint64_t argument) { register_form(cpu, argument, op, reverse); }            \
-  void x87_##name##_m32(GuestCpu *cpu, uint64_t bits) { float_form(cpu, (uint32_t)bits, op, reverse); }       \
-  void x87_##name##_m64(GuestCpu *cpu, uint64_t bits) { double_form(cpu, bits, op, reverse); }                \
-  void x87_##name##_int(GuestCpu *cpu, uint64_t value) { integer_form(cpu, value, op, reverse); }
+  void x87_##name##_m32(GuestCpu *cpu, uint64_t bits) {                                                 \
+    memory_form(&cpu->x87, bits, SOURCE_FLOAT, op, reverse);                                                  \
+  }                                                                                                           \
+  void x87_##name##_m64(GuestCpu *cpu, uint64_t bits) {                                                 \
+    memory_form(&cpu->x87, bits, SOURCE_DOUBLE, op, reverse);                                                 \
+  }                                                                                                           \
+  void x87_##name##_int(GuestCpu *cpu, uint64_t value) {                                                \
+    memory_form(&cpu->x87, value, SOURCE_INTEGER, op, reverse);                                               \
+  }
 
 FORMS(fadd, ADD, false)
 FORMS(fmul, MUL, false)

@@ -187,3 +187,12 @@ void x87_round_slow(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t exp
     if (r.inexact) x87_raise(x, X87_PE);
   }
 }
+
+void x87_round_by_control(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t exponent,
+                          uint64_t significand, uint64_t rest) {
+  x87_round_slow(x, d, sign, exponent, significand, rest, x87_precision(x));
+}
+
+void x87_round_unmasked(GuestX87 *x) {
+  x87_set_pending(x);
+}

@@ -137,22 +137,28 @@ static inline unsigned x87_round_up(unsigned rounding, uint32_t sign, unsigned o
   }
 }
 
-static inline void x87_round(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t exponent,
-                             uint64_t significand, uint64_t rest) {
-  if (X87_UNLIKELY((x->control & X87_CONTROL_RC_PC) != X87_CONTROL_USUAL ||
-                   (uint32_t)(exponent - 1) >= 0x7ffd)) {
-    x87_round_slow(x, d, sign, exponent, significand, rest, x87_precision(x));
+/* The same by FCW's precision control, whatever the range. */
+void x87_round_by_control(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t exponent,
+                          uint64_t significand, uint64_t rest);
+
+void x87_round_unmasked(GuestX87 *x); /* PE has been raised and is not masked */
+
+static inline __attribute__((always_inline)) void x87_round(GuestX87 *x, GuestX87Register *d, uint32_t sign,
+                                                            int32_t exponent, uint64_t significand,
+                                                            uint64_t rest) {
+  uint32_t control = x->control;
+  if (X87_UNLIKELY((control & X87_CONTROL_RC_PC) != X87_CONTROL_USUAL || (uint32_t)(exponent - 1) >= 0x7ffd)) {
+    x87_round_by_control(x, d, sign, exponent, significand, rest);
     return;
   }
-  unsigned up = 0;
-  if (rest) {
-    up = rest > X87_INTEGER_BIT - (significand & 1);
-    significand += up;
-    if (X87_UNLIKELY(!significand)) significand = X87_INTEGER_BIT, exponent++;
-    x87_raise(x, X87_PE);
-  }
+  unsigned up = rest > X87_INTEGER_BIT - (significand & 1);
+  significand += up;
+  if (X87_UNLIKELY(!significand)) significand = X87_INTEGER_BIT, exponent++;
   x->c1 = (uint8_t)up;
   x87_store(d, significand, sign | (uint32_t)exponent);
+  if (!rest) return;
+  x->status |= X87_PE;
+  if (X87_UNLIKELY(!(control & X87_PE))) x87_round_unmasked(x);
 }
 
 /* As x87_round, but always to 64 bits (operations that precision control does not reach). */
