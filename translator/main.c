@@ -234,10 +234,10 @@ static void name_program(const Start *start, const Invocation *invocation) {
 /* Tells the kernel where the guest's arguments and environment are, so that /proc/PID/cmdline and environ
  * are the program's for every reader. A kernel that refuses leaves them ours; nothing else depends on it. */
 static void tell_kernel(const LinuxLoaded *loaded, uint64_t stack) {
-  struct prctl_mm_map map = {.start_code = loaded->program_entry,
-                             .end_code = loaded->program_entry,
-                             .start_data = loaded->program_entry,
-                             .end_data = loaded->program_entry,
+  struct prctl_mm_map map = {.start_code = loaded->low,
+                             .end_code = loaded->high,
+                             .start_data = loaded->low,
+                             .end_data = loaded->high,
                              .start_brk = loaded->brk,
                              .brk = loaded->brk,
                              .start_stack = stack,

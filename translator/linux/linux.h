@@ -221,6 +221,7 @@ typedef struct LinuxLoaded {
   uint64_t program_headers;  /* AT_PHDR */
   uint64_t program_header_count;
   uint64_t loader_base;      /* AT_BASE */
+  uint64_t low, high;        /* the program's image */
   uint64_t brk;
 } LinuxLoaded;
 

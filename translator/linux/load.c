@@ -178,6 +178,8 @@ static int load_program(Loading *program, LinuxLoaded *ret_loaded) {
                               .program_entry = program->bias + image->entry,
                               .program_headers = image->program_headers + program->bias,
                               .program_header_count = image->program_header_count,
+                              .low = program->bias + image->low,
+                              .high = program->bias + image->high,
                               .brk = program->bias + image->high + random_pages(13)};
   return image->interpreter_size ? load_interpreter(program, ret_loaded) : 0;
 }
