@@ -71,8 +71,8 @@ static const char *setting(char *const *options, const char *name) {
   return NULL;
 }
 
-/* Takes the STELE_… variables out of the environment. A set-uid program's starter is not trusted with
- * them: they name files to write. */
+/* Takes the STELE_… variables out of the environment. A set-uid program's starter is trusted with the
+ * processor's name alone: others name files to write, or weaken the order of memory. */
 static char **take_options(Start *start) {
   size_t count = 0, kept = 0;
   for (char **at = start->envp; *at; at++) count += !strncmp(*at, "STELE_", 6);
@@ -82,7 +82,7 @@ static char **take_options(Start *start) {
   count = 0;
   for (char **at = start->envp; *at; at++) {
     if (strncmp(*at, "STELE_", 6)) start->envp[kept++] = *at;
-    else if (trusted) options[count++] = *at;
+    else if (trusted || !strncmp(*at, "STELE_CPU_MODEL=", 16)) options[count++] = *at;
   }
   start->envp[kept] = NULL;
   return options;

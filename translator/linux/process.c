@@ -298,7 +298,9 @@ int64_t sys_prctl(GuestCpu *cpu, const uint64_t a[6]) {
   case 0x6d4d444c: /* PR_SET_MEM_MODEL: ours to use */
   case 0x4d4d444c: /* PR_GET_MEM_MODEL */
     return -EINVAL;
-  case PR_SET_MM: return host_call(__NR_geteuid) ? -EPERM : -EINVAL;
+  case PR_SET_MM: /* addresses are the guest's own; the executable's file would be stele's */
+    if (a[1] == PR_SET_MM_EXE_FILE) return -EBUSY;
+    return linux_guest_call(linux_thread(cpu), __NR_prctl, a);
   default: return linux_guest_call(linux_thread(cpu), __NR_prctl, a);
   }
 }
