@@ -40,6 +40,16 @@ typedef struct LiftVectors {
   uint16_t zero_above4, zero_above8; /* bytes 4-15, bytes 8-15 */
 } LiftVectors;
 
+/* A test whose only reader is the conditional jump right behind it: no flags are made, the jump looks
+ * at the register itself (CBZ, TBZ). */
+typedef enum LiftFusedKind { FUSED_NONE, FUSED_ZERO, FUSED_BIT } LiftFusedKind;
+typedef struct LiftFused {
+  uint8_t kind; /* LiftFusedKind */
+  uint8_t size, bit;
+  bool even_if_clear; /* FUSED_BIT: the condition with an even number holds when the bit is clear */
+  IrReg reg;
+} LiftFused;
+
 typedef struct Lift Lift;
 struct Lift {
   IrBuilder b;
@@ -48,7 +58,8 @@ struct Lift {
   bool ordered;          /* memory accesses keep x86 order */
   uint8_t live_flags;    /* X86_F_*: wanted after this instruction */
   uint8_t form;          /* FlagForm now */
-  uint32_t mxcsr_assumed; /* reserved for specialisation on MXCSR; 0 now */
+  uint32_t index;        /* of the instruction in the region */
+  LiftFused fused;
   LiftVectors vectors; /* zero where a block begins: lift_sse_block() */
   LiftX87 x87; /* zero where a region begins; lift_x87_block() where a block begins */
   struct LiftRegion *region; /* control flow around the instruction: lift/region.h */
@@ -98,6 +109,7 @@ bool lift_flags_busy(const Lift *l);
 void lift_undefined(Lift *l, const X86Insn *insn, uint32_t argument);
 /* Raises exception `vector` at this instruction when `condition` holds (out of line). */
 void lift_raise_if_zero(Lift *l, unsigned size, IrReg value, int vector);
+void lift_raise_if_not_zero(Lift *l, unsigned size, IrReg value, int vector);
 void lift_raise(Lift *l, int vector);
 
 /* Calls the C function of helpers.def's row with (cpu, argument). Guest general registers and flags are

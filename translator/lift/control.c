@@ -1,0 +1,226 @@
+/* Control flow: jumps, calls, returns, loops, and leaving a region.
+ *
+ * Before control goes to a block that several places lead to, or out of the region, the flags someone
+ * there may read are brought into canonical form. A block with a single way in takes the form over. */
+#include "lift/internal.h"
+
+static RegionInsn *current(const Lift *l) { return &l->region->insns[l->index]; }
+
+static bool next_is_adjacent(const Lift *l) {
+  const RegionInsn *r = current(l);
+  return l->index + 1 < l->region->count && r[1].pc == l->next_pc;
+}
+
+void lift_exit(Lift *l, uint64_t target) {
+  ir_emit(&l->b, IR_EXIT, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)target);
+}
+
+/* --- Conditional branches ------------------------------------------------------------------------------ */
+
+/* Whether both ways may find the flags in any form. */
+static bool form_is_free(const Lift *l) {
+  const RegionInsn *r = current(l);
+  return r->target != REGION_NO_INSN && region_block_inherits(l->region, r->target) && next_is_adjacent(l) &&
+         region_block_inherits(l->region, l->index + 1);
+}
+
+static void settle_flags(Lift *l, uint8_t read) {
+  const RegionInsn *r = current(l);
+  if (r->live_after && !form_is_free(l)) lift_flags_canonical(l, r->live_after | read);
+}
+
+/* Where the branch goes: a block's label, or one of an exit still to be placed. */
+static IrLabel taken_label(Lift *l) {
+  const RegionInsn *r = current(l);
+  if (r->target != REGION_NO_INSN) return (IrLabel){l->region->insns[r->target].label};
+  return ir_label(&l->b);
+}
+
+/* After the branch: the taken exit out of line, and the fall-through. */
+static void finish_branch(Lift *l, IrLabel taken) {
+  const RegionInsn *r = current(l);
+  if (r->target != REGION_NO_INSN) {
+    if (r->target > l->index) region_pass_form(l, r->target);
+  } else {
+    ir_cold_begin(&l->b);
+    ir_bind(&l->b, taken);
+    lift_exit(l, l->next_pc + (uint64_t)r->insn.imm);
+    ir_cold_end(&l->b);
+  }
+  if (next_is_adjacent(l)) region_pass_form(l, l->index + 1);
+  else lift_exit(l, l->next_pc);
+}
+
+static void branch_fused(Lift *l, unsigned condition, IrLabel taken) {
+  LiftFused f = l->fused;
+  bool odd = condition & 1;
+  l->fused.kind = FUSED_NONE;
+  if (f.kind == FUSED_ZERO) {
+    if (odd) ir_cbnz(&l->b, f.size, f.reg, taken);
+    else ir_cbz(&l->b, f.size, f.reg, taken);
+  } else if (f.even_if_clear != odd) {
+    ir_tbz(&l->b, f.reg, f.bit, taken);
+  } else {
+    ir_tbnz(&l->b, f.reg, f.bit, taken);
+  }
+}
+
+void lift_jcc(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)argument;
+  IrLabel taken = taken_label(l);
+  if (l->fused.kind != FUSED_NONE) {
+    branch_fused(l, insn->condition, taken);
+  } else {
+    settle_flags(l, insn->flags_read);
+    LiftCondition c = lift_condition(l, insn->condition);
+    if (!c.is_register) ir_branch_cond(&l->b, c.cond, taken);
+    else if (c.inverted) ir_tbz(&l->b, c.reg, 0, taken);
+    else ir_tbnz(&l->b, c.reg, 0, taken);
+  }
+  finish_branch(l, taken);
+}
+
+/* LOOP, LOOPE, LOOPNE, JRCXZ: argument 0 JRCXZ, 1 LOOP, 2 LOOPE, 3 LOOPNE. None changes a flag. */
+void lift_loop(Lift *l, const X86Insn *insn, uint32_t argument) {
+  enum { JRCXZ, LOOP, LOOPE };
+  unsigned size = insn->prefixes & X86_PREFIX_ADDR32 ? 4 : 8;
+  IrReg rcx = lift_gpr(X86_RCX);
+  IrLabel taken = taken_label(l);
+  settle_flags(l, insn->flags_read);
+  if (argument != JRCXZ) ir_add_imm(&l->b, size, rcx, rcx, -1);
+  if (argument == JRCXZ) {
+    ir_cbz(&l->b, size, rcx, taken);
+  } else if (argument == LOOP) {
+    ir_cbnz(&l->b, size, rcx, taken);
+  } else {
+    IrReg go = lift_condition_value(l, argument == LOOPE ? 4 : 5);
+    IrLabel stop = ir_label(&l->b);
+    ir_cbz(&l->b, 4, go, stop);
+    ir_cbnz(&l->b, size, rcx, taken);
+    ir_bind(&l->b, stop);
+  }
+  finish_branch(l, taken);
+}
+
+/* --- Jumps, calls, returns ------------------------------------------------------------------------------- */
+
+void lift_jmp(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)argument;
+  const RegionInsn *r = current(l);
+  if (insn->flow == X86_FLOW_JUMP_IND) {
+    IrReg target = lift_read(l, insn, 0);
+    lift_flags_canonical(l, l->live_flags);
+    ir_emit(&l->b, IR_EXIT_IND, 8, IR_NONE, target.id, IR_NONE, 0);
+  } else if (r->target == REGION_NO_INSN) {
+    lift_flags_canonical(l, l->live_flags);
+    lift_exit(l, l->next_pc + (uint64_t)insn->imm);
+  } else {
+    if (!region_block_inherits(l->region, r->target)) lift_flags_canonical(l, l->live_flags);
+    if (r->target > l->index) region_pass_form(l, r->target);
+    if (r->target != l->index + 1) ir_branch(&l->b, (IrLabel){l->region->insns[r->target].label});
+  }
+}
+
+static IrReg push_return_address(Lift *l) {
+  IrReg address = ir_temp(&l->b);
+  ir_guest_address(&l->b, address, l->next_pc);
+  ir_emit(&l->b, IR_PUSH, 8, address.id, X86_RSP, IR_NONE, -8);
+  return address;
+}
+
+void lift_call(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)argument;
+  if (insn->flow == X86_FLOW_CALL_IND) {
+    IrReg target = lift_read(l, insn, 0);
+    if (target.id == X86_RSP) target = lift_copy(l, target);
+    lift_flags_canonical(l, l->live_flags);
+    IrReg address = push_return_address(l);
+    ir_emit(&l->b, IR_CALL_IND, 8, IR_NONE, target.id, address.id, 0);
+  } else {
+    lift_flags_canonical(l, l->live_flags);
+    IrReg address = push_return_address(l);
+    ir_emit(&l->b, IR_CALL, 8, IR_NONE, address.id, IR_NONE, (int64_t)(l->next_pc + (uint64_t)insn->imm));
+  }
+  if (!next_is_adjacent(l)) lift_exit(l, l->next_pc);
+}
+
+void lift_ret(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)argument;
+  IrReg target = ir_temp(&l->b), stack = lift_gpr(X86_RSP);
+  lift_flags_canonical(l, l->live_flags);
+  ir_emit(&l->b, IR_POP, 8, target.id, X86_RSP, IR_NONE, 8);
+  if (insn->operand_count) ir_add_imm(&l->b, 8, stack, stack, (uint16_t)insn->imm);
+  ir_emit(&l->b, IR_RETURN, 8, IR_NONE, target.id, IR_NONE, 0);
+}
+
+/* IRETQ to the same privilege level and code segment, as user programs use it: RIP, CS, RFLAGS, RSP, SS. */
+void lift_iret(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)argument;
+  if (insn->operand_size != 8) {
+    lift_raise(l, 13);
+    return;
+  }
+  IrReg target = ir_temp(&l->b), flags = ir_temp(&l->b), top = ir_temp(&l->b), stack = lift_gpr(X86_RSP);
+  ir_load(&l->b, 8, IR_EXTEND_ZERO, target, lift_address_offset(l, stack, 0, 8));
+  ir_load(&l->b, 8, IR_EXTEND_ZERO, flags, lift_address_offset(l, stack, 16, 8));
+  ir_load(&l->b, 8, IR_EXTEND_ZERO, top, lift_address_offset(l, stack, 24, 8));
+  ir_mov(&l->b, 8, stack, top);
+  ir_store_state(&l->b, 8, flags, offsetof(GuestCpu, scratch));
+  lift_helper_imm(l, LIFT_HELPER_SET_FLAGS, LIFT_FLAGS_POPF);
+  l->form = FLAGS_CANONICAL;
+  ir_emit(&l->b, IR_EXIT_IND, 8, IR_NONE, target.id, IR_NONE, 0);
+}
+
+/* --- System calls, exceptions ------------------------------------------------------------------------------ */
+
+void lift_syscall(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)insn;
+  (void)argument;
+  lift_flags_canonical(l, X86_F_STATUS);
+  ir_emit(&l->b, IR_SYSCALL, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)l->next_pc);
+  l->form = FLAGS_CANONICAL;
+}
+
+static void raise_at(Lift *l, int vector, uint64_t pc) {
+  ir_emit(&l->b, IR_RAISE, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)pc)->cond = (uint8_t)vector;
+}
+
+void lift_raise(Lift *l, int vector) { raise_at(l, vector, l->pc); }
+
+static void raise_out_of_line(Lift *l, IrLabel label, int vector) {
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, label);
+  lift_raise(l, vector);
+  ir_cold_end(&l->b);
+}
+
+void lift_raise_if_zero(Lift *l, unsigned size, IrReg value, int vector) {
+  IrLabel label = ir_label(&l->b);
+  ir_cbz(&l->b, size, value, label);
+  raise_out_of_line(l, label, vector);
+}
+
+void lift_raise_if_not_zero(Lift *l, unsigned size, IrReg value, int vector) {
+  IrLabel label = ir_label(&l->b);
+  ir_cbnz(&l->b, size, value, label);
+  raise_out_of_line(l, label, vector);
+}
+
+void lift_undefined(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)insn;
+  (void)argument;
+  lift_flags_canonical(l, X86_F_STATUS);
+  lift_raise(l, 6);
+}
+
+void lift_undecodable(Lift *l, X86DecodeStatus status) {
+  lift_flags_canonical(l, X86_F_STATUS);
+  lift_raise(l, status == X86_DECODE_TRUNCATED ? 14 : 6);
+}
+
+/* argument: vector. Traps (INT3, INT1) report the next instruction, faults this one. */
+void lift_trap(Lift *l, const X86Insn *insn, uint32_t vector) {
+  (void)insn;
+  lift_flags_canonical(l, X86_F_STATUS);
+  raise_at(l, (int)vector, vector == 3 || vector == 1 ? l->next_pc : l->pc);
+}

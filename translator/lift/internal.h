@@ -1,0 +1,82 @@
+/* What the integer and control lifting share among themselves, beyond lift.h. */
+#ifndef STELE_LIFT_INTERNAL_H
+#define STELE_LIFT_INTERNAL_H
+
+#include "lift/lift.h"
+#include "lift/region.h"
+
+#define LIFT_FLAG_RESULT ((IrReg){A64_REG_FLAG_RESULT})
+#define LIFT_FLAG_AUX ((IrReg){A64_REG_FLAG_AUX})
+
+enum {
+  LIVE_NZCV = X86_F_CF | X86_F_ZF | X86_F_SF | X86_F_OF | X86_F_LT,
+  LIVE_PARITY = X86_F_PF | X86_F_AF /* what flag_result and flag_aux hold */
+};
+
+/* RFLAGS bits that POPF (CF PF AF ZF SF DF OF NT AC ID; TF and IF stay) and SAHF change. */
+enum { LIFT_FLAGS_POPF = 0x244cd5, LIFT_FLAGS_SAHF = 0xd5 };
+
+/* --- Operands --- */
+
+/* As lift_read(), but the bits above the operand's size are arbitrary. */
+IrReg lift_read_raw(Lift *l, const X86Insn *insn, unsigned operand);
+IrReg lift_read_signed(Lift *l, const X86Insn *insn, unsigned operand); /* sign-extended to 64 bits */
+/* Writes the low `size` bytes of `value` to general register `kind`/`reg` as x86 does. */
+void lift_write_register(Lift *l, const X86Operand *operand, IrReg value);
+IrAddress lift_address_at(Lift *l, IrReg base, unsigned size);
+static inline bool lift_is_memory(const X86Insn *insn, unsigned operand) {
+  return insn->operands[operand].kind == X86_OPERAND_MEM;
+}
+/* A copy of a value that may be a guest register about to change. */
+IrReg lift_copy(Lift *l, IrReg value);
+
+/* --- Flags --- */
+
+/* The second source of an addition or logic operation. */
+typedef struct LiftSource {
+  bool is_immediate;
+  int64_t immediate; /* sign-extended */
+  IrReg reg;
+} LiftSource;
+
+/* d := n op source on 4 or 8 bytes, with the flags that are live. d may be IR_ZERO to compare or test. */
+void lift_add(Lift *l, unsigned size, IrReg d, IrReg n, LiftSource source);
+void lift_subtract(Lift *l, unsigned size, IrReg d, IrReg n, LiftSource source);
+void lift_logic(Lift *l, IrOp op, unsigned size, IrReg d, IrReg n, LiftSource source);
+/* The same on 1 or 2 bytes: n and source as raw registers; returns the result, bits above undefined. */
+IrReg lift_add_narrow(Lift *l, unsigned size, IrReg n, IrReg m);
+IrReg lift_subtract_narrow(Lift *l, unsigned size, IrReg n, IrReg m);
+/* With carry, all sizes; result in a temporary. */
+IrReg lift_add_carry(Lift *l, unsigned size, IrReg n, IrReg m, bool subtract);
+/* SF, ZF, PF of `value` (raw bits above `size`), CF = OF = 0, AF undefined. */
+void lift_flags_logic(Lift *l, unsigned size, IrReg value);
+/* SF, ZF, PF of `value`, and CF and OF from registers holding 0 or 1 (IR_NO_REG: 0). */
+void lift_flags_result(Lift *l, unsigned size, IrReg value, IrReg carry, IrReg overflow);
+/* Replaces CF alone (a register holding 0 or 1) and, unless IR_NO_REG, OF; the others stay. */
+void lift_flags_set_carry(Lift *l, IrReg carry, IrReg overflow);
+/* CF as 0 or 1 in a new temporary. NZCV is kept. */
+IrReg lift_carry(Lift *l);
+
+/* Brings the flags into canonical form as far as `needed` (X86_F_*) asks. */
+void lift_flags_canonical(Lift *l, uint8_t needed);
+
+/* An x86 condition (0-15) on the present flags: a host condition, or bit 0 of a register. */
+typedef struct LiftCondition {
+  bool is_register;
+  bool inverted; /* register form: true when the bit is clear */
+  A64Condition cond;
+  IrReg reg;
+} LiftCondition;
+LiftCondition lift_condition(Lift *l, unsigned condition);
+/* The condition as 0 or 1. */
+IrReg lift_condition_value(Lift *l, unsigned condition);
+
+/* --- Control --- */
+
+void lift_exit(Lift *l, uint64_t target);
+void lift_undecodable(Lift *l, X86DecodeStatus status);
+/* Whether the block at `index` takes over the flags' form from its one predecessor; and telling it. */
+bool region_block_inherits(const LiftRegion *region, uint32_t index);
+void region_pass_form(Lift *l, uint32_t index);
+
+#endif

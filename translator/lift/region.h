@@ -1,0 +1,60 @@
+/* The unit of translation: several basic blocks of guest code that lie close together.
+ *
+ * Decoding sweeps forward from the entry, over conditional branches and calls, and on to code that an
+ * earlier branch of the region reaches; then blocks are found and the flags' liveness is computed over all
+ * of them, so that each instruction is lifted knowing which flags anyone will read. */
+#ifndef STELE_LIFT_REGION_H
+#define STELE_LIFT_REGION_H
+
+#include "lift/lift.h"
+
+enum { REGION_MAX_INSNS = 256, REGION_NO_INSN = 0xffff };
+
+typedef struct RegionInsn {
+  X86Insn insn;
+  uint64_t pc;
+  uint8_t live_before, live_after; /* X86_F_* */
+  bool leader;      /* begins a basic block */
+  bool entry;       /* a leader other regions and returns may enter */
+  uint8_t decode;   /* X86DecodeStatus: when not OK, executing it raises an exception */
+  uint16_t target;  /* index of a branch's target inside the region, or REGION_NO_INSN */
+  uint16_t label;   /* of a leader */
+  uint8_t predecessors; /* of a leader, inside the region; saturates */
+  uint8_t entry_form;   /* FlagForm at a leader's beginning */
+  bool form_known;      /* entry_form was inherited from the only predecessor */
+} RegionInsn;
+
+/* Guest code readable for decoding: guest addresses [start, end), found at `bytes`. */
+typedef struct RegionWindow {
+  uint64_t start, end;
+  const uint8_t *bytes;
+} RegionWindow;
+
+typedef struct LiftRegion {
+  RegionWindow window;
+  uint64_t entry;
+  uint32_t count;
+  uint32_t max_insns;
+  bool strict_flags;   /* flags survive calls, returns and indirect jumps */
+  bool return_reads_flags; /* set by region_analyse(): a call's continuation reads flags (see region.c) */
+  uint64_t lowest, highest; /* guest bytes the translation depends on */
+  RegionInsn insns[REGION_MAX_INSNS + 1];
+} LiftRegion;
+
+/* Decodes the region at `entry` (within the window) of at most max_insns instructions. The first
+ * instruction may be undecodable; later ones end the region. */
+void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns);
+
+/* Finds blocks and computes liveness. */
+void region_analyse(LiftRegion *region);
+
+/* Lifts all of it into l->b. l's features and memory model are set. */
+void region_lift(Lift *l, LiftRegion *region);
+
+/* Status flags that code at `pc` may read before writing them. */
+uint8_t region_flags_wanted_at(const LiftRegion *region, uint64_t pc);
+
+/* The instruction after the one being lifted when control certainly goes there; NULL otherwise. */
+const RegionInsn *region_next(const Lift *l);
+
+#endif

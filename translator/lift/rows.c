@@ -1,0 +1,16 @@
+/* The row of each mnemonic: the lift function and its argument, from the .def files. */
+#include "lift/lift.h"
+
+#define LIFT(mnemonic, function, argument) LiftFunction function;
+#include "lift/integer.def"
+#include "lift/sse.def"
+#include "lift/x87.def"
+#undef LIFT
+
+const LiftRow lift_rows[X86_MNEMONIC_COUNT] = {
+#define LIFT(mnemonic, function, argument) [X86_##mnemonic] = {function, argument},
+#include "lift/integer.def"
+#include "lift/sse.def"
+#include "lift/x87.def"
+#undef LIFT
+};

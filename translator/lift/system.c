@@ -1,0 +1,128 @@
+/* What is neither arithmetic nor movement: CPUID, time, flags as data, hints, CMPXCHG8B/16B. */
+#include "lift/internal.h"
+
+void lift_helper(Lift *l, LiftHelper helper, IrReg argument) {
+  if (lift_flags_busy(l)) lift_flags_canonical(l, X86_F_STATUS);
+  ir_emit(&l->b, IR_HELPER, 8, IR_NONE, argument.id, IR_NONE, helper);
+}
+
+void lift_helper_imm(Lift *l, LiftHelper helper, uint64_t argument) {
+  IrReg value = argument ? ir_temp(&l->b) : IR_ZERO;
+  if (argument) ir_const(&l->b, value, argument);
+  lift_helper(l, helper, value);
+}
+
+void lift_nop(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)l;
+  (void)insn;
+  (void)argument;
+}
+
+void lift_pause(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)insn;
+  (void)argument;
+  ir_emit(&l->b, IR_YIELD, 8, IR_NONE, IR_NONE, IR_NONE, 0);
+}
+
+void lift_cpuid(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)insn;
+  (void)argument;
+  lift_helper_imm(l, LIFT_HELPER_CPUID, 0);
+}
+
+/* The host's counter as the time-stamp counter: constant rate, as CPUID's invariant TSC promises. */
+void lift_rdtsc(Lift *l, const X86Insn *insn, uint32_t with_processor) {
+  (void)insn;
+  IrReg ticks = ir_temp(&l->b);
+  ir_emit(&l->b, IR_MRS_CNTVCT, 8, ticks.id, IR_NONE, IR_NONE, 0);
+  ir_mov(&l->b, 4, lift_gpr(X86_RAX), ticks);
+  ir_lsr_imm(&l->b, 8, lift_gpr(X86_RDX), ticks, 32);
+  if (with_processor) ir_const(&l->b, lift_gpr(X86_RCX), 0);
+}
+
+/* --- Flags as data ------------------------------------------------------------------------------------- */
+
+static IrReg all_flags(Lift *l) {
+  IrReg flags = ir_temp(&l->b);
+  lift_flags_canonical(l, X86_F_STATUS);
+  ir_emit(&l->b, IR_HELPER, 8, IR_NONE, A64_REG_ZERO, IR_NONE, LIFT_HELPER_GET_FLAGS);
+  ir_load_state(&l->b, 8, flags, offsetof(GuestCpu, scratch));
+  return flags;
+}
+
+void lift_pushf(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)argument;
+  unsigned size = insn->operand_size;
+  IrReg flags = all_flags(l), top = ir_temp(&l->b);
+  ir_add_imm(&l->b, 8, top, lift_gpr(X86_RSP), -(int64_t)size);
+  ir_store(&l->b, size, flags, lift_address_at(l, top, size));
+  ir_mov(&l->b, 8, lift_gpr(X86_RSP), top);
+}
+
+void lift_popf(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)argument;
+  unsigned size = insn->operand_size;
+  IrReg flags = ir_temp(&l->b), stack = lift_gpr(X86_RSP);
+  ir_load(&l->b, size, IR_EXTEND_ZERO, flags, lift_address_at(l, stack, size));
+  ir_add_imm(&l->b, 8, stack, stack, size);
+  ir_store_state(&l->b, 8, flags, offsetof(GuestCpu, scratch));
+  lift_helper_imm(l, LIFT_HELPER_SET_FLAGS, size == 2 ? LIFT_FLAGS_POPF & 0xffff : LIFT_FLAGS_POPF);
+  l->form = FLAGS_CANONICAL;
+}
+
+void lift_lahf(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)insn;
+  (void)argument;
+  ir_bfi(&l->b, 8, lift_gpr(X86_RAX), all_flags(l), 8, 8);
+}
+
+/* OF is kept, so the present flags have to be in canonical form as well. */
+void lift_sahf(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)insn;
+  (void)argument;
+  IrReg flags = ir_temp(&l->b);
+  lift_flags_canonical(l, X86_F_STATUS);
+  ir_ubfx(&l->b, 8, flags, lift_gpr(X86_RAX), 8, 8);
+  ir_store_state(&l->b, 8, flags, offsetof(GuestCpu, scratch));
+  IrReg mask = ir_temp(&l->b);
+  ir_const(&l->b, mask, LIFT_FLAGS_SAHF);
+  ir_emit(&l->b, IR_HELPER, 8, IR_NONE, mask.id, IR_NONE, LIFT_HELPER_SET_FLAGS);
+}
+
+/* VERR, VERW, LAR, LSL: no segment is accessible but the flat ones, whose descriptors a program has no use
+ * for; ZF = 0 says so. */
+void lift_no_segment(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)insn;
+  (void)argument;
+  if (!(l->live_flags & (X86_F_ZF))) return;
+  lift_flags_canonical(l, l->live_flags);
+  IrReg nzcv = ir_temp(&l->b);
+  ir_emit(&l->b, IR_MRS_NZCV, 8, nzcv.id, IR_NONE, IR_NONE, 0);
+  ir_logic_imm(&l->b, IR_AND, 8, nzcv, nzcv, UINT64_C(0xb0000000));
+  ir_emit(&l->b, IR_MSR_NZCV, 8, nzcv.id, IR_NONE, IR_NONE, 0);
+}
+
+/* --- CMPXCHG8B, CMPXCHG16B ------------------------------------------------------------------------------- */
+
+/* The helper compares and swaps, updates RDX:RAX, and sets ZF in the synchronised flags. */
+void lift_compare_exchange_pair(Lift *l, const X86Insn *insn, uint32_t wide) {
+  IrReg address = lift_address_register(l, insn);
+  lift_flags_canonical(l, l->live_flags & ~X86_F_ZF);
+  ir_emit(&l->b, IR_HELPER, 8, IR_NONE, address.id, IR_NONE,
+          wide ? LIFT_HELPER_COMPARE_EXCHANGE_16 : LIFT_HELPER_COMPARE_EXCHANGE_8);
+  l->form = FLAGS_CANONICAL;
+}
+
+/* RDFSBASE to WRGSBASE. argument: bit 0 GS, bit 1 write. */
+void lift_segment_base(Lift *l, const X86Insn *insn, uint32_t argument) {
+  size_t offset = argument & 1 ? offsetof(GuestCpu, gs_base) : offsetof(GuestCpu, fs_base);
+  unsigned size = insn->operands[0].size;
+  IrReg home = lift_gpr(insn->operands[0].reg);
+  if (!(argument & 2)) {
+    ir_load_state(&l->b, size, home, offset);
+    return;
+  }
+  IrReg value = ir_temp(&l->b);
+  ir_mov(&l->b, size, value, home);
+  ir_store_state(&l->b, 8, value, offset);
+}
