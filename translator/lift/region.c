@@ -135,11 +135,16 @@ static void make_leader(LiftRegion *region, uint32_t index, bool entry) {
   r->entry |= entry;
 }
 
-static bool ends_block(const X86Insn *insn) { return insn->flow != X86_FLOW_NEXT && insn->flow != X86_FLOW_SYSTEM; }
+static bool ends_block(const X86Insn *insn) { return insn->flow != X86_FLOW_NEXT; }
 
 static bool contiguous(const LiftRegion *region, uint32_t index) {
   const RegionInsn *r = &region->insns[index];
   return index + 1 < region->count && r[1].pc == r->pc + r->insn.length;
+}
+
+/* Control comes back to the next instruction from outside the region. */
+static bool returns_behind(const X86Insn *insn) {
+  return insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_SYSTEM;
 }
 
 static void count_predecessor(RegionInsn *leader) {
@@ -166,12 +171,11 @@ static void find_blocks(LiftRegion *region) {
       }
     }
     if (i + 1 < region->count && (ends_block(&r->insn) || !contiguous(region, i)))
-      make_leader(region, i + 1, r->insn.flow == X86_FLOW_CALL || r->insn.flow == X86_FLOW_CALL_IND);
+      make_leader(region, i + 1, returns_behind(&r->insn));
   }
   for (uint32_t i = 1; i < region->count; i++) {
     RegionInsn *before = &region->insns[i - 1];
-    bool reached = falls_through(&before->insn) && contiguous(region, i - 1) &&
-                   before->insn.flow != X86_FLOW_CALL && before->insn.flow != X86_FLOW_CALL_IND;
+    bool reached = falls_through(&before->insn) && contiguous(region, i - 1) && !returns_behind(&before->insn);
     if (region->insns[i].leader && reached) count_predecessor(&region->insns[i]);
   }
   for (uint32_t i = 0; i < region->count; i++) /* several ways in: as good an entry as any */

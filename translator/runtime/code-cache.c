@@ -130,3 +130,14 @@ void cache_clear(void) {
     arena = next;
   }
 }
+
+void cache_adopt_stub(uint32_t *stub, uint32_t bytes, const Region *origin, uint64_t host_pc) {
+  unsigned form;
+  uint64_t guest_pc = runtime_pc_of_host(origin, host_pc, &form);
+  Region *region = cache_alloc(sizeof *region);
+  *region = (Region){.entry = guest_pc, .code = stub, .code_bytes = bytes, .pc_map_count = 1};
+  region->pc_map = cache_alloc(sizeof *region->pc_map);
+  region->pc_map[0] = (A64PcMap){0, form << 30};
+  runtime.cache_used = (runtime.cache_used + bytes + 7) & ~UINT64_C(7);
+  append_region(region);
+}

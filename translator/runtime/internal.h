@@ -70,6 +70,10 @@ void cache_sync(const void *start, uint64_t length);
 /* Writes one instruction word another thread may be executing. */
 void cache_patch(uint32_t *at, uint32_t word);
 
+/* Makes a region of its own of code just written at the cache's end, which stands in for the instruction at
+ * host_pc in `origin`. */
+void cache_adopt_stub(uint32_t *stub, uint32_t bytes, const Region *origin, uint64_t host_pc);
+
 /* Arena for regions' metadata, emptied with the cache. */
 void *cache_alloc(size_t size);
 
@@ -110,6 +114,8 @@ void pages_clear(void);
 /* --- Others --- */
 
 uint64_t runtime_pc_of_host(const Region *region, uint64_t host_pc, unsigned *ret_flag_form);
+/* Counts how often everything has been forgotten: host PCs from before are gone. */
+uint32_t runtime_generation(void);
 /* Stops all other threads outside generated code and forgets all translations; the lock is held. */
 void runtime_flush(void);
 void dump_region(const Lift *lift, const LiftRegion *guest, const Region *region);

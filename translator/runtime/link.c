@@ -46,13 +46,14 @@ uint64_t link_exit_target(uint64_t site, Region **ret_region, A64Exit **ret_exit
   uint32_t offset = (uint32_t)(site - (uint64_t)(uintptr_t)region->code);
   *ret_region = region;
   *ret_exit = NULL;
+  /* The first word of a dead entry may have been an exit: the entry it is now. */
+  for (unsigned i = 0; region->dead && i < region->entry_count; i++)
+    if (region->entries[i].host_offset == offset) return region->entries[i].guest_pc;
   for (unsigned i = 0; i < region->exit_count; i++)
-    if (region->exits[i].site == offset && !(region->dead && region->entries[0].host_offset == offset)) {
+    if (region->exits[i].site == offset) {
       *ret_exit = &region->exits[i];
       return region->exits[i].guest_pc;
     }
-  for (unsigned i = 0; i < region->entry_count; i++)
-    if (region->entries[i].host_offset == offset) return region->entries[i].guest_pc;
   base_panic("no exit at 0x%lx", (unsigned long)site);
 }
 

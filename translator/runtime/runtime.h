@@ -38,7 +38,10 @@ void runtime_thread_free(GuestCpu *cpu);
  * lives. System calls go to linux_syscall(), and so on below. */
 _Noreturn void runtime_run(GuestCpu *cpu);
 
-/* In the child of a fork that copied memory: only the calling thread is left. */
+/* Around a fork that copies memory: before it, then in the parent, or in the child (where only the calling
+ * thread is left). In between, no thread is in the middle of a translation. */
+void runtime_before_fork(void);
+void runtime_after_fork_in_parent(void);
 void runtime_after_fork(GuestCpu *cpu);
 
 /* Guest memory [start, start+length) has been unmapped, remapped, or had its protection changed (also:

@@ -1,0 +1,7 @@
+/* The order of the passes. */
+#include "opt/opt.h"
+
+void opt_run(IrBuilder *b, bool ordered) {
+  (void)ordered;
+  opt_pairs(b);
+}

@@ -1,0 +1,14 @@
+/* Passes over a region's IR. Each leaves the program's meaning, and the rule that guest registers are precise
+ * at every access that may fault. */
+#ifndef STELE_OPT_OPT_H
+#define STELE_OPT_OPT_H
+
+#include "ir/ir.h"
+
+/* All passes in their order. `ordered`: accesses keep x86 order and are not merged. */
+void opt_run(IrBuilder *b, bool ordered);
+
+/* Runs of pushes and pops become pair stores and loads (pairs.c). */
+void opt_pairs(IrBuilder *b);
+
+#endif

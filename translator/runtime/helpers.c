@@ -1,0 +1,92 @@
+/* Helpers of the integer lifting (lift/helpers.def): flags as data, full-width division, double-width
+ * compare and exchange, CPUID. They run on the thread's C stack with the guest's registers in GuestCpu. */
+#include "runtime/internal.h"
+
+void helper_cpuid(GuestCpu *cpu, uint64_t argument);
+void helper_get_flags(GuestCpu *cpu, uint64_t argument);
+void helper_set_flags(GuestCpu *cpu, uint64_t mask);
+void helper_divide_unsigned(GuestCpu *cpu, uint64_t argument);
+void helper_divide_signed(GuestCpu *cpu, uint64_t argument);
+void helper_compare_exchange_8(GuestCpu *cpu, uint64_t address);
+void helper_compare_exchange_16(GuestCpu *cpu, uint64_t address);
+
+enum { NZCV_Z = 1u << 30 };
+
+void helper_cpuid(GuestCpu *cpu, uint64_t argument) {
+  (void)argument;
+  linux_cpuid(cpu);
+}
+
+void helper_get_flags(GuestCpu *cpu, uint64_t argument) {
+  (void)argument;
+  cpu->scratch[0] = guest_flags_get(cpu);
+}
+
+void helper_set_flags(GuestCpu *cpu, uint64_t mask) {
+  guest_flags_set(cpu, (guest_flags_get(cpu) & ~mask) | (cpu->scratch[0] & mask));
+}
+
+/* scratch[1] := 1 when the quotient does not fit (or the divisor is zero, which was excluded before). */
+void helper_divide_unsigned(GuestCpu *cpu, uint64_t argument) {
+  (void)argument;
+  uint64_t divisor = cpu->scratch[0], high = cpu->gpr[X86_RDX];
+  cpu->scratch[1] = high >= divisor;
+  if (cpu->scratch[1]) return;
+  unsigned __int128 dividend = (unsigned __int128)high << 64 | cpu->gpr[X86_RAX];
+  cpu->gpr[X86_RAX] = (uint64_t)(dividend / divisor);
+  cpu->gpr[X86_RDX] = (uint64_t)(dividend % divisor);
+}
+
+void helper_divide_signed(GuestCpu *cpu, uint64_t argument) {
+  (void)argument;
+  int64_t divisor = (int64_t)cpu->scratch[0];
+  unsigned __int128 bits = (unsigned __int128)cpu->gpr[X86_RDX] << 64 | cpu->gpr[X86_RAX];
+  bool negative = bits >> 127, divisor_negative = divisor < 0;
+  unsigned __int128 magnitude = negative ? -bits : bits;
+  uint64_t by = divisor_negative ? -(uint64_t)divisor : (uint64_t)divisor;
+  unsigned __int128 quotient = magnitude / by;
+  uint64_t remainder = (uint64_t)(magnitude % by);
+  unsigned __int128 limit = (unsigned __int128)INT64_MAX + (negative != divisor_negative);
+  cpu->scratch[1] = quotient > limit;
+  if (cpu->scratch[1]) return;
+  cpu->gpr[X86_RAX] = negative != divisor_negative ? -(uint64_t)quotient : (uint64_t)quotient;
+  cpu->gpr[X86_RDX] = negative ? -remainder : remainder;
+}
+
+static void set_zero_flag(GuestCpu *cpu, bool zero) {
+  cpu->nzcv = zero ? cpu->nzcv | NZCV_Z : cpu->nzcv & ~(uint64_t)NZCV_Z;
+}
+
+void helper_compare_exchange_8(GuestCpu *cpu, uint64_t address) {
+  uint64_t expected = cpu->gpr[X86_RDX] << 32 | (uint32_t)cpu->gpr[X86_RAX];
+  uint64_t fresh = cpu->gpr[X86_RCX] << 32 | (uint32_t)cpu->gpr[X86_RBX];
+  bool swapped = __atomic_compare_exchange_n((uint64_t *)(uintptr_t)address, &expected, fresh, false, __ATOMIC_SEQ_CST,
+                                             __ATOMIC_SEQ_CST);
+  if (!swapped) {
+    cpu->gpr[X86_RAX] = (uint32_t)expected;
+    cpu->gpr[X86_RDX] = expected >> 32;
+  }
+  set_zero_flag(cpu, swapped);
+}
+
+/* Exclusives: the store back of the old value where the comparison fails makes the load single-copy atomic
+ * (Arm ARM B2.2.1). */
+void helper_compare_exchange_16(GuestCpu *cpu, uint64_t address) {
+  uint64_t low, high;
+  uint32_t failed, equal;
+  do {
+    __asm__ volatile("ldaxp %0, %1, [%2]" : "=&r"(low), "=&r"(high) : "r"(address) : "memory");
+    equal = low == cpu->gpr[X86_RAX] && high == cpu->gpr[X86_RDX];
+    uint64_t new_low = equal ? cpu->gpr[X86_RBX] : low, new_high = equal ? cpu->gpr[X86_RCX] : high;
+    __asm__ volatile("stlxp %w0, %1, %2, [%3]"
+                     : "=&r"(failed)
+                     : "r"(new_low), "r"(new_high), "r"(address)
+                     : "memory");
+  } while (failed);
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  if (!equal) {
+    cpu->gpr[X86_RAX] = low;
+    cpu->gpr[X86_RDX] = high;
+  }
+  set_zero_flag(cpu, equal);
+}

@@ -1,0 +1,128 @@
+/* The whole pipeline, for one region: guest bytes → decoded instructions → blocks and live flags → IR →
+ * optimised IR → AArch64 code in the cache → the block map. */
+#include "runtime/internal.h"
+
+#include "guest/memory-map.h"
+#include "opt/opt.h"
+
+enum {
+  REGION_INSNS = 96,    /* the sweep's usual limit */
+  WINDOW_BEFORE = 4,    /* pages before the entry that loops may reach back into */
+  WINDOW_AFTER = 16,
+  CODE_WORDS = 32768,
+  RELOCATIONS = 4096
+};
+
+/* Scratch of the one translation under way (the lock is held). */
+static struct {
+  Lift lift;
+  LiftRegion region;
+  A64Code code;
+} *work;
+
+static bool make_work(void) {
+  if (work) return true;
+  work = base_pages_alloc(sizeof *work);
+  IrInsn *insns = base_pages_alloc(IR_MAX_INSNS * sizeof *insns);
+  uint32_t *words = base_pages_alloc(CODE_WORDS * sizeof *words);
+  A64Relocation *relocations = base_pages_alloc(RELOCATIONS * sizeof *relocations);
+  if (!work || !insns || !words || !relocations) return false;
+  work->lift.b.insns = insns;
+  work->code.words = words;
+  work->code.capacity = CODE_WORDS;
+  work->code.relocations = relocations;
+  work->code.relocation_capacity = RELOCATIONS;
+  return true;
+}
+
+static bool executable(uint64_t address, uint64_t *ret_end) {
+  int protection = memory_map_query(address, ret_end);
+  return protection >= 0 && protection & MEMORY_EXEC;
+}
+
+/* The executable bytes around `pc`. False when pc itself cannot be fetched. */
+static bool find_window(uint64_t pc, RegionWindow *ret_window) {
+  uint64_t page = pc & ~(MEMORY_PAGE_SIZE - 1), end, limit = page + WINDOW_AFTER * MEMORY_PAGE_SIZE, ignored;
+  if (!executable(pc, &end)) return false;
+  while (end < limit && executable(end, &end)) {}
+  uint64_t start = page;
+  for (unsigned i = 0; i < WINDOW_BEFORE && start && executable(start - MEMORY_PAGE_SIZE, &ignored); i++)
+    start -= MEMORY_PAGE_SIZE;
+  *ret_window = (RegionWindow){start, end < limit ? end : limit, (const uint8_t *)(uintptr_t)start};
+  return true;
+}
+
+static void analyse(LiftRegion *region, const RegionWindow *window, uint64_t pc, uint32_t max_insns) {
+  region->strict_flags = runtime.strict_flags;
+  region_decode(region, window, pc, max_insns);
+  region_analyse(region);
+  if (!region->return_reads_flags || runtime.strict_flags) return;
+  runtime.strict_flags = true;
+  runtime_flush();
+  analyse(region, window, pc, max_insns);
+}
+
+static A64EmitStatus generate(LiftRegion *region) {
+  work->lift.features = runtime.features;
+  work->lift.ordered = runtime.ordered;
+  region_lift(&work->lift, region);
+  if (work->lift.b.overflow) return A64_EMIT_TOO_LARGE;
+  opt_run(&work->lift.b, runtime.ordered);
+  A64EmitOptions options = {.guest_entry = region->entry, .features = runtime.features, .ordered = runtime.ordered};
+  return a64_emit(&work->lift.b, &options, &work->code);
+}
+
+/* An instruction at the window's end whose bytes go on where nothing can be fetched: the address of those. */
+static uint64_t fetch_fault_address(uint64_t pc) {
+  uint64_t end = pc;
+  for (unsigned i = 0; i < 2 && executable(end, &end); i++) {}
+  return end;
+}
+
+static void publish(Region *region) {
+  for (unsigned i = 0; i < region->entry_count; i++)
+    block_map_add(region->entries[i].guest_pc, (uint64_t)(uintptr_t)region->code + region->entries[i].host_offset);
+  pages_note_region(region);
+  runtime.stats.regions++;
+  runtime.stats.guest_insns += work->region.count;
+  runtime.stats.guest_bytes += region->highest - region->lowest;
+  runtime.stats.host_bytes += region->code_bytes;
+}
+
+uint64_t translate(uint64_t guest_pc, int *ret_vector, uint64_t *ret_address) {
+  RegionWindow window;
+  if (!find_window(guest_pc, &window)) {
+    *ret_vector = 14;
+    *ret_address = fetch_fault_address(guest_pc);
+    return 0;
+  }
+  if (!make_work()) base_panic("out of memory for the translator's work space");
+  uint32_t max_insns = REGION_INSNS;
+  for (;;) {
+    analyse(&work->region, &window, guest_pc, max_insns);
+    A64EmitStatus status = generate(&work->region);
+    if (status == A64_EMIT_OK) break;
+    if (max_insns == 1) base_panic("cannot translate the instruction at 0x%lx (%d)", (unsigned long)guest_pc, status);
+    max_insns = work->region.count > 1 ? work->region.count / 2 : 1;
+  }
+  Region *region = cache_add_region(&work->code, &work->region);
+  if (!region) {
+    runtime_flush();
+    region = cache_add_region(&work->code, &work->region);
+    if (!region) base_panic("a region at 0x%lx is larger than the code cache", (unsigned long)guest_pc);
+  }
+  publish(region);
+  if (dump_wanted(guest_pc)) dump_region(&work->lift, &work->region, region);
+  return (uint64_t)(uintptr_t)region->code + region->entries[0].host_offset;
+}
+
+uint64_t runtime_pc_of_host(const Region *region, uint64_t host_pc, unsigned *ret_flag_form) {
+  uint32_t offset = (uint32_t)(host_pc - (uint64_t)(uintptr_t)region->code);
+  const A64PcMap *best = &region->pc_map[0];
+  for (unsigned i = 0; i < region->pc_map_count; i++)
+    if (region->pc_map[i].host_offset <= offset) best = &region->pc_map[i];
+  /* Offsets are modulo 2^30 and may be negative. */
+  int64_t distance = (int64_t)((uint64_t)best->guest_offset << 34) >> 34;
+  *ret_flag_form = best->guest_offset >> 30;
+  return region->entry + (uint64_t)distance;
+}
