@@ -1,5 +1,7 @@
 /* The row of each mnemonic: the lift function and its argument, from the .def files. */
 #include "lift/lift.h"
+#include "lift/sse.h"
+#include "lift/x87-lift.h"
 
 #define LIFT(mnemonic, function, argument) LiftFunction function;
 #include "lift/integer.def"

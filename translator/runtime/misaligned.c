@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include <asm/signal.h>
 #include <asm/sigcontext.h>
 #include <asm/ucontext.h>
 

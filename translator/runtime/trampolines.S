@@ -119,7 +119,8 @@ runtime_trampoline_\name:
         leave_trampoline raise, TRAMPOLINE_RAISE
 
 leave_common:
-        stp     x16, x17, [x28, #CPU_SCRATCH + 40]
+        str     x16, [x28, #CPU_SCRATCH + 40]
+        str     x17, [x28, #CPU_SCRATCH + 48]
         str     x30, [x28, #CPU_EXIT_ARGUMENT]
         mov     x16, sp
         str     x16, [x28, #CPU_SHADOW_SP]
