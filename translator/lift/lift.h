@@ -50,6 +50,22 @@ typedef struct LiftFused {
   IrReg reg;
 } LiftFused;
 
+/* Floating-point instructions in a row whose NaNs are checked once, after the last (lift/sse-group.c). */
+enum { LIFT_GROUP_MAX = 24 };
+typedef struct LiftGroup {
+  uint8_t count;      /* instructions; 0: no group is open */
+  bool unchecked;     /* an arithmetic result has not been checked */
+  bool replay;        /* the cold path is being lifted: check each result at once */
+  uint16_t read;      /* registers whose values from before the group are read */
+  uint16_t written, saved;     /* registers written, kept in save[] */
+  uint16_t partial4, partial8; /* registers of which only the low bytes were written at first */
+  uint16_t save[16];  /* vector temporaries */
+  uint32_t last_save; /* IR index of the move into the temporary made for the last instruction, or 0 */
+  LiftVectors vectors; /* known where the group begins */
+  const X86Insn *insns[LIFT_GROUP_MAX];
+  uint64_t pcs[LIFT_GROUP_MAX];
+} LiftGroup;
+
 typedef struct Lift Lift;
 struct Lift {
   IrBuilder b;
@@ -60,6 +76,7 @@ struct Lift {
   uint8_t form;          /* FlagForm now */
   uint32_t index;        /* of the instruction in the region */
   LiftFused fused;
+  LiftGroup group; /* zero where a region begins */
   LiftVectors vectors; /* zero where a block begins: lift_sse_block() */
   LiftX87 x87; /* zero where a region begins; lift_x87_block() where a block begins */
   struct LiftRegion *region; /* control flow around the instruction: lift/region.h */
@@ -133,6 +150,11 @@ static inline void lift_x87_block(Lift *l) {
 /* Before an instruction with MMX operands: the x87 registers become MMX ones (rotation and top 0, all valid;
  * Intel SDM volume 1, 9.5). Costs nothing where l->x87.mmx. lift/x87-state.c. */
 void lift_x87_enter_mmx(Lift *l);
+
+/* Around the lifting of every instruction: lift_sse_enter() before, lift_sse_leave() after it with the instruction
+ * that certainly follows, NULL if none does. They open and close groups. */
+void lift_sse_enter(Lift *l, const X86Insn *insn);
+void lift_sse_leave(Lift *l, const X86Insn *next);
 
 /* A basic block begins: nothing is known of the vector registers. */
 static inline void lift_sse_block(Lift *l) { l->vectors = (LiftVectors){0}; }

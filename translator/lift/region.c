@@ -279,8 +279,11 @@ static void lift_one(Lift *l, RegionInsn *r) {
     return;
   }
   const LiftRow *row = &lift_rows[r->insn.mnemonic];
+  lift_sse_enter(l, &r->insn);
   if (row->function) row->function(l, &r->insn, row->argument);
   else lift_undefined(l, &r->insn, 0);
+  const RegionInsn *next = region_next(l);
+  lift_sse_leave(l, next ? &next->insn : NULL);
 }
 
 /* Control falls out of instruction `i` into what is not the next instruction of the region, or into a

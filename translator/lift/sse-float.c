@@ -7,7 +7,7 @@
  * is right if it is no NaN, or if IOC is clear; otherwise the cold path has a helper choose the NaN from
  * the operands, which are still there, and clear IOC into the guest's MXCSR.
  *
- * Scalar results are compared with themselves where NZCV is free; packed ones look at IOC. */
+ * IOC is sticky, so instructions in a row are checked together (sse-group.c). */
 #include "lift/sse.h"
 
 static void fix_nans(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result) {
@@ -18,24 +18,12 @@ static void fix_nans(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result) 
   sse_load_operand(l, 2, result);
 }
 
-/* Branches to a new label when `result` may hold a NaN that is not x86's. */
-static IrLabel suspect_nan(Lift *l, SseFormat format, IrVec result) {
-  IrBuilder *b = &l->b;
-  IrLabel cold = ir_label(b);
-  if (sse_is_scalar(format) && !lift_flags_busy(l)) {
-    ir_emit(b, sse_is_double(format) ? IR_FCMP_D : IR_FCMP_S, 16, IR_NONE, result.id, result.id, 0);
-    ir_branch_cond(b, A64_VS, cold);
-  } else {
-    IrReg status = ir_temp(b);
-    ir_emit(b, IR_MRS_FPSR, 8, status.id, IR_NONE, IR_NONE, 0);
-    ir_tbnz(b, status, 0, cold);
-  }
-  return cold;
-}
-
-/* Checks `result` of operands a and b. */
+/* Looks at IOC after `result` of operands a and b, and mends it out of line. */
 static void check_nan(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result) {
-  IrLabel cold = suspect_nan(l, format, result), done = ir_label(&l->b);
+  IrLabel cold = ir_label(&l->b), done = ir_label(&l->b);
+  IrReg status = ir_temp(&l->b);
+  ir_emit(&l->b, IR_MRS_FPSR, 8, status.id, IR_NONE, IR_NONE, 0);
+  ir_tbnz(&l->b, status, 0, cold);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, cold);
   fix_nans(l, format, a, b, result);
@@ -47,7 +35,8 @@ static void check_nan(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result)
 IrVec sse_arithmetic(Lift *l, IrOp op, SseFormat format, IrVec a, IrVec b) {
   bool unary = ir_op_info[op].kind[2] == IR_KIND_N;
   IrVec result = unary ? sse_vv(l, op, a) : sse_vvv(l, op, a, b);
-  check_nan(l, format, a, b, result);
+  if (l->group.replay) fix_nans(l, format, a, b, result);
+  else l->group.unchecked = true;
   return result;
 }
 
@@ -175,15 +164,12 @@ void sse_lift_hadd(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)argument;
   IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
   IrVec result = sse_vvv(l, sse_is_double(format) ? IR_FADDP_2D : IR_FADDP_4S, n, m);
-  IrLabel cold = suspect_nan(l, format, result), done = ir_label(&l->b);
-  ir_cold_begin(&l->b);
-  ir_bind(&l->b, cold);
-  IrVec even = sse_vvv(l, sse_is_double(format) ? IR_UZP1_2D : IR_UZP1_4S, n, m);
-  IrVec odd = sse_vvv(l, sse_is_double(format) ? IR_UZP2_2D : IR_UZP2_4S, n, m);
-  fix_nans(l, format, even, odd, result);
-  ir_branch(&l->b, done);
-  ir_cold_end(&l->b);
-  ir_bind(&l->b, done);
+  l->group.unchecked |= !l->group.replay;
+  if (l->group.replay) {
+    IrVec even = sse_vvv(l, sse_is_double(format) ? IR_UZP1_2D : IR_UZP1_4S, n, m);
+    IrVec odd = sse_vvv(l, sse_is_double(format) ? IR_UZP2_2D : IR_UZP2_4S, n, m);
+    fix_nans(l, format, even, odd, result);
+  }
   sse_write(l, insn->operands[0].reg, result);
 }
 

@@ -49,7 +49,8 @@ void sse_helper_nan(GuestCpu *cpu, uint64_t argument) {
   bool wide = argument & 1;
   unsigned bits = wide ? 64 : 32;
   FloatFormat f = float_format(wide);
-  for (unsigned i = 0; i < lane_count((unsigned)argument & 3); i++) {
+  unsigned lanes = argument & SSE_NAN_CLEAR ? 0 : lane_count((unsigned)argument & 3);
+  for (unsigned i = 0; i < lanes; i++) {
     uint64_t a = lane_get(&cpu->operand[0], bits, i), b = lane_get(&cpu->operand[1], bits, i);
     if (is_nan(&f, a)) lane_set(&cpu->operand[2], bits, i, a | f.quiet);
     else if (is_nan(&f, b)) lane_set(&cpu->operand[2], bits, i, b | f.quiet);

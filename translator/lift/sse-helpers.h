@@ -7,10 +7,11 @@
 
 /* Floating-point formats: packed or scalar, single or double. */
 typedef enum SseFormat { SSE_PS, SSE_PD, SSE_SS, SSE_SD } SseFormat;
-enum { SSE_NAN_QUIET = 4 };
+enum { SSE_NAN_QUIET = 4, SSE_NAN_CLEAR = 8 };
 
 /* Chooses x86's NaN in the lanes of slot 2, the host's results of operands 0 and 1. argument: SseFormat; the
- * host's invalid flag is moved to the guest's MXCSR, or with SSE_NAN_QUIET left to the caller. */
+ * host's invalid flag is moved to the guest's MXCSR, or with SSE_NAN_QUIET left to the caller.
+ * SSE_NAN_CLEAR alone: moves the flag and does nothing else. */
 void sse_helper_nan(GuestCpu *cpu, uint64_t argument);
 
 /* Puts the integer indefinite into the lanes of slot 2 whose source lane in slot 0, already rounded to an integer,

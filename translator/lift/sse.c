@@ -54,12 +54,17 @@ static void make_in_place(IrBuilder *b, uint32_t first, unsigned number) {
   b->count--;
 }
 
-void sse_write(Lift *l, unsigned number, IrVec value) {
-  sse_know_zero_above(l, number, 16);
-  if (value.id == number) return;
+/* Makes temporary `value` register `number` from the start, where that is possible. */
+static bool write_in_place(Lift *l, unsigned number, IrVec value) {
   int64_t first = value.id >= IR_TEMP_FIRST ? making_of(&l->b, value, number) : -1;
   if (first >= 0) make_in_place(&l->b, (uint32_t)first, number);
-  else ir_vvv(&l->b, IR_MOV_16B, lift_xmm(number), value, value);
+  return first >= 0;
+}
+
+void sse_write(Lift *l, unsigned number, IrVec value) {
+  sse_know_zero_above(l, number, 16);
+  if (value.id != number && !write_in_place(l, number, value))
+    ir_vvv(&l->b, IR_MOV_16B, lift_xmm(number), value, value);
 }
 
 IrVec sse_scalar_target(Lift *l, unsigned number, unsigned bytes) {
@@ -69,10 +74,10 @@ IrVec sse_scalar_target(Lift *l, unsigned number, unsigned bytes) {
 void sse_write_scalar(Lift *l, unsigned number, unsigned bytes, IrVec value) {
   if (value.id == number) return;
   IrVec home = lift_xmm(number);
-  if (sse_is_zero_above(l, number, bytes))
+  bool zero = sse_is_zero_above(l, number, bytes);
+  if (!zero) ir_vv_raw(&l->b, bytes == 4 ? IR_INS_S : IR_INS_D, home, value, 0);
+  else if (!write_in_place(l, number, value))
     ir_vv(&l->b, bytes == 4 ? IR_FMOV_S : IR_FMOV_D, home, value);
-  else
-    ir_vv_raw(&l->b, bytes == 4 ? IR_INS_S : IR_INS_D, home, value, 0);
   if (bytes == 8) l->vectors.zero_above4 &= (uint16_t)~(1u << number);
 }
 

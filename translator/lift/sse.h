@@ -72,8 +72,8 @@ IrVec sse_vvv_raw(Lift *l, IrOp op, IrVec n, IrVec m, uint32_t raw);
 void sse_store_operand(Lift *l, unsigned slot, IrVec value);
 void sse_load_operand(Lift *l, unsigned slot, IrVec d);
 
-/* a op b with x86's NaNs, in a new temporary (scalar: zeros above). `op` is IR_FADD_4S and the like of
- * the same format, IR_FSQRT_* for one operand (then a is b). sse-float.c. */
+/* a op b in a new temporary (scalar: zeros above); its NaNs become x86's by the end of the group. `op` is
+ * IR_FADD_4S and the like of the same format, IR_FSQRT_* for one operand (then a is b). sse-float.c. */
 IrVec sse_arithmetic(Lift *l, IrOp op, SseFormat format, IrVec a, IrVec b);
 
 /* Low half of `value`: lane 0 of doublewords `control` & 3 and so on. sse-shuffle.c. */

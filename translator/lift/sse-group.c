@@ -1,0 +1,179 @@
+/* Groups: vector instructions in a row whose arithmetic is checked for NaNs once, at the end.
+ *
+ * Results that differ from x86's set FPSR.IOC (sse-float.c), and IOC is sticky, so one look at it covers
+ * everything since it was last clear. Where it is set, the cold path puts the registers back as they were
+ * when the group began and lifts the same instructions again, each result mended by the helper.
+ *
+ * So a group holds only instructions that can be done twice: they write XMM registers and nothing else, and
+ * between them nothing is stored and no general register changes. Registers are written as usual, for a
+ * load in the group may fault and must find precise state; the value a register had before the group is
+ * copied to a temporary when the group has read it and first writes it. What a fault inside a group may show
+ * is a NaN of the wrong sign or payload made by one of the few instructions before it. */
+#include "lift/sse.h"
+
+enum { NOT_GROUPED, PLAIN, ARITHMETIC };
+enum { MAX_SAVED = 8 };
+
+#define FORMS(op, kind) [X86_##op##PS] = kind, [X86_##op##PD] = kind, [X86_##op##SS] = kind, [X86_##op##SD] = kind
+#define PACKED(op, kind) [X86_##op##PS] = kind, [X86_##op##PD] = kind
+
+/* Instructions a group may hold when their destination is an XMM register. */
+static const uint8_t kinds[X86_MNEMONIC_COUNT] = {
+    FORMS(ADD, ARITHMETIC), FORMS(SUB, ARITHMETIC), FORMS(MUL, ARITHMETIC), FORMS(DIV, ARITHMETIC),
+    FORMS(SQRT, ARITHMETIC), FORMS(MIN, PLAIN), FORMS(MAX, PLAIN), FORMS(CMP, PLAIN),
+    FORMS(ROUND, PLAIN), PACKED(HADD, ARITHMETIC), PACKED(HSUB, ARITHMETIC),
+    PACKED(ADDSUB, ARITHMETIC), PACKED(DP, ARITHMETIC), PACKED(AND, PLAIN), PACKED(ANDN, PLAIN),
+    PACKED(OR, PLAIN), PACKED(XOR, PLAIN), PACKED(SHUF, PLAIN), PACKED(UNPCKL, PLAIN),
+    PACKED(UNPCKH, PLAIN), PACKED(BLEND, PLAIN), PACKED(BLENDV, PLAIN), PACKED(MOVA, PLAIN),
+    PACKED(MOVU, PLAIN), PACKED(MOVL, PLAIN), PACKED(MOVH, PLAIN),
+    [X86_MOVSS] = PLAIN, [X86_MOVSD] = PLAIN, [X86_MOVD] = PLAIN, [X86_MOVQ] = PLAIN,
+    [X86_MOVDQA] = PLAIN, [X86_MOVDQU] = PLAIN, [X86_MOVHLPS] = PLAIN, [X86_MOVLHPS] = PLAIN,
+    [X86_MOVDDUP] = PLAIN, [X86_MOVSLDUP] = PLAIN, [X86_MOVSHDUP] = PLAIN,
+    [X86_INSERTPS] = PLAIN, [X86_PXOR] = PLAIN, [X86_PAND] = PLAIN, [X86_POR] = PLAIN,
+    [X86_PANDN] = PLAIN, [X86_PSHUFD] = PLAIN, [X86_PUNPCKLQDQ] = PLAIN, [X86_PUNPCKHQDQ] = PLAIN,
+    [X86_PUNPCKLDQ] = PLAIN, [X86_PUNPCKHDQ] = PLAIN, [X86_PSLLDQ] = PLAIN, [X86_PSRLDQ] = PLAIN,
+    [X86_CVTSI2SS] = PLAIN, [X86_CVTSI2SD] = PLAIN, [X86_CVTSS2SD] = PLAIN,
+    [X86_CVTSD2SS] = PLAIN, [X86_CVTPS2PD] = PLAIN, [X86_CVTPD2PS] = PLAIN,
+    [X86_CVTDQ2PS] = PLAIN, [X86_CVTDQ2PD] = PLAIN,
+};
+
+static bool is_groupable(const X86Insn *insn) {
+  return kinds[insn->mnemonic] != NOT_GROUPED && insn->operands[0].kind == X86_OPERAND_XMM &&
+         insn->operands[1].kind != X86_OPERAND_MMX;
+}
+
+/* A register with itself, made zero whatever it was. */
+static bool is_zeroing(const X86Insn *insn) {
+  unsigned m = insn->mnemonic;
+  return (m == X86_XORPS || m == X86_XORPD || m == X86_PXOR) &&
+         insn->operands[1].kind == X86_OPERAND_XMM && insn->operands[0].reg == insn->operands[1].reg;
+}
+
+/* XMM registers of which more than `bytes` bytes are read. */
+static uint16_t registers_read(const X86Insn *insn, unsigned bytes) {
+  uint16_t mask = 0;
+  if (is_zeroing(insn)) return 0;
+  for (unsigned i = 0; i < insn->operand_count; i++) {
+    const X86Operand *o = &insn->operands[i];
+    if (o->kind == X86_OPERAND_XMM && o->access & X86_ACCESS_R && o->size > bytes)
+      mask |= (uint16_t)(1u << o->reg);
+  }
+  return mask;
+}
+
+static bool writes_in_part(const Lift *l, const X86Insn *insn) {
+  const X86Operand *o = &insn->operands[0];
+  return o->size < 16 && !sse_is_zero_above(l, o->reg, o->size);
+}
+
+/* --- Closing ------------------------------------------------------------------------------------ */
+
+static void lift_again(Lift *l, const X86Insn *insn, uint64_t pc) {
+  const LiftRow *row = &lift_rows[insn->mnemonic];
+  l->pc = pc;
+  l->next_pc = pc + insn->length;
+  ir_emit(&l->b, IR_GUEST, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)pc)->cond = l->form;
+  row->function(l, insn, row->argument);
+}
+
+/* The cold path: everything again from the beginning of the group. */
+static void replay(Lift *l) {
+  LiftGroup *g = &l->group;
+  uint64_t pc = l->pc, next_pc = l->next_pc;
+  LiftVectors vectors = l->vectors;
+  for (unsigned number = 0; number < 16; number++)
+    if (g->saved >> number & 1)
+      ir_vvv(&l->b, IR_MOV_16B, lift_xmm(number), (IrVec){g->save[number]}, (IrVec){g->save[number]});
+  g->replay = true;
+  l->vectors = g->vectors;
+  for (unsigned i = 0; i < g->count; i++) lift_again(l, g->insns[i], g->pcs[i]);
+  g->replay = false;
+  lift_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR);
+  l->vectors = vectors;
+  l->pc = pc;
+  l->next_pc = next_pc;
+}
+
+/* When the last operation merges a scalar into a register that was saved for it and not written otherwise, the
+ * merge can wait until after the check, and the register need not be saved. True: *ret_merge is to be
+ * appended. */
+static bool postpone_merge(Lift *l, IrInsn *ret_merge) {
+  LiftGroup *g = &l->group;
+  IrBuilder *b = &l->b;
+  const IrInsn *last = &b->insns[b->count - 1];
+  if (!g->last_save || (last->op != IR_INS_D && last->op != IR_INS_S)) return false;
+  const IrInsn *save = &b->insns[g->last_save];
+  if (save->reg[1] != last->reg[0] || last->reg[1] < IR_TEMP_FIRST) return false;
+  for (const IrInsn *between = save + 1; between < last; between++)
+    if (ir_op_info[between->op].kind[0] & IR_KIND_V && between->reg[0] == last->reg[0]) return false;
+  *ret_merge = *last;
+  g->saved &= (uint16_t)~(1u << save->reg[1]);
+  b->count--;
+  for (uint32_t i = g->last_save; i + 1 < b->count; i++) b->insns[i] = b->insns[i + 1];
+  b->count--;
+  return true;
+}
+
+static void close_group(Lift *l) {
+  LiftGroup *g = &l->group;
+  IrBuilder *b = &l->b;
+  if (g->unchecked && !b->overflow) {
+    IrInsn merge = {0};
+    bool merge_later = postpone_merge(l, &merge);
+    IrLabel cold = ir_label(b), done = ir_label(b);
+    IrReg status = ir_temp(b);
+    ir_emit(b, IR_MRS_FPSR, 8, status.id, IR_NONE, IR_NONE, 0);
+    ir_tbnz(b, status, 0, cold);
+    ir_cold_begin(b);
+    ir_bind(b, cold);
+    replay(l);
+    ir_branch(b, done);
+    ir_cold_end(b);
+    if (merge_later) ir_vv_raw(b, (IrOp)merge.op, (IrVec){merge.reg[0]}, (IrVec){merge.reg[1]}, (uint32_t)merge.imm);
+    ir_bind(b, done);
+  }
+  g->count = 0;
+  g->unchecked = false;
+}
+
+/* --- Opening and adding --------------------------------------------------------------------------- */
+
+static void restart(Lift *l) {
+  l->group = (LiftGroup){.vectors = l->vectors};
+}
+
+static void save_register(Lift *l, unsigned number) {
+  LiftGroup *g = &l->group;
+  IrVec copy = sse_copy(l, lift_xmm(number));
+  g->last_save = l->b.count - 1;
+  g->save[number] = copy.id;
+  g->saved |= (uint16_t)(1u << number);
+}
+
+void lift_sse_enter(Lift *l, const X86Insn *insn) {
+  LiftGroup *g = &l->group;
+  if (!is_groupable(insn)) return;
+  uint16_t destination = (uint16_t)(1u << insn->operands[0].reg), read = registers_read(insn, 0);
+  bool full = g->count == LIFT_GROUP_MAX || __builtin_popcount(g->saved) >= MAX_SAVED;
+  bool mixed = (registers_read(insn, 4) & g->partial4) || (registers_read(insn, 8) & g->partial8);
+  if (g->count && (full || mixed)) close_group(l);
+  if (g->count == 0) restart(l);
+  bool save = ((g->read | (read & ~g->written)) & ~g->written & ~g->saved & destination) != 0;
+  if (save && !g->unchecked) { /* nothing to check yet: a group that begins here needs less */
+    restart(l);
+    save = (read & destination) != 0;
+    if (save && kinds[insn->mnemonic] != ARITHMETIC) return;
+  }
+  g->read |= read & (uint16_t)~g->written;
+  g->last_save = 0;
+  if (save) save_register(l, insn->operands[0].reg);
+  else if (!(g->written & destination) && writes_in_part(l, insn))
+    *(insn->operands[0].size == 4 ? &g->partial4 : &g->partial8) |= destination;
+  g->written |= destination;
+  g->insns[g->count] = insn;
+  g->pcs[g->count++] = l->pc;
+}
+
+void lift_sse_leave(Lift *l, const X86Insn *next) {
+  if (l->group.count && (!next || !is_groupable(next))) close_group(l);
+}
