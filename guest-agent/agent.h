@@ -15,7 +15,7 @@ typedef struct Userspace {
   int pid_ns;         // its PID namespace, -1 before the start
   bool systemd;       // the init is systemd
   int report;         // read end of the start report, -1 when done
-  uint64_t kill_at;   // monotonic ms at which a command that ignores SIGTERM is killed; 0: never
+  uint64_t remind_at; // monotonic ms at which one that was asked to stop is asked again; 0: never
 } Userspace;
 
 typedef struct Agent {

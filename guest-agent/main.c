@@ -166,7 +166,8 @@ static void announce_ready(void) {
     return fail();
   }
   console_say("userspace started after %llu ms", (unsigned long long)agent_now_ms());
-  agent_enter_state(&agent, GUEST_READY, "");
+  if (agent.stop_action) userspace_stop(&agent, agent.stop_action); // asked while it was starting
+  else agent_enter_state(&agent, GUEST_READY, "");
 }
 
 static void on_report(Source *source, uint32_t events) {
@@ -256,10 +257,10 @@ static int earlier(int a, int b) { return a < 0 ? b : b < 0 || a < b ? a : b; }
 // Milliseconds until something is due, -1 for nothing.
 static int run_timers(void) {
   int due = qga_expire();
-  uint64_t kill_at = agent.userspace.kill_at, now = agent_now_ms();
-  if (!kill_at) return due;
-  if (kill_at <= now) return userspace_kill(&agent), due;
-  return earlier(due, (int)(kill_at - now));
+  uint64_t now = agent_now_ms();
+  if (agent.userspace.remind_at && agent.userspace.remind_at <= now) userspace_remind(&agent);
+  if (!agent.userspace.remind_at) return due;
+  return earlier(due, (int)(agent.userspace.remind_at - now));
 }
 
 static void run(void) {

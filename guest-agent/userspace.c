@@ -18,7 +18,7 @@
 #include "mounts.h"
 #include "root.h"
 
-enum { COMMAND_GRACE_MS = 10000 };
+enum { REMIND_MS = 10000 };
 
 
 // The reaper tells the agent the wait status of the command itself here.
@@ -232,7 +232,7 @@ int userspace_read_report(Agent *agent, char *message, size_t message_size) {
 
 UserspaceEnd userspace_ended(Agent *agent, int status, int *ret_command_status) {
   agent->userspace.pid = 0;
-  agent->userspace.kill_at = 0;
+  agent->userspace.remind_at = 0;
   setns(own_pid_ns, CLONE_NEWPID);
   if (agent->config.init_kind == INIT_COMMAND && WIFEXITED(status) &&
       read(result_pipe[0], ret_command_status, sizeof *ret_command_status) == sizeof *ret_command_status)
@@ -265,19 +265,23 @@ static void run_stop_command(int action) {
   program_exec(&request, null);
 }
 
-int userspace_stop(Agent *agent, int action) {
-  if (!agent->userspace.pid || agent->userspace.report >= 0) return -EAGAIN;
+static int ask_to_stop(Agent *agent, int action) {
   if (agent->userspace.systemd) return kill(agent->userspace.pid, systemd_signal(action)) < 0 ? -errno : 0;
-  if (agent->config.init_kind == INIT_COMMAND) {
-    agent->userspace.kill_at = agent_now_ms() + COMMAND_GRACE_MS;
-    return kill(agent->userspace.pid, SIGTERM) < 0 ? -errno : 0;
-  }
+  if (agent->config.init_kind == INIT_COMMAND) return kill(agent->userspace.pid, SIGTERM) < 0 ? -errno : 0;
   pid_t pid = userspace_fork(agent);
   if (pid == 0) run_stop_command(action);
   return pid < 0 ? pid : 0;
 }
 
-void userspace_kill(Agent *agent) {
-  agent->userspace.kill_at = 0;
-  if (agent->userspace.pid) kill(agent->userspace.pid, SIGKILL);
+int userspace_stop(Agent *agent, int action) {
+  if (!agent->userspace.pid || agent->userspace.report >= 0) return -EAGAIN;
+  agent->userspace.remind_at = agent_now_ms() + REMIND_MS;
+  return ask_to_stop(agent, action);
+}
+
+void userspace_remind(Agent *agent) {
+  agent->userspace.remind_at = 0;
+  if (!agent->userspace.pid) return;
+  if (agent->config.init_kind == INIT_COMMAND) kill(agent->userspace.pid, SIGKILL);
+  else userspace_stop(agent, agent->stop_action);
 }

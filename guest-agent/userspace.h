@@ -40,5 +40,6 @@ pid_t userspace_fork(Agent *agent);
 // or -EAGAIN where nothing runs that could be asked.
 int userspace_stop(Agent *agent, int action);
 
-// Kills a command that did not heed userspace_stop() in time.
-void userspace_kill(Agent *agent);
+// Asks once more, remind_at having come: an init that was not listening yet is told again, a command that
+// did not heed SIGTERM is killed.
+void userspace_remind(Agent *agent);
