@@ -78,8 +78,8 @@ static void load_extended(Lift *l, const X86Insn *insn) {
 static void load_register(Lift *l, unsigned i) {
   IrLabel done = ir_label(&l->b);
   unsigned from = x87_slot(l, (int)i), to = x87_slot(l, -1);
-  if (from != to) x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
   x87_require(l, 1u << from, 1u << to | X87_FAULT_PUSHES, done);
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
   copy_slot(l, to, from);
   x87_push(l);
   x87_clear_c1(l);
@@ -190,9 +190,9 @@ static void store_extended(Lift *l, const X86Insn *insn) {
     ir_cold_begin(&l->b);
     ir_bind(&l->b, fault);
     x87_note(l, base);
-    lift_helper_imm(l, LIFT_HELPER_X87_UNDERFLOW, 1u << slot);
-    ir_load_state(&l->b, 8, significand, x87_slot_offset(slot));
-    ir_load_state(&l->b, 2, exponent, x87_exponent_offset(slot));
+    lift_helper_imm(l, LIFT_HELPER_X87_UNDERFLOW, 1u << slot | X87_FAULT_MARKS);
+    ir_const(&l->b, significand, UINT64_C(0xc000000000000000));
+    ir_const(&l->b, exponent, 0xffff);
     x87_leave_if_pending(l, join);
     ir_cold_end(&l->b);
     ir_bind(&l->b, join);

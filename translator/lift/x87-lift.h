@@ -54,6 +54,7 @@ enum {
   X87_FAULT_COMPARES = 1 << 10,
   X87_FAULT_PUSHES = 1 << 11,
   X87_FAULT_REDUCES = 1 << 12,  /* clears C2 */
+  X87_FAULT_MARKS = 1 << 14,    /* the set is marked as in use and receives nothing */
   X87_FAULT_EXCHANGES = 1 << 13 /* the NaN goes to empty ones of the set only, then the two change places */
 };
 

@@ -80,7 +80,8 @@ enum {
   UNDERFLOW_COMPARES = 1 << 10,
   UNDERFLOW_PUSHES = 1 << 11,
   UNDERFLOW_REDUCES = 1 << 12,
-  UNDERFLOW_EXCHANGES = 1 << 13
+  UNDERFLOW_EXCHANGES = 1 << 13,
+  UNDERFLOW_MARKS = 1 << 14
 };
 
 static bool stack_fault(GuestX87 *x, unsigned c1) {
@@ -111,7 +112,7 @@ void x87_underflow(GuestCpu *cpu, uint64_t argument) {
   unsigned filled = argument & 0xff;
   if (argument & UNDERFLOW_EXCHANGES) filled &= ~x->valid;
   for (unsigned slot = 0; slot < 8; slot++)
-    if (filled >> slot & 1) x87_store_default_nan(&x->reg[slot]);
+    if (filled >> slot & 1 && !(argument & UNDERFLOW_MARKS)) x87_store_default_nan(&x->reg[slot]);
   x->valid |= (uint8_t)filled;
   if (argument & UNDERFLOW_EXCHANGES) exchange(x, argument & 0xff);
   for (unsigned pops = argument >> UNDERFLOW_POPS_SHIFT & 3; pops; pops--) {
