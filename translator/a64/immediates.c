@@ -32,7 +32,8 @@ bool a64_logical_immediate(uint64_t value, unsigned size, uint32_t *ret_field) {
   uint64_t run = rotation ? ((element << rotation) | (element >> (bits - rotation))) & mask : element;
   if (run & (run + 1)) return false;
 
-  unsigned ones = (unsigned)__builtin_popcountll(run);
+  /* Not __builtin_popcountll(): libgcc's uses v0, which is a guest register. */
+  unsigned ones = 64 - (unsigned)__builtin_clzll(run);
   uint32_t imms = ((~(bits * 2 - 1)) & 0x3f) | (ones - 1);
   *ret_field = (uint32_t)(bits == 64) << 22 | (uint32_t)rotation << 16 | imms << 10;
   return true;
