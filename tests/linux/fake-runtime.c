@@ -17,6 +17,10 @@ GuestCpu *runtime_thread_new(const GuestCpu *like) {
 
 void runtime_thread_free(GuestCpu *cpu) { base_free(cpu); }
 
+void runtime_before_fork(void) {}
+
+void runtime_after_fork_in_parent(void) {}
+
 void runtime_after_fork(GuestCpu *cpu) {}
 
 unsigned fake_changes;

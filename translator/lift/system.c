@@ -27,7 +27,9 @@ void lift_pause(Lift *l, const X86Insn *insn, uint32_t argument) {
 void lift_cpuid(Lift *l, const X86Insn *insn, uint32_t argument) {
   (void)insn;
   (void)argument;
-  lift_helper_imm(l, LIFT_HELPER_CPUID, 0);
+  IrReg pc = ir_temp(&l->b);
+  ir_guest_address(&l->b, pc, l->pc);
+  lift_helper(l, LIFT_HELPER_CPUID, pc);
 }
 
 /* The host's counter as the time-stamp counter: constant rate, as CPUID's invariant TSC promises. */

@@ -134,9 +134,17 @@ static Leaf topology_leaf(uint32_t index) {
   return leaf;
 }
 
-static Leaf basic_leaf(uint32_t leaf, uint32_t index) {
+/* glibc's dynamic loader looks at CPUID's features only for vendors it knows by name; for others it takes
+ * the processor for one without SSE2 and refuses to start its own C library ("CPU ISA level is lower than
+ * required"). So the loader, and nobody else, is told a name it knows. */
+static const char *vendor_for(uint64_t rip) {
+  return rip >= linux_program.loader_low && rip < linux_program.loader_high ? "GenuineIntel" : vendor;
+}
+
+static Leaf basic_leaf(uint32_t leaf, uint32_t index, uint64_t rip) {
+  const char *name = vendor_for(rip);
   switch (leaf) {
-  case 0: return (Leaf){HIGHEST_LEAF, text_word(vendor, 0), text_word(vendor, 2), text_word(vendor, 1)};
+  case 0: return (Leaf){HIGHEST_LEAF, text_word(name, 0), text_word(name, 2), text_word(name, 1)};
   case 1: {
     unsigned cpus = cpu_count() < 255 ? cpu_count() : 255;
     uint32_t many = cpus > 1 ? 1u << 28 : 0; /* HTT: EBX's count of processors is valid */
@@ -173,7 +181,7 @@ static Leaf extended_leaf(uint32_t leaf) {
 
 void linux_cpuid(GuestCpu *cpu) {
   uint32_t number = (uint32_t)cpu->gpr[RAX], index = (uint32_t)cpu->gpr[RCX];
-  Leaf leaf = number & 0x80000000 ? extended_leaf(number) : basic_leaf(number, index);
+  Leaf leaf = number & 0x80000000 ? extended_leaf(number) : basic_leaf(number, index, cpu->rip);
   cpu->gpr[RAX] = leaf.eax;
   cpu->gpr[RBX] = leaf.ebx;
   cpu->gpr[RCX] = leaf.ecx;

@@ -202,6 +202,7 @@ typedef struct LinuxProgram {
   uint64_t argv_start, argv_end; /* the strings on the guest's stack */
   uint64_t envp_start, envp_end;
   uint64_t stack_low, stack_high; /* the first thread's stack */
+  uint64_t loader_low, loader_high; /* the dynamic loader's image (identity.c) */
   uint8_t auxv[512];              /* as the guest got it */
   size_t auxv_size;
   bool kernel_knows;      /* the kernel was told where these are, and answers for /proc/PID/… */

@@ -156,11 +156,14 @@ static int64_t clone_shared(LinuxThread *thread, const CloneRequest *request) {
 
 static void before_fork(void) {
   linux_memory_before_fork();
+  runtime_before_fork();
   base_before_fork();
 }
 
-static void after_fork(void) {
+static void after_fork(GuestCpu *cpu, bool child) {
   base_after_fork();
+  if (child) runtime_after_fork(cpu);
+  else runtime_after_fork_in_parent();
   linux_memory_after_fork();
 }
 
@@ -175,7 +178,6 @@ static void fork_child(LinuxThread *thread, const struct clone_args *args) {
   }
   if (args->stack) cpu->gpr[RSP] = args->stack + args->stack_size;
   if (args->flags & CLONE_SETTLS) cpu->fs_base = args->tls;
-  runtime_after_fork(cpu);
 }
 
 /* The child gets a copy of our memory, this stack included, and goes on here. */
@@ -192,7 +194,7 @@ static int64_t clone_copied(LinuxThread *thread, const CloneRequest *request) {
   int64_t result = request->size
                        ? linux_clone3_raw(&args, request->size, NULL, NULL)
                        : host_call(__NR_clone, args.flags | args.exit_signal, 0, args.parent_tid, 0, args.child_tid);
-  after_fork();
+  after_fork(thread->cpu, result == 0);
   if (result == 0) fork_child(thread, &request->args);
   linux_unblock(thread);
   return result;

@@ -319,12 +319,6 @@ static void force(LinuxThread *thread, const LinuxSiginfo *info, const LinuxFaul
   enter(thread, info, &action, fault);
 }
 
-static uint64_t after_breakpoint(const GuestCpu *cpu) {
-  uint8_t opcode = 0xcc;
-  linux_copy_in(&opcode, cpu->rip, 1);
-  return cpu->rip + (opcode == 0xcd ? 2 : opcode == 0xcc || opcode == 0xf1);
-}
-
 void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t error_code) {
   LinuxThread *thread = linux_thread(cpu);
   for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++) {
@@ -333,7 +327,6 @@ void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t
                          .code = exception_code(cpu, vector, exceptions[i].code, address)};
     info.field[0] = exceptions[i].at_rip ? cpu->rip : vector == 14 ? address : 0;
     LinuxFault fault = {(uint64_t)vector, error_code, vector == 14 ? address : 0};
-    if (vector == 3 || vector == 4) cpu->rip = after_breakpoint(cpu); /* traps: the next instruction */
     force(thread, &info, &fault);
     return;
   }

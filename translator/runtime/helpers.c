@@ -2,7 +2,7 @@
  * compare and exchange, CPUID. They run on the thread's C stack with the guest's registers in GuestCpu. */
 #include "runtime/internal.h"
 
-void helper_cpuid(GuestCpu *cpu, uint64_t argument);
+void helper_cpuid(GuestCpu *cpu, uint64_t pc);
 void helper_get_flags(GuestCpu *cpu, uint64_t argument);
 void helper_set_flags(GuestCpu *cpu, uint64_t mask);
 void helper_divide_unsigned(GuestCpu *cpu, uint64_t argument);
@@ -12,8 +12,8 @@ void helper_compare_exchange_16(GuestCpu *cpu, uint64_t address);
 
 enum { NZCV_Z = 1u << 30 };
 
-void helper_cpuid(GuestCpu *cpu, uint64_t argument) {
-  (void)argument;
+void helper_cpuid(GuestCpu *cpu, uint64_t pc) {
+  cpu->rip = pc; /* the answer may depend on who asks */
   linux_cpuid(cpu);
 }
 

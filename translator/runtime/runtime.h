@@ -97,7 +97,7 @@ void linux_deliver_signals(GuestCpu *cpu);
  * 17 #AC, 19 #XM), `address` the faulting address for #PF (si_addr), `error_code` as in ucontext. */
 void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t error_code);
 
-/* Answers CPUID from EAX, ECX in the synchronised state into EAX, EBX, ECX, EDX. */
+/* Answers CPUID at cpu->rip from EAX, ECX in the synchronised state into EAX, EBX, ECX, EDX. */
 void linux_cpuid(GuestCpu *cpu);
 
 #endif
