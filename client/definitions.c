@@ -43,7 +43,7 @@ static int run_define(Session *session, int argc, char **argv) {
   if (replace) g_variant_builder_add(&options, "{sv}", "replace", g_variant_new_boolean(TRUE));
   g_autoptr(GVariant) result = session_call(session, "Define", g_variant_new("(sa{sv})", xml, &options), &error);
   if (result == NULL) {
-    g_prefix_error(&error, "%s: ", argv[0]);
+    g_printerr("vmctl: %s was not taken\n", argv[0]);
     return session_fail(error);
   }
   const char *name;

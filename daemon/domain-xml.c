@@ -329,17 +329,44 @@ static void drop_blank_text(xmlNode *node) {
   }
 }
 
+// libvirt's own order of a domain's elements. libxml2 refuses some other orders, though the schema allows all: elements
+// that the schema groups must stand together. Elements without a row come last, as they were.
+static const char *const element_order[] = {
+    "name", "uuid", "genid", "title", "description", "metadata", "maxMemory", "memory", "currentMemory", "memoryBacking",
+    "vcpu", "vcpus", "iothreads", "iothreadids", "defaultiothread", "cputune", "numatune", "blkiotune", "memtune",
+    "resource", "sysinfo", "bootloader", "bootloader_args", "os", "features", "cpu", "clock", "on_poweroff", "on_reboot",
+    "on_crash", "on_lockfailure", "pm", "perf", "idmap", "devices", "seclabel", "keywrap", "launchSecurity"};
+
+static void put_in_order(xmlNode *domain) {
+  xmlNode *last = NULL;
+  for (size_t i = 0; i < G_N_ELEMENTS(element_order); i++)
+    for (xmlNode *node = xmlFirstElementChild(domain), *next; node; node = next) {
+      next = xmlNextElementSibling(node);
+      if (node->ns || !g_str_equal((const char *)node->name, element_order[i])) continue;
+      xmlNode *before = last ? last->next : domain->children;
+      if (before == node) {
+        last = node;
+        continue;
+      }
+      xmlUnlinkNode(node);
+      last = xmlAddPrevSibling(before, node);
+    }
+}
+
 gboolean domain_xml_expand(xmlDoc *document, const MachineConfig *config, const DomainHost *host,
                            GError **error) {
   Expansion x = {.domain = xmlDocGetRootElement(document), .config = config, .host = host};
   drop_blank_text(x.domain);
   if (config == NULL) {
     add_uuid(&x);
+    put_in_order(x.domain);
     return TRUE;
   }
   ensure(x.domain, "devices");
   for (size_t i = 0; i < G_N_ELEMENTS(steps); i++) steps[i](&x);
-  return add_command_line(&x, error);
+  if (!add_command_line(&x, error)) return FALSE;
+  put_in_order(x.domain);
+  return TRUE;
 }
 
 char *domain_xml_to_string(xmlDoc *document) {
