@@ -292,7 +292,7 @@ static gboolean add_command_line(Expansion *x, GError **error) {
   xmlFree(content);
   g_autoptr(GString) line = g_string_new(NULL);
   append_our_parameters(x, line, author);
-  if (*author) g_string_append_printf(line, " %s", author);
+  if (*author) g_string_append_printf(line, "%s%s", line->len ? " " : "", author);
   if (line->len >= STELE_COMMAND_LINE_MAX) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE,
                 "the kernel command line would be %zu bytes long, more than the %d an ARM64 kernel takes: "

@@ -34,9 +34,8 @@ static const struct Expectation {
     {"init", "<stele:init> holds the word system or command, and with system may have "
              "path='/absolute/path'"},
     {"command", "<stele:command> holds one or more <stele:arg> and any number of "
-                "<stele:env name='NAME'>value</stele:env>, and may have cwd='/absolute/path' and user"},
-    {"arg", "<stele:arg> holds text only"},
-    {"env", "<stele:env> has a name of letters, digits and '_', and holds text only"},
+                "<stele:env name='NAME'>value</stele:env> (a NAME of letters, digits and '_'), and may have "
+                "cwd='/absolute/path' and user='NAME'"},
     {"hostname", "<stele:hostname> holds up to 63 letters, digits and '-'"},
 };
 
@@ -139,20 +138,20 @@ xmlDoc *domain_document_parse(const char *xml, GError **error) {
 
 // --- the schema ---------------------------------------------------------------------------------------
 
-static xmlRelaxNG *load_schema(void) {
-  static xmlRelaxNG *schema;
-  static GMutex mutex;
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&mutex);
-  if (schema == NULL) {
-    g_autoptr(GBytes) text =
-        g_resources_lookup_data("/org/stele/machine.rng", G_RESOURCE_LOOKUP_FLAGS_NONE, NULL);
-    g_assert(text);
-    xmlRelaxNGParserCtxt *parser =
-        xmlRelaxNGNewMemParserCtxt(g_bytes_get_data(text, NULL), (int)g_bytes_get_size(text));
-    schema = xmlRelaxNGParse(parser);
-    xmlRelaxNGFreeParserCtxt(parser);
-    g_assert(schema);
-  }
+// The elements directly inside <machine>, each a definition of the same name in machine.rng.
+static const char *const parts[] = {"rootfs", "translator", "init", "command", "hostname"};
+
+// The schema with another start, so that a part can be judged by itself: for the whole, libxml2 says only that it does not fit.
+static xmlRelaxNG *load_schema(const char *start) {
+  g_autoptr(GBytes) bytes = g_resources_lookup_data("/org/stele/machine.rng", G_RESOURCE_LOOKUP_FLAGS_NONE, NULL);
+  g_assert(bytes);
+  g_autoptr(GString) text = g_string_new_len(g_bytes_get_data(bytes, NULL), (gssize)g_bytes_get_size(bytes));
+  g_autofree char *reference = g_strdup_printf("<ref name=\"%s\"/></start>", start);
+  guint replaced = g_string_replace(text, "<ref name=\"machine\"/></start>", reference, 1);
+  xmlRelaxNGParserCtxt *parser = xmlRelaxNGNewMemParserCtxt(text->str, (int)text->len);
+  xmlRelaxNG *schema = xmlRelaxNGParse(parser);
+  xmlRelaxNGFreeParserCtxt(parser);
+  g_assert(replaced == 1 && schema);
   return schema;
 }
 
@@ -168,42 +167,47 @@ static gboolean refuse(xmlNode *node, const char *trouble, GError **error) {
   return FALSE;
 }
 
-// libxml2 reports a wrong child at the parent as often as at the child; naming the deepest element that
-// has no row, or the reported one, gives the line a person would look at.
-static xmlNode *find_culprit(xmlNode *machine, const xmlError *problem) {
-  xmlNode *node = problem->node ? problem->node : machine;
-  while (node != machine && node->type != XML_ELEMENT_NODE) node = node->parent;
-  for (xmlNode *child = xmlFirstElementChild(node); child; child = xmlNextElementSibling(child)) {
-    gboolean known = FALSE;
-    for (size_t i = 0; i < G_N_ELEMENTS(expectations); i++)
-      known |= g_str_equal((const char *)child->name, expectations[i].element);
-    if (!known || child->ns == NULL || !g_str_equal((const char *)child->ns->href, STELE_MACHINE_NAMESPACE))
-      return child;
-  }
-  return node;
-}
-
-static gboolean validate(xmlNode *machine, GError **error) {
-  xmlRelaxNGValidCtxt *validator = xmlRelaxNGNewValidCtxt(load_schema());
+static gboolean validate_element(xmlNode *element, GError **error) {
+  xmlRelaxNG *schema = load_schema((const char *)element->name);
+  xmlRelaxNGValidCtxt *validator = xmlRelaxNGNewValidCtxt(schema);
   xmlError first = {0};
   xmlRelaxNGSetValidStructuredErrors(validator, (xmlStructuredErrorFunc)keep_first_error, &first);
-  // The validator takes whole documents; the copy keeps the line numbers.
-  xmlDoc *alone = xmlNewDoc((const xmlChar *)"1.0");
-  xmlNode *copy = xmlDocCopyNode(machine, alone, 1);
-  xmlDocSetRootElement(alone, copy);
-  int result = xmlRelaxNGValidateDoc(validator, alone);
-  gboolean valid = result == 0;
+  xmlDoc *alone = xmlNewDoc((const xmlChar *)"1.0"); // the validator takes whole documents
+  xmlDocSetRootElement(alone, xmlDocCopyNode(element, alone, 1));
+  gboolean valid = xmlRelaxNGValidateDoc(validator, alone) == 0;
   if (!valid) {
-    xmlNode *culprit = find_culprit(copy, &first);
     g_autofree char *trouble = g_strdup(first.message ? first.message : "does not fit its schema");
     g_strdelimit(g_strstrip(trouble), "\n", ' ');
-    g_autofree char *message = g_strdup_printf("<%s>: %s", culprit->name, trouble);
-    refuse(culprit, message, error);
+    g_autofree char *message = g_strdup_printf("<%s>: %s", element->name, trouble);
+    refuse(element, message, error);
   }
   xmlResetError(&first);
   xmlFreeDoc(alone);
   xmlRelaxNGFreeValidCtxt(validator);
+  xmlRelaxNGFree(schema);
   return valid;
+}
+
+static gboolean is_part(xmlNode *node) {
+  if (node->ns == NULL || !g_str_equal((const char *)node->ns->href, STELE_MACHINE_NAMESPACE)) return FALSE;
+  for (size_t i = 0; i < G_N_ELEMENTS(parts); i++)
+    if (g_str_equal((const char *)node->name, parts[i])) return TRUE;
+  return FALSE;
+}
+
+// Part by part, so that the message names the right line, and then the whole: what is missing or there twice.
+static gboolean validate(xmlNode *machine, GError **error) {
+  for (xmlNode *child = xmlFirstElementChild(machine); child; child = xmlNextElementSibling(child)) {
+    if (is_part(child)) {
+      if (!validate_element(child, error)) return FALSE;
+      continue;
+    }
+    g_autofree char *message = g_strdup_printf("<%s> is no element of <stele:machine>", child->name);
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE, "line %ld: %s; expected: %s", xmlGetLineNo(child), message,
+                expected_of("machine"));
+    return FALSE;
+  }
+  return validate_element(machine, error);
 }
 
 // --- reading ------------------------------------------------------------------------------------------
