@@ -11,6 +11,7 @@
 #include "x86/format.h"
 
 static ZydisDecoder decoder;
+static bool mnemonic_met[X86_MNEMONIC_COUNT];
 
 void compare_setup(void) {
   ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
@@ -275,6 +276,7 @@ size_t compare_decoders(const uint8_t *bytes, size_t available, Difference *ret_
   char ours[32] = "?", what[80] = "";
   const char *zydis = "?";
   X86DecodeStatus status = x86_decode(bytes, available, &insn);
+  if (status == X86_DECODE_OK) mnemonic_met[insn.mnemonic] = true;
   verdict.status =
       ZydisDecoderDecodeFull(&decoder, bytes, available, &verdict.insn, verdict.operands);
   ret_difference->aspect = 0;
@@ -303,4 +305,14 @@ size_t compare_decoders(const uint8_t *bytes, size_t available, Difference *ret_
   } while (!(skip & (ASPECT_VALIDITY | ASPECT_LENGTH)));
   ret_difference->aspect = 0;
   return insn.length;
+}
+
+unsigned compare_report_unmet(void) {
+  unsigned unmet = 0;
+  for (unsigned i = X86_INVALID + 1; i < X86_MNEMONIC_COUNT; i++) {
+    if (mnemonic_met[i]) continue;
+    printf("never met: %s\n", x86_mnemonic_name(i));
+    unmet++;
+  }
+  return unmet;
 }

@@ -25,4 +25,7 @@ void compare_setup(void);
  * as deliberate (differences.c) are counted there and not reported. */
 size_t compare_decoders(const uint8_t *bytes, size_t available, Difference *ret_difference);
 
+/* Prints the mnemonics that no byte string so far decoded to, and returns their number. */
+unsigned compare_report_unmet(void);
+
 #endif

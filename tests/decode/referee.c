@@ -4,7 +4,8 @@
  *   referee [STRINGS [SEED]]      STRINGS random byte strings (default one million)
  *
  * Prints each kind of disagreement once, with its count and the first byte string that shows it;
- * fails if there is any, or if a listed deliberate difference never occurred. */
+ * fails if there is any, if a listed deliberate difference never occurred, or if a mnemonic was
+ * never met. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,8 +138,8 @@ int main(int argc, char **argv) {
     printf("\n");
   }
   printf("deliberate differences, and how often they were met:\n");
-  unsigned stale = differences_report();
+  unsigned stale = differences_report(), unmet = compare_report_unmet();
   if (stale) printf("%u listed differences never occurred\n", stale);
   printf("%lu byte strings compared, %u kinds of disagreement\n", compared, kind_count);
-  return kind_count || stale;
+  return kind_count || stale || unmet;
 }
