@@ -150,11 +150,18 @@ static void save_register(Lift *l, unsigned number) {
   g->saved |= (uint16_t)(1u << number);
 }
 
+/* Not __builtin_popcount(): libgcc's uses v0, which is a guest register. */
+static unsigned count_ones(unsigned mask) {
+  unsigned count = 0;
+  for (; mask; mask &= mask - 1) count++;
+  return count;
+}
+
 void lift_sse_enter(Lift *l, const X86Insn *insn) {
   LiftGroup *g = &l->group;
   if (!is_groupable(insn)) return;
   uint16_t destination = (uint16_t)(1u << insn->operands[0].reg), read = registers_read(insn, 0);
-  bool full = g->count == LIFT_GROUP_MAX || __builtin_popcount(g->saved) >= MAX_SAVED;
+  bool full = g->count == LIFT_GROUP_MAX || count_ones(g->saved) >= MAX_SAVED;
   bool mixed = (registers_read(insn, 4) & g->partial4) || (registers_read(insn, 8) & g->partial8);
   if (g->count && (full || mixed)) close_group(l);
   if (g->count == 0) restart(l);
