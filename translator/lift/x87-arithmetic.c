@@ -21,7 +21,7 @@ static void arithmetic_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrReg value = load_operand(l, insn, argument & X87_INTEGER);
   x87_require(l, 1u << slot, 1u << slot, done);
   x87_note(l, lift_address_register(l, insn));
-  lift_helper(l, memory_helper(insn, argument), value);
+  x87_call(l, memory_helper(insn, argument), value);
   l->x87.maybe_pending = true;
   x87_done(l, done);
 }
@@ -40,7 +40,7 @@ void lift_x87_arithmetic(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_require(l, 1u << d | 1u << s, 1u << d | (uint64_t)pops << X87_FAULT_POPS_SHIFT, done);
   x87_note(l, IR_NO_REG);
   x87_pop(l, pops);
-  lift_helper_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | pops);
+  x87_call_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | pops);
   l->x87.maybe_pending = true;
   x87_done(l, done);
 }
@@ -54,7 +54,7 @@ void lift_x87_function(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrLabel done = ir_label(&l->b);
   x87_require(l, 1u << d | 1u << s, 1u << d | (argument & X87_CLEARS_C2 ? X87_FAULT_REDUCES : 0), done);
   x87_note(l, IR_NO_REG);
-  lift_helper_imm(l, helper, x87_slot_argument(d) | x87_slot_argument(s) << 8);
+  x87_call_imm(l, helper, x87_slot_argument(d) | x87_slot_argument(s) << 8);
   l->x87.maybe_pending = true;
   x87_done(l, done);
 }
@@ -67,7 +67,7 @@ void lift_x87_function_pop(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_require(l, 1u << d | 1u << s, 1u << d | 1 << X87_FAULT_POPS_SHIFT, done);
   x87_note(l, IR_NO_REG);
   x87_pop(l, 1);
-  lift_helper_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | 1);
+  x87_call_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | 1);
   l->x87.maybe_pending = true;
   x87_done(l, done);
 }
@@ -84,7 +84,7 @@ void lift_x87_function_push(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_require_room(l, LIFT_HELPER_X87_OVERFLOW_TWO, clears_c2, done);
   x87_note(l, IR_NO_REG);
   x87_push(l);
-  lift_helper_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | ARGUMENT_PUSHED);
+  x87_call_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | ARGUMENT_PUSHED);
   x87_done(l, done);
   if (x87_helper(argument) == LIFT_HELPER_X87_FXTRACT) l->x87.maybe_pending = true;
   else x87_forget(l, l->x87.top);
@@ -98,7 +98,7 @@ static void compare_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrReg value = load_operand(l, insn, argument & X87_INTEGER);
   x87_require(l, 1u << slot, X87_FAULT_COMPARES | (uint64_t)pops << X87_FAULT_POPS_SHIFT, done);
   x87_note(l, lift_address_register(l, insn));
-  lift_helper(l, memory_helper(insn, argument), value);
+  x87_call(l, memory_helper(insn, argument), value);
   if (pops) {
     IrLabel leave = ir_label(&l->b), on = ir_label(&l->b);
     IrReg top = ir_temp(&l->b);
@@ -122,7 +122,7 @@ static void compare_registers(Lift *l, unsigned i, uint32_t argument, uint64_t u
   x87_require(l, 1u << a | 1u << b, underflow | (uint64_t)pops << X87_FAULT_POPS_SHIFT, done);
   x87_note(l, IR_NO_REG);
   x87_pop(l, pops);
-  lift_helper_imm(l, x87_helper(argument), x87_slot_argument(a) | x87_slot_argument(b) << 8 | pops);
+  x87_call_imm(l, x87_helper(argument), x87_slot_argument(a) | x87_slot_argument(b) << 8 | pops);
   l->x87.maybe_pending = true;
   x87_done(l, done);
 }
@@ -154,5 +154,5 @@ void lift_x87_compare_flags(Lift *l, const X86Insn *insn, uint32_t argument) {
 /* FXAM looks at empty registers too. */
 void lift_x87_examine(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_begin(l);
-  lift_helper_imm(l, LIFT_HELPER_X87_FXAM, 0);
+  x87_call_imm(l, LIFT_HELPER_X87_FXAM, 0);
 }

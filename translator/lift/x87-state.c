@@ -13,6 +13,25 @@ static IrReg load_field(Lift *l, unsigned size, size_t offset) {
   return value;
 }
 
+/* --- Calls and exceptions, with the flags in whatever form they are ------------------------------- */
+
+void x87_call(Lift *l, LiftHelper helper, IrReg argument) {
+  ir_emit(&l->b, IR_HELPER, 8, IR_NONE, argument.id, IR_NONE, helper);
+}
+
+void x87_call_imm(Lift *l, LiftHelper helper, uint64_t argument) {
+  IrReg value = argument ? ir_temp(&l->b) : IR_ZERO;
+  if (argument) ir_const(&l->b, value, argument);
+  x87_call(l, helper, value);
+}
+
+void x87_raise(Lift *l, int vector) {
+  uint8_t form = l->form;
+  lift_flags_canonical(l, X86_F_STATUS);
+  lift_raise(l, vector);
+  l->form = form;
+}
+
 /* --- Exceptions that wait ------------------------------------------------------------------------- */
 
 enum { VECTOR_MF = 16 };
@@ -23,7 +42,7 @@ static void raise_if_pending(Lift *l, IrReg top) {
   ir_tbnz(&l->b, top, PENDING_BIT, raise);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, raise);
-  lift_raise(l, VECTOR_MF);
+  x87_raise(l, VECTOR_MF);
   ir_branch(&l->b, on);
   ir_cold_end(&l->b);
   ir_bind(&l->b, on);
@@ -63,10 +82,10 @@ void x87_begin(Lift *l) {
   ir_cold_begin(&l->b);
   ir_bind(&l->b, elsewhere);
   ir_tbnz(&l->b, top, PENDING_BIT, raise);
-  lift_helper_imm(l, LIFT_HELPER_X87_ROTATE, l->x87.top);
+  x87_call_imm(l, LIFT_HELPER_X87_ROTATE, l->x87.top);
   ir_branch(&l->b, on);
   ir_bind(&l->b, raise);
-  lift_raise(l, VECTOR_MF);
+  x87_raise(l, VECTOR_MF);
   ir_branch(&l->b, on);
   ir_cold_end(&l->b);
   ir_bind(&l->b, on);
@@ -161,7 +180,7 @@ static void fault_block(Lift *l, IrLabel fault, LiftHelper helper, uint64_t argu
   ir_cold_begin(&l->b);
   ir_bind(&l->b, fault);
   x87_note(l, IR_NO_REG);
-  lift_helper_imm(l, helper, argument);
+  x87_call_imm(l, helper, argument);
   x87_leave_if_pending(l, done);
   ir_cold_end(&l->b);
 }
@@ -225,10 +244,10 @@ void lift_x87_enter_mmx(Lift *l) {
   ir_cold_begin(&l->b);
   ir_bind(&l->b, enter);
   ir_tbnz(&l->b, state, PENDING_BIT + 8, raise);
-  lift_helper_imm(l, LIFT_HELPER_X87_ENTER_MMX, 0);
+  x87_call_imm(l, LIFT_HELPER_X87_ENTER_MMX, 0);
   ir_branch(&l->b, on);
   ir_bind(&l->b, raise);
-  lift_raise(l, VECTOR_MF);
+  x87_raise(l, VECTOR_MF);
   ir_branch(&l->b, on);
   ir_cold_end(&l->b);
   ir_bind(&l->b, on);
