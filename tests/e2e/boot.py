@@ -1,0 +1,151 @@
+"""Every kind of root and of init comes up, and the guest is what it should be."""
+import os
+import shutil
+import subprocess
+
+from harness import Events, check, check_contains, check_equal, machine_xml
+
+FULL = os.environ.get("STELE_E2E_ROOT", "")
+IMAGE = os.environ.get("STELE_E2E_IMAGE", "")
+
+# The identity every x86-64 program in the guest must see; the vendor is Stele's own, so that a program
+# that by mistake ran natively cannot pass.
+LOOK = r"""
+uname -m
+grep -m1 '^vendor_id' /proc/cpuinfo
+grep -c '^processor' /proc/cpuinfo
+cat /proc/mounts
+"""
+
+
+def check_identity(steled, name, vcpus):
+    text = steled.sh(name, LOOK)
+    lines = text.splitlines()
+    check_equal(lines[0], "x86_64", "uname -m")
+    check_contains(lines[1], "VirtualStele", "/proc/cpuinfo")
+    check_equal(lines[2], str(vcpus), "processors")
+    check_contains(text, "stele /run/stele virtiofs ro", "the translator share is read-only in the guest")
+    return text
+
+
+def directory_overlay(place):
+    steled = place.shared_steled()
+    steled.define("dir-overlay", machine_xml("dir-overlay", FULL, vcpus=2))
+    steled.vmctl("start", "--wait", "dir-overlay")
+    mounts = check_identity(steled, "dir-overlay", 2)
+    check_contains(mounts, "overlay / overlay rw", "root")
+    steled.sh("dir-overlay", "echo changed >/etc/hostname && rm /etc/passwd && test ! -e /etc/passwd")
+    check(os.path.exists(os.path.join(FULL, "etc/passwd")), "an overlay's changes must not reach the host")
+    steled.vmctl("shutdown", "dir-overlay")
+    check_equal(steled.state("dir-overlay"), ("stopped", "shutdown"), "state")
+    steled.vmctl("undefine", "dir-overlay")
+
+
+def directory_read_only(place):
+    steled = place.shared_steled()
+    steled.define("dir-ro", machine_xml("dir-ro", FULL, mode="ro"))
+    steled.vmctl("start", "--wait", "dir-ro")
+    check_contains(steled.sh("dir-ro", "touch /etc/new 2>&1; echo $?"), "Read-only file system", "touch")
+    # The host's side is read-only too: the guest's root user cannot remount its way around it.
+    check_contains(steled.sh("dir-ro", "mount -o remount,rw / 2>&1; touch /etc/new 2>&1; ls /etc/new 2>&1"),
+                   "No such file", "remounted")
+    steled.vmctl("destroy", "dir-ro")
+    steled.vmctl("undefine", "dir-ro")
+
+
+def directory_read_write(place):
+    steled = place.shared_steled()
+    root = os.path.join(place.directory, "rw-root")
+    subprocess.run(["cp", "-a", "--reflink=auto", FULL, root], check=True)
+    steled.define("dir-rw", machine_xml("dir-rw", root, mode="rw"))
+    steled.vmctl("start", "--wait", "dir-rw")
+    steled.sh("dir-rw", "echo kept >/etc/kept && chown 1000:1000 /etc/kept && sync")
+    steled.vmctl("shutdown", "dir-rw")
+    kept = os.path.join(root, "etc/kept")
+    with open(kept) as file:
+        check_equal(file.read(), "kept\n", "what the guest wrote")
+    check_equal(os.stat(kept).st_uid, 1000, "its owner")
+    steled.vmctl("undefine", "dir-rw")
+    check(os.path.exists(kept), "undefine must not touch the root")
+    shutil.rmtree(root)
+
+
+def disk_image(place):
+    steled = place.shared_steled()
+    image = os.path.join(place.directory, "disk.ext4")
+    subprocess.run(["cp", "--sparse=always", "--reflink=auto", IMAGE, image], check=True)
+    steled.define("disk", machine_xml("disk", image, kind="disk", mode="rw"))
+    for boot in ("first", "second"):
+        steled.vmctl("start", "--wait", "disk")
+        text = check_identity(steled, "disk", 1)
+        check_contains(text, "/dev/vda / ext4 rw", "root")
+        if boot == "first":
+            steled.sh("disk", "echo kept >/root/kept && sync")
+        else:
+            check_equal(steled.sh("disk", "cat /root/kept"), "kept\n", "what the first boot wrote")
+        steled.vmctl("shutdown", "disk")
+    steled.vmctl("undefine", "disk")
+    checked = subprocess.run(["e2fsck", "-fn", image], capture_output=True, text=True)
+    check_equal(checked.returncode, 0, f"e2fsck after an orderly shutdown: {checked.stdout}")
+    os.remove(image)
+
+
+def disk_overlay(place):
+    steled = place.shared_steled()
+    steled.define("disk-overlay", machine_xml("disk-overlay", IMAGE, kind="disk", mode="overlay"))
+    before = os.stat(IMAGE).st_mtime_ns
+    steled.vmctl("start", "--wait", "disk-overlay")
+    check_equal(steled.sh("disk-overlay", "echo x >/root/x && cat /root/x"), "x\n", "write")
+    steled.vmctl("shutdown", "disk-overlay")
+    check_equal(os.stat(IMAGE).st_mtime_ns, before, "the image's time of change")
+    steled.vmctl("undefine", "disk-overlay")
+
+
+def command_status(place):
+    """The init kind `command`: its end is the machine's, and its status is told."""
+    steled = place.shared_steled()
+    script = "grep -m1 vendor_id /proc/cpuinfo; (sleep 1000 &); echo orphan made; exit 42"
+    steled.define("command", machine_xml("command", FULL, command=("/bin/sh", "-c", script)))
+    events = Events(steled)
+    try:
+        steled.vmctl("start", "command")
+        events.wait(name="command", state="stopped", timeout=120)
+    finally:
+        events.close()
+    check_equal(steled.state("command"), ("stopped", "command-exited"), "state")
+    with open(os.path.join(steled.directory, "state/console/command.log"), errors="replace") as file:
+        console = file.read()
+    for part in ("VirtualStele", "orphan made", "command exited with status 42"):
+        check_contains(console, part, "console")
+    steled.vmctl("undefine", "command")
+
+
+def system_to_multi_user(place):
+    """Debian's systemd comes up fully, runs services, and shuts down by itself."""
+    steled = place.shared_steled()
+    steled.define("system", machine_xml("system", FULL, init="system", command=(), memory=1024, vcpus=2))
+    steled.vmctl("start", "--wait", "system")
+    state = steled.run("exec", "system", "--", "systemctl", "is-system-running", "--wait", timeout=400)
+    failed = steled.run("exec", "system", "--", "systemctl", "--no-pager", "--plain", "list-units", "--failed")
+    check_equal(state.stdout.strip(), "running", f"systemd's state; failed units: {failed.stdout}{state.stderr}")
+    check_contains(steled.sh("system", "systemctl is-active multi-user.target"), "active", "multi-user.target")
+    check_contains(steled.sh("system", "cat /proc/1/comm"), "systemd", "process 1")
+    check_equal(steled.sh("system", "hostname"), "system\n", "host name")
+    check_equal(steled.sh("system", "systemd-run --wait --pipe -q grep -m1 -o VirtualStele /proc/cpuinfo", timeout=200),
+                "VirtualStele\n", "a service")
+    check_identity(steled, "system", 2)
+    steled.vmctl("shutdown", "--timeout", "200", "system", timeout=240)
+    check_equal(steled.state("system"), ("stopped", "shutdown"), "state")
+    steled.vmctl("undefine", "system")
+
+
+# name, function, part of ./dev test
+TESTS = [
+    ("directory-overlay", directory_overlay, True),
+    ("directory-read-only", directory_read_only, False),
+    ("directory-read-write", directory_read_write, False),
+    ("disk-image", disk_image, True),
+    ("disk-overlay", disk_overlay, False),
+    ("command-status", command_status, True),
+    ("system-to-multi-user", system_to_multi_user, True),
+]

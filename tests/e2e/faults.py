@@ -1,0 +1,139 @@
+"""What ends or misbehaves behind steled's back: steled itself, QEMU, virtiofsd, the guest's agent."""
+import os
+import platform
+import signal
+import subprocess
+
+from boot import FULL
+from harness import BUILD, ROOT, Events, check, check_contains, check_equal, machine_xml, qemu_pids
+
+
+def daemon_killed(place):
+    """kill -9 of steled while a machine runs: the next steled finds it, exec works, events flow."""
+    steled = place.steled()
+    steled.define("survivor", machine_xml("survivor", FULL))
+    steled.vmctl("start", "--wait", "survivor")
+    steled.sh("survivor", "echo before >/root/mark")
+    pid = steled.info("survivor")["pid"]
+    steled.kill()
+    check(os.path.exists(f"/proc/{pid}"), "QEMU must outlive steled")
+    steled.start()
+    events = Events(steled)
+    try:
+        if steled.state("survivor")[0] != "running":
+            events.wait(name="survivor", state="running", timeout=60)
+        check_equal(steled.info("survivor")["pid"], pid, "the same QEMU")
+        check_equal(steled.sh("survivor", "cat /root/mark"), "before\n", "the same guest")
+        steled.vmctl("suspend", "survivor")
+        events.wait(name="survivor", state="paused")
+        steled.vmctl("resume", "survivor")
+        events.wait(name="survivor", state="running")
+        steled.vmctl("shutdown", "survivor")
+        events.wait(name="survivor", state="stopped", reason="shutdown")
+    finally:
+        events.close()
+    steled.vmctl("undefine", "survivor")
+    steled.stop()
+
+
+def process_killed(place, program, state, reason):
+    steled = place.shared_steled()
+    name = f"kill-{program.replace('_', '-')}"
+    steled.define(name, machine_xml(name, FULL))
+    steled.vmctl("start", "--wait", name)
+    events = Events(steled)
+    try:
+        victims = []
+        for pid in qemu_pids(steled.directory):
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                line = file.read()
+            if program.encode() in line.split(b"\0")[0] and (program != "qemu-system" or name.encode() in line):
+                victims.append(pid)
+        check(victims, f"no {program} found")
+        os.kill(victims[0], signal.SIGKILL)
+        events.wait(name=name, state=state, reason=reason)
+        check_equal(steled.state(name), (state, reason), "state")
+    finally:
+        events.close()
+    steled.run("destroy", name)
+    check_equal(steled.state(name)[0], "stopped", "state after destroy")
+    steled.vmctl("start", "--wait", name)
+    check_equal(steled.sh(name, "echo again"), "again\n", "it starts anew")
+    steled.vmctl("destroy", name)
+    steled.vmctl("undefine", name)
+
+
+def qemu_killed(place):
+    process_killed(place, "qemu-system", "stopped", "died")
+
+
+def virtiofsd_killed(place):
+    process_killed(place, "virtiofsd", "failed", "share-died")
+
+
+def stub_initrd(place):
+    """An initramfs whose init is stub-agent.c."""
+    tree = os.path.join(place.directory, "stub")
+    image = tree + ".img"
+    if not os.path.exists(image):
+        compiler = "gcc" if platform.machine() == "aarch64" else "aarch64-linux-gnu-gcc"
+        for directory in ("proc", "sys", "dev"):
+            os.makedirs(os.path.join(tree, directory))
+        subprocess.run([compiler, "-O2", "-static", f"-I{ROOT}/common", "-o", os.path.join(tree, "init"),
+                        f"{ROOT}/tests/e2e/stub-agent.c", f"{ROOT}/common/stream-frame.c"], check=True)
+        with open(image, "wb") as file:
+            names = subprocess.run(["find", ".", "-mindepth", "1"], cwd=tree, capture_output=True, check=True).stdout
+            subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"], cwd=tree, input=names, stdout=file, check=True)
+    return image
+
+
+def stub_machine(place, mode):
+    boot = (f"<os><type arch='aarch64' machine='virt'>hvm</type><kernel>{BUILD}/guest-image/vmlinuz</kernel>"
+            f"<initrd>{stub_initrd(place)}</initrd><cmdline>stub={mode}</cmdline></os>")
+    steled = place.shared_steled()
+    steled.define(f"stub-{mode}", machine_xml(f"stub-{mode}", FULL, init="system", command=(), boot=boot))
+    return steled, f"stub-{mode}"
+
+
+def no_agent(place):
+    """An agent that never comes is an error that shows the guest's console."""
+    steled, name = stub_machine(place, "silent")
+    result = steled.refuses("start", "--wait", "--timeout", "25", name, saying="stub-agent: silent")
+    check(result.returncode != 0, "start --wait without an agent")
+    steled.refuses("exec", name, "true", saying="")
+    steled.refuses("shutdown", "--timeout", "5", name, saying="")
+    steled.vmctl("destroy", name)
+    check_equal(steled.state(name), ("stopped", "destroyed"), "state")
+    steled.vmctl("undefine", name)
+
+
+def deaf_agent(place):
+    """An agent that acknowledges a shutdown and does nothing: a timeout, and destroy still works."""
+    steled, name = stub_machine(place, "deaf")
+    steled.vmctl("start", "--wait", name)
+    steled.refuses("shutdown", "--timeout", "5", name, saying="")
+    check(steled.state(name)[0] in ("stopping", "running"), f"state {steled.state(name)}")
+    steled.vmctl("destroy", name)
+    steled.vmctl("undefine", name)
+
+
+def lying_agent(place):
+    """Broken frames and broken JSON from the guest harm neither steled nor other machines."""
+    steled, name = stub_machine(place, "liar")
+    steled.run("start", "--wait", "--timeout", "15", name)
+    steled.refuses("exec", name, "true", saying="")
+    check_contains(steled.vmctl("list").stdout, name, "list")
+    steled.run("shutdown", "--timeout", "5", name)
+    steled.run("destroy", name)
+    check_equal(steled.state(name)[0], "stopped", "state")
+    steled.vmctl("undefine", name)
+
+
+TESTS = [
+    ("steled-killed", daemon_killed, True),
+    ("qemu-killed", qemu_killed, True),
+    ("virtiofsd-killed", virtiofsd_killed, True),
+    ("no-agent", no_agent, True),
+    ("deaf-agent", deaf_agent, True),
+    ("lying-agent", lying_agent, True),
+]
