@@ -157,6 +157,14 @@ static void release_operand(Emitter *e, unsigned kind, unsigned id) {
   }
 }
 
+/* What a local loop has kept alive (extend_over_loop) ends with it. */
+static void release_loop(Emitter *e, const IrInsn *end) {
+  for (uint32_t i = s.label_index[end->imm]; i < e->index; i++) {
+    const IrInsn *insn = &e->b->insns[i];
+    for (unsigned k = 0; k < 4; k++) release_operand(e, ir_op_info[insn->op].kind[k], insn->reg[k]);
+  }
+}
+
 /* --- Words ---------------------------------------------------------------------------------------- */
 
 static uint32_t position(const Emitter *e) { return e->cold ? e->cold_count | COLD_BIT : e->code->count; }
@@ -577,6 +585,7 @@ static void emit_pseudo(Emitter *e, const IrInsn *insn) {
     map_pc(e);
     break;
   case IR_COLD_END: e->cold = false; break;
+  case IR_LOOP_END: release_loop(e, insn); break;
   case IR_GUEST:
     e->guest_pc = (uint64_t)insn->imm;
     e->flag_form = insn->cond;

@@ -13,6 +13,7 @@
 
 enum {
   PEEK_INSNS = 6,       /* instructions looked at behind a direct exit */
+  PEEK_DEFINITE = 32,   /* and behind a call or return, until a flag is read or all are written */
   MAX_GAP = 128,        /* bytes the sweep may skip to reach a branch target */
   ALL_FLAGS = X86_F_STATUS | X86_F_LT
 };
@@ -100,8 +101,10 @@ static uint8_t kills(const X86Insn *insn) {
 static uint8_t peek(const LiftRegion *region, uint64_t pc, bool pessimistic) {
   uint8_t open = ALL_FLAGS, read = 0;
   X86Insn insn;
-  for (unsigned i = 0; i < PEEK_INSNS && open; i++) {
+  unsigned limit = pessimistic ? PEEK_INSNS : PEEK_DEFINITE;
+  for (unsigned i = 0; i < limit && open; i++) {
     if (decode_at(&region->window, pc, &insn) != X86_DECODE_OK) break;
+    if (insn.flow == X86_FLOW_SYSTEM && !pessimistic) return read; /* what it leaves in R11 nobody reads */
     read |= insn.flags_read & open;
     open &= (uint8_t)~kills(&insn);
     pc += insn.length;

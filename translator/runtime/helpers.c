@@ -2,6 +2,8 @@
  * compare and exchange, CPUID. They run on the thread's C stack with the guest's registers in GuestCpu. */
 #include "runtime/internal.h"
 
+#include <string.h>
+
 void helper_cpuid(GuestCpu *cpu, uint64_t pc);
 void helper_get_flags(GuestCpu *cpu, uint64_t argument);
 void helper_set_flags(GuestCpu *cpu, uint64_t mask);
@@ -57,11 +59,29 @@ static void set_zero_flag(GuestCpu *cpu, bool zero) {
   cpu->nzcv = zero ? cpu->nzcv | NZCV_Z : cpu->nzcv & ~(uint64_t)NZCV_Z;
 }
 
+/* An address no AArch64 atomic takes: atomic among such operations only, as split locks are a rarity. */
+static bool exchange_misaligned(uint64_t address, uint64_t *expected, uint64_t fresh) {
+  static BaseLock split_lock;
+  uint64_t old;
+  uint8_t *at = (uint8_t *)(uintptr_t)address;
+  __atomic_fetch_or(at, 0, __ATOMIC_SEQ_CST); /* faults come before the lock */
+  __atomic_fetch_or(at + sizeof old - 1, 0, __ATOMIC_SEQ_CST);
+  base_lock(&split_lock);
+  memcpy(&old, at, sizeof old);
+  bool equal = old == *expected;
+  if (equal) memcpy(at, &fresh, sizeof fresh);
+  base_unlock(&split_lock);
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  *expected = old;
+  return equal;
+}
+
 void helper_compare_exchange_8(GuestCpu *cpu, uint64_t address) {
   uint64_t expected = cpu->gpr[X86_RDX] << 32 | (uint32_t)cpu->gpr[X86_RAX];
   uint64_t fresh = cpu->gpr[X86_RCX] << 32 | (uint32_t)cpu->gpr[X86_RBX];
-  bool swapped = __atomic_compare_exchange_n((uint64_t *)(uintptr_t)address, &expected, fresh, false, __ATOMIC_SEQ_CST,
-                                             __ATOMIC_SEQ_CST);
+  bool swapped = address & 7 ? exchange_misaligned(address, &expected, fresh)
+                             : __atomic_compare_exchange_n((uint64_t *)(uintptr_t)address, &expected, fresh, false,
+                                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
   if (!swapped) {
     cpu->gpr[X86_RAX] = (uint32_t)expected;
     cpu->gpr[X86_RDX] = expected >> 32;
