@@ -29,6 +29,7 @@ enum {
   FLAG_ONSTACK = 0x08000000,
   FLAG_RESTART = 0x10000000,
   FLAG_NODEFER = 0x40000000,
+  FLAG_EXPOSE_TAGBITS = 0x800, /* si_addr with its top byte: a non-canonical address must look like one */
   MINIMAL_STACK = 2048, /* x86's MINSIGSTKSZ */
   STACK_DISABLED = 2,
   STACK_ON = 1,
@@ -44,6 +45,7 @@ enum { SYNCHRONOUS = sizeof synchronous / sizeof *synchronous };
 #define UNBLOCKABLE      (BIT(SIGKILL) | BIT(SIGSTOP))
 
 static void host_signal(int signal, LinuxSiginfo *info, struct ucontext *context);
+int linux_guarded_copy(void *to, const void *from, size_t length);
 
 /* --- masks ------------------------------------------------------------------------------------------- */
 
@@ -97,7 +99,7 @@ static int64_t install(int signal, const LinuxAction *guest) {
                       .flags = FLAG_SIGINFO | FLAG_ONSTACK |
                                (guest->flags & (FLAG_NOCLDSTOP | FLAG_NOCLDWAIT | FLAG_RESTART)),
                       .mask = linux_host_mask(~UINT64_C(0))};
-  if (is_synchronous(signal)) host.flags |= FLAG_NODEFER;
+  if (is_synchronous(signal)) host.flags |= FLAG_NODEFER | FLAG_EXPOSE_TAGBITS;
   else if (guest->handler <= 1) host.handler = guest->handler;
   return host_action(signal, &host, NULL);
 }
@@ -356,7 +358,9 @@ static bool fault_writes(const struct ucontext *context) {
     if (header->magic == ESR_CONTEXT) return ((const struct esr_context *)header)->esr & ESR_WRITE;
     at += header->size;
   }
-  return instruction_writes(*(const uint32_t *)context->uc_mcontext.pc);
+  uint32_t instruction = 0; /* the PC itself may be what is wrong */
+  linux_guarded_copy(&instruction, (const void *)context->uc_mcontext.pc, sizeof instruction);
+  return instruction_writes(instruction);
 }
 
 /* A fault of the guest's own: its frame is built here, and returning goes to the handler. */
@@ -369,8 +373,9 @@ static void guest_fault(LinuxThread *thread, const LinuxSiginfo *info, struct uc
   if (info->signal == SIGSEGV && address >= MEMORY_GUEST_END) {
     linux_raise_exception(cpu, 13, 0, 0); /* not canonical */
   } else if (info->signal == SIGSEGV) {
-    bool mapped = memory_map_query(address, &end) >= 0;
-    linux_raise_exception(cpu, 14, address, 4 | (write ? 2 : 0) | (mapped ? 1 : 0));
+    int flags = memory_map_query(address, &end);
+    bool present = flags >= 0 && flags & MEMORY_PROTECTION; /* a PROT_NONE page is not, to the processor */
+    linux_raise_exception(cpu, 14, address, 4 | (write ? 2 : 0) | (present ? 1 : 0));
   } else {
     LinuxFault fault = {info->signal == SIGBUS ? 14 : info->signal == SIGILL ? 6 : info->signal == SIGFPE ? 0 : 1,
                         info->signal == SIGBUS ? (write ? 6 : 4) : 0, info->signal == SIGBUS ? address : 0};
