@@ -276,6 +276,8 @@ static void append_our_parameters(Expansion *x, GString *line, const char *autho
       {TRUE, STELE_PARAM_MODE, root_mode_name(config->root_mode)},
       {TRUE, STELE_PARAM_INIT, init},
       {hostname != NULL, STELE_PARAM_HOSTNAME, hostname},
+      // systemd would put the root's /etc/hostname over the name the agent sets (kernel-command-line(7)).
+      {hostname != NULL && config->init == INIT_SYSTEM, "systemd.hostname", hostname},
       {TRUE, STELE_PARAM_TRANSLATOR, config->translator_tag},
       {TRUE, STELE_PARAM_CPU, config->cpu},
       {TRUE, STELE_PARAM_MEMORY_MODEL, config->memory_model},
