@@ -27,7 +27,8 @@
 //    same nonce, followed by STATUS. The host discards all bytes until the HELLO with its nonce. The
 //    guest also resets its parser when the port reports that the host went away. Either side that
 //    receives a frame that breaks a rule ends the session: the host closes the channel, the guest
-//    drops all input until padding followed by a HELLO arrives. The guest sends STATUS again whenever
+//    sends a HELLO of its own and drops all input until padding followed by a HELLO arrives. A HELLO
+//    in an open session thus tells the host to open a new one. The guest sends STATUS again whenever
 //    its state changes while a session is open.
 //
 //    Streams. The host picks the stream number, counting up from 1 in a session and never reusing one.

@@ -440,8 +440,16 @@ static int on_window(Stream *stream, const SteleFrame *frame) {
   return 0;
 }
 
+// Nobody reads this output any more: the program gets SIGPIPE when it goes on writing.
+static int abandon_output(Stream *stream, uint32_t channel) {
+  if (channel > STELE_CHANNEL_STDERR) return -EPROTO;
+  if (stream->opened && !stream->tty) close_source(&stream->outputs[channel - STELE_CHANNEL_STDOUT].source);
+  finish_if_done(stream);
+  return 0;
+}
+
 static int on_eof(Stream *stream, const SteleFrame *frame) {
-  if (frame->payload[0] != STELE_CHANNEL_STDIN) return -EPROTO;
+  if (frame->payload[0] != STELE_CHANNEL_STDIN) return abandon_output(stream, frame->payload[0]);
   stream->input.ended = true;
   if (stream->opened && stream->input.source.fd >= 0) flush_input(&stream->input);
   return 0;
@@ -500,6 +508,12 @@ static void skip_to_padding(void) {
   while (parser.start < parser.end && parser.buffer[parser.start] != 0) parser.start++;
 }
 
+// A greeting nobody asked for tells the host that it has to open a new session.
+static void report_broken_session(void) {
+  static const uint8_t greeting[STELE_NONCE_SIZE + 4];
+  if (session) send_parts(STELE_FRAME_HELLO, 0, greeting, STELE_NONCE_SIZE, greeting + STELE_NONCE_SIZE, 4);
+}
+
 static void handle_input(void) {
   SteleFrame frame;
   for (;;) {
@@ -509,6 +523,7 @@ static void handle_input(void) {
     if (r > 0 && !synchronised && frame.type != STELE_FRAME_HELLO) continue;
     if (r > 0) r = handle_frame(&frame);
     if (r == 0) continue;
+    report_broken_session();
     end_session();
     if (parser.start < parser.end) parser.start++;
   }
