@@ -88,7 +88,7 @@ static void replay(Lift *l) {
   l->vectors = g->vectors;
   for (unsigned i = 0; i < g->count; i++) lift_again(l, g->insns[i], g->pcs[i]);
   g->replay = false;
-  lift_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR);
+  sse_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR);
   l->vectors = vectors;
   l->pc = pc;
   l->next_pc = next_pc;
