@@ -88,7 +88,7 @@ static uint64_t core(long rounds) {
 
 /* --- floating point ---------------------------------------------------------------------------- */
 
-__attribute__((optimize("O3"))) static double vector(long rounds) {
+__attribute__((optimize("O3", "tree-vectorize"))) static double vector(long rounds) {
   static float x[1024], y[1024];
   static double u[512], v[512];
   for (int i = 0; i < 1024; i++) x[i] = 1.0f / (i + 1), y[i] = i * 0.5f;

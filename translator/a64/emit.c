@@ -78,7 +78,6 @@ static struct {
 /* --- Lifetimes ------------------------------------------------------------------------------------ */
 
 static void scan_operand(uint32_t i, unsigned kind, unsigned id, unsigned calls) {
-  if (id < IR_TEMP_FIRST || id == IR_NONE) return;
   if (kind & IR_KIND_V) {
     s.vector_last[id] = i;
     return;
@@ -97,7 +96,7 @@ static void extend_over_loop(const IrBuilder *b, uint32_t head, uint32_t end) {
     const IrInsn *insn = &b->insns[i];
     for (unsigned k = 0; k < 4; k++) {
       unsigned id = insn->reg[k], kind = ir_op_info[insn->op].kind[k];
-      if (kind == IR_KIND_N || id < IR_TEMP_FIRST || id == IR_NONE) continue;
+      if (!(insn->temps >> k & 1)) continue;
       uint32_t *last = kind & IR_KIND_V ? &s.vector_last[id] : &s.general_last[id];
       if (*last < end) *last = end;
     }
@@ -110,12 +109,17 @@ static void scan_lifetimes(const IrBuilder *b) {
   unsigned calls = 0;
   for (uint32_t i = 0; i < b->count; i++) {
     const IrInsn *insn = &b->insns[i];
-    const IrOpInfo *info = &ir_op_info[insn->op];
-    for (unsigned k = 0; k < 4; k++)
-      if (info->kind[k] != IR_KIND_N) scan_operand(i, info->kind[k], insn->reg[k], calls);
-    if (info->effects & IR_EFFECT_CL) calls++;
-    if (insn->op == IR_LABEL) s.label_index[insn->imm] = i;
-    else if (insn->op == IR_LOOP_END) extend_over_loop(b, s.label_index[insn->imm], i);
+    for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
+      unsigned k = (unsigned)__builtin_ctz(temps);
+      scan_operand(i, ir_op_info[insn->op].kind[k], insn->reg[k], calls);
+    }
+    switch (insn->op) {
+    case IR_HELPER:
+    case IR_SYSCALL: calls++; break;
+    case IR_LABEL: s.label_index[insn->imm] = i; break;
+    case IR_LOOP_END: extend_over_loop(b, s.label_index[insn->imm], i); break;
+    default: break;
+    }
   }
   memset(s.general + IR_TEMP_FIRST, NO_REGISTER, b->next_temp - IR_TEMP_FIRST);
   memset(s.vector + IR_TEMP_FIRST, NO_REGISTER, b->next_vector_temp - IR_TEMP_FIRST);
@@ -149,7 +153,6 @@ static unsigned vector(Emitter *e, unsigned id) {
 }
 
 static void release_operand(Emitter *e, unsigned kind, unsigned id) {
-  if (kind == IR_KIND_N || id < IR_TEMP_FIRST || id == IR_NONE) return;
   if (kind & IR_KIND_V) {
     if (s.vector_last[id] == e->index) e->free_vector |= 1u << s.vector[id];
   } else if (s.general_last[id] == e->index) {
@@ -157,11 +160,18 @@ static void release_operand(Emitter *e, unsigned kind, unsigned id) {
   }
 }
 
+/* Those of an operation's temporaries whose kind has, of D and U, just `access`. */
+static void release_operands(Emitter *e, const IrInsn *insn, unsigned mask, unsigned access) {
+  for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
+    unsigned k = (unsigned)__builtin_ctz(temps), kind = ir_op_info[insn->op].kind[k];
+    if ((kind & mask) == access) release_operand(e, kind, insn->reg[k]);
+  }
+}
+
 /* What a local loop has kept alive (extend_over_loop) ends with it. */
 static void release_loop(Emitter *e, const IrInsn *end) {
   for (uint32_t i = s.label_index[end->imm]; i < e->index; i++) {
-    const IrInsn *insn = &e->b->insns[i];
-    for (unsigned k = 0; k < 4; k++) release_operand(e, ir_op_info[insn->op].kind[k], insn->reg[k]);
+    release_operands(e, &e->b->insns[i], 0, 0);
   }
 }
 
@@ -606,36 +616,39 @@ static void emit_pseudo(Emitter *e, const IrInsn *insn) {
 
 /* --- One operation -------------------------------------------------------------------------------- */
 
-static unsigned operand(Emitter *e, unsigned kind, unsigned id) {
-  return kind & IR_KIND_V ? vector(e, id) : general(e, id);
-}
+/* A host register's number, or 0 where there is no operand. */
+static uint32_t plain(unsigned id) { return id < IR_TEMP_FIRST ? id : 0; }
 
 /* Sources are placed and released before the destination takes a register, so that it may reuse theirs. */
-static void emit_instruction(Emitter *e, const IrInsn *insn, const IrOpInfo *info) {
+static uint32_t place_temporaries(Emitter *e, const IrInsn *insn, const IrOpInfo *info) {
   static const uint8_t field[4] = {0, 5, 16, 10};
-  uint32_t word = info->encoding | (uint32_t)insn->imm;
-  if (info->sf && insn->size == 8) word |= 1u << 31;
-  for (unsigned k = 0; k < 4; k++)
-    if (info->kind[k] & IR_KIND_U)
-      word |= operand(e, info->kind[k], insn->reg[k]) << field[k];
-  for (unsigned k = 0; k < 4; k++)
-    if ((info->kind[k] & (IR_KIND_U | IR_KIND_D)) == IR_KIND_U) release_operand(e, info->kind[k], insn->reg[k]);
-  for (unsigned k = 0; k < 4; k++)
-    if ((info->kind[k] & (IR_KIND_U | IR_KIND_D)) == IR_KIND_D)
-      word |= operand(e, info->kind[k], insn->reg[k]) << field[k];
-  put(e, word);
+  uint32_t word = 0;
+  for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
+    unsigned k = (unsigned)__builtin_ctz(temps), kind = info->kind[k], id = insn->reg[k];
+    if (kind & IR_KIND_U) word |= (kind & IR_KIND_V ? vector(e, id) : general(e, id)) << field[k];
+  }
+  release_operands(e, insn, IR_KIND_U | IR_KIND_D, IR_KIND_U);
+  for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
+    unsigned k = (unsigned)__builtin_ctz(temps), kind = info->kind[k], id = insn->reg[k];
+    if ((kind & (IR_KIND_U | IR_KIND_D)) == IR_KIND_D)
+      word |= (kind & IR_KIND_V ? vector(e, id) : general(e, id)) << field[k];
+  }
+  release_operands(e, insn, IR_KIND_D, IR_KIND_D);
+  return word;
 }
 
 static void emit_one(Emitter *e, const IrInsn *insn) {
   const IrOpInfo *info = &ir_op_info[insn->op];
   if (info->pseudo) {
     emit_pseudo(e, insn);
-    for (unsigned k = 0; k < 4; k++) release_operand(e, info->kind[k], insn->reg[k]);
+    release_operands(e, insn, 0, 0);
     return;
   }
-  emit_instruction(e, insn, info);
-  for (unsigned k = 0; k < 4; k++)
-    if (info->kind[k] & IR_KIND_D) release_operand(e, info->kind[k], insn->reg[k]);
+  uint32_t word = info->encoding | (uint32_t)insn->imm | plain(insn->reg[0]) | plain(insn->reg[1]) << 5 |
+                  plain(insn->reg[2]) << 16 | plain(insn->reg[3]) << 10;
+  if (info->sf && insn->size == 8) word |= 1u << 31;
+  if (insn->temps) word |= place_temporaries(e, insn, info);
+  put(e, word);
 }
 
 /* --- Joining hot code, cold code and literals ------------------------------------------------------- */

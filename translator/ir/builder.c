@@ -29,8 +29,8 @@ IrLabel ir_label(IrBuilder *b) {
   return (IrLabel){(uint16_t)(b->next_label - 1)};
 }
 
-static IrInsn *append(IrBuilder *b, IrOp op, unsigned size, unsigned rd, unsigned rn, unsigned rm,
-                      unsigned ra, int64_t imm) {
+static inline IrInsn *append(IrBuilder *b, IrOp op, unsigned size, unsigned rd, unsigned rn, unsigned rm,
+                             unsigned ra, int64_t imm) {
   if (b->count == IR_MAX_INSNS - 1) b->overflow = true;
   else b->count++;
   IrInsn *insn = &b->insns[b->count - 1];
@@ -43,6 +43,7 @@ static IrInsn *append(IrBuilder *b, IrOp op, unsigned size, unsigned rd, unsigne
   insn->reg[3] = (uint16_t)ra;
   insn->shift = 0;
   insn->imm = imm;
+  ir_note_temps(insn);
   return insn;
 }
 
@@ -215,7 +216,7 @@ static void memory(IrBuilder *b, IrOp op, unsigned size, unsigned extend, unsign
                    IrAddress address) {
   IrInsn *insn = append(b, op, size, value, address.base.id, address.index.id, IR_NONE, address.disp);
   insn->cond = (uint8_t)extend;
-  insn->shift = address.shift;
+  insn->shift = (uint16_t)address.shift;
 }
 
 void ir_load(IrBuilder *b, unsigned size, unsigned extend, IrReg d, IrAddress address) {

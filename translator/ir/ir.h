@@ -71,9 +71,18 @@ typedef struct IrInsn {
   uint8_t size;  /* bytes operated on: 4 or 8 for IR_A64 with sf; 1-16 for memory */
   uint8_t cond;  /* condition, extension, bit number, vector: by operation */
   uint16_t reg[4]; /* rd, rn, rm, ra */
-  uint32_t shift;  /* LOAD/STORE: left shift of the index register; EXIT etc.: exit index */
+  uint16_t shift;  /* LOAD/STORE: left shift of the index register; BLOCK: label */
+  uint16_t temps;  /* bit k: reg[k] is a temporary (ir_note_temps) */
   int64_t imm;
 } IrInsn;
+
+/* To be called after changing an operation's registers. */
+static inline void ir_note_temps(IrInsn *insn) {
+  unsigned temps = 0;
+  for (unsigned k = 0; k < 4; k++)
+    if ((uint16_t)(insn->reg[k] - IR_TEMP_FIRST) < IR_NONE - IR_TEMP_FIRST) temps |= 1u << k;
+  insn->temps = (uint16_t)temps;
+}
 
 typedef struct IrBuilder {
   IrInsn *insns; /* IR_MAX_INSNS, owned by the caller */

@@ -69,6 +69,8 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
     region->count++;
     if (r->decode != X86_DECODE_OK) break;
     pc += r->insn.length;
+    if (r->insn.flow == X86_FLOW_NEXT) continue;
+    if (region->count >= max_insns / 2) break;
     if (falls_through(&r->insn)) continue;
     pc = nearest_target(region, pc);
     if (!pc) break;
@@ -140,9 +142,10 @@ static void make_leader(LiftRegion *region, uint32_t index, bool entry) {
 
 static bool ends_block(const X86Insn *insn) { return insn->flow != X86_FLOW_NEXT; }
 
-static bool contiguous(const LiftRegion *region, uint32_t index) {
-  const RegionInsn *r = &region->insns[index];
-  return index + 1 < region->count && r[1].pc == r->pc + r->insn.length;
+static bool contiguous(const LiftRegion *region, uint32_t index) { return region->insns[index].adjacent; }
+
+static void count_predecessor(RegionInsn *leader) {
+  if (leader->predecessors < UINT8_MAX) leader->predecessors++;
 }
 
 /* Control comes back to the next instruction from outside the region. */
@@ -150,26 +153,25 @@ static bool returns_behind(const X86Insn *insn) {
   return insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_SYSTEM;
 }
 
-static void count_predecessor(RegionInsn *leader) {
-  if (leader->predecessors < UINT8_MAX) leader->predecessors++;
-}
-
 static void find_blocks(LiftRegion *region) {
   for (uint32_t i = 0; i < region->count; i++) {
     RegionInsn *r = &region->insns[i];
-    r->leader = r->entry = r->form_known = false;
+    r->leader = r->entry = r->form_known = r->loop_head = false;
     r->predecessors = 0;
     r->target = REGION_NO_INSN;
     r->entry_form = FLAGS_CANONICAL;
+    r->adjacent = i + 1 < region->count && r->decode == X86_DECODE_OK && r[1].pc == r->pc + r->insn.length;
   }
   make_leader(region, 0, true);
   for (uint32_t i = 0; i < region->count; i++) {
     RegionInsn *r = &region->insns[i];
+    if (r->insn.flow == X86_FLOW_NEXT && r->adjacent) continue;
     if (r->decode != X86_DECODE_OK) continue;
     if (has_direct_target(&r->insn)) {
       r->target = find_insn(region, branch_target(r));
       if (r->target != REGION_NO_INSN) {
         make_leader(region, r->target, r->target <= i);
+        if (r->target <= i) region->insns[r->target].loop_head = true;
         count_predecessor(&region->insns[r->target]);
       }
     }
@@ -177,9 +179,10 @@ static void find_blocks(LiftRegion *region) {
       make_leader(region, i + 1, returns_behind(&r->insn));
   }
   for (uint32_t i = 1; i < region->count; i++) {
-    RegionInsn *before = &region->insns[i - 1];
+    if (!region->insns[i].leader) continue;
+    const RegionInsn *before = &region->insns[i - 1];
     bool reached = falls_through(&before->insn) && contiguous(region, i - 1) && !returns_behind(&before->insn);
-    if (region->insns[i].leader && reached) count_predecessor(&region->insns[i]);
+    if (reached) count_predecessor(&region->insns[i]);
   }
   for (uint32_t i = 0; i < region->count; i++) /* several ways in: as good an entry as any */
     if (region->insns[i].leader && region->insns[i].predecessors != 1) region->insns[i].entry = true;
@@ -202,15 +205,22 @@ static uint8_t flags_after(const LiftRegion *region, uint32_t i) {
   return live | r->live_after; /* holds live_out(): see region_analyse() */
 }
 
+/* One pass backward over the region; true when another is needed, as a loop's head asks for more flags than
+ * the pass had assumed at its back edge. */
 static bool propagate(LiftRegion *region) {
   bool changed = false;
   for (uint32_t i = region->count; i-- > 0;) {
     RegionInsn *r = &region->insns[i];
+    if (r->insn.flow == X86_FLOW_NEXT && r->adjacent && !r->loop_head) {
+      r->live_after = r[1].live_before;
+      r->live_before = (uint8_t)((r->live_after & ~kills(&r->insn)) | r->insn.flags_read);
+      continue;
+    }
     uint8_t after = flags_after(region, i);
     uint8_t before = r->decode == X86_DECODE_OK ? (uint8_t)((after & ~kills(&r->insn)) | r->insn.flags_read) : after;
     r->live_after = r->target == REGION_NO_INSN && r->decode == X86_DECODE_OK && ends_block(&r->insn)
                         ? r->live_after | after : after;
-    if (before != r->live_before && r->leader) changed = true;
+    if (before != r->live_before && r->loop_head) changed = true;
     r->live_before = before;
   }
   return changed;

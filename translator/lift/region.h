@@ -14,6 +14,7 @@ typedef struct RegionInsn {
   X86Insn insn;
   uint64_t pc;
   uint8_t live_before, live_after; /* X86_F_* */
+  bool adjacent;    /* the region's next instruction is the one that follows in memory */
   bool leader;      /* begins a basic block */
   bool entry;       /* a leader other regions and returns may enter */
   uint8_t decode;   /* X86DecodeStatus: when not OK, executing it raises an exception */
@@ -22,6 +23,7 @@ typedef struct RegionInsn {
   uint8_t predecessors; /* of a leader, inside the region; saturates */
   uint8_t entry_form;   /* FlagForm at a leader's beginning */
   bool form_known;      /* entry_form was inherited from the only predecessor */
+  bool loop_head;       /* a leader some later instruction branches back to */
 } RegionInsn;
 
 /* Guest code readable for decoding: guest addresses [start, end), found at `bytes`. */
@@ -41,8 +43,9 @@ typedef struct LiftRegion {
   RegionInsn insns[REGION_MAX_INSNS + 1];
 } LiftRegion;
 
-/* Decodes the region at `entry` (within the window) of at most max_insns instructions. The first
- * instruction may be undecodable; later ones end the region. */
+/* Decodes the region at `entry` (within the window) of at most max_insns instructions; from half of that on it
+ * ends at the next branch or call, as what lies behind is the less likely to be run. The first instruction may be
+ * undecodable; later ones end the region. */
 void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns);
 
 /* Finds blocks and computes liveness. */

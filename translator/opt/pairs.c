@@ -18,10 +18,12 @@ static void make_pair(IrInsn *first, IrInsn *second) {
   pair.reg[0] = push ? second->reg[0] : first->reg[0];
   pair.reg[2] = push ? first->reg[0] : second->reg[0];
   pair.imm = push ? -16 : 16;
+  ir_note_temps(&pair);
   *first = pair;
   second->op = IR_NOP;
   second->reg[0] = second->reg[1] = IR_NONE;
   second->imm = 0;
+  second->temps = 0;
 }
 
 void opt_pairs(IrBuilder *b) {

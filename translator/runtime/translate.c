@@ -6,7 +6,7 @@
 #include "opt/opt.h"
 
 enum {
-  REGION_INSNS = 96,    /* the sweep's usual limit */
+  REGION_INSNS = 32,    /* the sweep's usual limit */
   WINDOW_BEFORE = 4,    /* pages before the entry that loops may reach back into */
   WINDOW_AFTER = 16,
   CODE_WORDS = 32768,
