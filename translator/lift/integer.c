@@ -492,6 +492,5 @@ void lift_compare_exchange(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_bind(&l->b, differs);
   X86Operand accumulator = {X86_OPERAND_GPR, X86_RAX, (uint8_t)size, X86_ACCESS_RW};
   lift_write_register(l, &accumulator, old);
-  if (size == 4) lift_write_register(l, &insn->operands[0], old); /* the destination is written back */
   ir_bind(&l->b, done);
 }

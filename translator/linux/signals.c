@@ -401,7 +401,9 @@ static void host_fault(LinuxThread *thread, LinuxSiginfo *info, struct ucontext 
   uint64_t next;
   switch (runtime_host_fault(thread->cpu, context, info->signal, info->field[0], write)) {
   case RUNTIME_FAULT_RESOLVED: return;
-  case RUNTIME_FAULT_GUEST: guest_fault(thread, info, context, write); return;
+  case RUNTIME_FAULT_GUEST:
+    guest_fault(thread, info, context, write || (memory && runtime_faulting_write(thread->cpu)));
+    return;
   case RUNTIME_FAULT_OURS: break;
   }
   if (!memory || !linux_access_fault(context->uc_mcontext.pc, &next)) our_fault(info, context);

@@ -11,6 +11,7 @@
 #include <asm/sigcontext.h>
 #include <asm/ucontext.h>
 
+#include "guest/memory-map.h"
 #include "lift/sse-state.h"
 #include "runtime/fault.h"
 #include "runtime/layout.h"
@@ -118,6 +119,16 @@ RuntimeFault runtime_host_fault(GuestCpu *cpu, void *opaque, int signal, uint64_
   }
   if (signal == SIGBUS_NUMBER && misaligned_access(context)) return RUNTIME_FAULT_RESOLVED;
   return synchronise_from(cpu, context) ? RUNTIME_FAULT_GUEST : RUNTIME_FAULT_OURS;
+}
+
+bool runtime_faulting_write(const GuestCpu *cpu) {
+  X86Insn insn;
+  uint64_t end;
+  if (memory_map_query(cpu->rip, &end) < 0) return false;
+  if (x86_decode((const uint8_t *)(uintptr_t)cpu->rip, end - cpu->rip, &insn) != X86_DECODE_OK) return false;
+  for (unsigned i = 0; i < insn.operand_count; i++)
+    if (insn.operands[i].kind == X86_OPERAND_MEM && insn.operands[i].access & X86_ACCESS_W) return true;
+  return false;
 }
 
 /* --- Getting a thread out --------------------------------------------------------------------------------- */

@@ -65,6 +65,7 @@ RuntimeThread *runtime_thread_of(const GuestCpu *cpu) { return cpu->runtime_thre
 static void reset_branch_cache(GuestCpu *cpu) {
   for (unsigned i = 0; i < GUEST_BRANCH_CACHE_SIZE; i++)
     if (cpu->branch_cache[i].guest_pc) cpu->branch_cache[i] = (GuestBranchCacheEntry){0};
+  cpu->branch_cache[0].guest_pc = GUEST_BRANCH_CACHE_EMPTY; /* zeros elsewhere belong to PC 0, which is looked up here */
 }
 
 GuestCpu *runtime_thread_new(const GuestCpu *like) {
@@ -78,6 +79,7 @@ GuestCpu *runtime_thread_new(const GuestCpu *like) {
   *thread = (RuntimeThread){.cpu = cpu, .shadow_stack = shadow};
   host_call(__NR_mprotect, shadow, SHADOW_GUARD, 0);
   cpu->branch_cache = branches;
+  reset_branch_cache(cpu);
   cpu->shadow_base = cpu->shadow_sp = (uint64_t)(uintptr_t)shadow + SHADOW_BYTES - 64;
   cpu->shadow_limit = (uint64_t)(uintptr_t)shadow + SHADOW_GUARD;
   cpu->helpers = runtime_helper_table;

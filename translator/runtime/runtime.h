@@ -69,6 +69,10 @@ typedef enum RuntimeFault {
  * ucontext_t, `address` si_addr, `write` whether the access was a store (ESR). */
 RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, int signal, uint64_t address, bool write);
 
+/* Whether the instruction at cpu->rip, which has just faulted, writes its memory operand: then even its load
+ * counts as a write in the page-fault error code, as hardware asks for write access at once. */
+bool runtime_faulting_write(const GuestCpu *cpu);
+
 /* After RUNTIME_FAULT_GUEST: changes the host context so that returning from the handler continues the
  * guest from the (meanwhile changed) state in `cpu`, on the thread's C stack. */
 void runtime_resume_after_fault(GuestCpu *cpu, void *context);
