@@ -39,6 +39,8 @@ RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, int signal, uint64
 }
 
 void fake_resume(GuestCpu *cpu, void *context);
+bool runtime_faulting_write(const GuestCpu *cpu) { return false; }
+
 void runtime_resume_after_fault(GuestCpu *cpu, void *context) { fake_resume(cpu, context); }
 
 void runtime_interrupt(GuestCpu *cpu, void *context) { cpu->interrupt = 1; }
