@@ -2,6 +2,7 @@
 // ends them. While a call is under way the main context runs, so that progress and signals get their turn.
 #include "vmctl.h"
 
+#include <gio/gunixsocketaddress.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -50,11 +51,18 @@ int session_fail_exec(GError *error) {
   return EXIT_EXEC_FAILED;
 }
 
-// GDBus's own words would be about authentication mechanisms and NULL messages.
+static gboolean somebody_listens(const char *socket) {
+  g_autoptr(GSocketClient) client = g_socket_client_new();
+  g_autoptr(GSocketAddress) address = g_unix_socket_address_new(socket);
+  g_autoptr(GSocketConnection) connection = g_socket_client_connect(client, G_SOCKET_CONNECTABLE(address), NULL, NULL);
+  return connection != NULL;
+}
+
+// GDBus's own words would be about authentication mechanisms and missing bytes. Who can connect but not talk was turned away.
 static void explain_unreachable(GError **error, const char *socket) {
   const char *why = !g_file_test(socket, G_FILE_TEST_EXISTS)
                         ? "there is no such socket: start steled, or name its socket with --socket"
-                    : access(socket, W_OK) < 0 || strstr((*error)->message, "authenticat") || strstr((*error)->message, "credentials")
+                    : access(socket, W_OK) < 0 || somebody_listens(socket)
                         ? "permission denied: be root, the user steled runs as, or in the group 'stele'"
                         : "nobody answers there: start steled";
   g_clear_error(error);

@@ -13,7 +13,7 @@ static const Command *const commands[] = {
 };
 
 static void print_usage(void) {
-  g_print("usage: vmctl [--socket PATH] COMMAND [OPTIONS] [ARGUMENTS]\n\n");
+  g_print("usage: vmctl [--socket PATH] [--json] COMMAND [OPTIONS] [ARGUMENTS]\n\n");
   for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) g_print("  %-10s %s\n", commands[i]->name, commands[i]->summary);
   g_print("\n'vmctl COMMAND --help' tells more; see vmctl(1) for exit codes.\n");
 }
@@ -56,13 +56,19 @@ static int run_command(Session *session, const Command *command, int argc, char 
 }
 
 // Options before the subcommand; *argv is moved to it.
-static gboolean read_global_options(int *argc, char ***argv, char **ret_socket) {
-  while (*argc > 1 && g_str_has_prefix((*argv)[1], "--socket")) {
-    const char *option = (*argv)[1], *value = option[8] == '=' ? option + 9 : *argc > 2 ? (*argv)[2] : NULL;
-    int used = option[8] == '=' ? 1 : 2;
-    if (value == NULL || (option[8] && option[8] != '=')) return FALSE;
-    g_free(*ret_socket);
-    *ret_socket = g_strdup(value);
+static gboolean read_global_options(int *argc, char ***argv, Session *session) {
+  while (*argc > 1 && (*argv)[1][0] == '-') {
+    const char *option = (*argv)[1], *value = NULL;
+    int used = 1;
+    if (g_str_equal(option, "--json"))
+      session->json = TRUE;
+    else if (g_str_has_prefix(option, "--socket="))
+      value = option + strlen("--socket=");
+    else if (g_str_equal(option, "--socket") && *argc > 2)
+      value = (*argv)[2], used = 2;
+    else
+      return g_str_equal(option, "--help") || g_str_equal(option, "-h") || g_str_equal(option, "--version");
+    if (value) session->socket = value;
     *argc -= used;
     *argv += used;
   }
@@ -73,7 +79,8 @@ int main(int argc, char **argv) {
   setlocale(LC_ALL, "");
   signal(SIGPIPE, SIG_IGN);
   g_autofree char *socket = default_socket();
-  gboolean good = read_global_options(&argc, &argv, &socket);
+  Session session = {.socket = socket};
+  gboolean good = read_global_options(&argc, &argv, &session);
   if (good && argc > 1 && (g_str_equal(argv[1], "--help") || g_str_equal(argv[1], "-h") || g_str_equal(argv[1], "help"))) {
     print_usage();
     return EXIT_OK;
@@ -84,11 +91,10 @@ int main(int argc, char **argv) {
   }
   const Command *command = good && argc > 1 ? find_command(argv[1]) : NULL;
   if (command == NULL) {
-    g_printerr("vmctl: %s%s\nTry 'vmctl --help'.\n", good && argc > 1 ? "there is no command " : "a command is missing",
-               good && argc > 1 ? argv[1] : "");
+    g_printerr("vmctl: %s%s\nTry 'vmctl --help'.\n", argc == 1 ? "a command is missing" : good ? "there is no command " : "there is no option ",
+               argc == 1 ? "" : argv[1]);
     return EXIT_USAGE;
   }
-  Session session = {.socket = socket};
   int code = run_command(&session, command, argc - 1, argv + 1);
   g_clear_object(&session.steled);
   return code;

@@ -1,4 +1,5 @@
-// See server.h.
+// See server.h. GDBusServer would do, but for its queue of ten connections that are not accepted yet: one more gets EAGAIN.
+// Peers are authenticated on threads of their own, where a slow one delays nobody, and handed to the main loop afterwards.
 #include "server.h"
 
 #include <errno.h>
@@ -15,8 +16,13 @@
 #define GROUP_NAME "stele"
 #define GROUPS_MAX 65536 // NGROUPS_MAX of Linux
 
+#define BACKLOG         256
+#define AUTH_THREADS    64
+#define AUTH_SECONDS    10 // a peer may take to introduce itself
+
 struct Server {
-  GDBusServer *bus;
+  GSocketService *service;
+  char *guid;
   GDBusAuthObserver *observer;
   char *path;
   ServerNewPeer new_peer;
@@ -71,10 +77,34 @@ static void answer_hello(GDBusConnection *connection) {
   g_dbus_connection_register_object(connection, "/org/freedesktop/DBus", node->interfaces[0], &table, NULL, NULL, NULL);
 }
 
-static gboolean on_new_connection(GDBusServer *bus, GDBusConnection *connection, gpointer user_data) {
+typedef struct NewPeer {
+  Server *server;
+  GDBusConnection *connection;
+} NewPeer;
+
+static gboolean hand_over(gpointer user_data) {
+  g_autofree NewPeer *peer = user_data;
+  answer_hello(peer->connection);
+  peer->server->new_peer(peer->connection, peer->server->user_data);
+  g_dbus_connection_start_message_processing(peer->connection);
+  g_object_unref(peer->connection);
+  return G_SOURCE_REMOVE;
+}
+
+// On a thread of its own. Strangers are dropped before they can say anything.
+static gboolean on_run(GThreadedSocketService *service, GSocketConnection *stream, GObject *source, gpointer user_data) {
   Server *server = user_data;
-  answer_hello(connection);
-  server->new_peer(connection, server->user_data);
+  GSocket *socket = g_socket_connection_get_socket(stream);
+  if (!may_use(g_socket_get_fd(socket))) return TRUE;
+  g_socket_set_timeout(socket, AUTH_SECONDS);
+  GDBusConnection *connection = g_dbus_connection_new_sync(
+      G_IO_STREAM(stream), server->guid,
+      G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER | G_DBUS_CONNECTION_FLAGS_DELAY_MESSAGE_PROCESSING, server->observer, NULL, NULL);
+  if (connection == NULL) return TRUE;
+  g_socket_set_timeout(socket, 0);
+  NewPeer *peer = g_new(NewPeer, 1);
+  *peer = (NewPeer){server, connection};
+  g_idle_add_full(G_PRIORITY_DEFAULT, hand_over, peer, NULL);
   return TRUE;
 }
 
@@ -121,29 +151,35 @@ Server *server_new(const char *path, ServerNewPeer new_peer, gpointer user_data,
   server->observer = g_dbus_auth_observer_new();
   g_signal_connect(server->observer, "authorize-authenticated-peer", G_CALLBACK(on_authorize), NULL);
   g_signal_connect(server->observer, "allow-mechanism", G_CALLBACK(on_mechanism), NULL);
-  g_autofree char *escaped = g_dbus_address_escape_value(path), *address = g_strconcat("unix:path=", escaped, NULL);
-  g_autofree char *guid = g_dbus_generate_guid();
+  server->guid = g_dbus_generate_guid();
+  server->service = g_threaded_socket_service_new(AUTH_THREADS);
+  g_socket_listener_set_backlog(G_SOCKET_LISTENER(server->service), BACKLOG);
+  g_signal_connect(server->service, "run", G_CALLBACK(on_run), server);
+  g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
   mode_t mask = umask(0177);
-  server->bus = g_dbus_server_new_sync(address, G_DBUS_SERVER_FLAGS_NONE, guid, server->observer, NULL, error);
+  gboolean listens = g_socket_listener_add_address(G_SOCKET_LISTENER(server->service), address, G_SOCKET_TYPE_STREAM,
+                                                   G_SOCKET_PROTOCOL_DEFAULT, NULL, NULL, error);
   umask(mask);
-  if (server->bus == NULL) {
+  if (!listens) {
+    g_clear_object(&server->service);
     server_free(server);
     return NULL;
   }
   set_access(path);
-  g_signal_connect(server->bus, "new-connection", G_CALLBACK(on_new_connection), server);
-  g_dbus_server_start(server->bus);
+  g_socket_service_start(server->service);
   return server;
 }
 
 void server_free(Server *server) {
   if (server == NULL) return;
-  if (server->bus) {
-    g_dbus_server_stop(server->bus);
-    g_object_unref(server->bus);
+  if (server->service) {
+    g_socket_service_stop(server->service);
+    g_socket_listener_close(G_SOCKET_LISTENER(server->service));
+    g_object_unref(server->service);
     unlink(server->path);
   }
   g_object_unref(server->observer);
+  g_free(server->guid);
   g_free(server->path);
   g_free(server);
 }
