@@ -54,11 +54,13 @@ typedef struct LiftFused {
 enum { LIFT_GROUP_MAX = 24 };
 typedef struct LiftGroup {
   uint8_t count;      /* instructions; 0: no group is open */
+  uint8_t saves;      /* registers in `saved` */
   bool unchecked;     /* an arithmetic result has not been checked */
   bool replay;        /* the cold path is being lifted: check each result at once */
   uint16_t read;      /* registers whose values from before the group are read */
   uint16_t written, saved;     /* registers written, kept in save[] */
   uint16_t partial4, partial8; /* registers of which only the low bytes were written at first */
+  uint16_t general;   /* general registers read: addresses, sources */
   uint16_t save[16];  /* vector temporaries */
   uint32_t last_save; /* IR index of the move into the temporary made for the last instruction, or 0 */
   LiftVectors vectors; /* known where the group begins */

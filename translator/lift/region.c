@@ -264,11 +264,13 @@ bool region_block_inherits(const LiftRegion *region, uint32_t index) {
   return r->predecessors == 1 && !r->entry;
 }
 
-/* A block entered from one place within the region takes over that place's form of the flags. */
+/* A block entered from one place within the region takes over that place's form of the flags, and what is known
+ * of the vector registers. */
 void region_pass_form(Lift *l, uint32_t index) {
   RegionInsn *r = &l->region->insns[index];
   if (!region_block_inherits(l->region, index)) return;
   r->entry_form = l->form;
+  r->vectors = l->vectors;
   r->form_known = true;
 }
 
@@ -278,7 +280,8 @@ static void begin_block(Lift *l, RegionInsn *r) {
   block->cond = r->entry;
   l->form = r->form_known ? r->entry_form : FLAGS_CANONICAL;
   l->fused.kind = FUSED_NONE;
-  lift_sse_block(l);
+  if (r->form_known) l->vectors = r->vectors;
+  else lift_sse_block(l);
   lift_x87_block(l);
 }
 

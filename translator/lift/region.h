@@ -22,7 +22,8 @@ typedef struct RegionInsn {
   uint16_t label;   /* of a leader */
   uint8_t predecessors; /* of a leader, inside the region; saturates */
   uint8_t entry_form;   /* FlagForm at a leader's beginning */
-  bool form_known;      /* entry_form was inherited from the only predecessor */
+  LiftVectors vectors;  /* known at a leader's beginning */
+  bool form_known;      /* entry_form and vectors were inherited from the only predecessor */
   bool loop_head;       /* a leader some later instruction branches back to */
 } RegionInsn;
 

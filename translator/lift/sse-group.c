@@ -5,7 +5,8 @@
  * when the group began and lifts the same instructions again, each result mended by the helper.
  *
  * So a group holds only instructions that can be done twice: they write XMM registers and nothing else, and
- * between them nothing is stored and no general register changes. Registers are written as usual, for a
+ * between them nothing is stored and no general register they read changes, but by a constant, which the
+ * cold path takes back first. Registers are written as usual, for a
  * load in the group may fault and must find precise state; the value a register had before the group is
  * copied to a temporary when the group has read it and first writes it. What a fault inside a group may show
  * is a NaN of the wrong sign or payload made by one of the few instructions before it. */
@@ -61,6 +62,60 @@ static uint16_t registers_read(const X86Insn *insn, unsigned bytes) {
   return mask;
 }
 
+/* --- General registers between ------------------------------------------------------------------ */
+
+typedef enum Between {
+  CLOSES,   /* not among vector instructions of a group */
+  HARMLESS, /* may be done once: changes nothing the group reads */
+  ADVANCES  /* adds a constant to a register the group reads */
+} Between;
+
+static uint16_t general_read(const X86Insn *insn) {
+  uint32_t mask = 0;
+  for (unsigned i = 1; i < insn->operand_count; i++) {
+    const X86Operand *o = &insn->operands[i];
+    if (o->kind == X86_OPERAND_GPR) mask |= 1u << o->reg;
+    if (o->kind != X86_OPERAND_MEM) continue;
+    if (insn->mem.base < 16) mask |= 1u << insn->mem.base;
+    if (insn->mem.index < 16) mask |= 1u << insn->mem.index;
+  }
+  return (uint16_t)mask;
+}
+
+/* What is added to operand 0, a 64-bit register. False: something else happens to it. */
+static bool constant_step(const X86Insn *insn, int64_t *ret_step) {
+  const X86Operand *d = &insn->operands[0];
+  bool immediate = insn->operand_count > 1 && insn->operands[1].kind == X86_OPERAND_IMM;
+  if (d->size != 8) return false;
+  switch (insn->mnemonic) {
+  case X86_INC: *ret_step = 1; return true;
+  case X86_DEC: *ret_step = -1; return true;
+  case X86_ADD: *ret_step = insn->imm; return immediate;
+  case X86_SUB: *ret_step = -(int64_t)(uint64_t)insn->imm; return immediate;
+  case X86_LEA:
+    *ret_step = insn->mem.disp;
+    return insn->mem.base == d->reg && insn->mem.index == X86_NOREG &&
+           !(insn->prefixes & X86_PREFIX_ADDR32);
+  default: return false;
+  }
+}
+
+static Between between(const LiftGroup *g, const X86Insn *insn) {
+  int64_t step;
+  const X86Operand *d = &insn->operands[0];
+  switch (insn->mnemonic) {
+  case X86_CMP: case X86_TEST: return HARMLESS;
+  case X86_ADD: case X86_SUB: case X86_INC: case X86_DEC: case X86_LEA: case X86_MOV:
+  case X86_MOVZX: case X86_MOVSX: case X86_MOVSXD: case X86_AND: case X86_OR: case X86_XOR:
+  case X86_SHL: case X86_SHR: case X86_SAR: break;
+  default: return CLOSES;
+  }
+  if (d->kind != X86_OPERAND_GPR) return CLOSES;
+  if (insn->operand_count > 1 && insn->operands[1].kind > X86_OPERAND_IMM) return CLOSES;
+  if (!(g->general >> d->reg & 1)) return HARMLESS;
+  return constant_step(insn, &step) ? ADVANCES : CLOSES;
+}
+
 static bool writes_in_part(const Lift *l, const X86Insn *insn) {
   const X86Operand *o = &insn->operands[0];
   return o->size < 16 && !sse_is_zero_above(l, o->reg, o->size);
@@ -69,11 +124,28 @@ static bool writes_in_part(const Lift *l, const X86Insn *insn) {
 /* --- Closing ------------------------------------------------------------------------------------ */
 
 static void lift_again(Lift *l, const X86Insn *insn, uint64_t pc) {
+  int64_t step;
+  if (!is_groupable(insn)) {
+    constant_step(insn, &step);
+    ir_add_imm(&l->b, 8, lift_gpr(insn->operands[0].reg), lift_gpr(insn->operands[0].reg), step);
+    return;
+  }
   const LiftRow *row = &lift_rows[insn->mnemonic];
   l->pc = pc;
   l->next_pc = pc + insn->length;
   ir_emit(&l->b, IR_GUEST, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)pc)->cond = l->form;
   row->function(l, insn, row->argument);
+}
+
+static void take_back_steps(Lift *l) {
+  const LiftGroup *g = &l->group;
+  int64_t step;
+  for (unsigned i = g->count; i-- > 0;) {
+    if (is_groupable(g->insns[i])) continue;
+    IrReg d = lift_gpr(g->insns[i]->operands[0].reg);
+    constant_step(g->insns[i], &step);
+    ir_add_imm(&l->b, 8, d, d, -(int64_t)(uint64_t)step);
+  }
 }
 
 /* The cold path: everything again from the beginning of the group. */
@@ -84,6 +156,7 @@ static void replay(Lift *l) {
   for (unsigned number = 0; number < 16; number++)
     if (g->saved >> number & 1)
       ir_vvv(&l->b, IR_MOV_16B, lift_xmm(number), (IrVec){g->save[number]}, (IrVec){g->save[number]});
+  take_back_steps(l);
   g->replay = true;
   l->vectors = g->vectors;
   for (unsigned i = 0; i < g->count; i++) lift_again(l, g->insns[i], g->pcs[i]);
@@ -148,20 +221,31 @@ static void save_register(Lift *l, unsigned number) {
   g->last_save = l->b.count - 1;
   g->save[number] = copy.id;
   g->saved |= (uint16_t)(1u << number);
+  g->saves++;
 }
 
-/* Not __builtin_popcount(): libgcc's uses v0, which is a guest register. */
-static unsigned count_ones(unsigned mask) {
-  unsigned count = 0;
-  for (; mask; mask &= mask - 1) count++;
-  return count;
+static void add_to_group(Lift *l, const X86Insn *insn) {
+  LiftGroup *g = &l->group;
+  g->general |= general_read(insn);
+  g->insns[g->count] = insn;
+  g->pcs[g->count++] = l->pc;
+}
+
+/* `insn` stands among the vector instructions of an open group. */
+static void enter_between(Lift *l, const X86Insn *insn) {
+  LiftGroup *g = &l->group;
+  if (g->count == LIFT_GROUP_MAX) close_group(l);
+  else if (between(g, insn) == ADVANCES) add_to_group(l, insn);
 }
 
 void lift_sse_enter(Lift *l, const X86Insn *insn) {
   LiftGroup *g = &l->group;
-  if (!is_groupable(insn)) return;
+  if (!is_groupable(insn)) {
+    if (g->count) enter_between(l, insn);
+    return;
+  }
   uint16_t destination = (uint16_t)(1u << insn->operands[0].reg), read = registers_read(insn, 0);
-  bool full = g->count == LIFT_GROUP_MAX || count_ones(g->saved) >= MAX_SAVED;
+  bool full = g->count == LIFT_GROUP_MAX || g->saves >= MAX_SAVED;
   bool mixed = (registers_read(insn, 4) & g->partial4) || (registers_read(insn, 8) & g->partial8);
   if (g->count && (full || mixed)) close_group(l);
   if (g->count == 0) restart(l);
@@ -177,10 +261,10 @@ void lift_sse_enter(Lift *l, const X86Insn *insn) {
   else if (!(g->written & destination) && writes_in_part(l, insn))
     *(insn->operands[0].size == 4 ? &g->partial4 : &g->partial8) |= destination;
   g->written |= destination;
-  g->insns[g->count] = insn;
-  g->pcs[g->count++] = l->pc;
+  add_to_group(l, insn);
 }
 
 void lift_sse_leave(Lift *l, const X86Insn *next) {
-  if (l->group.count && (!next || !is_groupable(next))) close_group(l);
+  if (!l->group.count) return;
+  if (!next || (!is_groupable(next) && between(&l->group, next) == CLOSES)) close_group(l);
 }

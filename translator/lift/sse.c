@@ -47,7 +47,10 @@ static int64_t making_of(const IrBuilder *b, IrVec value, unsigned number) {
 
 /* Has the operations from `first` make `number` instead of their temporary. */
 static void make_in_place(IrBuilder *b, uint32_t first, unsigned number) {
-  for (uint32_t i = first; i < b->count; i++) b->insns[i].reg[0] = (uint16_t)number;
+  for (uint32_t i = first; i < b->count; i++) {
+    b->insns[i].reg[0] = (uint16_t)number;
+    ir_note_temps(&b->insns[i]);
+  }
   const IrInsn *move = &b->insns[first];
   if (move->op != IR_MOV_16B || move->reg[1] != number) return;
   for (uint32_t i = first; i + 1 < b->count; i++) b->insns[i] = b->insns[i + 1];
