@@ -213,9 +213,12 @@ void lift_undefined(Lift *l, const X86Insn *insn, uint32_t argument) {
   lift_raise(l, 6);
 }
 
+/* More than 15 bytes are #GP (Intel SDM volume 3, 6.15). */
 void lift_undecodable(Lift *l, X86DecodeStatus status) {
+  static const uint8_t vector[] = {
+      [X86_DECODE_TRUNCATED] = 14, [X86_DECODE_INVALID] = 6, [X86_DECODE_TOO_LONG] = 13};
   lift_flags_canonical(l, X86_F_STATUS);
-  lift_raise(l, status == X86_DECODE_TRUNCATED ? 14 : 6);
+  lift_raise(l, vector[status]);
 }
 
 /* argument: vector. Traps (INT3, INT1) report the next instruction, faults this one. */

@@ -16,6 +16,17 @@ enum {
 /* RFLAGS bits that POPF (CF PF AF ZF SF DF OF NT AC ID; TF and IF stay) and SAHF change. */
 enum { LIFT_FLAGS_POPF = 0x244cd5, LIFT_FLAGS_SAHF = 0xd5 };
 
+/* What Linux answers to SLDT, STR, SMSW, SGDT and SIDT where UMIP makes them trap
+ * (arch/x86/kernel/umip.c): no LDT, the task selector, CR0 as in any program (PE MP ET NE WP AM PG), and
+ * bases no program can look behind. */
+enum {
+  LIFT_SYSTEM_LDT = 0,
+  LIFT_SYSTEM_TASK = 0x40,
+  LIFT_SYSTEM_MACHINE_STATUS = (int32_t)0x80050033,
+  LIFT_SYSTEM_GDT = (int32_t)0xfffe0000,
+  LIFT_SYSTEM_IDT = (int32_t)0xffff0000
+};
+
 /* --- Operands --- */
 
 /* As lift_read(), but the bits above the operand's size are arbitrary. */

@@ -1,4 +1,4 @@
-/* What is neither arithmetic nor movement: CPUID, time, flags as data, hints, CMPXCHG8B/16B. */
+/* What is neither arithmetic nor movement: CPUID, time, flags as data, hints, system registers, CMPXCHG8B/16B. */
 #include "lift/internal.h"
 
 void lift_helper(Lift *l, LiftHelper helper, IrReg argument) {
@@ -102,6 +102,23 @@ void lift_no_segment(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_emit(&l->b, IR_MRS_NZCV, 8, nzcv.id, IR_NONE, IR_NONE, 0);
   ir_logic_imm(&l->b, IR_AND, 8, nzcv, nzcv, UINT64_C(0xb0000000));
   ir_emit(&l->b, IR_MSR_NZCV, 8, nzcv.id, IR_NONE, IR_NONE, 0);
+}
+
+/* --- What UMIP hides ------------------------------------------------------------------------------------- */
+
+/* SLDT, STR, SMSW: the value Linux shows a program in place of the real one. Memory gets 2 bytes. */
+void lift_system_word(Lift *l, const X86Insn *insn, uint32_t shown) {
+  IrReg value = ir_temp(&l->b);
+  ir_const(&l->b, value, shown);
+  lift_write(l, insn, 0, value);
+}
+
+/* SGDT, SIDT: limit 0 (2 bytes), then the base Linux shows; `base` is sign-extended. */
+void lift_system_table(Lift *l, const X86Insn *insn, uint32_t base) {
+  IrReg address = lift_address_register(l, insn), value = ir_temp(&l->b);
+  ir_const(&l->b, value, (uint64_t)(int32_t)base);
+  ir_store(&l->b, 2, IR_ZERO, lift_address_offset(l, address, 0, 2));
+  ir_store(&l->b, 8, value, lift_address_offset(l, address, 2, 8));
 }
 
 /* --- CMPXCHG8B, CMPXCHG16B ------------------------------------------------------------------------------- */
