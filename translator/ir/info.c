@@ -58,6 +58,9 @@ const char *ir_verify(const IrBuilder *b) {
       const char *problem = check_operand(b, insn, operand);
       if (problem) return problem;
     }
+    IrInsn noted = *insn;
+    ir_note_temps(&noted);
+    if (noted.temps != insn->temps) return "registers were changed without ir_note_temps()";
   }
   return NULL;
 }
