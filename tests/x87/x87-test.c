@@ -188,9 +188,13 @@ static void random_operand(Operand *m, int width) {
 
 /* --- The software side --- */
 
+static void *environment(GuestCpu *cpu) {
+  return (char *)cpu + offsetof(GuestCpu, x87) + offsetof(GuestX87, transfer);
+}
+
 static void image_in(GuestCpu *cpu, const Image *image) {
   memset(cpu, 0, sizeof *cpu);
-  memcpy(cpu->x87.transfer, image->env, sizeof image->env);
+  memcpy(environment(cpu), image->env, sizeof image->env);
   x87_fldenv(cpu, 0);
   for (unsigned i = 0; i < 8; i++) {
     GuestX87Register *r = x87_st(&cpu->x87, i);
@@ -202,7 +206,7 @@ static void image_in(GuestCpu *cpu, const Image *image) {
 
 static void image_out(GuestCpu *cpu, Image *image) {
   x87_fnstenv(cpu, 0);
-  memcpy(image->env, cpu->x87.transfer, sizeof image->env);
+  memcpy(image->env, environment(cpu), sizeof image->env);
   for (unsigned i = 0; i < 8; i++) {
     const GuestX87Register *r = x87_st(&cpu->x87, i);
     memcpy(image->st[i], &r->significand, 8);
@@ -334,7 +338,7 @@ static void run_software(const Case *c, GuestCpu *cpu, Operand *m) {
   case PUSHES: run_pushes(c, cpu); break;
   case ENVIRONMENT:
     x87_fnstenv(cpu, 0);
-    memcpy(m->bytes, cpu->x87.transfer, 28);
+    memcpy(m->bytes, environment(cpu), 28);
     x87_mask_all(cpu, 0);
     break;
   case CONTROL:

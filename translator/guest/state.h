@@ -30,15 +30,18 @@ typedef struct GuestX87Register {
 typedef struct GuestX87 {
   GuestX87Register reg[8]; /* slots: ST(i) is reg[(top + i) & 7] */
   uint16_t control;        /* FCW */
-  uint16_t status;         /* FSW without TOP (bits 11-13) and C1 (bit 9): zero here */
+  uint16_t status;         /* FSW without TOP (bits 11-13) and C1 (bit 9): zero here; PE: also `inexact` */
   uint8_t valid;           /* bit s set: slot s is not empty */
   uint8_t top;             /* slot of ST(0), 0-7; GUEST_X87_PENDING while an unmasked exception waits */
   uint16_t opcode;         /* FOP */
   uint64_t instruction_pointer;
   uint64_t data_pointer;
-  uint64_t transfer[4]; /* between lifted code and helpers */
+  uint64_t transfer[3];   /* between lifted code and helpers; an environment takes the next four bytes too */
+  uint32_t transfer_more;
   uint8_t rotation;
-  uint8_t c1; /* condition code C1: 0 or 1 */
+  uint8_t c1;       /* condition code C1: 0 or 1 */
+  uint8_t unusual;  /* 0 while FCW rounds to nearest and to 64 bits and masks PE: what inline code can do */
+  uint64_t inexact; /* not 0: PE is set in FSW, whatever `status` says */
 } GuestX87;
 
 enum { GUEST_X87_PENDING = 0x80 };

@@ -26,6 +26,7 @@ typedef enum FlagForm {
 /* What is known of the x87 stack while a block is lifted (lift/x87-state.h). */
 typedef struct LiftX87 {
   bool known;         /* `top` has been checked in this block; otherwise it is a guess */
+  bool guessed;       /* a block before this one says so; otherwise its first instruction has to */
   uint8_t top;        /* slot of ST(0) */
   uint8_t valid;      /* slots known not to be empty */
   uint8_t empty;      /* slots known to be empty */
@@ -144,10 +145,8 @@ typedef enum LiftHelper {
 void lift_helper(Lift *l, LiftHelper helper, IrReg argument);
 void lift_helper_imm(Lift *l, LiftHelper helper, uint64_t argument);
 
-/* A basic block begins: nothing is known of the x87 stack but a guess. */
-static inline void lift_x87_block(Lift *l) {
-  l->x87 = (LiftX87){.top = l->x87.top};
-}
+/* The basic block at l->index begins: nothing is known of the x87 stack but a guess. */
+void lift_x87_block(Lift *l);
 
 /* Before an instruction with MMX operands: the x87 registers become MMX ones (rotation and top 0, all valid;
  * Intel SDM volume 1, 9.5). Costs nothing where l->x87.mmx. lift/x87-state.c. */

@@ -320,8 +320,11 @@ static void end_instruction(Lift *l, uint32_t i) {
 void region_lift(Lift *l, LiftRegion *region) {
   l->region = region;
   ir_reset(&l->b);
-  for (uint32_t i = 0; i < region->count; i++)
-    if (region->insns[i].leader) region->insns[i].label = ir_label(&l->b).id;
+  for (uint32_t i = 0; i < region->count; i++) {
+    if (!region->insns[i].leader) continue;
+    region->insns[i].label = ir_label(&l->b).id;
+    region->insns[i].x87_top = 0;
+  }
   for (uint32_t i = 0; i < region->count && !l->b.overflow; i++) {
     RegionInsn *r = &region->insns[i];
     l->index = i;

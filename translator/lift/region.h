@@ -23,6 +23,7 @@ typedef struct RegionInsn {
   uint8_t predecessors; /* of a leader, inside the region; saturates */
   uint8_t entry_form;   /* FlagForm at a leader's beginning */
   LiftVectors vectors;  /* known at a leader's beginning */
+  uint8_t x87_top;      /* 1 + the slot that a block branching here leaves ST(0) in; 0: none has yet */
   bool form_known;      /* entry_form and vectors were inherited from the only predecessor */
   bool loop_head;       /* a leader some later instruction branches back to */
 } RegionInsn;

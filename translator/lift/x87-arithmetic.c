@@ -26,6 +26,22 @@ static void arithmetic_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_done(l, done);
 }
 
+/* In place, the helper being called out of line. */
+static void registers_inline(Lift *l, LiftHelper helper, unsigned d, unsigned s, uint64_t slots, IrLabel done) {
+  IrLabel slow = ir_label(&l->b);
+  IrReg flags = lift_flags_save(l);
+  X87Value dv = x87_load_slot(l, d);
+  x87_inline(l, helper, d, dv, x87_load_slot(l, s), slow);
+  lift_flags_restore(l, flags);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, slow);
+  lift_flags_restore(l, flags);
+  x87_note(l, IR_NO_REG);
+  x87_call_imm(l, helper, slots);
+  x87_leave_if_pending(l, done);
+  ir_cold_end(&l->b);
+}
+
 /* FADD, FSUB, … in all forms; with X87_POP the pop comes before the helper, which takes it back where an
  * unmasked exception keeps the instruction from completing. */
 void lift_x87_arithmetic(Lift *l, const X86Insn *insn, uint32_t argument) {
@@ -37,11 +53,17 @@ void lift_x87_arithmetic(Lift *l, const X86Insn *insn, uint32_t argument) {
   }
   unsigned d = x87_slot(l, insn->operands[0].reg), s = x87_slot(l, insn->operands[1].reg);
   IrLabel done = ir_label(&l->b);
+  LiftHelper helper = x87_helper(argument);
   x87_require(l, 1u << d | 1u << s, 1u << d | (uint64_t)pops << X87_FAULT_POPS_SHIFT, done);
-  x87_note(l, IR_NO_REG);
   x87_pop(l, pops);
-  x87_call_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | pops);
-  l->x87.maybe_pending = true;
+  uint64_t slots = x87_slot_argument(d) | x87_slot_argument(s) << 8 | pops;
+  if (x87_can_inline(l, helper)) {
+    registers_inline(l, helper, d, s, slots, done);
+  } else {
+    x87_note(l, IR_NO_REG);
+    x87_call_imm(l, helper, slots);
+    l->x87.maybe_pending = true;
+  }
   x87_done(l, done);
 }
 

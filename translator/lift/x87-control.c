@@ -22,34 +22,45 @@ void lift_x87_store_control(Lift *l, const X86Insn *insn, uint32_t argument) {
   lift_write(l, insn, 0, load_field(l, 2, X87_FIELD(control)));
 }
 
-/* FLDCW. What it unmasks may be set in FSW already: then an exception waits at once. */
+/* FLDCW. Unless it masks everything, what it unmasks may be set in FSW already: then an exception waits at
+ * once. */
 void lift_x87_load_control(Lift *l, const X86Insn *insn, uint32_t argument) {
-  IrLabel pending = ir_label(&l->b), on = ir_label(&l->b);
+  enum { FIELDS = 0x1f3f, ALWAYS = 0x40, MASKS = 0x3f, RC_PC = 0xf00, USUAL = 0x300 };
+  IrLabel unmasks = ir_label(&l->b), on = ir_label(&l->b);
   x87_wait(l);
-  IrReg control = lift_read(l, insn, 0), value = ir_temp(&l->b), status = ir_temp(&l->b);
-  ir_load_state(&l->b, 2, status, X87_FIELD(status));
-  ir_const(&l->b, value, 0x1f3f);
+  IrReg control = lift_read(l, insn, 0), value = ir_temp(&l->b), masked = ir_temp(&l->b);
+  ir_const(&l->b, value, FIELDS);
   ir_rrr(&l->b, IR_AND, 4, value, control, value);
-  ir_logic_imm(&l->b, IR_ORR, 4, value, value, 0x40);
-  ir_store_state(&l->b, 2, value, X87_FIELD(control));
-  ir_rrr(&l->b, IR_BIC, 4, status, status, value);
-  ir_logic_imm(&l->b, IR_AND, 4, status, status, 0x3f);
-  ir_cbnz(&l->b, 4, status, pending);
+  ir_logic_imm(&l->b, IR_ORR, 4, value, value, ALWAYS);
+  ir_logic_imm(&l->b, IR_AND, 4, masked, value, MASKS);
+  ir_logic_imm(&l->b, IR_EOR, 4, masked, masked, MASKS);
+  ir_cbnz(&l->b, 4, masked, unmasks);
   ir_cold_begin(&l->b);
-  ir_bind(&l->b, pending);
-  x87_call(l, LIFT_HELPER_X87_FLDCW, control);
+  ir_bind(&l->b, unmasks);
+  x87_call(l, LIFT_HELPER_X87_FLDCW, value);
   x87_leave_if_pending(l, on);
   ir_cold_end(&l->b);
+  ir_store_state(&l->b, 2, value, X87_FIELD(control));
+  ir_logic_imm(&l->b, IR_AND, 4, value, value, RC_PC);
+  ir_logic_imm(&l->b, IR_EOR, 4, value, value, USUAL);
+  ir_lsr_imm(&l->b, 4, value, value, 8); /* the difference from what is usual fits a byte */
+  ir_store_state(&l->b, 1, value, X87_FIELD(unusual));
   ir_bind(&l->b, on);
 }
 
 /* FNSTSW: FSW from its parts. */
+enum { PE_BIT = 5 };
 void lift_x87_store_status(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrReg status = load_field(l, 2, X87_FIELD(status)), top = load_field(l, 1, X87_FIELD(top));
   IrReg rotation = load_field(l, 1, X87_FIELD(rotation)), c1 = load_field(l, 1, X87_FIELD(c1));
   ir_rrr(&l->b, IR_SUB, 4, top, top, rotation);
   ir_bfi(&l->b, 4, status, top, 11, 3);
   ir_bfi(&l->b, 4, status, c1, 9, 1);
+  IrReg inexact = load_field(l, 8, X87_FIELD(inexact)), negative = ir_temp(&l->b);
+  ir_rrr(&l->b, IR_SUB, 8, negative, IR_ZERO, inexact);
+  ir_rrr(&l->b, IR_ORR, 8, inexact, inexact, negative); /* bit 63 unless it is 0 */
+  ir_lsr_imm(&l->b, 8, inexact, inexact, 63);
+  ir_rrr_shift(&l->b, IR_ORR, 4, status, status, inexact, 0, PE_BIT);
   lift_write(l, insn, 0, status);
 }
 

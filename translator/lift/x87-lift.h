@@ -40,7 +40,7 @@ static inline uint64_t x87_slot_argument(unsigned slot) { return (uint64_t)slot 
 void x87_begin(Lift *l);
 /* A waiting instruction that does not use the stack. */
 void x87_wait(Lift *l);
-/* Nothing is known any more; the next block, or instruction, takes ST(0) to be in slot `top`. */
+/* Nothing is known any more; the next instruction takes ST(0) to be in slot `top`. */
 void x87_forget(Lift *l, unsigned top);
 
 /* FIP and FOP (and FDP, where `address` is not IR_NO_REG) for an instruction that may raise an exception;
@@ -83,6 +83,24 @@ void x87_call(Lift *l, LiftHelper helper, IrReg argument);
 void x87_call_imm(Lift *l, LiftHelper helper, uint64_t argument);
 /* In cold code: raises an exception at this instruction. */
 void x87_raise(Lift *l, int vector);
+
+LiftFunction lift_x87_load, lift_x87_load_integer, lift_x87_load_constant;
+
+/* --- Arithmetic in place (lift/x87-inline.c) --- */
+
+typedef struct X87Value {
+  IrReg significand, sign_exponent;
+} X87Value;
+
+X87Value x87_load_slot(Lift *l, unsigned slot);
+/* True where x87_inline() knows the operation of a helper's register form. */
+bool x87_can_inline(const Lift *l, LiftHelper helper);
+/* slot := d op s, both in temporaries that are used up; NZCV is destroyed. Goes to `slow`, with nothing
+ * changed, where it takes the helper. */
+void x87_inline(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value s, IrLabel slow);
+/* To `slow` unless both are normal and of ordinary size; unless FCW is as usual. */
+void x87_require_ordinary(Lift *l, X87Value a, X87Value b, IrLabel slow);
+void x87_require_usual(Lift *l, IrLabel slow);
 
 /* C1 := 0. */
 void x87_clear_c1(Lift *l);

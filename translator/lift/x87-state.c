@@ -66,8 +66,36 @@ void x87_leave_if_pending(Lift *l, IrLabel label) {
 
 /* --- The top -------------------------------------------------------------------------------------- */
 
+/* Blocks agree on the slot of ST(0) where one leads to the other: a forward branch leaves word for its
+ * target, falling through hands on what is known. After a call the stack is empty, or has a result. */
+void lift_x87_block(Lift *l) {
+  RegionInsn *insns = l->region->insns, *here = &insns[l->index];
+  LiftX87 old = l->x87;
+  l->x87 = (LiftX87){0};
+  if (l->index > 0 && (old.known || old.guessed)) {
+    const RegionInsn *before = here - 1;
+    if (before->target != REGION_NO_INSN && before->target >= l->index && !insns[before->target].x87_top)
+      insns[before->target].x87_top = old.top + 1;
+    bool falls_through = before->insn.flow == X86_FLOW_NEXT || before->insn.flow == X86_FLOW_COND;
+    if (falls_through && before->pc + before->insn.length == here->pc && !here->x87_top)
+      here->x87_top = old.top + 1;
+  }
+  if (!here->x87_top) return;
+  l->x87.top = here->x87_top - 1;
+  l->x87.guessed = true;
+}
+
+/* With nothing else to go by: an instruction that pushes finds the stack empty, another one value. */
+static unsigned guess_top(const Lift *l) {
+  const LiftRow *row = &lift_rows[l->region->insns[l->index].insn.mnemonic];
+  bool pushes = row->function == lift_x87_load || row->function == lift_x87_load_integer ||
+                row->function == lift_x87_load_constant;
+  return pushes ? 0 : 7;
+}
+
 void x87_begin(Lift *l) {
   l->x87.mmx = false;
+  if (!l->x87.known && !l->x87.guessed) l->x87.top = (uint8_t)guess_top(l);
   if (l->x87.known) {
     x87_wait(l);
     return;
@@ -95,7 +123,7 @@ void x87_begin(Lift *l) {
 }
 
 void x87_forget(Lift *l, unsigned top) {
-  l->x87 = (LiftX87){.top = (uint8_t)top};
+  l->x87 = (LiftX87){.top = (uint8_t)top, .guessed = true};
 }
 
 /* Slots in which changes that are known to the lifter put the halfword: added, since both sides are known. */

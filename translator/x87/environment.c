@@ -8,7 +8,14 @@ static unsigned architectural_top(const GuestX87 *x) {
   return (unsigned)(x->top - x->rotation) & 7;
 }
 
+static void set_control(GuestX87 *x, uint16_t control) {
+  enum { USUAL = X87_CONTROL_USUAL | X87_PE };
+  x->control = (control & 0x1f3f) | 0x40; /* the bits that exist; bit 6 reads as 1 */
+  x->unusual = (control & (X87_CONTROL_RC_PC | X87_PE)) != USUAL;
+}
+
 static void set_status(GuestX87 *x, uint16_t status) {
+  x->inexact = 0;
   x->status = status & ~(7 << 11 | X87_C1 | X87_ES | X87_BUSY);
   x->c1 = (status & X87_C1) != 0;
   x->top = (uint8_t)((status >> 11) + x->rotation) & 7;
@@ -16,13 +23,15 @@ static void set_status(GuestX87 *x, uint16_t status) {
 
 /* ES follows FSW's exceptions and FCW's masks. */
 static void update_pending(GuestX87 *x) {
+  if (x->inexact) x->status |= X87_PE;
+  x->inexact = 0;
   x->status &= ~(X87_ES | X87_BUSY);
   x->top &= 7;
   if (x->status & ~x->control & X87_EXCEPTIONS) x87_set_pending(x);
 }
 
 uint16_t x87_status_word(const GuestX87 *x) {
-  return (uint16_t)(x->status | architectural_top(x) << 11 | (x->c1 ? X87_C1 : 0));
+  return (uint16_t)(x->status | architectural_top(x) << 11 | (x->c1 ? X87_C1 : 0) | (x->inexact ? X87_PE : 0));
 }
 
 static unsigned tag_of(const GuestX87Register *r) {
@@ -142,13 +151,8 @@ void x87_overflow_two(GuestCpu *cpu, uint64_t clear_c2) {
 
 /* --- Control instructions --- */
 
-/* The bits of FCW that can be set; bit 6 reads as 1. */
-static uint16_t control_word(uint16_t value) {
-  return (value & 0x1f3f) | 0x40;
-}
-
 void x87_fldcw(GuestCpu *cpu, uint64_t value) {
-  cpu->x87.control = control_word((uint16_t)value);
+  set_control(&cpu->x87, (uint16_t)value);
   update_pending(&cpu->x87);
 }
 
@@ -159,12 +163,13 @@ void x87_fnstsw(GuestCpu *cpu, uint64_t argument) {
 
 void x87_fnclex(GuestCpu *cpu, uint64_t argument) {
   cpu->x87.status &= X87_CONDITIONS;
+  cpu->x87.inexact = 0;
   update_pending(&cpu->x87);
 }
 
 void x87_init(GuestX87 *x) {
   rotate_home(x);
-  x->control = GUEST_FCW_DEFAULT;
+  set_control(x, GUEST_FCW_DEFAULT);
   set_status(x, 0);
   x->valid = 0;
   x->opcode = 0;
@@ -179,9 +184,13 @@ void x87_fninit(GuestCpu *cpu, uint64_t argument) {
 
 enum { ENV_UPPER = 0xffff }; /* unused halves of the environment's words */
 
+static uint32_t *environment(GuestX87 *x) {
+  return (uint32_t *)((char *)x + offsetof(GuestX87, transfer));
+}
+
 void x87_fnstenv(GuestCpu *cpu, uint64_t argument) {
   GuestX87 *x = &cpu->x87;
-  uint32_t *env = (uint32_t *)x->transfer;
+  uint32_t *env = environment(x);
   env[0] = x->control | (uint32_t)ENV_UPPER << 16;
   env[1] = x87_status_word(x) | (uint32_t)ENV_UPPER << 16;
   env[2] = x87_tag_word(x) | (uint32_t)ENV_UPPER << 16;
@@ -193,15 +202,15 @@ void x87_fnstenv(GuestCpu *cpu, uint64_t argument) {
 
 /* FNSTENV's second half, after the stores: masks all exceptions. */
 void x87_mask_all(GuestCpu *cpu, uint64_t argument) {
-  cpu->x87.control |= X87_EXCEPTIONS;
+  set_control(&cpu->x87, cpu->x87.control | X87_EXCEPTIONS);
   update_pending(&cpu->x87);
 }
 
 void x87_fldenv(GuestCpu *cpu, uint64_t argument) {
   GuestX87 *x = &cpu->x87;
-  const uint32_t *env = (const uint32_t *)x->transfer;
+  const uint32_t *env = environment(x);
   rotate_home(x);
-  x->control = control_word((uint16_t)env[0]);
+  set_control(x, (uint16_t)env[0]);
   set_status(x, (uint16_t)env[1]);
   x->valid = 0;
   for (unsigned i = 0; i < 8; i++)
@@ -247,7 +256,7 @@ static void fxrstor_header(GuestCpu *cpu, uint64_t argument) {
   GuestX87 *x = &cpu->x87;
   uint64_t header = x->transfer[0];
   x->rotation = 0;
-  x->control = control_word((uint16_t)header);
+  set_control(x, (uint16_t)header);
   set_status(x, (uint16_t)(header >> 16));
   x->valid = (uint8_t)(header >> 32);
   x->opcode = (uint16_t)(header >> 48) & 0x7ff;
