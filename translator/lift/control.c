@@ -24,9 +24,15 @@ static bool form_is_free(const Lift *l) {
          region_block_inherits(l->region, l->index + 1);
 }
 
+/* Whether the flags can be brought into canonical form out of line, on the way out of the region alone. */
+static bool settles_at_exit(const Lift *l) {
+  return current(l)->target == REGION_NO_INSN && next_is_adjacent(l) &&
+         region_block_inherits(l->region, l->index + 1);
+}
+
 static void settle_flags(Lift *l, uint8_t read) {
   const RegionInsn *r = current(l);
-  if (r->live_after && !form_is_free(l)) lift_flags_canonical(l, r->live_after | read);
+  if (r->live_after && !form_is_free(l) && !settles_at_exit(l)) lift_flags_canonical(l, r->live_after | read);
 }
 
 /* Where the branch goes: a block's label, or one of an exit still to be placed. */
@@ -44,7 +50,10 @@ static void finish_branch(Lift *l, IrLabel taken) {
   } else {
     ir_cold_begin(&l->b);
     ir_bind(&l->b, taken);
+    uint8_t form = l->form;
+    if (settles_at_exit(l)) lift_flags_canonical(l, r->live_after);
     lift_exit(l, l->next_pc + (uint64_t)r->insn.imm);
+    l->form = form;
     ir_cold_end(&l->b);
   }
   if (next_is_adjacent(l)) region_pass_form(l, l->index + 1);

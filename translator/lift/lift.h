@@ -79,6 +79,7 @@ struct Lift {
   uint8_t form;          /* FlagForm now */
   uint32_t index;        /* of the instruction in the region */
   LiftFused fused;
+  uint32_t sse_begin;    /* IR index where the instruction's operations begin */
   LiftGroup group; /* zero where a region begins */
   LiftVectors vectors; /* zero where a block begins: lift_sse_block() */
   LiftX87 x87; /* zero where a region begins; lift_x87_block() where a block begins */

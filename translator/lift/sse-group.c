@@ -238,7 +238,7 @@ static void enter_between(Lift *l, const X86Insn *insn) {
   else if (between(g, insn) == ADVANCES) add_to_group(l, insn);
 }
 
-void lift_sse_enter(Lift *l, const X86Insn *insn) {
+static void enter_group(Lift *l, const X86Insn *insn) {
   LiftGroup *g = &l->group;
   if (!is_groupable(insn)) {
     if (g->count) enter_between(l, insn);
@@ -264,7 +264,38 @@ void lift_sse_enter(Lift *l, const X86Insn *insn) {
   add_to_group(l, insn);
 }
 
+void lift_sse_enter(Lift *l, const X86Insn *insn) {
+  enter_group(l, insn);
+  l->sse_begin = l->b.count;
+}
+
+/* MOVAPS of a register and one operation on the copy, as two-operand instructions need them, are one operation
+ * with three operands. */
+static void forward_copy(Lift *l) {
+  IrBuilder *b = &l->b;
+  if (b->count != l->sse_begin + 1) return;
+  IrInsn *insn = &b->insns[b->count - 1];
+  const uint8_t *kind = ir_op_info[insn->op].kind;
+  unsigned number = insn->reg[0];
+  if (kind[0] != (IR_KIND_V | IR_KIND_D) || number >= 16) return;
+  uint32_t at = b->count - 1;
+  while (at > 0 && b->insns[at - 1].op == IR_GUEST) at--;
+  const IrInsn *copy = &b->insns[at - 1];
+  if (at == 0 || copy->op != IR_MOV_16B || copy->reg[0] != number) return;
+  bool used = false;
+  for (unsigned k = 1; k < 4; k++) {
+    if (!(kind[k] & IR_KIND_V) || insn->reg[k] != number) continue;
+    insn->reg[k] = copy->reg[1];
+    used = true;
+  }
+  if (!used) return;
+  ir_note_temps(insn);
+  for (uint32_t i = at - 1; i + 1 < b->count; i++) b->insns[i] = b->insns[i + 1];
+  b->count--;
+}
+
 void lift_sse_leave(Lift *l, const X86Insn *next) {
+  if (!l->b.overflow) forward_copy(l);
   if (!l->group.count) return;
   if (!next || (!is_groupable(next) && between(&l->group, next) == CLOSES)) close_group(l);
 }
