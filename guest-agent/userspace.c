@@ -59,13 +59,24 @@ static void offer_nameservers(const Agent *agent) {
   write_file("/etc/resolv.conf", agent->nameservers);
 }
 
+// Settings for all of systemd's services: what the translator is to present, and patience, since a first
+// start under emulation can take longer than the 90 s a unit is given.
+static void write_manager_settings(const Config *config) {
+  char text[256];
+  snprintf(text, sizeof text, "[Manager]\nDefaultTimeoutStartSec=5min\nDefaultEnvironment=%s%s %s%s\n",
+           config->cpu[0] ? "STELE_CPU=" : "", config->cpu, config->memory_model[0] ? "STELE_MEMORY_MODEL=" : "",
+           config->memory_model);
+  mkdir("/run/systemd/system.conf.d", 0755);
+  write_file("/run/systemd/system.conf.d/50-stele.conf", text);
+}
+
 // What systemd must leave alone or do differently here, as runtime configuration that vanishes with the
 // boot. Its own binfmt_misc handling would flush the translator's registration; without udev a
 // serial-getty waits for a device that is never announced.
 static void prepare_systemd(const Agent *agent) {
   static const char *const masked[] = {"systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount",
                                        "proc-sys-fs-binfmt_misc.mount"};
-  char path[128], text[256];
+  char path[128];
   mkdir("/run/systemd", 0755);
   mkdir("/run/systemd/system", 0755);
   for (size_t i = 0; i < sizeof masked / sizeof *masked; i++) {
@@ -78,11 +89,7 @@ static void prepare_systemd(const Agent *agent) {
     if (symlink("/usr/lib/systemd/system/console-getty.service",
                 "/run/systemd/system/getty.target.wants/console-getty.service") < 0) return;
   }
-  if (!agent->config.cpu[0] && !agent->config.memory_model[0]) return;
-  mkdir("/run/systemd/system.conf.d", 0755);
-  snprintf(text, sizeof text, "[Manager]\nDefaultEnvironment=%s%s %s%s\n", agent->config.cpu[0] ? "STELE_CPU=" : "",
-           agent->config.cpu, agent->config.memory_model[0] ? "STELE_MEMORY_MODEL=" : "", agent->config.memory_model);
-  write_file("/run/systemd/system.conf.d/50-stele.conf", text);
+  write_manager_settings(&agent->config);
 }
 
 static void open_console(void) {
@@ -98,8 +105,12 @@ static void set_translator_environment(const Config *config) {
 }
 
 static void exec_init(Agent *agent, int report_fd) {
-  char *argv[] = {agent->config.init_path, NULL};
-  char reason[200];
+  char reason[200], hostname[96];
+  // In a PID namespace systemd believes it is in a container and takes kernel parameters from its own
+  // command line; without this one it would put the root's /etc/hostname over the name set already.
+  bool names_host = agent->userspace.systemd && agent->config.hostname[0];
+  char *argv[] = {agent->config.init_path, names_host ? hostname : NULL, NULL};
+  snprintf(hostname, sizeof hostname, "systemd.hostname=%s", agent->config.hostname);
   ProgramReport started = {.pid = getpid()};
   int r = program_check(agent->config.init_path, reason, sizeof reason);
   if (r < 0) report_failure(report_fd, -r, "cannot start the init: %s", reason);
