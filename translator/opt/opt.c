@@ -3,5 +3,6 @@
 
 void opt_run(IrBuilder *b, bool ordered) {
   (void)ordered;
+  opt_moves(b);
   opt_pairs(b);
 }

@@ -8,6 +8,9 @@
 /* All passes in their order. `ordered`: accesses keep x86 order and are not merged. */
 void opt_run(IrBuilder *b, bool ordered);
 
+/* Results are made in the registers they would be moved to (moves.c). */
+void opt_moves(IrBuilder *b);
+
 /* Runs of pushes and pops become pair stores and loads (pairs.c). */
 void opt_pairs(IrBuilder *b);
 

@@ -1,0 +1,77 @@
+/* op t, …; MOV home, t → op home, …
+ *
+ * Lifting computes into a temporary and moves the result to the guest register when nothing can fault any more. Where
+ * the temporary is used by that move alone, and nothing stands between that could fault, branch or touch the register,
+ * the operation makes the register at once. */
+#include "opt/opt.h"
+
+enum { REACH = 6 /* operations looked at before a move */ };
+
+/* Uses and definitions of each temporary, saturating; of the one pass under way. */
+static uint8_t appearances[IR_MAX_TEMPS];
+
+static void count_appearances(const IrBuilder *b) {
+  for (unsigned i = IR_TEMP_FIRST; i < b->next_temp; i++) appearances[i] = 0;
+  for (uint32_t i = 0; i < b->count; i++) {
+    const IrInsn *insn = &b->insns[i];
+    for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
+      unsigned k = (unsigned)__builtin_ctz(temps);
+      if (ir_op_info[insn->op].kind[k] & IR_KIND_G && appearances[insn->reg[k]] < 3) appearances[insn->reg[k]]++;
+    }
+  }
+}
+
+/* Whether bits 32-63 of what `insn` makes are zero. */
+static bool makes_word(const IrInsn *insn) {
+  if (ir_op_info[insn->op].sf) return insn->size == 4;
+  switch ((IrOp)insn->op) {
+  case IR_MOV: return insn->size == 4;
+  case IR_CONST: return (uint64_t)insn->imm <= UINT32_MAX;
+  case IR_LOAD: return insn->size <= 4 && insn->cond != IR_EXTEND_SIGN64;
+  case IR_UMOV_B:
+  case IR_UMOV_H:
+  case IR_UMOV_S:
+  case IR_FMOV_WS: return true;
+  default: return false;
+  }
+}
+
+/* Whether `insn` makes the temporary and nothing else (POP moves its base as well). */
+static bool makes(const IrInsn *insn, unsigned temporary) {
+  const IrOpInfo *info = &ir_op_info[insn->op];
+  return info->kind[0] == (IR_KIND_G | IR_KIND_D) && insn->reg[0] == temporary &&
+         !((info->kind[1] | info->kind[2]) & IR_KIND_D) &&
+         !(info->effects & (IR_EFFECT_ST | IR_EFFECT_SB | IR_EFFECT_CT | IR_EFFECT_CL));
+}
+
+static bool touches(const IrInsn *insn, unsigned home) {
+  for (unsigned k = 0; k < 4; k++)
+    if (ir_op_info[insn->op].kind[k] & IR_KIND_G && insn->reg[k] == home) return true;
+  return false;
+}
+
+/* The operation before the move at `at` that makes its source and may make its destination; NULL: there is none. */
+static IrInsn *find_maker(const IrBuilder *b, uint32_t at) {
+  const IrInsn *move = &b->insns[at];
+  for (uint32_t i = at; i > 0 && at - i < REACH; i--) {
+    IrInsn *insn = &b->insns[i - 1];
+    if (makes(insn, move->reg[1])) return move->size == 8 || makes_word(insn) ? insn : NULL;
+    if (ir_op_info[insn->op].effects & ~(IR_EFFECT_RF | IR_EFFECT_WF) || touches(insn, move->reg[0])) return NULL;
+  }
+  return NULL;
+}
+
+void opt_moves(IrBuilder *b) {
+  count_appearances(b);
+  for (uint32_t i = 0; i < b->count; i++) {
+    IrInsn *move = &b->insns[i];
+    if (move->op != IR_MOV || move->temps != 2 || appearances[move->reg[1]] != 2) continue;
+    IrInsn *maker = find_maker(b, i);
+    if (!maker) continue;
+    maker->reg[0] = move->reg[0];
+    ir_note_temps(maker);
+    move->op = IR_NOP;
+    move->reg[0] = move->reg[1] = IR_NONE;
+    move->temps = 0;
+  }
+}
