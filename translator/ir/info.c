@@ -49,6 +49,22 @@ static const char *check_operand(const IrBuilder *b, const IrInsn *insn, unsigne
   return id < limit ? NULL : "temporary that was never made";
 }
 
+/* Register 31 is the stack pointer in the immediate and extended forms (Arm ARM C1.2.5). */
+static bool names_stack_pointer(const IrInsn *insn) {
+  switch ((IrOp)insn->op) {
+  case IR_ADDI:
+  case IR_SUBI:
+  case IR_ADDX:
+  case IR_SUBX: return insn->reg[0] == A64_REG_ZERO || insn->reg[1] == A64_REG_ZERO;
+  case IR_ADDSI:
+  case IR_SUBSI: return insn->reg[1] == A64_REG_ZERO;
+  case IR_ANDI:
+  case IR_ORRI:
+  case IR_EORI: return insn->reg[0] == A64_REG_ZERO;
+  default: return false;
+  }
+}
+
 const char *ir_verify(const IrBuilder *b) {
   for (uint32_t i = 0; i < b->count; i++) {
     const IrInsn *insn = &b->insns[i];
@@ -58,6 +74,7 @@ const char *ir_verify(const IrBuilder *b) {
       const char *problem = check_operand(b, insn, operand);
       if (problem) return problem;
     }
+    if (names_stack_pointer(insn)) return "register 31, which is the stack pointer here";
     IrInsn noted = *insn;
     ir_note_temps(&noted);
     if (noted.temps != insn->temps) return "registers were changed without ir_note_temps()";

@@ -232,6 +232,7 @@ IrReg lift_carry(Lift *l) {
 void lift_logic(Lift *l, IrOp op, unsigned size, IrReg d, IrReg n, LiftSource source) {
   bool flags = want(l, LIVE_NZCV);
   if (d.id == A64_REG_ZERO && want(l, X86_F_PF)) d = LIFT_FLAG_RESULT;
+  if (d.id == A64_REG_ZERO && !flags) return; /* and register 31 of AND with an immediate is SP */
   IrOp with_flags = op == IR_AND && flags ? IR_ANDS : op;
   if (source.is_immediate && source.immediate != 0)
     ir_logic_imm(&l->b, with_flags, size, d, n, size == 4 ? (uint32_t)source.immediate : (uint64_t)source.immediate);
