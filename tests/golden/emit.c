@@ -1,9 +1,10 @@
 /* Translates pieces of x86-64 code as runtime/translate.c does and prints the AArch64 code, for tests/golden/check.
  *
- *   golden-emit IMAGE BASE < CASES
+ *   golden-emit IMAGE < CASES
  *
- * IMAGE is guest code that stands at guest address BASE. A line of CASES is "PC BODY WHOLE", in hexadecimal: a piece
- * of WHOLE bytes at PC, whose first BODY bytes are the case and the rest a RET that ends it, which is not printed.
+ * A line of CASES is "OFFSET BODY WHOLE", in hexadecimal: a piece of WHOLE bytes at OFFSET in IMAGE, whose first BODY
+ * bytes are the case and the rest a RET that ends it, which is not printed. All are translated as standing at one
+ * guest address, so that adding one changes no other.
  * For every case and configuration comes a line "@ CONFIGURATION X86 HOT COLD" with the numbers of instructions, then
  * the listing. Lines "! WORD TEXT" between them are the words disassembled at the addresses 0, 4, 8 …, for
  * comparison with another disassembler.
@@ -21,7 +22,7 @@
 #include "opt/opt.h"
 #include "x86/format.h"
 
-enum { CODE_WORDS = 32768, RELOCATIONS = 4096, MAX_WORDS = 4096 };
+enum { BASE = 0x400000, CODE_WORDS = 32768, RELOCATIONS = 4096, MAX_WORDS = 4096 };
 
 typedef struct Configuration {
   const char *name;
@@ -54,6 +55,14 @@ static void fail(const char *what) {
   exit(1);
 }
 
+static void fail_at(const uint8_t *bytes, const Piece *piece, const char *what) {
+  X86Insn insn;
+  char text[96] = "?";
+  if (x86_decode(bytes, piece->whole, &insn) == X86_DECODE_OK) x86_format(&insn, piece->pc, text, sizeof text);
+  fprintf(stderr, "golden-emit: case beginning with '%s': %s\n", text, what);
+  exit(1);
+}
+
 /* --- Translation ---------------------------------------------------------------------------------- */
 
 static void translate(const Piece *piece, const uint8_t *bytes, const Configuration *c) {
@@ -65,10 +74,10 @@ static void translate(const Piece *piece, const uint8_t *bytes, const Configurat
   lift.ordered = c->ordered;
   region_lift(&lift, &region);
   const char *problem = lift.b.overflow ? "IR overflow" : ir_verify(&lift.b);
-  if (problem) fail(problem);
+  if (problem) fail_at(bytes, piece, problem);
   opt_run(&lift.b, c->ordered);
   A64EmitOptions options = {.guest_entry = piece->pc, .features = c->features, .ordered = c->ordered};
-  if (a64_emit(&lift.b, &options, &code) != A64_EMIT_OK) fail("a64_emit() failed");
+  if (a64_emit(&lift.b, &options, &code) != A64_EMIT_OK) fail_at(bytes, piece, "a64_emit() failed");
 }
 
 /* --- What the words are --------------------------------------------------------------------------- */
@@ -206,21 +215,20 @@ static int disassemble_input(void) {
 int main(int argc, char **argv) {
   static uint8_t image[1 << 20];
   if (argc == 2 && !strcmp(argv[1], "--words")) return disassemble_input();
-  FILE *file = argc == 3 ? fopen(argv[1], "rb") : NULL;
-  if (!file) fail("usage: golden-emit IMAGE BASE < CASES");
+  FILE *file = argc == 2 ? fopen(argv[1], "rb") : NULL;
+  if (!file) fail("usage: golden-emit IMAGE < CASES");
   size_t length = fread(image, 1, sizeof image, file);
-  uint64_t base = strtoull(argv[2], NULL, 16);
   lift.b.insns = calloc(IR_MAX_INSNS, sizeof *lift.b.insns);
   code.words = calloc(CODE_WORDS, sizeof *code.words);
   code.relocations = calloc(RELOCATIONS, sizeof *code.relocations);
   code.capacity = CODE_WORDS;
   code.relocation_capacity = RELOCATIONS;
-  unsigned long long pc, body, whole;
-  while (scanf("%llx %llx %llx", &pc, &body, &whole) == 3) {
-    Piece piece = {pc, body, whole};
-    if (pc < base || pc + whole > base + length) fail("a case lies outside the image");
+  unsigned long long offset, body, whole;
+  while (scanf("%llx %llx %llx", &offset, &body, &whole) == 3) {
+    Piece piece = {BASE, body, whole};
+    if (offset + whole > length) fail("a case lies outside the image");
     for (unsigned i = 0; i < sizeof configurations / sizeof *configurations; i++) {
-      translate(&piece, image + (pc - base), &configurations[i]);
+      translate(&piece, image + offset, &configurations[i]);
       print_words();
       print_case(&piece, &configurations[i]);
     }
