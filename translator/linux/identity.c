@@ -9,10 +9,13 @@
 
 enum { LEAF1_EDX, LEAF1_ECX, LEAF7_EBX, LEAF7_ECX, LEAF7_EDX, EXTENDED_EDX, EXTENDED_ECX, POWER_EDX, WORDS };
 
+enum { HOST_SHA1 = 1 << 5, HOST_SHA2 = 1 << 6 }; /* AT_HWCAP */
+
 /* In the order /proc/cpuinfo lists them. */
 static const struct {
   uint8_t word, bit;
   const char *name;
+  uint64_t host_hwcap; /* offered only on a host with all of these AT_HWCAP bits */
 } features[] = {
     {LEAF1_EDX, 0, "fpu"},          {LEAF1_EDX, 2, "de"},        {LEAF1_EDX, 3, "pse"},
     {LEAF1_EDX, 4, "tsc"},          {LEAF1_EDX, 5, "msr"},       {LEAF1_EDX, 6, "pae"},
@@ -24,6 +27,7 @@ static const struct {
     {LEAF1_ECX, 0, "pni"},          {LEAF1_ECX, 1, "pclmulqdq"}, {LEAF1_ECX, 9, "ssse3"},
     {LEAF1_ECX, 13, "cx16"},        {LEAF1_ECX, 19, "sse4_1"},   {LEAF1_ECX, 20, "sse4_2"},
     {LEAF1_ECX, 23, "popcnt"},      {LEAF1_ECX, 25, "aes"},      {EXTENDED_ECX, 0, "lahf_lm"},
+    {LEAF7_EBX, 29, "sha_ni", HOST_SHA1 | HOST_SHA2},
 };
 
 static const char vendor[] = "VirtualStele"; /* CPUID has room for exactly twelve letters */
@@ -47,10 +51,14 @@ static const char *model_name(void) {
   return linux_program.cpu_model ? linux_program.cpu_model : default_model;
 }
 
+static bool offered(size_t i) {
+  return (linux_program.host_hwcap & features[i].host_hwcap) == features[i].host_hwcap;
+}
+
 static uint32_t feature_word(unsigned word) {
   uint32_t value = 0;
   for (size_t i = 0; i < sizeof features / sizeof *features; i++)
-    if (features[i].word == word) value |= UINT32_C(1) << features[i].bit;
+    if (features[i].word == word && offered(i)) value |= UINT32_C(1) << features[i].bit;
   return value;
 }
 
@@ -208,6 +216,7 @@ static unsigned clock_of(const char *model) {
 static size_t format_flags(char *to, size_t size) {
   size_t length = 0;
   for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
+    if (!offered(i)) continue;
     length += base_format(to + length, size - length, "%s%s", i ? " " : "", features[i].name);
     if (features[i].word == LEAF1_EDX && features[i].bit == 26 && cpu_count() > 1)
       length += base_format(to + length, size - length, " ht");
