@@ -235,6 +235,10 @@ void ir_store_vector(IrBuilder *b, unsigned size, IrVec value, IrAddress address
   memory(b, IR_STOREV, size, 0, value.id, address);
 }
 
+void ir_vector_pair(IrBuilder *b, IrOp op, IrVec low, IrVec high, IrReg base) {
+  append(b, op, 16, low.id, base.id, IR_NONE, high.id, 0);
+}
+
 void ir_atomic(IrBuilder *b, IrOp op, unsigned size, IrReg d, IrReg base, IrReg operand) {
   append(b, op, size, d.id, base.id, operand.id, IR_NONE, 0);
 }

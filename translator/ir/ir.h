@@ -149,6 +149,8 @@ void ir_load(IrBuilder *b, unsigned size, unsigned extend, IrReg d, IrAddress ad
 void ir_store(IrBuilder *b, unsigned size, IrReg value, IrAddress address);
 void ir_load_vector(IrBuilder *b, unsigned size, IrVec d, IrAddress address);
 void ir_store_vector(IrBuilder *b, unsigned size, IrVec value, IrAddress address);
+/* 32 bytes at `base`, both or neither where the access faults. op is IR_LDP_Q or IR_STP_Q. */
+void ir_vector_pair(IrBuilder *b, IrOp op, IrVec low, IrVec high, IrReg base);
 /* Locked operations; base only. */
 void ir_atomic(IrBuilder *b, IrOp op, unsigned size, IrReg d, IrReg base, IrReg operand);
 

@@ -39,20 +39,12 @@ static void take_vectors(GuestCpu *cpu, const struct ucontext *context) {
   cpu->mxcsr = sse_mxcsr_from_fpsr(cpu->mxcsr, fp->fpsr);
 }
 
-/* NZCV of a flag form other than the canonical one (lift/lift.h). */
-static uint64_t canonical_nzcv(uint64_t nzcv, unsigned form) {
-  const uint64_t z = UINT64_C(1) << 30, c = UINT64_C(1) << 29, v = UINT64_C(1) << 28;
-  if (form == FLAGS_DIRECT || form == FLAGS_LOGIC) return nzcv ^ c;
-  if (form != FLAGS_FCMP) return nzcv;
-  bool unordered = nzcv & v;
-  return (unordered ? z : nzcv & z) | (unordered ? 0 : nzcv & c);
-}
-
 static void take_general(GuestCpu *cpu, const struct sigcontext *host, unsigned form) {
   for (unsigned i = 0; i < 16; i++) cpu->gpr[i] = host->regs[i];
-  cpu->nzcv = canonical_nzcv(host->pstate & UINT64_C(0xf0000000), form);
+  cpu->nzcv = host->pstate & UINT64_C(0xf0000000);
   cpu->flag_result = host->regs[A64_REG_FLAG_RESULT];
   cpu->flag_aux = host->regs[A64_REG_FLAG_AUX];
+  runtime_canonical_flags(cpu, form);
   cpu->shadow_sp = host->sp;
 }
 
@@ -97,6 +89,8 @@ static bool handle_code_write(GuestCpu *cpu, struct ucontext *context, uint64_t 
   if (in_code) __atomic_store_n(&thread->in_code, 2, __ATOMIC_SEQ_CST);
   base_lock(&runtime.lock);
   bool ours = pages_handle_write(address);
+  Region *region = ours ? cache_find_region(context->uc_mcontext.pc) : NULL;
+  if (region && region->dead) link_stop_at_boundaries(region, context->uc_mcontext.pc);
   bool stale = generation != runtime_generation();
   if (in_code) __atomic_store_n(&thread->in_code, 1, __ATOMIC_SEQ_CST);
   base_unlock(&runtime.lock);

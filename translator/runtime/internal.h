@@ -92,8 +92,11 @@ uint64_t translate(uint64_t guest_pc, int *ret_vector, uint64_t *ret_address);
 
 /* --- Linking (link.c) --- */
 
-/* Handles the exit whose BL is at `site`: its guest target, and the exit to link (NULL for a dead entry). */
-uint64_t link_exit_target(uint64_t site, Region **ret_region, A64Exit **ret_exit);
+/* Handles the exit whose BL is at `site`: its guest target, and the exit to link (NULL for an entry or instruction
+ * of a dead region). The flags are in *ret_flag_form. */
+uint64_t link_exit_target(uint64_t site, Region **ret_region, A64Exit **ret_exit, unsigned *ret_flag_form);
+/* Has a dead region left at the guest instruction after the one at host_pc, which has just changed what follows. */
+void link_stop_at_boundaries(Region *region, uint64_t host_pc);
 void link_exit(Region *region, A64Exit *exit, uint64_t host_pc);
 /* Opens all ways out of a region, so that a thread in it comes out soon; and closes them again. */
 void link_open(Region *region);
@@ -114,6 +117,8 @@ void pages_clear(void);
 /* --- Others --- */
 
 uint64_t runtime_pc_of_host(const Region *region, uint64_t host_pc, unsigned *ret_flag_form);
+/* Brings flags in a form other than the canonical one (FlagForm, lift/lift.h) into it, in a synchronised state. */
+void runtime_canonical_flags(GuestCpu *cpu, unsigned form);
 /* Counts how often everything has been forgotten: host PCs from before are gone. */
 uint32_t runtime_generation(void);
 /* Stops all other threads outside generated code and forgets all translations; the lock is held. */

@@ -40,12 +40,22 @@ void link_exit(Region *region, A64Exit *exit, uint64_t host_pc) {
   if (region->interrupted) unlink_exit(region, exit); /* opened meanwhile by a signal handler */
 }
 
-uint64_t link_exit_target(uint64_t site, Region **ret_region, A64Exit **ret_exit) {
+void link_stop_at_boundaries(Region *region, uint64_t host_pc) {
+  uint32_t after = (uint32_t)(host_pc - (uint64_t)(uintptr_t)region->code);
+  for (unsigned i = 0; i < region->pc_map_count; i++) {
+    if (region->pc_map[i].host_offset <= after) continue;
+    uint32_t *at = word_at(region, region->pc_map[i].host_offset);
+    cache_patch(at, to_trampoline(at, A64_TRAMPOLINE_LINK));
+  }
+}
+
+uint64_t link_exit_target(uint64_t site, Region **ret_region, A64Exit **ret_exit, unsigned *ret_flag_form) {
   Region *region = cache_find_region(site);
   if (!region) base_panic("exit at 0x%lx belongs to no region", (unsigned long)site);
   uint32_t offset = (uint32_t)(site - (uint64_t)(uintptr_t)region->code);
   *ret_region = region;
   *ret_exit = NULL;
+  *ret_flag_form = FLAGS_CANONICAL;
   /* The first word of a dead entry may have been an exit: the entry it is now. */
   for (unsigned i = 0; region->dead && i < region->entry_count; i++)
     if (region->entries[i].host_offset == offset) return region->entries[i].guest_pc;
@@ -54,6 +64,7 @@ uint64_t link_exit_target(uint64_t site, Region **ret_region, A64Exit **ret_exit
       *ret_exit = &region->exits[i];
       return region->exits[i].guest_pc;
     }
+  if (region->dead) return runtime_pc_of_host(region, site, ret_flag_form);
   base_panic("no exit at 0x%lx", (unsigned long)site);
 }
 

@@ -171,6 +171,22 @@ static void raise(GuestCpu *cpu, int vector, uint64_t address, uint64_t error_co
   reload(cpu);
 }
 
+void runtime_canonical_flags(GuestCpu *cpu, unsigned form) {
+  const uint64_t z = UINT64_C(1) << 30, c = UINT64_C(1) << 29, v = UINT64_C(1) << 28;
+  if (form == FLAGS_DIRECT || form == FLAGS_LOGIC) cpu->nzcv ^= c;
+  if (form != FLAGS_FCMP) return;
+  bool unordered = cpu->nzcv & v;
+  cpu->nzcv = (unordered ? z : cpu->nzcv & z) | (unordered ? 0 : cpu->nzcv & c);
+  cpu->flag_result = cpu->flag_aux = !unordered; /* PF: even parity of 0 */
+}
+
+/* The guest target of the exit at `site`, as the thread's PC. */
+static void leave_through(GuestCpu *cpu, uint64_t site, Region **ret_region, A64Exit **ret_exit) {
+  unsigned form;
+  cpu->rip = link_exit_target(site, ret_region, ret_exit, &form);
+  runtime_canonical_flags(cpu, form);
+}
+
 /* Host code of cpu->rip, translating it if need be; 0 after the guest got an exception instead. When
  * `exit_site` is not 0 it is linked to what is found. */
 static uint64_t find_code(GuestCpu *cpu, uint64_t exit_site, uint32_t *ret_generation) {
@@ -182,7 +198,7 @@ static uint64_t find_code(GuestCpu *cpu, uint64_t exit_site, uint32_t *ret_gener
   base_lock(&runtime.lock);
   self = runtime_thread_of(cpu);
   runtime.stats.dispatches++;
-  if (exit_site) cpu->rip = link_exit_target(exit_site, &region, &exit);
+  if (exit_site) leave_through(cpu, exit_site, &region, &exit);
   uint32_t generation = runtime_generation();
   uint64_t host_pc = block_map_find(cpu->rip);
   if (!host_pc) host_pc = translate(cpu->rip, &vector, &address);
@@ -257,7 +273,7 @@ _Noreturn void runtime_run(GuestCpu *cpu) {
         base_lock(&runtime.lock);
         Region *region;
         A64Exit *exit;
-        cpu->rip = link_exit_target(site, &region, &exit);
+        leave_through(cpu, site, &region, &exit);
         base_unlock(&runtime.lock);
         site = 0;
       }
