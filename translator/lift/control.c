@@ -17,17 +17,34 @@ void lift_exit(Lift *l, uint64_t target) {
 
 /* --- Conditional branches ------------------------------------------------------------------------------ */
 
+/* Whether the block at `index` may find the flags in any form: it is told which, or reads none. */
+static bool takes_any_form(const Lift *l, uint32_t index) {
+  return region_block_inherits(l->region, index) || !l->region->insns[index].live_before;
+}
+
 /* Whether both ways may find the flags in any form. */
 static bool form_is_free(const Lift *l) {
   const RegionInsn *r = current(l);
-  return r->target != REGION_NO_INSN && region_block_inherits(l->region, r->target) && next_is_adjacent(l) &&
-         region_block_inherits(l->region, l->index + 1);
+  return r->target != REGION_NO_INSN && takes_any_form(l, r->target) && next_is_adjacent(l) &&
+         takes_any_form(l, l->index + 1);
 }
 
 /* Whether the flags can be brought into canonical form out of line, on the way out of the region alone. */
 static bool settles_at_exit(const Lift *l) {
-  return current(l)->target == REGION_NO_INSN && next_is_adjacent(l) &&
-         region_block_inherits(l->region, l->index + 1);
+  return current(l)->target == REGION_NO_INSN && next_is_adjacent(l) && takes_any_form(l, l->index + 1);
+}
+
+/* The block at `index` takes the form over. Where JP or JNP has found that FCMP's operands were ordered, all flags
+ * but SF are canonical already. */
+static void pass_form(Lift *l, uint32_t index, bool no_parity) {
+  const RegionInsn *r = current(l);
+  uint8_t form = l->form;
+  bool ordered = r->insn.mnemonic == X86_JCC && r->insn.condition == (no_parity ? 10 : 11);
+  if (form == FLAGS_FCMP && ordered &&
+      !(l->region->insns[index].live_before & (X86_F_SF | X86_F_LT | X86_F_PF | X86_F_AF)))
+    l->form = FLAGS_CANONICAL;
+  region_pass_form(l, index);
+  l->form = form;
 }
 
 static void settle_flags(Lift *l, uint8_t read) {
@@ -46,7 +63,7 @@ static IrLabel taken_label(Lift *l) {
 static void finish_branch(Lift *l, IrLabel taken) {
   const RegionInsn *r = current(l);
   if (r->target != REGION_NO_INSN) {
-    if (r->target > l->index) region_pass_form(l, r->target);
+    if (r->target > l->index) pass_form(l, r->target, false);
   } else {
     ir_cold_begin(&l->b);
     ir_bind(&l->b, taken);
@@ -56,7 +73,7 @@ static void finish_branch(Lift *l, IrLabel taken) {
     l->form = form;
     ir_cold_end(&l->b);
   }
-  if (next_is_adjacent(l)) region_pass_form(l, l->index + 1);
+  if (next_is_adjacent(l)) pass_form(l, l->index + 1, true);
   else lift_exit(l, l->next_pc);
 }
 
@@ -125,7 +142,7 @@ void lift_jmp(Lift *l, const X86Insn *insn, uint32_t argument) {
     lift_exit(l, l->next_pc + (uint64_t)insn->imm);
   } else {
     if (!region_block_inherits(l->region, r->target)) lift_flags_canonical(l, l->live_flags);
-    if (r->target > l->index) region_pass_form(l, r->target);
+    if (r->target > l->index) pass_form(l, r->target, false);
     if (r->target != l->index + 1) ir_branch(&l->b, (IrLabel){l->region->insns[r->target].label});
   }
 }
