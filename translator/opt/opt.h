@@ -8,6 +8,9 @@
 /* All passes in their order. `ordered`: accesses keep x86 order and are not merged. */
 void opt_run(IrBuilder *b, bool ordered);
 
+/* Bytes are not merged into registers whose other bits are or become zero (bytes.c). */
+void opt_bytes(IrBuilder *b);
+
 /* Results are made in the registers they would be moved to (moves.c). */
 void opt_moves(IrBuilder *b);
 

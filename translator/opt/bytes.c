@@ -1,0 +1,76 @@
+/* Bytes that need not be merged into the register they are part of.
+ *
+ * xor ecx, ecx; cmp …; setcc cl: the other bits are known to be zero.
+ * setcc cl; movzx ecx, cl: they are zero one instruction later, and nothing between can look.
+ * In both the merge (BFM) becomes a move of the byte, which opt_moves() takes further. */
+#include "opt/opt.h"
+
+enum { REACH = 16, LOW_BYTE = 7 << 10 /* immr 0, imms 7 */ };
+
+static bool merges_byte(const IrInsn *insn) {
+  return insn->op == IR_BFM && insn->size == 8 && insn->imm == (1 << 22 | LOW_BYTE) && insn->temps == 2;
+}
+
+/* Whether the merged temporary is 0 or 1: made by CSET shortly before. */
+static bool is_bit(const IrBuilder *b, uint32_t at) {
+  for (uint32_t i = at; i > 0 && at - i < 3; i--) {
+    const IrInsn *insn = &b->insns[i - 1];
+    if (!(ir_op_info[insn->op].kind[0] & IR_KIND_G) || insn->reg[0] != b->insns[at].reg[1]) continue;
+    return insn->op == IR_CSINC && insn->reg[1] == A64_REG_ZERO && insn->reg[2] == A64_REG_ZERO;
+  }
+  return false;
+}
+
+static void drop(IrInsn *insn) {
+  *insn = (IrInsn){.op = IR_NOP, .reg = {IR_NONE, IR_NONE, IR_NONE, IR_NONE}};
+}
+
+static void replace(IrBuilder *b, uint32_t at) {
+  IrInsn *merge = &b->insns[at];
+  bool bit = is_bit(b, at);
+  merge->op = bit ? IR_MOV : IR_UBFM;
+  merge->size = 4;
+  merge->imm = bit ? 0 : LOW_BYTE;
+}
+
+/* MOVZX of the same register follows: it is done at once. */
+static bool widened_next(IrBuilder *b, uint32_t at) {
+  if (at + 2 >= b->count || b->insns[at + 1].op != IR_GUEST) return false;
+  IrInsn *next = &b->insns[at + 2];
+  unsigned home = b->insns[at].reg[0];
+  if (next->op != IR_UBFM || next->size != 4 || next->imm != LOW_BYTE || next->reg[0] != home || next->reg[1] != home)
+    return false;
+  drop(next);
+  return true;
+}
+
+static bool touches(const IrInsn *insn, unsigned home) {
+  for (unsigned k = 0; k < 4; k++)
+    if (ir_op_info[insn->op].kind[k] & IR_KIND_G && insn->reg[k] == home) return true;
+  return false;
+}
+
+/* The register was set to zero before and not touched since. The zero is dropped where no fault could show it
+ * missing. */
+static bool known_zero(IrBuilder *b, uint32_t at) {
+  unsigned home = b->insns[at].reg[0];
+  bool may_fault = false;
+  for (uint32_t i = at; i > 0 && at - i < REACH; i--) {
+    IrInsn *insn = &b->insns[i - 1];
+    if (insn->op == IR_CONST && insn->reg[0] == home) {
+      bool zero = insn->imm == 0;
+      if (zero && !may_fault) drop(insn);
+      return zero;
+    }
+    uint8_t effects = ir_op_info[insn->op].effects;
+    if (insn->op != IR_GUEST && effects & (IR_EFFECT_SB | IR_EFFECT_CT | IR_EFFECT_CL)) return false;
+    if (touches(insn, home)) return false;
+    may_fault |= (effects & (IR_EFFECT_LD | IR_EFFECT_ST)) != 0;
+  }
+  return false;
+}
+
+void opt_bytes(IrBuilder *b) {
+  for (uint32_t i = 0; i < b->count; i++)
+    if (merges_byte(&b->insns[i]) && (widened_next(b, i) || known_zero(b, i))) replace(b, i);
+}
