@@ -26,6 +26,7 @@ static const char usage[] =
     "  STELE_DUMP=all|ADDRESS     show guest code, its intermediate form and the code made of it\n"
     "  STELE_STATS=FILE           write counters at exit\n"
     "  STELE_MEMORY_MODEL=auto|tso|relaxed\n"
+    "  STELE_CODE_CACHE=MIB       room for translated code, 1 to 127 (96)\n"
     "  STELE_CPU_MODEL=NAME       the processor's name in /proc/cpuinfo and CPUID\n"
     "  STELE_EXEC_WRAPPER=WORDS   put in front of stele when the program starts another\n";
 
@@ -88,6 +89,17 @@ static char **take_options(Start *start) {
   return options;
 }
 
+/* In bytes; 0 for the default. A branch reaches 128 MiB, the most a cache can have. */
+static uint64_t code_cache_size(const char *text) {
+  uint64_t mebibytes = 0;
+  if (!text) return 0;
+  const char *at = text;
+  for (; *at >= '0' && *at <= '9' && mebibytes < 1000; at++) mebibytes = mebibytes * 10 + (uint64_t)(*at - '0');
+  if (*at || mebibytes < 1 || mebibytes > 127)
+    fail(EXIT_USAGE, "STELE_CODE_CACHE is '%s'; it can be a number of MiB from 1 to 127", text);
+  return mebibytes << 20;
+}
+
 static RuntimeMemoryModel memory_model(const char *name) {
   if (!name || !strcmp(name, "auto")) return RUNTIME_MEMORY_AUTO;
   if (!strcmp(name, "tso")) return RUNTIME_MEMORY_TSO;
@@ -97,7 +109,8 @@ static RuntimeMemoryModel memory_model(const char *name) {
 
 static void start_runtime(const Start *start) {
   char *const *options = linux_program.options;
-  RuntimeOptions runtime = {.memory_model = memory_model(setting(options, "STELE_MEMORY_MODEL")),
+  RuntimeOptions runtime = {.code_cache_size = code_cache_size(setting(options, "STELE_CODE_CACHE")),
+                            .memory_model = memory_model(setting(options, "STELE_MEMORY_MODEL")),
                             .hwcap = auxv_value(start, AT_HWCAP, 0),
                             .hwcap2 = auxv_value(start, AT_HWCAP2, 0),
                             .dump = setting(options, "STELE_DUMP"),
