@@ -15,14 +15,36 @@ static LiftHelper memory_helper(const X86Insn *insn, uint32_t argument) {
   return (LiftHelper)(x87_helper(argument) + form);
 }
 
+/* What follows code in place: its slow way, calling the helper. */
+static void slow_way(Lift *l, IrLabel slow, IrReg flags, IrReg address, LiftHelper helper, IrReg value, uint64_t argument,
+                     IrLabel done) {
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, slow);
+  lift_flags_restore(l, flags);
+  x87_note(l, address);
+  if (value.id == IR_NONE) x87_call_imm(l, helper, argument);
+  else x87_call(l, helper, value);
+  x87_leave_if_pending(l, done);
+  ir_cold_end(&l->b);
+}
+
 static void arithmetic_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned slot = x87_slot(l, 0);
   IrLabel done = ir_label(&l->b);
-  IrReg value = load_operand(l, insn, argument & X87_INTEGER);
+  bool integer = argument & X87_INTEGER;
+  IrReg value = load_operand(l, insn, integer);
   x87_require(l, 1u << slot, 1u << slot, done);
-  x87_note(l, lift_address_register(l, insn));
-  x87_call(l, memory_helper(insn, argument), value);
-  l->x87.maybe_pending = true;
+  /* Flags to keep would be one register more than there are. */
+  if (!integer && x87_can_inline(l, x87_helper(argument)) && !lift_flags_busy(l)) {
+    IrLabel slow = ir_label(&l->b);
+    X87Value m = x87_value_of_bits(l, value, insn->operands[1].size, slow);
+    x87_inline(l, x87_helper(argument), slot, x87_load_slot(l, slot), m, slow);
+    slow_way(l, slow, IR_NO_REG, IR_NO_REG, memory_helper(insn, argument), value, 0, done);
+  } else {
+    x87_note(l, lift_address_register(l, insn));
+    x87_call(l, memory_helper(insn, argument), value);
+    l->x87.maybe_pending = true;
+  }
   x87_done(l, done);
 }
 
@@ -33,13 +55,7 @@ static void registers_inline(Lift *l, LiftHelper helper, unsigned d, unsigned s,
   X87Value dv = x87_load_slot(l, d);
   x87_inline(l, helper, d, dv, x87_load_slot(l, s), slow);
   lift_flags_restore(l, flags);
-  ir_cold_begin(&l->b);
-  ir_bind(&l->b, slow);
-  lift_flags_restore(l, flags);
-  x87_note(l, IR_NO_REG);
-  x87_call_imm(l, helper, slots);
-  x87_leave_if_pending(l, done);
-  ir_cold_end(&l->b);
+  slow_way(l, slow, flags, IR_NO_REG, helper, IR_NO_REG, slots, done);
 }
 
 /* FADD, FSUB, … in all forms; with X87_POP the pop comes before the helper, which takes it back where an
@@ -162,15 +178,51 @@ void lift_x87_test(Lift *l, const X86Insn *insn, uint32_t argument) {
   compare_registers(l, 0, argument, X87_FAULT_COMPARES);
 }
 
-/* FCOMI, FUCOMI: the helper leaves NZCV in transfer[0]. */
-void lift_x87_compare_flags(Lift *l, const X86Insn *insn, uint32_t argument) {
-  x87_begin(l);
-  compare_registers(l, insn->operands[1].reg, argument, 0);
-  if (!(l->live_flags & X86_F_STATUS) && !(l->live_flags & X86_F_LT)) return;
+/* CF and ZF from C (inverted) and Z of a comparison in place; the others are 0. */
+static void flags_of_order(Lift *l) {
+  enum { NZCV_ZC = 0x60000000 };
+  if (l->live_flags & (X86_F_SF | X86_F_OF | X86_F_LT)) {
+    IrReg nzcv = ir_temp(&l->b);
+    ir_emit(&l->b, IR_MRS_NZCV, 8, nzcv.id, IR_NONE, IR_NONE, 0);
+    ir_logic_imm(&l->b, IR_AND, 4, nzcv, nzcv, NZCV_ZC);
+    ir_emit(&l->b, IR_MSR_NZCV, 8, nzcv.id, IR_NONE, IR_NONE, 0);
+  }
+  if (l->live_flags & (X86_F_PF | X86_F_AF)) { /* odd parity, no auxiliary carry */
+    ir_const(&l->b, LIFT_FLAG_RESULT, 1);
+    ir_const(&l->b, LIFT_FLAG_AUX, 1);
+  }
+  l->form = FLAGS_CANONICAL;
+}
+
+/* The helper's NZCV, in transfer[0], is as FCMP leaves it; brought into the form of the code in place. */
+static void flags_of_helper(Lift *l) {
   IrReg nzcv = ir_temp(&l->b);
   ir_load_state(&l->b, 8, nzcv, X87_FIELD(transfer[0]));
   ir_emit(&l->b, IR_MSR_NZCV, 8, nzcv.id, IR_NONE, IR_NONE, 0);
   lift_flags_fcmp(l);
+  lift_flags_canonical(l, l->live_flags | X86_F_CF | X86_F_ZF);
+}
+
+/* FCOMI, FUCOMI. Stack faults give flags too, through transfer[0]. */
+void lift_x87_compare_flags(Lift *l, const X86Insn *insn, uint32_t argument) {
+  x87_begin(l);
+  unsigned a = x87_slot(l, 0), b = x87_slot(l, insn->operands[1].reg), pops = x87_pops(argument);
+  IrLabel fault = ir_label(&l->b), slow = ir_label(&l->b), done = ir_label(&l->b);
+  x87_require(l, 1u << a | 1u << b, (uint64_t)pops << X87_FAULT_POPS_SHIFT, fault);
+  x87_pop(l, pops);
+  X87Value va = x87_load_slot(l, a);
+  x87_compare_inline(l, va, x87_load_slot(l, b), slow);
+  flags_of_order(l);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, slow);
+  x87_note(l, IR_NO_REG);
+  x87_call_imm(l, x87_helper(argument), x87_slot_argument(a) | x87_slot_argument(b) << 8 | pops);
+  x87_leave_if_pending(l, fault);
+  ir_bind(&l->b, fault);
+  flags_of_helper(l);
+  ir_branch(&l->b, done);
+  ir_cold_end(&l->b);
+  x87_done(l, done);
 }
 
 /* FXAM looks at empty registers too. */

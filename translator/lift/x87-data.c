@@ -266,15 +266,43 @@ static void store_by_helper(Lift *l, const X86Insn *insn, LiftHelper helper, boo
   finish_store(l, insn, pops);
 }
 
+/* float and double in place where that is what it takes; what is known of the stack afterwards is what
+ * holds on both ways. */
+static void store_ieee(Lift *l, const X86Insn *insn, unsigned pops) {
+  unsigned slot = x87_slot(l, 0), size = insn->operands[0].size;
+  IrLabel slow = ir_label(&l->b), keep = ir_label(&l->b), exact = ir_label(&l->b), done = ir_label(&l->b);
+  LiftX87 before = l->x87;
+  IrReg flags = lift_flags_save(l);
+  if (!(l->x87.valid >> slot & 1)) {
+    IrReg valid = new_temp(l);
+    ir_load_state(&l->b, 1, valid, X87_FIELD(valid));
+    ir_tbz(&l->b, valid, slot, keep);
+    x87_know_valid(l, slot);
+  }
+  X87Narrow n = x87_narrow_inline(l, x87_load_slot(l, slot), size, slow);
+  lift_flags_restore(l, flags);
+  ir_store(&l->b, size, n.bits, lift_address(l, insn, size));
+  x87_pop(l, pops);
+  ir_store_state(&l->b, 1, n.up, X87_FIELD(c1));
+  ir_cbz(&l->b, 8, n.rest, exact);
+  ir_store_state(&l->b, 8, n.rest, X87_FIELD(inexact));
+  ir_bind(&l->b, exact);
+  ir_branch(&l->b, done);
+  l->x87 = before;
+  ir_bind(&l->b, slow);
+  lift_flags_restore(l, flags);
+  ir_bind(&l->b, keep);
+  store_by_helper(l, insn, size == 4 ? LIFT_HELPER_X87_FST_M32 : LIFT_HELPER_X87_FST_M64, false, pops);
+  ir_bind(&l->b, done);
+}
+
 /* FST, FSTP */
 void lift_x87_store(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned pops = x87_pops(argument);
   x87_begin(l);
   if (!lift_is_memory(insn, 0)) store_register(l, insn->operands[0].reg, pops);
   else if (insn->operands[0].size == 10) store_extended(l, insn);
-  else
-    store_by_helper(l, insn, insn->operands[0].size == 4 ? LIFT_HELPER_X87_FST_M32 : LIFT_HELPER_X87_FST_M64,
-                    false, pops);
+  else store_ieee(l, insn, pops);
 }
 
 /* FIST, FISTP, FISTTP, FBSTP */

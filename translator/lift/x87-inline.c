@@ -1,4 +1,4 @@
-/* FADD, FSUB, FMUL on general registers, for operands and results of ordinary size.
+/* FADD, FSUB, FMUL, FDIV, FCOMI and stores of doubles on general registers, for operands of ordinary size.
  *
  * What is done here: both operands normal with exponents in the middle half of the range (2^-8191 to 2^8192,
  * so that no result of an addition leaves the range), rounding to nearest and 64 bits, PE masked. All else
@@ -157,9 +157,60 @@ static void add(Lift *l, unsigned slot, X87Value a, X87Value b, IrLabel slow) {
   round_and_store(l, slot, a, rest, slow);
 }
 
+/* One 32-bit digit of high:low / divisor, high < divisor: the digit, and in `high` the remainder. `low` may
+ * be IR_ZERO. The estimate from the divisor's upper half is at most 2 too large (Knuth 4.3.1). */
+static IrReg divide_digit(Lift *l, IrReg high, IrReg low, IrReg divisor, IrLabel slow) {
+  IrReg upper = ir_temp(&l->b), digit = ir_temp(&l->b);
+  IrLabel large = ir_label(&l->b), right = ir_label(&l->b);
+  ir_lsr_imm(&l->b, 8, upper, divisor, 32);
+  ir_rrr(&l->b, IR_UDIV, 8, digit, high, upper);
+  ir_rrrr(&l->b, IR_MSUB, 8, high, digit, upper, high);
+  ir_lsr_imm(&l->b, 8, upper, digit, 32);
+  ir_cbnz(&l->b, 8, upper, slow);
+  ir_rrr_shift(&l->b, IR_ORR, 8, high, low, high, 0, 32);
+  ir_mov(&l->b, 4, upper, divisor);
+  ir_rrrr(&l->b, IR_MADD, 8, upper, digit, upper, IR_ZERO);
+  ir_rrr(&l->b, IR_SUBS, 8, high, high, upper);
+  ir_branch_cond(&l->b, A64_CC, large);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, large);
+  ir_add_imm(&l->b, 8, digit, digit, -1);
+  ir_rrr(&l->b, IR_ADDS, 8, high, high, divisor);
+  ir_branch_cond(&l->b, A64_CS, right);
+  ir_add_imm(&l->b, 8, digit, digit, -1);
+  ir_rrr(&l->b, IR_ADD, 8, high, high, divisor);
+  ir_branch(&l->b, right);
+  ir_cold_end(&l->b);
+  ir_bind(&l->b, right);
+  return digit;
+}
+
+static void divide(Lift *l, unsigned slot, X87Value a, X87Value b, IrLabel slow) {
+  IrReg se = binary(l, IR_SUB, 4, a.sign_exponent, b.sign_exponent), not_below = ir_temp(&l->b);
+  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, a.significand, b.significand);
+  ir_cset(&l->b, 4, not_below, A64_CS);
+  ir_add_imm(&l->b, 4, se, se, BIAS - 1);
+  ir_rrr(&l->b, IR_ADD, 4, se, se, not_below);
+  ir_tbz(&l->b, middle(l, se), MIDDLE_BIT, slow);
+  IrReg low = binary(l, IR_AND, 8, a.significand, not_below);
+  ir_lsl_imm(&l->b, 8, low, low, 31);
+  ir_rrr(&l->b, IR_LSRV, 8, a.significand, a.significand, not_below);
+  IrReg first = divide_digit(l, a.significand, low, b.significand, slow);
+  IrReg quotient = divide_digit(l, a.significand, IR_ZERO, b.significand, slow);
+  ir_rrr_shift(&l->b, IR_ORR, 8, quotient, quotient, first, 0, 32);
+  /* More than half a unit is left, or something; exactly half cannot be. */
+  IrReg rest = binary(l, IR_SUB, 8, b.significand, a.significand), some = ir_temp(&l->b);
+  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, a.significand, rest);
+  ir_cset(&l->b, 8, rest, A64_HI);
+  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, a.significand, IR_ZERO);
+  ir_cset(&l->b, 8, some, A64_NE);
+  ir_rrr_shift(&l->b, IR_ORR, 8, rest, some, rest, 0, 63);
+  round_and_store(l, slot, (X87Value){quotient, se}, rest, slow);
+}
+
 bool x87_can_inline(const Lift *l, LiftHelper helper) {
   return helper == LIFT_HELPER_X87_FADD || helper == LIFT_HELPER_X87_FSUB || helper == LIFT_HELPER_X87_FSUBR ||
-         helper == LIFT_HELPER_X87_FMUL;
+         helper == LIFT_HELPER_X87_FMUL || helper == LIFT_HELPER_X87_FDIV || helper == LIFT_HELPER_X87_FDIVR;
 }
 
 void x87_inline(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value s, IrLabel slow) {
@@ -167,9 +218,76 @@ void x87_inline(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value 
   x87_require_usual(l, slow);
   if (helper == LIFT_HELPER_X87_FMUL) {
     multiply(l, slot, d, s, slow);
-    return;
+  } else if (helper == LIFT_HELPER_X87_FDIV) {
+    divide(l, slot, d, s, slow);
+  } else if (helper == LIFT_HELPER_X87_FDIVR) {
+    divide(l, slot, s, d, slow);
+  } else {
+    IrReg negated = helper == LIFT_HELPER_X87_FSUB ? s.sign_exponent : d.sign_exponent;
+    if (helper != LIFT_HELPER_X87_FADD) ir_logic_imm(&l->b, IR_EOR, 4, negated, negated, SIGN);
+    add(l, slot, d, s, slow);
   }
-  IrReg negated = helper == LIFT_HELPER_X87_FSUB ? s.sign_exponent : d.sign_exponent;
-  if (helper != LIFT_HELPER_X87_FADD) ir_logic_imm(&l->b, IR_EOR, 4, negated, negated, SIGN);
-  add(l, slot, d, s, slow);
+}
+
+X87Value x87_value_of_bits(Lift *l, IrReg bits, unsigned size, IrLabel slow) {
+  unsigned f_bits = size == 4 ? 23 : 52, e_bits = size == 4 ? 8 : 11;
+  X87Value v = {ir_temp(&l->b), ir_temp(&l->b)};
+  ir_ubfx(&l->b, size, v.sign_exponent, bits, f_bits, e_bits);
+  ir_add_imm(&l->b, 4, v.significand, v.sign_exponent, 1);
+  ir_logic_imm(&l->b, IR_AND, 4, v.significand, v.significand, (1u << e_bits) - 2); /* 0: zeros or ones */
+  ir_cbz(&l->b, 4, v.significand, slow);
+  ir_lsr_imm(&l->b, size, v.significand, bits, f_bits + e_bits);
+  ir_rrr_shift(&l->b, IR_ORR, 4, v.sign_exponent, v.sign_exponent, v.significand, 0, SIGN_BIT);
+  ir_add_imm(&l->b, 4, v.sign_exponent, v.sign_exponent, BIAS - ((1 << (e_bits - 1)) - 1));
+  ir_lsl_imm(&l->b, 8, v.significand, bits, 63 - f_bits);
+  ir_logic_imm(&l->b, IR_ORR, 8, v.significand, v.significand, INTEGER_BIT);
+  return v;
+}
+
+/* Makes the value an 80-bit integer with the same order. */
+static void make_ordered(Lift *l, X87Value v) {
+  IrReg sign = ir_temp(&l->b);
+  ir_sbfx(&l->b, 8, sign, v.sign_exponent, SIGN_BIT, 1);
+  ir_rrr(&l->b, IR_EOR, 8, v.significand, v.significand, sign);
+  ir_logic_imm(&l->b, IR_ORR, 8, sign, sign, SIGN);
+  ir_rrr(&l->b, IR_EOR, 4, v.sign_exponent, v.sign_exponent, sign);
+  ir_logic_imm(&l->b, IR_AND, 4, v.sign_exponent, v.sign_exponent, 0xffff);
+}
+
+void x87_compare_inline(Lift *l, X87Value a, X87Value b, IrLabel slow) {
+  IrLabel differ = ir_label(&l->b);
+  x87_require_ordinary(l, a, b, slow);
+  make_ordered(l, a);
+  make_ordered(l, b);
+  ir_rrr(&l->b, IR_SUBS, 4, IR_ZERO, a.sign_exponent, b.sign_exponent);
+  ir_branch_cond(&l->b, A64_NE, differ);
+  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, a.significand, b.significand);
+  ir_bind(&l->b, differ);
+}
+
+X87Narrow x87_narrow_inline(Lift *l, X87Value v, unsigned size, IrLabel slow) {
+  unsigned f_bits = size == 4 ? 23 : 52, e_bits = size == 4 ? 8 : 11;
+  int bias_change = BIAS - ((1 << (e_bits - 1)) - 1);
+  X87Narrow r = {ir_temp(&l->b), ir_temp(&l->b), ir_temp(&l->b)};
+  IrReg exponent = r.up, half = ir_temp(&l->b);
+  ir_tbz(&l->b, v.significand, 63, slow);
+  ir_logic_imm(&l->b, IR_AND, 4, exponent, v.sign_exponent, 0x7fff);
+  ir_add_imm(&l->b, 4, exponent, exponent, -bias_change);
+  ir_add_imm(&l->b, 4, half, exponent, -1);
+  ir_const(&l->b, r.rest, (1u << e_bits) - 3); /* up to what rounding up leaves finite */
+  ir_rrr(&l->b, IR_SUBS, 4, IR_ZERO, half, r.rest);
+  ir_branch_cond(&l->b, A64_CS, slow);
+  x87_require_usual(l, slow);
+  ir_ubfx(&l->b, 8, r.bits, v.significand, 63 - f_bits, f_bits);
+  ir_bfi(&l->b, 8, r.bits, exponent, f_bits, e_bits);
+  ir_lsr_imm(&l->b, 4, v.sign_exponent, v.sign_exponent, SIGN_BIT);
+  ir_bfi(&l->b, 8, r.bits, v.sign_exponent, f_bits + e_bits, 1);
+  ir_lsl_imm(&l->b, 8, r.rest, v.significand, f_bits + 1);
+  ir_logic_imm(&l->b, IR_AND, 8, v.significand, r.bits, 1);
+  ir_const(&l->b, half, INTEGER_BIT);
+  ir_rrr(&l->b, IR_SUB, 8, half, half, v.significand);
+  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, r.rest, half);
+  ir_csel(&l->b, IR_CSINC, 8, r.bits, r.bits, r.bits, A64_LS);
+  ir_cset(&l->b, 4, r.up, A64_HI);
+  return r;
 }

@@ -98,6 +98,15 @@ bool x87_can_inline(const Lift *l, LiftHelper helper);
 /* slot := d op s, both in temporaries that are used up; NZCV is destroyed. Goes to `slow`, with nothing
  * changed, where it takes the helper. */
 void x87_inline(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value s, IrLabel slow);
+/* The normal float or double (size 4, 8) in `bits`, which stays; all else to `slow`. */
+X87Value x87_value_of_bits(Lift *l, IrReg bits, unsigned size, IrLabel slow);
+/* C := a >= b, Z := a == b; N and V mean nothing. */
+void x87_compare_inline(Lift *l, X87Value a, X87Value b, IrLabel slow);
+/* v rounded to float or double: its bits, what was cut off, and whether it went up. Destroys NZCV. */
+typedef struct X87Narrow {
+  IrReg bits, rest, up;
+} X87Narrow;
+X87Narrow x87_narrow_inline(Lift *l, X87Value v, unsigned size, IrLabel slow);
 /* To `slow` unless both are normal and of ordinary size; unless FCW is as usual. */
 void x87_require_ordinary(Lift *l, X87Value a, X87Value b, IrLabel slow);
 void x87_require_usual(Lift *l, IrLabel slow);
