@@ -323,7 +323,7 @@ void region_lift(Lift *l, LiftRegion *region) {
   for (uint32_t i = 0; i < region->count; i++) {
     if (!region->insns[i].leader) continue;
     region->insns[i].label = ir_label(&l->b).id;
-    region->insns[i].x87_top = 0;
+    region->insns[i].x87_top = region->insns[i].pc == region->entry ? region->entry_x87_top : 0;
   }
   for (uint32_t i = 0; i < region->count && !l->b.overflow; i++) {
     RegionInsn *r = &region->insns[i];

@@ -37,6 +37,7 @@ typedef struct RegionWindow {
 typedef struct LiftRegion {
   RegionWindow window;
   uint64_t entry;
+  uint8_t entry_x87_top; /* RegionInsn.x87_top of the entry, from the state that arrives there; 0: not known */
   uint32_t count;
   uint32_t max_insns;
   bool strict_flags;   /* flags survive calls, returns and indirect jumps */

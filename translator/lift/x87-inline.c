@@ -89,10 +89,25 @@ static void align(Lift *l, IrReg rest, IrReg value, IrReg distance) {
   ir_rrr(&l->b, IR_LSRV, 8, value, value, distance);
 }
 
-static void require_near(Lift *l, IrReg distance, IrLabel slow) {
-  IrReg far = ir_temp(&l->b);
-  ir_lsr_imm(&l->b, 4, far, distance, 6);
-  ir_cbnz(&l->b, 4, far, slow);
+/* With 64 places or more between them the smaller operand only counts in rounding: out of line, and only
+ * from 66 on, where it cannot but leave the larger (minus all but nothing, when subtracted). */
+static void far_apart(Lift *l, IrReg distance, IrReg larger, IrReg rest, bool subtract, IrLabel slow, IrLabel done) {
+  IrReg t = ir_temp(&l->b);
+  IrLabel far = ir_label(&l->b);
+  ir_lsr_imm(&l->b, 4, t, distance, 6);
+  ir_cbnz(&l->b, 4, t, far);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, far);
+  ir_add_imm(&l->b, 4, t, distance, -66);
+  ir_tbnz(&l->b, t, 31, slow);
+  if (subtract) {
+    ir_add_imm(&l->b, 8, t, larger, -1);
+    ir_tbz(&l->b, t, 63, slow);
+    ir_mov(&l->b, 8, larger, t);
+  }
+  ir_const(&l->b, rest, subtract ? UINT64_MAX : 1);
+  ir_branch(&l->b, done);
+  ir_cold_end(&l->b);
 }
 
 /* Operands of unlike sign: the larger keeps its own. Leaves the difference in a and `rest`. */
@@ -107,7 +122,7 @@ static void subtract_magnitudes(Lift *l, X87Value a, X87Value b, IrReg rest, IrL
   ir_csel(&l->b, IR_CSEL, 8, rest, b.significand, a.significand, A64_CS);
   ir_csel(&l->b, IR_CSEL, 8, a.significand, a.significand, b.significand, A64_CS);
   ir_mov(&l->b, 8, b.significand, rest);
-  require_near(l, distance, slow);
+  far_apart(l, distance, a.significand, rest, true, slow, done);
   align(l, rest, b.significand, distance);
   ir_rrr(&l->b, IR_SUBS, 8, rest, IR_ZERO, rest);
   ir_rrr(&l->b, IR_SBC, 8, a.significand, a.significand, b.significand);
@@ -120,7 +135,6 @@ static void subtract_magnitudes(Lift *l, X87Value a, X87Value b, IrReg rest, IrL
   ir_rrr(&l->b, IR_ORR, 8, a.significand, a.significand, b.significand);
   ir_rrr(&l->b, IR_LSLV, 8, rest, rest, distance);
   ir_rrr(&l->b, IR_SUB, 4, a.sign_exponent, a.sign_exponent, distance);
-  ir_branch(&l->b, done);
 }
 
 /* Operands of the same sign, which the exponents' difference then does not show. */
@@ -132,7 +146,7 @@ static void add_magnitudes(Lift *l, X87Value a, X87Value b, IrReg rest, IrLabel 
   ir_csel(&l->b, IR_CSEL, 8, rest, b.significand, a.significand, A64_CS);
   ir_csel(&l->b, IR_CSEL, 8, a.significand, a.significand, b.significand, A64_CS);
   ir_mov(&l->b, 8, b.significand, rest);
-  require_near(l, distance, slow);
+  far_apart(l, distance, a.significand, rest, false, slow, done);
   align(l, rest, b.significand, distance);
   ir_rrr(&l->b, IR_ADDS, 8, a.significand, a.significand, b.significand);
   ir_branch_cond(&l->b, A64_CC, done);
@@ -148,11 +162,10 @@ static void add(Lift *l, unsigned slot, X87Value a, X87Value b, IrLabel slow) {
   IrReg signs = binary(l, IR_EOR, 4, a.sign_exponent, b.sign_exponent), rest = ir_temp(&l->b);
   IrLabel unlike = ir_label(&l->b), round = ir_label(&l->b);
   ir_tbnz(&l->b, signs, SIGN_BIT, unlike);
-  ir_cold_begin(&l->b);
+  add_magnitudes(l, a, b, rest, slow, round);
+  ir_branch(&l->b, round);
   ir_bind(&l->b, unlike);
   subtract_magnitudes(l, a, b, rest, slow, round);
-  ir_cold_end(&l->b);
-  add_magnitudes(l, a, b, rest, slow, round);
   ir_bind(&l->b, round);
   round_and_store(l, slot, a, rest, slow);
 }

@@ -86,9 +86,10 @@ void block_map_clear(void);
 
 /* --- Translation (translate.c) --- */
 
-/* Translates the region at guest_pc; the lock is held. Its host PC; 0 with *ret_vector set when the instruction
+/* Translates the region at guest_pc; the lock is held. `x87_top`: the slot of ST(0) there (guest/state.h).
+ * Its host PC; 0 with *ret_vector set when the instruction
  * cannot even be fetched, which the guest gets as an exception (address in *ret_address). */
-uint64_t translate(uint64_t guest_pc, int *ret_vector, uint64_t *ret_address);
+uint64_t translate(uint64_t guest_pc, unsigned x87_top, int *ret_vector, uint64_t *ret_address);
 
 /* --- Linking (link.c) --- */
 

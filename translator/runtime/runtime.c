@@ -201,7 +201,7 @@ static uint64_t find_code(GuestCpu *cpu, uint64_t exit_site, uint32_t *ret_gener
   if (exit_site) leave_through(cpu, exit_site, &region, &exit);
   uint32_t generation = runtime_generation();
   uint64_t host_pc = block_map_find(cpu->rip);
-  if (!host_pc) host_pc = translate(cpu->rip, &vector, &address);
+  if (!host_pc) host_pc = translate(cpu->rip, cpu->x87.top & 7, &vector, &address);
   if (exit && host_pc && generation == runtime_generation()) link_exit(region, exit, host_pc);
   *ret_generation = runtime_generation();
   base_unlock(&runtime.lock);

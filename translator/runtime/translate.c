@@ -89,7 +89,7 @@ static void publish(Region *region) {
   runtime.stats.host_bytes += region->code_bytes;
 }
 
-uint64_t translate(uint64_t guest_pc, int *ret_vector, uint64_t *ret_address) {
+uint64_t translate(uint64_t guest_pc, unsigned x87_top, int *ret_vector, uint64_t *ret_address) {
   RegionWindow window;
   if (!find_window(guest_pc, &window)) {
     *ret_vector = 14;
@@ -97,6 +97,7 @@ uint64_t translate(uint64_t guest_pc, int *ret_vector, uint64_t *ret_address) {
     return 0;
   }
   if (!make_work()) base_panic("out of memory for the translator's work space");
+  work->region.entry_x87_top = (uint8_t)(x87_top + 1);
   uint32_t max_insns = REGION_INSNS;
   for (;;) {
     analyse(&work->region, &window, guest_pc, max_insns);
