@@ -126,6 +126,13 @@ static int test_gaps(void) {
   EXPECT(memory_map_query(0x10000, &end) == 3 && end == 0x11000);
   EXPECT(memory_map_query(0x11000, &end) == 5 && memory_map_query(0x14fff, &end) == 5);
   EXPECT(!memory_map_covers(0x10000, 0x13000) && memory_map_covers(0x10000, 0x12000));
+  memory_map_set_object(0x20000, 0x24000, 5 | MEMORY_SHARED, 77, 0x3000);
+  memory_map_set_object(0x30000, 0x32000, 3 | MEMORY_SHARED, 77, 0x4000);
+  EXPECT(memory_map_next_alias(0x21000, 0) == 0x30000 && memory_map_next_alias(0x31000, 0) == 0x22000);
+  EXPECT(memory_map_next_alias(0x20000, 0) == 0 && memory_map_next_alias(0x21000, 0x30000) == 0);
+  memory_map_change(0x21000, 0x22000, 4, 0);
+  EXPECT(memory_map_next_alias(0x30000, 0) == 0x21000 && memory_map_next_alias(0x31000, 0) == 0x22000);
+  memory_map_clear(0x20000, 0x32000);
   memory_map_clear(0x10000, 0x15000);
   EXPECT(!memory_map_overlaps(0x10000, 0x15000));
   return 0;

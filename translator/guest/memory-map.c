@@ -46,24 +46,36 @@ static void splice(size_t first, size_t last, const MemoryRange *pieces, size_t 
   map.count = map.count + count - (last - first);
 }
 
+static bool continues(const MemoryRange *range, const MemoryRange *next) {
+  if (range->end != next->start || range->flags != next->flags || range->object != next->object) return false;
+  return !range->object || range->offset + (range->end - range->start) == next->offset;
+}
+
 static void merge_with_next(size_t index) {
   if (index + 1 >= map.count) return;
   MemoryRange *range = &map.ranges[index];
-  if (range->end != range[1].start || range->flags != range[1].flags) return;
+  if (!continues(range, range + 1)) return;
   range->end = range[1].end;
   splice(index + 1, index + 2, NULL, 0);
 }
 
-/* Makes [start, end) one range with `flags`, or none where `mapped` is false. */
-static void replace(uint64_t start, uint64_t end, uint32_t flags, bool mapped) {
+/* The part of a range from `start` on. */
+static MemoryRange part(const MemoryRange *range, uint64_t start, uint64_t end) {
+  uint64_t offset = range->object ? range->offset + (start - range->start) : 0;
+  return (MemoryRange){start, end, range->flags, range->object, offset};
+}
+
+/* Makes [fresh->start, fresh->end) that one range, or none where `mapped` is false. */
+static void replace(const MemoryRange *fresh, bool mapped) {
+  uint64_t start = fresh->start, end = fresh->end;
   size_t first = find(start), last = first, count = 0;
   while (last < map.count && map.ranges[last].start < end) last++;
   MemoryRange pieces[3];
   if (first < last && map.ranges[first].start < start)
-    pieces[count++] = (MemoryRange){map.ranges[first].start, start, map.ranges[first].flags};
-  if (mapped) pieces[count++] = (MemoryRange){start, end, flags};
+    pieces[count++] = part(&map.ranges[first], map.ranges[first].start, start);
+  if (mapped) pieces[count++] = *fresh;
   if (first < last && map.ranges[last - 1].end > end)
-    pieces[count++] = (MemoryRange){end, map.ranges[last - 1].end, map.ranges[last - 1].flags};
+    pieces[count++] = part(&map.ranges[last - 1], end, map.ranges[last - 1].end);
   splice(first, last, pieces, count);
   for (size_t i = count + 1; i-- > 0;)
     if (first + i > 0) merge_with_next(first + i - 1);
@@ -112,17 +124,50 @@ bool memory_map_overlaps(uint64_t start, uint64_t end) {
   return memory_map_next(start, &range) && range.start < end;
 }
 
-void memory_map_set(uint64_t start, uint64_t end, uint32_t flags) {
+void memory_map_set_object(uint64_t start, uint64_t end, uint32_t flags, uint64_t object, uint64_t offset) {
   if (start >= end) return;
+  MemoryRange range = {start, end, flags, object, object ? offset : 0};
   base_lock(&map.lock);
-  replace(start, end, flags, true);
+  replace(&range, true);
   base_unlock(&map.lock);
+}
+
+void memory_map_set(uint64_t start, uint64_t end, uint32_t flags) {
+  memory_map_set_object(start, end, flags, 0, 0);
+}
+
+bool memory_map_next_view(uint64_t object, uint32_t flags, uint64_t address, MemoryRange *ret_range) {
+  bool found = false;
+  base_lock(&map.lock);
+  for (size_t i = find(address); i < map.count && !found; i++) {
+    found = map.ranges[i].object == object && map.ranges[i].flags & flags;
+    if (found) *ret_range = map.ranges[i];
+  }
+  base_unlock(&map.lock);
+  return found;
+}
+
+uint64_t memory_map_next_alias(uint64_t address, uint64_t after) {
+  uint64_t found = 0;
+  base_lock(&map.lock);
+  size_t index = find(address);
+  const MemoryRange *own = index < map.count && map.ranges[index].start <= address ? &map.ranges[index] : NULL;
+  uint64_t wanted = own && own->object ? own->offset + (address - own->start) : 0;
+  for (size_t i = after ? find(after) : 0; own && own->object && i < map.count && !found; i++) {
+    const MemoryRange *range = &map.ranges[i];
+    if (range->object != own->object || wanted < range->offset) continue;
+    uint64_t alias = range->start + (wanted - range->offset);
+    if (alias < range->end && alias > after && alias != address) found = alias;
+  }
+  base_unlock(&map.lock);
+  return found;
 }
 
 void memory_map_clear(uint64_t start, uint64_t end) {
   if (start >= end) return;
+  MemoryRange range = {.start = start, .end = end};
   base_lock(&map.lock);
-  replace(start, end, 0, false);
+  replace(&range, false);
   base_unlock(&map.lock);
 }
 
@@ -134,8 +179,9 @@ void memory_map_change(uint64_t start, uint64_t end, uint32_t clear, uint32_t se
     MemoryRange range = map.ranges[index];
     if (range.start > start) start = range.start;
     uint64_t stop = range.end < end ? range.end : end;
-    uint32_t flags = (range.flags & ~clear) | set;
-    if (flags != range.flags) replace(start, stop, flags, true);
+    MemoryRange changed = part(&range, start, stop);
+    changed.flags = (range.flags & ~clear) | set;
+    if (changed.flags != range.flags) replace(&changed, true);
     start = stop;
   }
   base_unlock(&map.lock);

@@ -10,6 +10,7 @@
 #include <linux/magic.h>
 #include <asm/statfs.h>
 
+#include "linux/host-stat.h"
 #include "linux/linux.h"
 #include "linux/memory.h"
 #include "runtime/runtime.h"
@@ -100,6 +101,23 @@ static bool is_shared_memory(int protection, int flags, int fd) {
   return host_call(__NR_fstatfs, fd, &file_system) == 0 && file_system.f_type == TMPFS_MAGIC;
 }
 
+/* A number for what a shared mapping maps; 0 for memory that no second mapping can name. */
+static uint64_t object_of(int flags, int fd) {
+  HostStat status;
+  if (flags & MAP_ANONYMOUS || host_call(__NR_fstat, fd, &status) < 0) return 0;
+  return ((status.device * UINT64_C(0x9e3779b97f4a7c15)) ^ status.inode) | UINT64_C(1) << 63;
+}
+
+/* A new view of memory exists: code translated from other views of it did not reckon with writes here. */
+static void aliases_changed(uint64_t start, uint64_t length) {
+  MemoryRange fresh, view;
+  if (!memory_map_next(start, &fresh) || !fresh.object) return;
+  uint64_t low = fresh.offset + (start - fresh.start), high = low + length;
+  for (uint64_t at = 0; memory_map_next_view(fresh.object, MEMORY_EXEC, at, &view); at = view.end)
+    if (view.offset < high && view.offset + (view.end - view.start) > low)
+      runtime_memory_changed(view.start, view.end - view.start);
+}
+
 typedef struct MapRequest {
   uint64_t length, alignment;
   int protection, flags, fd; /* flags: the host's, without address bits */
@@ -177,7 +195,9 @@ static int64_t map_with_flags(uint64_t address, uint64_t length, int protection,
   else got = map_hinted(&request, address, flags & X86_MAP_32BIT);
   if (got >= 0) {
     uint32_t shared = (flags & MAP_TYPE) == MAP_PRIVATE ? 0 : MEMORY_SHARED;
-    memory_map_set(got, got + length, (protection & MEMORY_PROTECTION) | shared | extra);
+    memory_map_set_object(got, got + length, (protection & MEMORY_PROTECTION) | shared | extra,
+                          shared ? object_of(flags, fd) : 0, offset);
+    if (shared) aliases_changed((uint64_t)got, length);
   }
   return got;
 }
@@ -294,6 +314,7 @@ int64_t sys_mseal(GuestCpu *cpu, const uint64_t a[6]) {
 typedef struct Remap {
   uint64_t old, old_length, new_length, flags, target;
   uint32_t range_flags;
+  uint64_t object, offset; /* behind `old` */
 } Remap;
 
 static int64_t remap_host(const Remap *remap, uint64_t target, uint64_t flags) {
@@ -306,7 +327,7 @@ static int64_t remap_to(const Remap *remap, uint64_t target) {
   int64_t got = remap_host(remap, target, MREMAP_MAYMOVE | MREMAP_FIXED | keep);
   if (got < 0) return got;
   if (!keep && remap->old_length) memory_map_clear(remap->old, remap->old + remap->old_length);
-  memory_map_set(got, got + remap->new_length, remap->range_flags);
+  memory_map_set_object(got, got + remap->new_length, remap->range_flags, remap->object, remap->offset);
   if (remap->old_length) changed(remap->old, remap->old + remap->old_length, remap->range_flags);
   changed(got, got + remap->new_length, remap->range_flags);
   return got;
@@ -341,7 +362,8 @@ static int64_t remap_in_place(const Remap *remap) {
     return -ENOMEM;
   int64_t got = remap_host(remap, 0, 0);
   if (got < 0) return got;
-  if (new_end > old_end) memory_map_set(old_end, new_end, remap->range_flags);
+  if (new_end > old_end)
+    memory_map_set_object(old_end, new_end, remap->range_flags, remap->object, remap->offset + remap->old_length);
   else memory_map_clear(new_end, old_end);
   changed(new_end < old_end ? new_end : old_end, new_end < old_end ? old_end : new_end, remap->range_flags);
   return got;
@@ -352,7 +374,11 @@ static int64_t remap_locked(Remap *remap) {
   int flags = memory_map_query(remap->old, &range_end);
   if (flags < 0 || range_end < remap->old + remap->old_length) return -EFAULT;
   if (flags & MEMORY_SEALED) return -EPERM;
+  MemoryRange range;
+  memory_map_next(remap->old, &range);
   remap->range_flags = (uint32_t)flags;
+  remap->object = range.object;
+  remap->offset = range.offset + (remap->old - range.start);
   if (remap->flags & MREMAP_FIXED) return remap_fixed(remap);
   if (remap->flags & MREMAP_DONTUNMAP)
     return remap->flags & MREMAP_MAYMOVE && remap->old_length == remap->new_length ? remap_elsewhere(remap)
@@ -365,7 +391,7 @@ static int64_t remap_locked(Remap *remap) {
 }
 
 int64_t sys_mremap(GuestCpu *cpu, const uint64_t a[6]) {
-  Remap remap = {a[0], page_up(a[1]), page_up(a[2]), a[3], a[4], 0};
+  Remap remap = {a[0], page_up(a[1]), page_up(a[2]), a[3], a[4], 0, 0, 0};
   if (!is_page(a[0]) || !remap.new_length) return -EINVAL;
   if (a[3] & ~(uint64_t)(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP)) return -EINVAL;
   if (!in_guest(a[0], remap.old_length) || remap.new_length > MEMORY_GUEST_END) return -EINVAL;

@@ -61,14 +61,20 @@ static void protect_if_writable(CodePage *p) {
   if (protection >= 0 && protection & MEMORY_WRITE) set_protected(p, true);
 }
 
+static void note_on_page(Region *region, uint64_t page) {
+  CodePage *p = find_or_add(page);
+  PageRegion *link = cache_alloc(sizeof *link);
+  *link = (PageRegion){region, p->regions};
+  p->regions = link;
+  protect_if_writable(p);
+}
+
+/* A region belongs to the pages it was read from, and to every other page that shows the same memory. */
 void pages_note_region(Region *region) {
   uint64_t first = region->lowest & ~(MEMORY_PAGE_SIZE - 1);
   for (uint64_t page = first; page < region->highest; page += MEMORY_PAGE_SIZE) {
-    CodePage *p = find_or_add(page);
-    PageRegion *link = cache_alloc(sizeof *link);
-    *link = (PageRegion){region, p->regions};
-    p->regions = link;
-    protect_if_writable(p);
+    note_on_page(region, page);
+    for (uint64_t alias = 0; (alias = memory_map_next_alias(page, alias));) note_on_page(region, alias);
   }
 }
 
