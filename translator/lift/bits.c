@@ -42,7 +42,15 @@ static void carry_from_bit(Lift *l, unsigned size, IrReg value, IrReg number, in
   lift_flags_set_carry(l, bit, IR_NO_REG);
 }
 
-/* BT with a constant, read by nothing but the jump on CF behind it. */
+/* BTS, BTR, BTC of a constant bit of a whole register. */
+static void change_constant_bit(Lift *l, BitOp op, unsigned size, IrReg home, unsigned number) {
+  uint64_t mask = UINT64_C(1) << number;
+  if (op == BIT_RESET) mask = ~mask;
+  ir_logic_imm(&l->b, op == BIT_SET ? IR_ORR : op == BIT_RESET ? IR_AND : IR_EOR, size, home, home,
+               size == 4 ? (uint32_t)mask : mask);
+}
+
+/* Bit `number` of `value`, read by nothing but the jump on CF behind BT. */
 static bool fuse_bit_test(Lift *l, IrReg value, unsigned number) {
   const RegionInsn *next = region_next(l);
   if (!next || next->insn.mnemonic != X86_JCC || next->live_after || next->insn.condition >> 1 != 1) return false;
@@ -58,10 +66,16 @@ static void bit_register(Lift *l, const X86Insn *insn, BitOp op, unsigned size) 
   IrReg number = IR_NO_REG;
   if (!constant) {
     number = ir_temp(&l->b);
+    if (op == BIT_TEST && size >= 4 && fuse_bit_test(l, number, 0)) {
+      ir_rrr(&l->b, IR_LSRV, size, number, home, lift_gpr(insn->operands[1].reg)); /* modulo the size */
+      return;
+    }
     ir_logic_imm(&l->b, IR_AND, 4, number, lift_gpr(insn->operands[1].reg), size * 8 - 1);
   }
   IrReg before = op == BIT_TEST || !(l->live_flags & X86_F_CF) ? home : lift_copy(l, home);
-  if (op != BIT_TEST) {
+  if (op != BIT_TEST && constant && size >= 4) {
+    change_constant_bit(l, op, size, home, fixed);
+  } else if (op != BIT_TEST) {
     IrReg mask;
     if (constant) {
       mask = ir_temp(&l->b);
