@@ -26,6 +26,7 @@ static void on_status(JsonObject *status, gpointer user_data) {
   keep_text(&machine->guest_state, guest_json_string(status, "state", ""));
   keep_text(&machine->guest_message, guest_json_string(status, "message", ""));
   machine->ready_ms = MAX(guest_json_int(status, "ready-ms", 0), 0);
+  machine->command_ended = guest_json_object(status, "command") != NULL;
   if (g_str_equal(machine->guest_state, STELE_GUEST_READY)) {
     machine->found = FALSE;
     machine_apply(machine, MACHINE_GUEST_READY, NULL);
@@ -115,6 +116,7 @@ void machine_guest_reset(Machine *machine) {
   g_clear_pointer(&machine->guest_state, g_free);
   g_clear_pointer(&machine->guest_message, g_free);
   machine->ready_ms = 0;
+  machine->command_ended = FALSE;
   if (machine->link) agent_link_restart(machine->link);
 }
 
@@ -154,6 +156,7 @@ static void watch_shares(Machine *machine, int id) {
 void machine_guest_start(Machine *machine, int id) {
   machine->link_delay = 0;
   g_clear_pointer(&machine->guest_message, g_free);
+  machine->command_ended = FALSE;
   watch_shares(machine, id);
   link_open(machine);
 }

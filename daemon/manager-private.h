@@ -30,6 +30,7 @@ typedef struct Machine {
   gboolean agent_up;
   char *agent_version, *guest_state, *guest_message;
   gint64 ready_ms;
+  gboolean command_ended; // init=command, and the agent said so
   GPtrArray *share_watches;
   ProcessWatch *qemu;
   guint share_grace; // source

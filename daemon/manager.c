@@ -203,10 +203,8 @@ static void on_powered_off(Machine *machine) {
   machine_guest_drain(machine); // a short command may have come and gone before its news were read
   if (machine_is_booting(machine))
     machine_apply(machine, MACHINE_BOOT_FAILED, "the guest powered off before an init ran");
-  gboolean command = machine->config && machine->config->init == INIT_COMMAND;
-  gboolean by_itself = machine->life.state == MACHINE_RUNNING;
-  machine_apply(machine, command && by_itself ? MACHINE_COMMAND_EXITED : MACHINE_POWERED_OFF,
-                by_itself ? machine->guest_message : NULL);
+  gboolean exited = machine->command_ended && machine->life.state == MACHINE_RUNNING;
+  machine_apply(machine, exited ? MACHINE_COMMAND_EXITED : MACHINE_POWERED_OFF, exited ? machine->guest_message : NULL);
 }
 
 static void on_started_elsewhere(Machine *machine) {

@@ -91,17 +91,29 @@ static gboolean hand_over(gpointer user_data) {
   return G_SOURCE_REMOVE;
 }
 
+static gboolean cancel(gpointer cancellable) {
+  g_cancellable_cancel(cancellable);
+  return G_SOURCE_CONTINUE; // it is removed by who added it
+}
+
+// A limit on the socket itself would outlast the introduction: a read with it is under way already.
+static GDBusConnection *authenticate(Server *server, GSocketConnection *stream) {
+  g_autoptr(GCancellable) cancellable = g_cancellable_new();
+  guint timer = g_timeout_add_seconds_full(G_PRIORITY_DEFAULT, AUTH_SECONDS, cancel, g_object_ref(cancellable), g_object_unref);
+  GDBusConnection *connection = g_dbus_connection_new_sync(
+      G_IO_STREAM(stream), server->guid,
+      G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER | G_DBUS_CONNECTION_FLAGS_DELAY_MESSAGE_PROCESSING, server->observer,
+      cancellable, NULL);
+  g_source_remove(timer);
+  return connection;
+}
+
 // On a thread of its own. Strangers are dropped before they can say anything.
 static gboolean on_run(GThreadedSocketService *service, GSocketConnection *stream, GObject *source, gpointer user_data) {
   Server *server = user_data;
-  GSocket *socket = g_socket_connection_get_socket(stream);
-  if (!may_use(g_socket_get_fd(socket))) return TRUE;
-  g_socket_set_timeout(socket, AUTH_SECONDS);
-  GDBusConnection *connection = g_dbus_connection_new_sync(
-      G_IO_STREAM(stream), server->guid,
-      G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER | G_DBUS_CONNECTION_FLAGS_DELAY_MESSAGE_PROCESSING, server->observer, NULL, NULL);
+  if (!may_use(g_socket_get_fd(g_socket_connection_get_socket(stream)))) return TRUE;
+  GDBusConnection *connection = authenticate(server, stream);
   if (connection == NULL) return TRUE;
-  g_socket_set_timeout(socket, 0);
   NewPeer *peer = g_new(NewPeer, 1);
   *peer = (NewPeer){server, connection};
   g_idle_add_full(G_PRIORITY_DEFAULT, hand_over, peer, NULL);

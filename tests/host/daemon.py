@@ -114,6 +114,23 @@ def garbage(directory):
     daemon.stop()
 
 
+def silence(directory):
+    """Who does not introduce himself is dropped in the end; who has, may be silent as long as he likes."""
+    daemon = Daemon(directory).start()
+    events = subprocess.Popen([VMCTL, "--socket", daemon.socket, "--json", "events"], stdout=subprocess.PIPE, text=True)
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(60)
+    client.connect(daemon.socket)
+    client.sendall(b"\0AUTH")
+    while client.recv(1000):
+        pass
+    daemon.vmctl("define", "-", text=PLAIN.format(name="late", extra=""))
+    assert json.loads(events.stdout.readline())["name"] == "late"
+    events.terminate()
+    events.communicate()
+    daemon.stop()
+
+
 # --- definitions -------------------------------------------------------------------------------------------
 
 def definitions(directory):
@@ -230,7 +247,7 @@ def load(directory):
     daemon.stop()
 
 
-TESTS = [one_a_root, sockets, strangers, garbage, definitions, wrong_states, refused_starts, killed_while_defining, load]
+TESTS = [one_a_root, sockets, strangers, garbage, silence, definitions, wrong_states, refused_starts, killed_while_defining, load]
 
 
 def main():
