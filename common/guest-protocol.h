@@ -99,7 +99,8 @@
 //    "init": "system",          as STELE_PARAM_INIT
 //    "uptime-ms": 2900,         guest's monotonic clock now
 //    "ready-ms": 0,             the same clock when state became "ready"; 0 before
-//    "translator": {"registered": true, "cpu": "x86-64-v2", "memory-model": "auto"}}
+//    "translator": {"registered": true, "cpu": "x86-64-v2", "memory-model": "auto"},
+//    "command": {"signalled": false, "value": 0}}    only once the command of init=command has ended
 #define STELE_COMMAND_STATUS "stele-status"
 // {"execute":"stele-mounts"} -> [{"source","target","type","options"}], the mounts the agent made.
 #define STELE_COMMAND_MOUNTS "stele-mounts"

@@ -27,6 +27,8 @@ typedef struct Agent {
   bool network_up;
   char nameservers[128]; // lines for resolv.conf, from DHCP
   Userspace userspace;
+  bool command_ended; // init=command, and it ran to its end
+  int command_status; // its wait status then
   int stop_action;    // the reboot(2) command asked for by the host, 0 for none
 } Agent;
 

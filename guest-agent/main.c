@@ -184,17 +184,18 @@ static void describe_end(int status, char *text, size_t size) {
 }
 
 static void on_userspace_end(int wait_status) {
-  char text[64];
-  int command_status = 0;
+  char text[64], message[80] = "the userspace has ended";
   if (agent.userspace.report >= 0) {
     loop_unwatch(&report_source);
     announce_ready();
   }
-  UserspaceEnd end = userspace_ended(&agent, wait_status, &command_status);
+  UserspaceEnd end = userspace_ended(&agent, wait_status, &agent.command_status);
   if (agent.state == GUEST_FAILED) return; // it never started; the reason has been told
   if (end == USERSPACE_COMMAND_DONE) {
-    describe_end(command_status, text, sizeof text);
+    describe_end(agent.command_status, text, sizeof text);
     console_say("command %s", text);
+    agent.command_ended = true;
+    snprintf(message, sizeof message, "the command %s", text);
   }
   if (end == USERSPACE_DIED && !agent.stop_action) {
     describe_end(wait_status, text, sizeof text);
@@ -202,7 +203,7 @@ static void on_userspace_end(int wait_status) {
     return fail();
   }
   if (!agent.stop_action) agent.stop_action = end == USERSPACE_REBOOT ? RB_AUTOBOOT : RB_POWER_OFF;
-  agent_enter_state(&agent, GUEST_STOPPING, "the userspace has ended");
+  agent_enter_state(&agent, GUEST_STOPPING, message);
 }
 
 static void on_child(Source *source, uint32_t events) {

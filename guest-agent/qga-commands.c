@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <sys/ioctl.h>
 #include <sys/reboot.h>
 #include <sys/statvfs.h>
@@ -97,6 +98,14 @@ void qga_describe_status(const Agent *agent, Buffer *json) {
   json_member_string(json, "init", agent->config.init_kind == INIT_COMMAND ? "command" : "system");
   json_member_integer(json, "uptime-ms", (int64_t)agent_now_ms());
   json_member_integer(json, "ready-ms", (int64_t)agent->ready_ms);
+  if (agent->command_ended) {
+    json_key(json, "command");
+    json_open(json, '{');
+    json_member_boolean(json, "signalled", WIFSIGNALED(agent->command_status));
+    json_member_integer(json, "value", WIFSIGNALED(agent->command_status) ? WTERMSIG(agent->command_status)
+                                                                            : WEXITSTATUS(agent->command_status));
+    json_close(json, '}');
+  }
   json_key(json, "translator");
   json_open(json, '{');
   json_member_boolean(json, "registered", agent->translator_registered);

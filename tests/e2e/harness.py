@@ -190,7 +190,11 @@ class Steled:
 
 def qemu_pids(directory):
     """Processes that serve a steled's machines: those whose command line names its state."""
-    match = re.compile(re.escape(os.path.join(directory, "state")).encode())
+    state = os.path.join(directory, "state")
+    # steled gives libvirt a short link to it (unix sockets have short paths).
+    links = [os.path.join("/run/stele", link) for link in os.listdir("/run/stele")] if os.path.isdir("/run/stele") else []
+    names = [state] + [link for link in links if os.path.islink(link) and os.readlink(link) == os.path.realpath(state)]
+    match = re.compile("|".join(re.escape(name) for name in names).encode())
     found = []
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
