@@ -364,6 +364,7 @@ void lift_x87_sign(Lift *l, const X86Insn *insn, uint32_t argument) {
 void lift_x87_free(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_begin(l);
   x87_free_slot(l, x87_slot(l, insn->operands[0].reg));
+  x87_clear_c1(l);
   if (x87_pops(argument)) {
     x87_free_slot(l, x87_slot(l, 0));
     x87_turn(l, 1);
