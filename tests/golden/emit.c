@@ -136,7 +136,8 @@ static bool inside(const Extent *e, uint32_t i) { return i < e->hot_end || (i >=
 static void find_labels(const Extent *e, uint8_t *labels) {
   memset(labels, 0, MAX_WORDS);
   for (uint32_t i = 0; i < e->cold_end; i++)
-    if (inside(e, i) && (is_branch(code.words[i]) || is_adr(code.words[i])) && !relocation_at(i)) labels[reference(i)] = 1;
+    if (inside(e, i) && (is_branch(code.words[i]) || is_adr(code.words[i])) && !relocation_at(i))
+      labels[reference(i)] = 1;
   uint8_t number = 0;
   for (uint32_t i = 0; i < e->cold_end; i++)
     if (labels[i]) labels[i] = ++number;
@@ -169,7 +170,8 @@ static void print_hot(const Piece *piece, const Extent *e, const uint8_t *labels
     for (uint32_t n = 0; n < region.count; n++) {
       if (region.insns[n].pc != piece->pc + offset) continue;
       char text[96] = "(not an instruction)";
-      if (region.insns[n].decode == X86_DECODE_OK) x86_format(&region.insns[n].insn, region.insns[n].pc, text, sizeof text);
+      if (region.insns[n].decode == X86_DECODE_OK)
+        x86_format(&region.insns[n].insn, region.insns[n].pc, text, sizeof text);
       printf("  %s\n", text);
     }
     uint32_t end = k + 1 < code.cold_pc_map ? code.pc_map[k + 1].host_offset / 4 : code.hot_count;

@@ -131,10 +131,9 @@ void lift_leave(Lift *l, const X86Insn *insn, uint32_t argument) {
   (void)argument;
   IrReg frame = lift_gpr(X86_RBP);
   if (insn->operand_size == 8) {
-    IrReg value = ir_temp(&l->b), base = ir_temp(&l->b);
+    IrReg value = ir_temp(&l->b);
     ir_load(&l->b, 8, IR_EXTEND_ZERO, value, lift_address_at(l, frame, 8));
-    ir_mov(&l->b, 8, base, frame);
-    ir_add_imm(&l->b, 8, stack(), base, 8);
+    ir_add_imm(&l->b, 8, stack(), frame, 8);
     ir_mov(&l->b, 8, frame, value);
     return;
   }

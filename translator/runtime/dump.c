@@ -126,14 +126,15 @@ static void put_literals(const Region *region) {
 }
 
 void dump_region(const Lift *lift, const LiftRegion *guest, const Region *region) {
-  base_print(2, "region 0x%lx: %u instructions, %u bytes of code at 0x%lx\n", (unsigned long)region->entry, guest->count,
-             region->code_bytes, (unsigned long)(uintptr_t)region->code);
+  base_print(2, "region 0x%lx: %u instructions, %u bytes of code at 0x%lx\n", (unsigned long)region->entry,
+             guest->count, region->code_bytes, (unsigned long)(uintptr_t)region->code);
   uint32_t end = literals_start(region);
   uint64_t last_pc = 0;
   bool cold = false;
   for (unsigned i = 0; i < region->pc_map_count; i++) {
     unsigned form;
-    uint32_t from = region->pc_map[i].host_offset, to = i + 1 < region->pc_map_count ? region->pc_map[i + 1].host_offset : end;
+    uint32_t from = region->pc_map[i].host_offset;
+    uint32_t to = i + 1 < region->pc_map_count ? region->pc_map[i + 1].host_offset : end;
     uint64_t pc = runtime_pc_of_host(region, (uint64_t)(uintptr_t)region->code + from, &form);
     if (i > 0 && pc <= last_pc && !cold) {
       cold = true; /* in line, guest PCs only ascend */
