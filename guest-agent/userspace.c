@@ -59,11 +59,26 @@ static void offer_nameservers(const Agent *agent) {
   write_file("/etc/resolv.conf", agent->nameservers);
 }
 
-// Settings for all of systemd's services: what the translator is to present, and patience, since a first
-// start under emulation can take longer than the 90 s a unit is given.
+#define PATIENCE "TimeoutStartSec=5min\n"
+
+// Units of the early boot that limit themselves to 90 s, which a first start under emulation can exceed.
+static void write_unit_patience(void) {
+  static const char *const units[] = {"systemd-modules-load", "systemd-sysctl", "systemd-sysusers",
+                                      "systemd-journal-flush", "systemd-journal-catalog-update",
+                                      "systemd-machine-id-commit"};
+  char path[128];
+  for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+    snprintf(path, sizeof path, "/run/systemd/system/%s.service.d", units[i]);
+    mkdir(path, 0755);
+    snprintf(path, sizeof path, "/run/systemd/system/%s.service.d/50-stele.conf", units[i]);
+    write_file(path, "[Service]\n" PATIENCE);
+  }
+}
+
+// Settings for all of systemd's services: the same patience, and what the translator is to present.
 static void write_manager_settings(const Config *config) {
   char text[256];
-  snprintf(text, sizeof text, "[Manager]\nDefaultTimeoutStartSec=5min\nDefaultEnvironment=%s%s %s%s\n",
+  snprintf(text, sizeof text, "[Manager]\nDefault" PATIENCE "DefaultEnvironment=%s%s %s%s\n",
            config->cpu[0] ? "STELE_CPU=" : "", config->cpu, config->memory_model[0] ? "STELE_MEMORY_MODEL=" : "",
            config->memory_model);
   mkdir("/run/systemd/system.conf.d", 0755);
@@ -89,6 +104,7 @@ static void prepare_systemd(const Agent *agent) {
     if (symlink("/usr/lib/systemd/system/console-getty.service",
                 "/run/systemd/system/getty.target.wants/console-getty.service") < 0) return;
   }
+  write_unit_patience();
   write_manager_settings(&agent->config);
 }
 
