@@ -69,6 +69,16 @@ typedef struct LiftGroup {
   uint64_t pcs[LIFT_GROUP_MAX];
 } LiftGroup;
 
+/* SHA256RNDS2 does four rounds for two (lift/sse-sha.c): the result of the one at `index` of the region (0: none), and
+ * the state behind it as AArch64 orders it, to go on from while nothing else writes the two registers. */
+typedef struct LiftSha {
+  uint32_t index;
+  IrVec result;
+  uint32_t done; /* index of the instruction that ended these rounds; 0: no state */
+  uint8_t abef, cdgh;
+  IrVec abcd, efgh;
+} LiftSha;
+
 typedef struct Lift Lift;
 struct Lift {
   IrBuilder b;
@@ -80,6 +90,7 @@ struct Lift {
   uint32_t index;        /* of the instruction in the region */
   LiftFused fused;
   uint32_t sse_begin;    /* IR index where the instruction's operations begin */
+  LiftSha sha;           /* zero where a region begins */
   LiftGroup group; /* zero where a region begins */
   LiftVectors vectors; /* zero where a block begins: lift_sse_block() */
   LiftX87 x87; /* zero where a region begins; lift_x87_block() where a block begins */
@@ -157,6 +168,12 @@ void lift_x87_enter_mmx(Lift *l);
  * that certainly follows, NULL if none does. They open and close groups. */
 void lift_sse_enter(Lift *l, const X86Insn *insn);
 void lift_sse_leave(Lift *l, const X86Insn *next);
+
+/* A region begins: no group is open, no rounds have been done. */
+static inline void lift_sse_region(Lift *l) {
+  l->group = (LiftGroup){0};
+  l->sha = (LiftSha){0};
+}
 
 /* A basic block begins: nothing is known of the vector registers. */
 static inline void lift_sse_block(Lift *l) { l->vectors = (LiftVectors){0}; }

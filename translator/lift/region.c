@@ -319,6 +319,7 @@ static void end_instruction(Lift *l, uint32_t i) {
 
 void region_lift(Lift *l, LiftRegion *region) {
   l->region = region;
+  lift_sse_region(l);
   ir_reset(&l->b);
   for (uint32_t i = 0; i < region->count; i++) {
     if (!region->insns[i].leader) continue;

@@ -259,7 +259,7 @@ static uint8_t substitute_inverse(uint8_t x) {
 
 /* ShiftRows and SubBytes, or their inverses: byte (row r, column c) comes from column c + r (c - r). */
 static GuestVector aes_substitute_shift(const GuestVector *state, bool decrypt) {
-  GuestVector out;
+  GuestVector out = {{0, 0}};
   for (unsigned i = 0; i < 16; i++) {
     unsigned row = i & 3, column = i >> 2;
     unsigned from = ((decrypt ? column - row : column + row) & 3) << 2 | row;
@@ -272,7 +272,7 @@ static GuestVector aes_substitute_shift(const GuestVector *state, bool decrypt) 
 static GuestVector aes_mix(const GuestVector *state, bool decrypt) {
   static const uint8_t forward[4] = {2, 3, 1, 1}, backward[4] = {14, 11, 13, 9};
   const uint8_t *factor = decrypt ? backward : forward;
-  GuestVector out;
+  GuestVector out = {{0, 0}};
   for (unsigned i = 0; i < 16; i++) {
     uint8_t byte = 0;
     for (unsigned k = 0; k < 4; k++)
@@ -283,7 +283,7 @@ static GuestVector aes_mix(const GuestVector *state, bool decrypt) {
 }
 
 static GuestVector aes_key_assist(const GuestVector *source, unsigned round) {
-  GuestVector out;
+  GuestVector out = {{0, 0}};
   for (unsigned i = 0; i < 2; i++) {
     uint32_t word = (uint32_t)lane_get(source, 32, 2 * i + 1), sub = 0;
     for (unsigned k = 0; k < 4; k++)

@@ -1,102 +1,167 @@
-/* SHA-1 and SHA-256 by the host's instructions (Intel SDM volume 2, SHA1* and SHA256*; Arm ARM C7.2, SHA1*,
- * SHA256*). CPUID offers them only where the host has FEAT_SHA1 and FEAT_SHA256.
+/* SHA extensions by AArch64's SHA instructions, which do four rounds where SHA256RNDS2 does two.
  *
- * x86 keeps the state in vectors whose highest lane is the first word, and does two SHA-256 rounds at a time; the
- * host keeps words ascending and does four rounds. After two rounds the new A, B, E, F are what four rounds
- * leave as C, D, G, H, whatever the last two rounds added: so four are done, and the other half is kept. */
+ * The registers of SHA256RNDS2 hold the state as (F, E, B, A) and (H, G, D, C) from the low lane up;
+ * SHA256H and SHA256H2 want (A, B, C, D) and (E, F, G, H). After four rounds C, D, G, H are what A, B, E, F were
+ * after two. So each RNDS2 does four rounds and takes the result of two from them, whatever the other two's
+ * constants were; and when XMM0's upper half is brought down for a second RNDS2 with the registers exchanged, as it
+ * always is, that one finds its result done, and the next four rounds their state. */
+#include "lift/region.h"
 #include "lift/sse.h"
 
+enum { LOOK_AHEAD = 8 };
+
+/* CPUID offers the instructions only where the host has FEAT_SHA1 and FEAT_SHA256. */
 static bool available(Lift *l, const X86Insn *insn) {
-  bool ok = (l->features & (A64_HAS_SHA1 | A64_HAS_SHA2)) == (A64_HAS_SHA1 | A64_HAS_SHA2);
-  if (!ok) lift_undefined(l, insn, 0);
-  return ok;
+  uint32_t needed = A64_HAS_SHA1 | A64_HAS_SHA2;
+  if ((l->features & needed) != needed) lift_undefined(l, insn, 0);
+  return (l->features & needed) == needed;
 }
 
-/* The four words in the other order. */
-static IrVec reversed(Lift *l, IrVec value) {
-  IrVec pairs = sse_vv_raw(l, IR_REV64_4S, value, 0);
-  return sse_vvv_raw(l, IR_EXT_16B, pairs, pairs, 8 << 11);
+static bool writes_xmm(const X86Insn *insn, unsigned number) {
+  const X86Operand *d = &insn->operands[0];
+  return d->kind == X86_OPERAND_XMM && d->reg == number && d->access & X86_ACCESS_W;
 }
 
-static void finish(Lift *l, const X86Insn *insn, IrVec value) { sse_write(l, insn->operands[0].reg, value); }
+static bool brings_down_xmm0(const X86Insn *insn) {
+  return insn->mnemonic == X86_PSHUFD && insn->operands[0].reg == 0 &&
+         insn->operands[1].kind == X86_OPERAND_XMM && insn->operands[1].reg == 0 && (insn->imm & 0xff) == 0x0e;
+}
 
-/* --- SHA-256 -------------------------------------------------------------------------------------- */
+/* The index of the RNDS2 that continues the one being lifted, of registers d and s; 0 when there is none. */
+static uint32_t find_second(const Lift *l, unsigned d, unsigned s) {
+  const LiftRegion *region = l->region;
+  bool down = false;
+  if (!region || d == 0 || s == 0) return 0;
+  for (uint32_t i = l->index + 1; i < region->count && i <= l->index + LOOK_AHEAD; i++) {
+    const RegionInsn *r = &region->insns[i];
+    if (!r[-1].adjacent || r->leader || r->decode != X86_DECODE_OK || r->insn.flow != X86_FLOW_NEXT) return 0;
+    if (r->insn.mnemonic == X86_SHA256RNDS2)
+      return down && r->insn.operands[0].reg == s && r->insn.operands[1].kind == X86_OPERAND_XMM &&
+                     r->insn.operands[1].reg == d
+                 ? i
+                 : 0;
+    if (brings_down_xmm0(&r->insn) && !down) down = true;
+    else if (writes_xmm(&r->insn, 0) || writes_xmm(&r->insn, d) || writes_xmm(&r->insn, s)) return 0;
+  }
+  return 0;
+}
 
-/* Operand 0: H G D C (lane 0 first), operand 1: F E B A, XMM0: two words with their constants added. */
+/* True when the state in temporaries is that of registers `cdgh` and `abef`. */
+static bool state_stands(const Lift *l, unsigned cdgh, unsigned abef) {
+  const LiftRegion *region = l->region;
+  if (!region || !l->sha.done || l->sha.cdgh != cdgh || l->sha.abef != abef) return false;
+  for (uint32_t i = l->sha.done; i < l->index; i++) {
+    const RegionInsn *r = &region->insns[i];
+    if (!r->adjacent || r[1].leader) return false;
+    if (i > l->sha.done && (writes_xmm(&r->insn, cdgh) || writes_xmm(&r->insn, abef))) return false;
+  }
+  return true;
+}
+
+/* From the registers' order to AArch64's. */
+static void load_state(Lift *l, const X86Insn *insn, IrVec n, IrVec m) {
+  bool in_registers = !sse_is_memory(insn, 1);
+  unsigned cdgh = insn->operands[0].reg, abef = in_registers ? insn->operands[1].reg : 0;
+  if (in_registers && state_stands(l, cdgh, abef)) return;
+  l->sha.abcd = sse_vvv(l, IR_ZIP2_2D, m, n);
+  l->sha.efgh = sse_vvv(l, IR_ZIP1_2D, m, n);
+  ir_vv(&l->b, IR_REV64_4S, l->sha.abcd, l->sha.abcd);
+  ir_vv(&l->b, IR_REV64_4S, l->sha.efgh, l->sha.efgh);
+}
+
 void sse_lift_sha256rnds2(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (!available(l, insn)) return;
-  IrVec cdgh = sse_vv_raw(l, IR_REV64_4S, lift_xmm(insn->operands[0].reg), 0);
-  IrVec abef = sse_vv_raw(l, IR_REV64_4S, sse_source(l, insn, 1), 0);
-  IrVec abcd = sse_vvv(l, IR_ZIP2_2D, abef, cdgh), efgh = sse_vvv(l, IR_ZIP1_2D, abef, cdgh);
-  IrVec before = sse_copy(l, abcd);
-  ir_vvv(&l->b, IR_SHA256H, abcd, efgh, lift_xmm(0));
-  ir_vvv(&l->b, IR_SHA256H2, efgh, before, lift_xmm(0));
-  IrVec kept = sse_vvv(l, IR_ZIP2_2D, efgh, abcd);
-  finish(l, insn, sse_vv_raw(l, IR_REV64_4S, kept, 0));
+  unsigned number = insn->operands[0].reg;
+  IrBuilder *b = &l->b;
+  if (l->region && l->sha.index == l->index && l->sha.index) {
+    l->sha.index = 0;
+    l->sha.done = l->index;
+    sse_write(l, number, l->sha.result);
+    return;
+  }
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(number);
+  load_state(l, insn, n, m);
+  l->sha.done = 0;
+  IrVec abcd = l->sha.abcd, efgh = l->sha.efgh, before = sse_copy(l, abcd);
+  ir_vvv(b, IR_SHA256H, abcd, efgh, lift_xmm(0));
+  ir_vvv(b, IR_SHA256H2, efgh, before, lift_xmm(0));
+  l->sha.index = sse_is_memory(insn, 1) ? 0 : find_second(l, number, insn->operands[1].reg);
+  if (l->sha.index) {
+    l->sha.result = sse_vvv(l, IR_ZIP1_2D, efgh, abcd);
+    ir_vv(b, IR_REV64_4S, l->sha.result, l->sha.result);
+    l->sha.cdgh = (uint8_t)number;
+    l->sha.abef = insn->operands[1].reg;
+  }
+  IrVec two = sse_vvv(l, IR_ZIP2_2D, efgh, abcd);
+  ir_vv(b, IR_REV64_4S, sse_result(l, insn), two);
 }
 
 void sse_lift_sha256msg1(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (!available(l, insn)) return;
-  IrVec words = sse_copy(l, lift_xmm(insn->operands[0].reg));
-  ir_vv(&l->b, IR_SHA256SU0, words, sse_source(l, insn, 1));
-  finish(l, insn, words);
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  ir_vv(&l->b, IR_SHA256SU0, sse_result(l, insn), m);
 }
 
-/* The host's instruction also adds the four words from one further on, which x86 leaves to the program: zeros.
- * Its last source's lowest lane would be one of them. */
+/* SHA256SU1 also adds the words seven steps back, which on x86 have been added: three of them are taken as zero,
+ * the fourth, its third operand's lowest, is subtracted before. */
 void sse_lift_sha256msg2(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (!available(l, insn)) return;
-  IrVec words = sse_copy(l, lift_xmm(insn->operands[0].reg)), recent = sse_copy(l, sse_source(l, insn, 1));
-  ir_vr_raw(&l->b, IR_INS_SG, 4, recent, IR_ZERO, 0);
-  ir_vvv(&l->b, IR_SHA256SU1, words, sse_zero(l), recent);
-  finish(l, insn, words);
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec zero = sse_zero(l), lowest = sse_vvv_raw(l, IR_EXT_16B, zero, m, ir_ext(4));
+  IrVec words = sse_vvv(l, IR_SUB_4S, n, lowest);
+  ir_vvv(&l->b, IR_SHA256SU1, words, zero, m);
+  sse_write(l, insn->operands[0].reg, words);
 }
 
-/* --- SHA-1 ---------------------------------------------------------------------------------------- */
+static IrVec reverse_words(Lift *l, IrVec value) {
+  IrVec pairs = sse_vv(l, IR_REV64_4S, value);
+  return sse_vvv_raw(l, IR_EXT_16B, pairs, pairs, ir_ext(8));
+}
 
-/* Four rounds with function and constant by the immediate. E has been added to the first word already. */
+/* SHA1RNDS4: four rounds of function and constant `imm`; E has been added to the first word. */
 void sse_lift_sha1rnds4(Lift *l, const X86Insn *insn, uint32_t argument) {
-  static const uint32_t constants[] = {0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6};
-  static const uint16_t functions[] = {IR_SHA1C, IR_SHA1P, IR_SHA1M, IR_SHA1P};
   if (!available(l, insn)) return;
-  unsigned function = insn->imm & 3;
-  IrVec state = reversed(l, lift_xmm(insn->operands[0].reg)), words = reversed(l, sse_source(l, insn, 1));
-  IrVec constant = sse_const64(l, constants[function]);
-  ir_vv(&l->b, IR_DUP_4S, constant, constant);
-  ir_vvv(&l->b, IR_ADD_4S, words, words, constant);
-  ir_vvv(&l->b, (IrOp)functions[function], state, sse_zero(l), words);
-  finish(l, insn, reversed(l, state));
+  static const uint16_t op[] = {IR_SHA1C, IR_SHA1P, IR_SHA1M, IR_SHA1P};
+  static const uint32_t constant[] = {0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6}; /* FIPS 180-4, 4.2.1 */
+  unsigned rounds = (unsigned)insn->imm & 3;
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec words = reverse_words(l, m), state = reverse_words(l, n);
+  uint64_t both = constant[rounds] | (uint64_t)constant[rounds] << 32;
+  ir_vvv(&l->b, IR_ADD_4S, words, words, sse_const128(l, both, both));
+  ir_vvv(&l->b, (IrOp)op[rounds], state, sse_zero(l), words);
+  sse_write(l, insn->operands[0].reg, reverse_words(l, state));
 }
 
-/* x rotated left by one bit in each word. */
-static IrVec rotated(Lift *l, IrVec x) {
-  IrVec result = sse_vv_raw(l, IR_SHL_4S, x, 1 << 16);
-  ir_vv_raw(&l->b, IR_SRI_4S, result, x, (32 - 31) << 16);
-  return result;
-}
-
-/* The next E, A rotated by 30, added to the first word. */
 void sse_lift_sha1nexte(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (!available(l, insn)) return;
-  IrVec a = sse_vv_raw(l, IR_DUP_S, lift_xmm(insn->operands[0].reg), ir_lane(4, 3));
-  IrVec e = sse_vv_raw(l, IR_SHA1H, a, 0);
-  IrVec high = sse_vvv_raw(l, IR_EXT_16B, sse_zero(l), e, 4 << 11);
-  finish(l, insn, sse_vvv(l, IR_ADD_4S, sse_source(l, insn, 1), high));
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec e = sse_vv_raw(l, IR_DUP_S, n, ir_lane(4, 3));
+  ir_vv(&l->b, IR_SHA1H, e, e);
+  IrVec top = sse_vvv_raw(l, IR_EXT_16B, sse_zero(l), e, ir_ext(4));
+  ir_vvv(&l->b, IR_ADD_4S, sse_result(l, insn), m, top);
 }
 
 void sse_lift_sha1msg1(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (!available(l, insn)) return;
-  IrVec first = lift_xmm(insn->operands[0].reg), second = sse_source(l, insn, 1);
-  IrVec later = sse_vvv_raw(l, IR_EXT_16B, second, first, 8 << 11);
-  finish(l, insn, sse_vvv(l, IR_EOR_16B, first, later));
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec later = sse_vvv_raw(l, IR_EXT_16B, m, n, ir_ext(8));
+  ir_vvv(&l->b, IR_EOR_16B, sse_result(l, insn), n, later);
 }
 
-/* The last word depends on the first new one. */
+static IrVec rotate_by_one(Lift *l, IrVec value) {
+  IrVec d = sse_vv_raw(l, IR_SHL_4S, value, ir_shift_left(1));
+  ir_vv_raw(&l->b, IR_SRI_4S, d, value, ir_shift_right(32, 31));
+  return d;
+}
+
+/* SHA1MSG2: the last word needs the first of the new ones, rotated once more. */
 void sse_lift_sha1msg2(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (!available(l, insn)) return;
-  IrVec zero = sse_zero(l);
-  IrVec earlier = sse_vvv_raw(l, IR_EXT_16B, zero, sse_source(l, insn, 1), 12 << 11);
-  IrVec words = rotated(l, sse_vvv(l, IR_EOR_16B, lift_xmm(insn->operands[0].reg), earlier));
-  IrVec first = sse_vvv_raw(l, IR_EXT_16B, rotated(l, words), zero, 12 << 11);
-  finish(l, insn, sse_vvv(l, IR_EOR_16B, words, first));
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg), zero = sse_zero(l);
+  IrVec words = sse_vvv_raw(l, IR_EXT_16B, zero, m, ir_ext(12));
+  ir_vvv(&l->b, IR_EOR_16B, words, words, n);
+  words = rotate_by_one(l, words);
+  IrVec first = rotate_by_one(l, words);
+  first = sse_vvv_raw(l, IR_EXT_16B, first, zero, ir_ext(12));
+  ir_vvv(&l->b, IR_EOR_16B, sse_result(l, insn), words, first);
 }

@@ -73,17 +73,37 @@ static unsigned find_two(unsigned control, unsigned mask, unsigned bytes) {
   return NOT_FOUND;
 }
 
+/* The permutation with the most lanes right, of those in `mask`. */
+static unsigned find_nearest(unsigned control, unsigned mask, unsigned bytes) {
+  unsigned best = 0, best_right = 0;
+  for (unsigned p = 0; p < PERMUTATIONS; p++) {
+    unsigned right = 0;
+    for (unsigned i = 0; i < 4; i++)
+      right += (mask >> (2 * i) & 3) && lane_of(permutations[p].control, i) == lane_of(control, i);
+    if (!permutations[p].op[bytes == 2] || right <= best_right) continue;
+    best = p;
+    best_right = right;
+  }
+  return best;
+}
+
 /* A vector whose lanes in `mask` are those of `value` that `control` names. */
 static IrVec shuffle_some(Lift *l, IrVec value, unsigned control, unsigned mask, unsigned bytes) {
   unsigned found = find_one(control, mask, bytes);
   if (found != NOT_FOUND) return apply(l, found, value, bytes);
   found = find_two(control, mask, bytes);
   if (found != NOT_FOUND) return apply(l, found >> 8, apply(l, found & 0xff, value, bytes), bytes);
-  IrVec d = sse_copy(l, value);
-  for (unsigned i = 0; i < 4; i++)
-    if ((mask >> (2 * i) & 3) && lane_of(control, i) != i)
-      ir_vv_raw(&l->b, bytes == 2 ? IR_INS_H : IR_INS_S, d, value,
-                ir_lanes(bytes, i, lane_of(control, i)));
+  unsigned nearest = find_nearest(control, mask, bytes), made = permutations[nearest].control;
+  IrVec d = nearest ? apply(l, nearest, value, bytes) : sse_copy(l, value);
+  for (unsigned i = 0; i < 4; i++) {
+    unsigned wanted = lane_of(control, i), from = 0;
+    if (!(mask >> (2 * i) & 3) || lane_of(made, i) == wanted) continue;
+    while (from < 4 && lane_of(made, from) != wanted) from++;
+    bool own = from < 4; /* the lane stands in the result already */
+    ir_vv_raw(&l->b, bytes == 2 ? IR_INS_H : IR_INS_S, d, own ? d : value,
+              ir_lanes(bytes, i, own ? from : wanted));
+    made = (made & ~(3u << (2 * i))) | wanted << (2 * i);
+  }
   return d;
 }
 

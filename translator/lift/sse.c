@@ -48,8 +48,12 @@ static int64_t making_of(const IrBuilder *b, IrVec value, unsigned number) {
 /* Has the operations from `first` make `number` instead of their temporary. */
 static void make_in_place(IrBuilder *b, uint32_t first, unsigned number) {
   for (uint32_t i = first; i < b->count; i++) {
-    b->insns[i].reg[0] = (uint16_t)number;
-    ir_note_temps(&b->insns[i]);
+    IrInsn *insn = &b->insns[i];
+    unsigned made = insn->reg[0];
+    insn->reg[0] = (uint16_t)number;
+    for (unsigned k = 1; i > first && k < 4; k++)
+      if (ir_op_info[insn->op].kind[k] & IR_KIND_V && insn->reg[k] == made) insn->reg[k] = (uint16_t)number;
+    ir_note_temps(insn);
   }
   const IrInsn *move = &b->insns[first];
   if (move->op != IR_MOV_16B || move->reg[1] != number) return;
