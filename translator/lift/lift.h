@@ -90,6 +90,7 @@ struct Lift {
   uint32_t index;        /* of the instruction in the region */
   LiftFused fused;
   uint32_t sse_begin;    /* IR index where the instruction's operations begin */
+  IrVec zero;            /* a temporary of zeros made in this block, or IR_NONE */
   LiftSha sha;           /* zero where a region begins */
   LiftGroup group; /* zero where a region begins */
   LiftVectors vectors; /* zero where a block begins: lift_sse_block() */
@@ -176,7 +177,10 @@ static inline void lift_sse_region(Lift *l) {
 }
 
 /* A basic block begins: nothing is known of the vector registers. */
-static inline void lift_sse_block(Lift *l) { l->vectors = (LiftVectors){0}; }
+static inline void lift_sse_block(Lift *l) {
+  l->vectors = (LiftVectors){0};
+  l->zero = (IrVec){IR_NONE};
+}
 
 /* The row of a mnemonic; function NULL where it cannot be lifted. */
 typedef struct LiftRow {

@@ -280,8 +280,8 @@ static void begin_block(Lift *l, RegionInsn *r) {
   block->cond = r->entry;
   l->form = r->form_known ? r->entry_form : FLAGS_CANONICAL;
   l->fused.kind = FUSED_NONE;
+  lift_sse_block(l);
   if (r->form_known) l->vectors = r->vectors;
-  else lift_sse_block(l);
   lift_x87_block(l);
 }
 

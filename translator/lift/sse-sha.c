@@ -31,7 +31,7 @@ static bool brings_down_xmm0(const X86Insn *insn) {
 static uint32_t find_second(const Lift *l, unsigned d, unsigned s) {
   const LiftRegion *region = l->region;
   bool down = false;
-  if (!region || d == 0 || s == 0) return 0;
+  if (!region || d == 0 || s == 0 || d == s) return 0;
   for (uint32_t i = l->index + 1; i < region->count && i <= l->index + LOOK_AHEAD; i++) {
     const RegionInsn *r = &region->insns[i];
     if (!r[-1].adjacent || r->leader || r->decode != X86_DECODE_OK || r->insn.flow != X86_FLOW_NEXT) return 0;
@@ -98,7 +98,7 @@ void sse_lift_sha256rnds2(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 void sse_lift_sha256msg1(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (!available(l, insn)) return;
-  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec m = sse_source(l, insn, 1);
   ir_vv(&l->b, IR_SHA256SU0, sse_result(l, insn), m);
 }
 

@@ -107,8 +107,10 @@ IrVec sse_vvv(Lift *l, IrOp op, IrVec n, IrVec m) { return sse_vvv_raw(l, op, n,
 IrVec sse_copy(Lift *l, IrVec value) { return sse_vvv(l, IR_MOV_16B, value, value); }
 
 IrVec sse_zero(Lift *l) {
+  if (l->zero.id != IR_NONE && !l->group.replay) return l->zero;
   IrVec d = ir_vector_temp(&l->b);
   ir_v_raw(&l->b, IR_MOVI_2D, d, 0);
+  if (!l->group.replay) l->zero = d; /* what a cold path makes, the others do not have */
   return d;
 }
 

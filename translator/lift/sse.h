@@ -56,8 +56,9 @@ void sse_write_scalar(Lift *l, unsigned number, unsigned bytes, IrVec value);
 IrVec lift_read_mmx(Lift *l, unsigned number);
 void lift_write_mmx(Lift *l, unsigned number, IrVec value);
 
-/* New temporaries holding constants. */
+/* Zeros, not to be written. */
 IrVec sse_zero(Lift *l);
+/* New temporaries holding constants. */
 IrVec sse_const64(Lift *l, uint64_t value);             /* in the low half */
 IrVec sse_const128(Lift *l, uint64_t low, uint64_t high);
 IrVec sse_copy(Lift *l, IrVec value);
