@@ -224,8 +224,21 @@ static int64_t exec_step(Exec *exec, unsigned depth) {
   return result;
 }
 
+/* binfmt_misc refuses a program named by a descriptor that closes on exec, which an ELF program natively
+ * may be: its interpreter could not open the name. Ours gets the program open, so any name will do. */
+static int64_t binfmt_exec(Exec *exec) {
+  bool by_descriptor = exec->flags & AT_EMPTY_PATH || (exec->dirfd != AT_FDCWD && exec->path[0] != '/');
+  if (!by_descriptor || exec->flags & AT_SYMLINK_NOFOLLOW) return kernel_exec(exec);
+  Exec direct = {.thread = exec->thread, .dirfd = AT_FDCWD, .path = exec->opened, .argv = exec->argv,
+                 .envp = exec->envp};
+  base_format(exec->opened, sizeof exec->opened, "/proc/self/fd/%d%s%s", exec->dirfd, *exec->path ? "/" : "",
+              exec->path);
+  int64_t result = kernel_exec(&direct);
+  return result == -ENOENT ? kernel_exec(exec) : result; /* perhaps there is no /proc here */
+}
+
 static int64_t run(Exec *exec) {
-  if (linux_program.by_binfmt) return kernel_exec(exec);
+  if (linux_program.by_binfmt) return binfmt_exec(exec);
   for (unsigned depth = 0; depth < SCRIPT_DEPTH; depth++) {
     int64_t result = exec_step(exec, depth);
     if (result) return result;
