@@ -7,6 +7,7 @@
 #include "runtime/internal.h"
 
 #include "base/host-call.h"
+#include "guest/memory-map.h"
 #include "lift/sse-state.h"
 #include "runtime/layout.h"
 
@@ -230,8 +231,11 @@ static void raise_from_code(GuestCpu *cpu) {
   enum { FETCH = 0x14 };
   int vector = (int)cpu->scratch[5];
   uint64_t address = 0;
-  if (vector == 14) { /* the rest of the instruction cannot be fetched */
-    address = (cpu->rip + 4096) & ~UINT64_C(4095);
+  if (vector == 14) { /* the instruction cannot be fetched, or the rest of it on the next page */
+    uint64_t end;
+    int protection = memory_map_query(cpu->rip, &end);
+    bool begins = protection >= 0 && protection & MEMORY_EXEC;
+    address = begins ? (cpu->rip + 4096) & ~UINT64_C(4095) : cpu->rip;
   }
   raise(cpu, vector, address, vector == 14 ? FETCH : 0);
 }

@@ -74,9 +74,9 @@ static A64EmitStatus generate(LiftRegion *region) {
 
 /* An instruction at the window's end whose bytes go on where nothing can be fetched: the address of those. */
 static uint64_t fetch_fault_address(uint64_t pc) {
-  uint64_t end = pc;
-  for (unsigned i = 0; i < 2 && executable(end, &end); i++) {}
-  return end;
+  uint64_t at = pc, end;
+  for (unsigned i = 0; i < 2 && executable(at, &end); i++) at = end;
+  return at;
 }
 
 static void publish(Region *region) {
