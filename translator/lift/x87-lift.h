@@ -43,8 +43,9 @@ void x87_wait(Lift *l);
 /* Nothing is known any more; the next instruction takes ST(0) to be in slot `top`. */
 void x87_forget(Lift *l, unsigned top);
 
-/* FIP and FOP (and FDP, where `address` is not IR_NO_REG) for an instruction that may raise an exception;
- * `insn` is the one being lifted. */
+/* FIP and FOP (and FDP, where `address` is not IR_NO_REG) of the instruction being lifted. Only ways that may
+ * raise an exception call it: the pointers are right whenever an exception waits; without one they may
+ * show an earlier instruction, as what is done in place leaves them alone. */
 void x87_note(Lift *l, IrReg address);
 
 /* What x87_underflow does for an instruction whose operand is empty (x87/environment.c): a set of slots

@@ -90,19 +90,6 @@ INLINE void multiply(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t ea
   x87_round(x, d, sign, exponent, (uint64_t)(product >> 64), (uint64_t)product);
 }
 
-/* One digit of a division by `b` (highest bit set): high * 2^32 + low32 over b, high < b. */
-INLINE uint64_t divide_digit(uint64_t high, uint64_t low, uint64_t b, uint64_t *ret_remainder) {
-  uint64_t bh = b >> 32, bl = b & 0xffffffff;
-  uint64_t q = high / bh, r = high - q * bh;
-  while (q >> 32 || q * bl > (r << 32 | low)) {
-    q--;
-    r += bh;
-    if (r >> 32) break;
-  }
-  *ret_remainder = (high << 32 | low) - q * b;
-  return q;
-}
-
 INLINE void divide(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t ea, uint64_t a, int32_t eb,
                           uint64_t b) {
   int32_t exponent = ea - eb + X87_BIAS;
@@ -113,8 +100,7 @@ INLINE void divide(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t ea, 
   } else {
     exponent--;
   }
-  uint64_t quotient = divide_digit(high, low >> 32, b, &remainder) << 32;
-  quotient |= divide_digit(remainder, low & 0xffffffff, b, &remainder);
+  uint64_t quotient = x87_divide_wide(high, low, b, &remainder);
   uint64_t rest = 0;
   if (remainder) rest = (uint64_t)(remainder > b - remainder) << 63 | 1;
   x87_round(x, d, sign, exponent, quotient, rest);

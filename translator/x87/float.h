@@ -167,6 +167,25 @@ static inline void x87_round_full(GuestX87 *x, GuestX87Register *d, uint32_t sig
   x87_round_slow(x, d, sign, exponent, significand, rest, 64);
 }
 
+/* One digit of a division by `b` (highest bit set): high * 2^32 + low32 over b, high < b. */
+static inline uint64_t x87_divide_digit(uint64_t high, uint64_t low, uint64_t b, uint64_t *ret_remainder) {
+  uint64_t bh = b >> 32, bl = b & 0xffffffff;
+  uint64_t q = high / bh, r = high - q * bh;
+  while (q >> 32 || q * bl > (r << 32 | low)) {
+    q--;
+    r += bh;
+    if (r >> 32) break;
+  }
+  *ret_remainder = (high << 32 | low) - q * b;
+  return q;
+}
+
+/* high:low / b and what is left, for high < b, b's highest bit set. */
+static inline uint64_t x87_divide_wide(uint64_t high, uint64_t low, uint64_t b, uint64_t *ret_remainder) {
+  uint64_t quotient = x87_divide_digit(high, low >> 32, b, &high) << 32;
+  return quotient | x87_divide_digit(high, low & 0xffffffff, b, ret_remainder);
+}
+
 /* Shifts significand.rest right by `count`, keeping everything lost in rest's lowest bit. */
 static inline void x87_shift_right(uint64_t *significand, uint64_t *rest, unsigned count) {
   if (count == 0) return;

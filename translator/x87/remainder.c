@@ -26,18 +26,12 @@ static bool two_operand_special(GuestX87 *x, GuestX87Register *d, const X87Numbe
 
 /* --- Partial remainders --- */
 
-/* a * 2^shift mod b for a < b, both with any significand; the quotient's low bits are accumulated. */
+/* a * 2^shift mod b for a < b, b's highest bit set, shift below 64; `quotient` (a bit so far) goes on. */
 static uint64_t reduce(uint64_t a, uint64_t b, unsigned shift, uint64_t *quotient) {
-  for (; shift; shift--) {
-    bool carry = a >> 63;
-    a <<= 1;
-    *quotient <<= 1;
-    if (carry || a >= b) {
-      a -= b;
-      *quotient |= 1;
-    }
-  }
-  return a;
+  uint64_t remainder;
+  if (!shift) return a;
+  *quotient = *quotient << shift | x87_divide_wide(a >> (64 - shift), a << shift, b, &remainder);
+  return remainder;
 }
 
 static void set_quotient(GuestX87 *x, uint64_t quotient, bool partial) {
