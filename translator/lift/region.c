@@ -295,9 +295,11 @@ static void lift_one(Lift *l, RegionInsn *r) {
     return;
   }
   const LiftRow *row = &lift_rows[r->insn.mnemonic];
-  lift_sse_enter(l, &r->insn);
+  bool vector = r->insn.operands[0].kind == X86_OPERAND_XMM || r->insn.operands[1].kind == X86_OPERAND_XMM;
+  if (vector || l->group.count) lift_sse_enter(l, &r->insn);
   if (row->function) row->function(l, &r->insn, row->argument);
   else lift_undefined(l, &r->insn, 0);
+  if (!vector && !l->group.count) return;
   const RegionInsn *next = region_next(l);
   lift_sse_leave(l, next ? &next->insn : NULL);
 }

@@ -91,6 +91,9 @@ void block_map_clear(void);
  * cannot even be fetched, which the guest gets as an exception (address in *ret_address). */
 uint64_t translate(uint64_t guest_pc, unsigned x87_top, int *ret_vector, uint64_t *ret_address);
 
+/* Executable mappings have changed. */
+void translate_forget_window(void);
+
 /* --- Linking (link.c) --- */
 
 /* Handles the exit whose BL is at `site`: its guest target, and the exit to link (NULL for an entry or instruction

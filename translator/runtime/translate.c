@@ -6,9 +6,9 @@
 #include "opt/opt.h"
 
 enum {
-  REGION_INSNS = 32,    /* the sweep's usual limit */
+  REGION_INSNS = 24,    /* the sweep's usual limit */
   WINDOW_BEFORE = 4,    /* pages before the entry that loops may reach back into */
-  WINDOW_AFTER = 16,
+  WINDOW_AFTER = 64,
   CODE_WORDS = 32768,
   RELOCATIONS = 4096
 };
@@ -40,15 +40,25 @@ static bool executable(uint64_t address, uint64_t *ret_end) {
   return protection >= 0 && protection & MEMORY_EXEC;
 }
 
+/* The window of the last translation, which mostly serves the next one too. */
+static RegionWindow last_window;
+
+void translate_forget_window(void) { __atomic_store_n(&last_window.end, 0, __ATOMIC_RELEASE); }
+
 /* The executable bytes around `pc`. False when pc itself cannot be fetched. */
 static bool find_window(uint64_t pc, RegionWindow *ret_window) {
+  enum { ROOM = 4096 };
+  if (pc >= last_window.start && pc + ROOM < __atomic_load_n(&last_window.end, __ATOMIC_ACQUIRE)) {
+    *ret_window = last_window;
+    return true;
+  }
   uint64_t page = pc & ~(MEMORY_PAGE_SIZE - 1), end, limit = page + WINDOW_AFTER * MEMORY_PAGE_SIZE, ignored;
   if (!executable(pc, &end)) return false;
   while (end < limit && executable(end, &end)) {}
   uint64_t start = page;
   for (unsigned i = 0; i < WINDOW_BEFORE && start && executable(start - MEMORY_PAGE_SIZE, &ignored); i++)
     start -= MEMORY_PAGE_SIZE;
-  *ret_window = (RegionWindow){start, end < limit ? end : limit, (const uint8_t *)(uintptr_t)start};
+  *ret_window = last_window = (RegionWindow){start, end < limit ? end : limit, (const uint8_t *)(uintptr_t)start};
   return true;
 }
 
