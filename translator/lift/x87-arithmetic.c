@@ -15,13 +15,14 @@ static LiftHelper memory_helper(const X86Insn *insn, uint32_t argument) {
   return (LiftHelper)(x87_helper(argument) + form);
 }
 
-/* What follows code in place: its slow way, calling the helper. */
-static void slow_way(Lift *l, IrLabel slow, IrReg flags, IrReg address, LiftHelper helper, IrReg value, uint64_t argument,
-                     IrLabel done) {
+/* What follows code in place: its slow way, calling the helper. `memory` is the instruction where it has a
+ * memory operand, otherwise NULL. */
+static void slow_way(Lift *l, IrLabel slow, IrReg flags, const X86Insn *memory, LiftHelper helper, IrReg value,
+                     uint64_t argument, IrLabel done) {
   ir_cold_begin(&l->b);
   ir_bind(&l->b, slow);
   lift_flags_restore(l, flags);
-  x87_note(l, address);
+  x87_note(l, memory ? lift_address_register(l, memory) : IR_NO_REG);
   if (value.id == IR_NONE) x87_call_imm(l, helper, argument);
   else x87_call(l, helper, value);
   x87_leave_if_pending(l, done);
@@ -39,7 +40,7 @@ static void arithmetic_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
     IrLabel slow = ir_label(&l->b);
     X87Value m = x87_value_of_bits(l, value, insn->operands[1].size, slow);
     x87_inline(l, x87_helper(argument), slot, x87_load_slot(l, slot), m, slow);
-    slow_way(l, slow, IR_NO_REG, IR_NO_REG, memory_helper(insn, argument), value, 0, done);
+    slow_way(l, slow, IR_NO_REG, insn, memory_helper(insn, argument), value, 0, done);
   } else {
     x87_note(l, lift_address_register(l, insn));
     x87_call(l, memory_helper(insn, argument), value);
@@ -55,7 +56,7 @@ static void registers_inline(Lift *l, LiftHelper helper, unsigned d, unsigned s,
   X87Value dv = x87_load_slot(l, d);
   x87_inline(l, helper, d, dv, x87_load_slot(l, s), slow);
   lift_flags_restore(l, flags);
-  slow_way(l, slow, flags, IR_NO_REG, helper, IR_NO_REG, slots, done);
+  slow_way(l, slow, flags, NULL, helper, IR_NO_REG, slots, done);
 }
 
 /* FADD, FSUB, … in all forms; with X87_POP the pop comes before the helper, which takes it back where an

@@ -21,10 +21,10 @@ static IrReg new_temp(Lift *l) { return ir_temp(&l->b); }
 /* --- Loads ---------------------------------------------------------------------------------------- */
 
 /* The helper's way for values the inline code does not convert; joins behind the inline code. */
-static void cold_load(Lift *l, IrLabel cold, IrLabel join, LiftHelper helper, IrReg value, unsigned slot) {
+static void cold_load(Lift *l, const X86Insn *insn, IrLabel cold, IrLabel join, LiftHelper helper, IrReg value) {
   ir_cold_begin(&l->b);
   ir_bind(&l->b, cold);
-  x87_note(l, IR_NO_REG);
+  x87_note(l, lift_address_register(l, insn));
   x87_call(l, helper, value);
   x87_leave_if_pending(l, join);
   ir_cold_end(&l->b);
@@ -32,7 +32,7 @@ static void cold_load(Lift *l, IrLabel cold, IrLabel join, LiftHelper helper, Ir
 
 /* A normal float or double in `bits`: e_bits wide exponent, f_bits wide fraction. The zero of either sign
  * takes the helper's way with denormals, infinities and NaNs. */
-static void convert_ieee(Lift *l, IrReg bits, unsigned size, unsigned slot) {
+static void convert_ieee(Lift *l, const X86Insn *insn, IrReg bits, unsigned size, unsigned slot) {
   unsigned f_bits = size == 4 ? 23 : 52, e_bits = size == 4 ? 8 : 11;
   unsigned bias_change = 16383 - ((1u << (e_bits - 1)) - 1);
   IrReg e = new_temp(l), t = new_temp(l), s = new_temp(l);
@@ -41,7 +41,7 @@ static void convert_ieee(Lift *l, IrReg bits, unsigned size, unsigned slot) {
   ir_add_imm(&l->b, 4, t, e, 1);
   ir_logic_imm(&l->b, IR_AND, 4, t, t, (1u << e_bits) - 2); /* 0 for exponents of all zeros or ones */
   ir_cbz(&l->b, 4, t, cold);
-  cold_load(l, cold, join, size == 4 ? LIFT_HELPER_X87_FLD_M32 : LIFT_HELPER_X87_FLD_M64, bits, slot);
+  cold_load(l, insn, cold, join, size == 4 ? LIFT_HELPER_X87_FLD_M32 : LIFT_HELPER_X87_FLD_M64, bits);
   ir_lsl_imm(&l->b, 8, s, bits, 63 - f_bits);
   ir_logic_imm(&l->b, IR_ORR, 8, s, s, UINT64_C(1) << 63);
   ir_add_imm(&l->b, 4, e, e, bias_change);
@@ -59,7 +59,7 @@ static void load_ieee(Lift *l, const X86Insn *insn) {
   ir_load(&l->b, size, IR_EXTEND_ZERO, bits, lift_address(l, insn, size));
   x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
   x87_push(l);
-  convert_ieee(l, bits, size, l->x87.top);
+  convert_ieee(l, insn, bits, size, l->x87.top);
   x87_done(l, done);
 }
 
