@@ -18,7 +18,7 @@ static IrReg binary(Lift *l, IrOp op, unsigned size, IrReg n, IrReg m) {
 }
 
 X87Value x87_load_slot(Lift *l, unsigned slot) {
-  X87Value v = {ir_temp(&l->b), ir_temp(&l->b)};
+  X87Value v = {ir_temp(&l->b), ir_temp(&l->b), false};
   ir_load_state(&l->b, 8, v.significand, x87_slot_offset(slot));
   ir_load_state(&l->b, 2, v.sign_exponent, x87_exponent_offset(slot));
   return v;
@@ -32,6 +32,12 @@ static IrReg middle(Lift *l, IrReg sign_exponent) {
 }
 
 void x87_require_ordinary(Lift *l, X87Value a, X87Value b, IrLabel slow) {
+  if (b.ordinary) {
+    IrReg one = middle(l, a.sign_exponent);
+    ir_rrr_shift(&l->b, IR_AND, 8, one, one, a.significand, 1, 63 - MIDDLE_BIT);
+    ir_tbz(&l->b, one, MIDDLE_BIT, slow);
+    return;
+  }
   IrReg t = middle(l, a.sign_exponent), u = middle(l, b.sign_exponent);
   ir_rrr(&l->b, IR_AND, 8, t, t, u);
   ir_rrr(&l->b, IR_AND, 8, u, a.significand, b.significand);
@@ -77,7 +83,7 @@ static void multiply(Lift *l, unsigned slot, X87Value a, X87Value b, IrLabel slo
   ir_extr(&l->b, 8, high, high, low, 63);
   ir_lsl_imm(&l->b, 8, low, low, 1);
   ir_bind(&l->b, normal);
-  round_and_store(l, slot, (X87Value){high, se}, low, slow);
+  round_and_store(l, slot, (X87Value){high, se, true}, low, slow);
 }
 
 /* rest := what leaves `value` when it is shifted right by distance (0-63). */
@@ -110,8 +116,10 @@ static void far_apart(Lift *l, IrReg distance, IrReg larger, IrReg rest, bool su
   ir_cold_end(&l->b);
 }
 
-/* Operands of unlike sign: the larger keeps its own. Leaves the difference in a and `rest`. */
-static void subtract_magnitudes(Lift *l, X87Value a, X87Value b, IrReg rest, IrLabel slow, IrLabel done) {
+/* Operands of unlike sign: the larger keeps its own. Leaves the difference in a and b's significand, which
+ * is the rest; `small` is a temporary. */
+static void subtract_magnitudes(Lift *l, X87Value a, X87Value b, IrReg small, IrLabel slow, IrLabel done) {
+  IrReg rest = b.significand;
   IrReg be = ir_temp(&l->b), distance = ir_temp(&l->b);
   ir_logic_imm(&l->b, IR_EOR, 4, be, b.sign_exponent, SIGN);
   ir_rrr(&l->b, IR_SUB, 4, distance, a.sign_exponent, be);
@@ -119,39 +127,38 @@ static void subtract_magnitudes(Lift *l, X87Value a, X87Value b, IrReg rest, IrL
   ir_rrr(&l->b, IR_SBCS, 4, IR_ZERO, a.sign_exponent, be);
   ir_csel(&l->b, IR_CSNEG, 4, distance, distance, distance, A64_CS);
   ir_csel(&l->b, IR_CSEL, 4, a.sign_exponent, a.sign_exponent, b.sign_exponent, A64_CS);
-  ir_csel(&l->b, IR_CSEL, 8, rest, b.significand, a.significand, A64_CS);
+  ir_csel(&l->b, IR_CSEL, 8, small, b.significand, a.significand, A64_CS);
   ir_csel(&l->b, IR_CSEL, 8, a.significand, a.significand, b.significand, A64_CS);
-  ir_mov(&l->b, 8, b.significand, rest);
   far_apart(l, distance, a.significand, rest, true, slow, done);
-  align(l, rest, b.significand, distance);
+  align(l, rest, small, distance);
   ir_rrr(&l->b, IR_SUBS, 8, rest, IR_ZERO, rest);
-  ir_rrr(&l->b, IR_SBC, 8, a.significand, a.significand, b.significand);
+  ir_rrr(&l->b, IR_SBC, 8, a.significand, a.significand, small);
   ir_tbnz(&l->b, a.significand, 63, done);
   ir_cbz(&l->b, 8, a.significand, slow);
   ir_rr(&l->b, IR_CLZ, 8, distance, a.significand);
-  ir_rrr(&l->b, IR_SUB, 4, b.significand, IR_ZERO, distance);
-  ir_rrr(&l->b, IR_LSRV, 8, b.significand, rest, b.significand);
+  ir_rrr(&l->b, IR_SUB, 4, small, IR_ZERO, distance);
+  ir_rrr(&l->b, IR_LSRV, 8, small, rest, small);
   ir_rrr(&l->b, IR_LSLV, 8, a.significand, a.significand, distance);
-  ir_rrr(&l->b, IR_ORR, 8, a.significand, a.significand, b.significand);
+  ir_rrr(&l->b, IR_ORR, 8, a.significand, a.significand, small);
   ir_rrr(&l->b, IR_LSLV, 8, rest, rest, distance);
   ir_rrr(&l->b, IR_SUB, 4, a.sign_exponent, a.sign_exponent, distance);
 }
 
 /* Operands of the same sign, which the exponents' difference then does not show. */
-static void add_magnitudes(Lift *l, X87Value a, X87Value b, IrReg rest, IrLabel slow, IrLabel done) {
+static void add_magnitudes(Lift *l, X87Value a, X87Value b, IrReg small, IrLabel slow, IrLabel done) {
+  IrReg rest = b.significand;
   IrReg distance = ir_temp(&l->b);
   ir_rrr(&l->b, IR_SUBS, 4, distance, a.sign_exponent, b.sign_exponent);
   ir_csel(&l->b, IR_CSEL, 4, a.sign_exponent, a.sign_exponent, b.sign_exponent, A64_CS);
   ir_csel(&l->b, IR_CSNEG, 4, distance, distance, distance, A64_CS);
-  ir_csel(&l->b, IR_CSEL, 8, rest, b.significand, a.significand, A64_CS);
+  ir_csel(&l->b, IR_CSEL, 8, small, b.significand, a.significand, A64_CS);
   ir_csel(&l->b, IR_CSEL, 8, a.significand, a.significand, b.significand, A64_CS);
-  ir_mov(&l->b, 8, b.significand, rest);
   far_apart(l, distance, a.significand, rest, false, slow, done);
-  align(l, rest, b.significand, distance);
-  ir_rrr(&l->b, IR_ADDS, 8, a.significand, a.significand, b.significand);
+  align(l, rest, small, distance);
+  ir_rrr(&l->b, IR_ADDS, 8, a.significand, a.significand, small);
   ir_branch_cond(&l->b, A64_CC, done);
-  ir_logic_imm(&l->b, IR_AND, 8, b.significand, rest, 1);
-  ir_rrr_shift(&l->b, IR_ORR, 8, rest, b.significand, rest, 1, 1);
+  ir_logic_imm(&l->b, IR_AND, 8, small, rest, 1);
+  ir_rrr_shift(&l->b, IR_ORR, 8, rest, small, rest, 1, 1);
   ir_rrr_shift(&l->b, IR_ORR, 8, rest, rest, a.significand, 0, 63);
   ir_lsr_imm(&l->b, 8, a.significand, a.significand, 1);
   ir_logic_imm(&l->b, IR_ORR, 8, a.significand, a.significand, INTEGER_BIT);
@@ -159,15 +166,15 @@ static void add_magnitudes(Lift *l, X87Value a, X87Value b, IrReg rest, IrLabel 
 }
 
 static void add(Lift *l, unsigned slot, X87Value a, X87Value b, IrLabel slow) {
-  IrReg signs = binary(l, IR_EOR, 4, a.sign_exponent, b.sign_exponent), rest = ir_temp(&l->b);
+  IrReg signs = binary(l, IR_EOR, 4, a.sign_exponent, b.sign_exponent), small = ir_temp(&l->b);
   IrLabel unlike = ir_label(&l->b), round = ir_label(&l->b);
   ir_tbnz(&l->b, signs, SIGN_BIT, unlike);
-  add_magnitudes(l, a, b, rest, slow, round);
+  add_magnitudes(l, a, b, small, slow, round);
   ir_branch(&l->b, round);
   ir_bind(&l->b, unlike);
-  subtract_magnitudes(l, a, b, rest, slow, round);
+  subtract_magnitudes(l, a, b, small, slow, round);
   ir_bind(&l->b, round);
-  round_and_store(l, slot, a, rest, slow);
+  round_and_store(l, slot, a, b.significand, slow);
 }
 
 /* One 32-bit digit of high:low / divisor, high < divisor: the digit, and in `high` the remainder. `low` may
@@ -218,7 +225,7 @@ static void divide(Lift *l, unsigned slot, X87Value a, X87Value b, IrLabel slow)
   ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, a.significand, IR_ZERO);
   ir_cset(&l->b, 8, some, A64_NE);
   ir_rrr_shift(&l->b, IR_ORR, 8, rest, some, rest, 0, 63);
-  round_and_store(l, slot, (X87Value){quotient, se}, rest, slow);
+  round_and_store(l, slot, (X87Value){quotient, se, true}, rest, slow);
 }
 
 bool x87_can_inline(const Lift *l, LiftHelper helper) {
@@ -244,7 +251,7 @@ void x87_inline(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value 
 
 X87Value x87_value_of_bits(Lift *l, IrReg bits, unsigned size, IrLabel slow) {
   unsigned f_bits = size == 4 ? 23 : 52, e_bits = size == 4 ? 8 : 11;
-  X87Value v = {ir_temp(&l->b), ir_temp(&l->b)};
+  X87Value v = {ir_temp(&l->b), ir_temp(&l->b), true};
   ir_ubfx(&l->b, size, v.sign_exponent, bits, f_bits, e_bits);
   ir_add_imm(&l->b, 4, v.significand, v.sign_exponent, 1);
   ir_logic_imm(&l->b, IR_AND, 4, v.significand, v.significand, (1u << e_bits) - 2); /* 0: zeros or ones */

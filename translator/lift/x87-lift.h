@@ -91,6 +91,7 @@ LiftFunction lift_x87_load, lift_x87_load_integer, lift_x87_load_constant;
 
 typedef struct X87Value {
   IrReg significand, sign_exponent;
+  bool ordinary; /* normal and in the middle of the range, as all that was float or double */
 } X87Value;
 
 X87Value x87_load_slot(Lift *l, unsigned slot);
@@ -108,7 +109,7 @@ typedef struct X87Narrow {
   IrReg bits, rest, up;
 } X87Narrow;
 X87Narrow x87_narrow_inline(Lift *l, X87Value v, unsigned size, IrLabel slow);
-/* To `slow` unless both are normal and of ordinary size; unless FCW is as usual. */
+/* To `slow` unless both are normal and of ordinary size (a is not known to be); unless FCW is as usual. */
 void x87_require_ordinary(Lift *l, X87Value a, X87Value b, IrLabel slow);
 void x87_require_usual(Lift *l, IrLabel slow);
 
