@@ -41,6 +41,14 @@ typedef struct LiftVectors {
   uint16_t zero_above4, zero_above8; /* bytes 4-15, bytes 8-15 */
 } LiftVectors;
 
+/* Scalars just merged into XMM registers: the temporaries they came from, and the merging operations, which
+ * are not needed when another one follows before anybody looks (lift/sse.c). */
+typedef struct LiftScalars {
+  uint16_t valid;     /* bit n: XMMn */
+  uint16_t temp[16];
+  uint32_t merge[16]; /* IR index */
+} LiftScalars;
+
 /* A test whose only reader is the conditional jump right behind it: no flags are made, the jump looks
  * at the register itself (CBZ, TBZ). */
 typedef enum LiftFusedKind { FUSED_NONE, FUSED_ZERO, FUSED_BIT } LiftFusedKind;
@@ -90,6 +98,7 @@ struct Lift {
   uint32_t index;        /* of the instruction in the region */
   LiftFused fused;
   uint32_t sse_begin;    /* IR index where the instruction's operations begin */
+  LiftScalars scalars;
   IrVec zero;            /* a temporary of zeros made in this block, or IR_NONE */
   LiftSha sha;           /* zero where a region begins */
   LiftGroup group; /* zero where a region begins */
@@ -179,6 +188,7 @@ static inline void lift_sse_region(Lift *l) {
 /* A basic block begins: nothing is known of the vector registers. */
 static inline void lift_sse_block(Lift *l) {
   l->vectors = (LiftVectors){0};
+  l->scalars.valid = 0;
   l->zero = (IrVec){IR_NONE};
 }
 

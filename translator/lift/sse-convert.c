@@ -55,7 +55,7 @@ static void mend(Lift *l, uint64_t kind, IrVec value, IrVec result, IrReg genera
 void sse_lift_to_general(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)(argument & 3);
   unsigned size = insn->operands[0].size == 8 ? 8 : 4;
-  IrVec value = round_for(l, format, size, argument & 4, sse_source(l, insn, 1));
+  IrVec value = round_for(l, format, size, argument & 4, sse_scalar_source(l, insn, 1, sse_bytes(format)));
   IrOp op = sse_is_double(format) ? IR_FCVTZS_GD : IR_FCVTZS_GS;
   if (l->features & A64_HAS_FRINT) {
     ir_rv_raw(&l->b, op, size, lift_gpr(insn->operands[0].reg), value, 0);
@@ -132,6 +132,7 @@ void sse_lift_cvtpi2ps(Lift *l, const X86Insn *insn, uint32_t argument) {
                                         : lift_read_mmx(l, insn->operands[1].reg);
   IrVec value = sse_vv(l, IR_SCVTF_4S, source);
   ir_vv_raw(&l->b, IR_INS_D, lift_xmm(number), value, 0);
+  sse_forget_scalar(l, number);
   l->vectors.zero_above4 &= (uint16_t)~(1u << number);
 }
 
@@ -140,7 +141,7 @@ void sse_lift_cvtpi2ps(Lift *l, const X86Insn *insn, uint32_t argument) {
 /* CVTSS2SD, CVTSD2SS. argument: the operation; bytes of the result. */
 void sse_lift_scalar_precision(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned number = insn->operands[0].reg, bytes = sse_high(argument);
-  IrVec m = sse_source(l, insn, 1), d = sse_scalar_target(l, number, bytes);
+  IrVec m = sse_scalar_source(l, insn, 1, 12 - bytes), d = sse_scalar_target(l, number, bytes);
   ir_vv(&l->b, (IrOp)sse_low(argument), d, m);
   sse_write_scalar(l, number, bytes, d);
 }

@@ -40,6 +40,12 @@ IrVec sse_arithmetic(Lift *l, IrOp op, SseFormat format, IrVec a, IrVec b) {
   return result;
 }
 
+/* Operand of an instruction of this format: all of it, or the scalar. */
+static IrVec float_source(Lift *l, const X86Insn *insn, unsigned operand, SseFormat format) {
+  return sse_is_scalar(format) ? sse_scalar_source(l, insn, operand, sse_bytes(format))
+                               : sse_source(l, insn, operand);
+}
+
 static void write_float(Lift *l, const X86Insn *insn, SseFormat format, IrVec result) {
   unsigned number = insn->operands[0].reg;
   if (sse_is_scalar(format)) sse_write_scalar(l, number, sse_bytes(format), result);
@@ -49,14 +55,14 @@ static void write_float(Lift *l, const X86Insn *insn, SseFormat format, IrVec re
 /* ADDPS, SUBSD …: argument: operation, format. */
 void sse_lift_arithmetic(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)sse_high(argument);
-  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec m = float_source(l, insn, 1, format), n = float_source(l, insn, 0, format);
   write_float(l, insn, format, sse_arithmetic(l, (IrOp)sse_low(argument), format, n, m));
 }
 
 /* SQRT: of the second operand. */
 void sse_lift_sqrt(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)sse_high(argument);
-  IrVec m = sse_source(l, insn, 1);
+  IrVec m = float_source(l, insn, 1, format);
   write_float(l, insn, format, sse_arithmetic(l, (IrOp)sse_low(argument), format, m, m));
 }
 
@@ -68,7 +74,7 @@ void sse_lift_min_max(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)(sse_high(argument) & 3);
   bool max = sse_high(argument) >> 8;
   unsigned number = insn->operands[0].reg;
-  IrVec m = sse_source(l, insn, 1), n = lift_xmm(number);
+  IrVec m = float_source(l, insn, 1, format), n = float_source(l, insn, 0, format);
   IrVec first = max ? sse_vvv(l, (IrOp)sse_low(argument), n, m)
                     : sse_vvv(l, (IrOp)sse_low(argument), m, n);
   if (!sse_is_scalar(format)) {
@@ -76,8 +82,7 @@ void sse_lift_min_max(Lift *l, const X86Insn *insn, uint32_t argument) {
     return;
   }
   ir_vvv(&l->b, IR_BSL_16B, first, n, m);
-  ir_vv_raw(&l->b, sse_is_double(format) ? IR_INS_D : IR_INS_S, lift_xmm(number), first, 0);
-  if (sse_is_double(format)) l->vectors.zero_above4 &= (uint16_t)~(1u << number);
+  sse_merge_scalar(l, number, sse_bytes(format), first);
 }
 
 /* --- Comparisons into masks --- */
@@ -113,13 +118,12 @@ static IrVec compare(Lift *l, SseFormat format, unsigned predicate, IrVec n, IrV
 void sse_lift_compare(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)argument;
   unsigned predicate = (unsigned)insn->imm & 7, number = insn->operands[0].reg;
-  IrVec m = sse_source(l, insn, 1), n = lift_xmm(number);
+  IrVec m = float_source(l, insn, 1, format), n = float_source(l, insn, 0, format);
   IrVec mask = compare(l, format, predicate & 3, n, m);
   if (predicate == 3 || (predicate >= 4 && predicate != 7)) {
     ir_vv(&l->b, IR_NOT_16B, mask, mask);
     if (sse_is_scalar(format)) { /* ones above now */
-      ir_vv_raw(&l->b, sse_is_double(format) ? IR_INS_D : IR_INS_S, lift_xmm(number), mask, 0);
-      if (sse_is_double(format)) l->vectors.zero_above4 &= (uint16_t)~(1u << number);
+      sse_merge_scalar(l, number, sse_bytes(format), mask);
       return;
     }
   }
@@ -128,8 +132,9 @@ void sse_lift_compare(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* UCOMISS … COMISD: argument: FCMP or FCMPE. */
 void sse_lift_comis(Lift *l, const X86Insn *insn, uint32_t argument) {
-  IrVec m = sse_source(l, insn, 1);
-  ir_emit(&l->b, (IrOp)argument, 16, IR_NONE, insn->operands[0].reg, m.id, 0);
+  unsigned bytes = argument == IR_FCMP_D || argument == IR_FCMPE_D ? 8 : 4;
+  IrVec m = sse_scalar_source(l, insn, 1, bytes), n = sse_scalar_source(l, insn, 0, bytes);
+  ir_emit(&l->b, (IrOp)argument, 16, IR_NONE, n.id, m.id, 0);
   lift_flags_fcmp(l);
 }
 
@@ -149,7 +154,7 @@ void sse_lift_round(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)argument;
   unsigned imm = (unsigned)insn->imm, number = insn->operands[0].reg, mode = imm & 3;
   if (imm & 4) mode = imm & 8 ? ROUND_CURRENT : ROUND_CURRENT_EXACT;
-  IrVec m = sse_source(l, insn, 1);
+  IrVec m = float_source(l, insn, 1, format);
   IrVec d = sse_is_scalar(format) ? sse_scalar_target(l, number, sse_bytes(format))
                                   : sse_result(l, insn);
   if (!(imm & 12)) sse_vv(l, (IrOp)round_ops[format][ROUND_CURRENT_EXACT], m); /* for the inexact flag */
@@ -270,7 +275,7 @@ void sse_lift_approximate(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_emit(b, IR_MSR_FPCR, 8, control.id, IR_NONE, IR_NONE, 0);
   ir_emit(b, IR_MSR_FPSR, 8, status.id, IR_NONE, IR_NONE, 0);
   if (sse_is_scalar(format)) {
-    ir_vv_raw(b, IR_INS_S, lift_xmm(number), result, 0);
+    sse_merge_scalar(l, number, 4, result);
   } else {
     sse_write(l, number, result);
   }

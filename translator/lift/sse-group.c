@@ -116,10 +116,8 @@ static Between between(const LiftGroup *g, const X86Insn *insn) {
   return constant_step(insn, &step) ? ADVANCES : CLOSES;
 }
 
-static bool writes_in_part(const Lift *l, const X86Insn *insn) {
-  const X86Operand *o = &insn->operands[0];
-  return o->size < 16 && !sse_is_zero_above(l, o->reg, o->size);
-}
+/* The rest of the register, even if known to be zero, may come from its old value. */
+static bool writes_in_part(const X86Insn *insn) { return insn->operands[0].size < 16; }
 
 /* --- Closing ------------------------------------------------------------------------------------ */
 
@@ -157,10 +155,12 @@ static void replay(Lift *l) {
     if (g->saved >> number & 1)
       ir_vvv(&l->b, IR_MOV_16B, lift_xmm(number), (IrVec){g->save[number]}, (IrVec){g->save[number]});
   take_back_steps(l);
+  l->scalars.valid = 0;
   g->replay = true;
   l->vectors = g->vectors;
   for (unsigned i = 0; i < g->count; i++) lift_again(l, g->insns[i], g->pcs[i]);
   g->replay = false;
+  l->scalars.valid = 0;
   sse_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR);
   l->vectors = vectors;
   l->pc = pc;
@@ -258,7 +258,7 @@ static void enter_group(Lift *l, const X86Insn *insn) {
   g->read |= read & (uint16_t)~g->written;
   g->last_save = 0;
   if (save) save_register(l, insn->operands[0].reg);
-  else if (!(g->written & destination) && writes_in_part(l, insn))
+  else if (!(g->written & destination) && writes_in_part(insn))
     *(insn->operands[0].size == 4 ? &g->partial4 : &g->partial8) |= destination;
   g->written |= destination;
   add_to_group(l, insn);

@@ -108,6 +108,7 @@ void sse_lift_move_half(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned number = insn->operands[0].reg, from = sse_is_memory(insn, 1) ? 0 : !argument;
   IrVec value = lift_read_vector(l, insn, 1, 8);
   ir_vv_raw(&l->b, IR_INS_D, lift_xmm(number), value, ir_lanes(8, argument, from));
+  sse_forget_scalar(l, number);
   if (argument) sse_know_zero_above(l, number, 16);
   else l->vectors.zero_above4 &= (uint16_t)~(1u << number);
 }

@@ -20,6 +20,7 @@ void sse_finish(Lift *l, const X86Insn *insn, IrVec result) {
 
 void sse_know_zero_above(Lift *l, unsigned number, unsigned bytes) {
   uint16_t bit = (uint16_t)(1u << number);
+  sse_forget_scalar(l, number);
   l->vectors.zero_above4 &= (uint16_t)~bit;
   l->vectors.zero_above8 &= (uint16_t)~bit;
   if (bytes <= 4) l->vectors.zero_above4 |= bit;
@@ -78,13 +79,66 @@ IrVec sse_scalar_target(Lift *l, unsigned number, unsigned bytes) {
   return sse_is_zero_above(l, number, bytes) ? lift_xmm(number) : ir_vector_temp(&l->b);
 }
 
+void sse_forget_scalar(Lift *l, unsigned number) { l->scalars.valid &= (uint16_t)~(1u << number); }
+
+/* The operation that merged the scalar register `number` holds, or NULL. */
+static IrInsn *merge_of(Lift *l, unsigned number, unsigned bytes) {
+  LiftScalars *s = &l->scalars;
+  if (!(s->valid >> number & 1) || s->merge[number] >= l->b.count) return NULL;
+  IrInsn *merge = &l->b.insns[s->merge[number]];
+  bool same = merge->op == (bytes == 4 ? IR_INS_S : IR_INS_D) && merge->imm == 0;
+  return same && merge->reg[0] == number && merge->reg[1] == s->temp[number] ? merge : NULL;
+}
+
+static bool looks_at(const IrInsn *insn, unsigned number) {
+  const IrOpInfo *info = &ir_op_info[insn->op];
+  if (insn->op == IR_GUEST) return false;
+  if (info->effects & (IR_EFFECT_LD | IR_EFFECT_ST | IR_EFFECT_SB | IR_EFFECT_CT | IR_EFFECT_CL)) return true;
+  for (unsigned k = 0; k < 4; k++)
+    if (info->kind[k] & IR_KIND_V && info->kind[k] & IR_KIND_U && insn->reg[k] == number) return true;
+  return false;
+}
+
+/* Takes back the last merge into the register, unless something has looked at it or may fault since. */
+static void drop_merge(Lift *l, unsigned number, unsigned bytes) {
+  IrBuilder *b = &l->b;
+  const IrInsn *merge = merge_of(l, number, bytes);
+  if (!merge) return;
+  uint32_t at = (uint32_t)(merge - b->insns);
+  for (uint32_t i = at + 1; i < b->count; i++)
+    if (looks_at(&b->insns[i], number)) return;
+  for (uint32_t i = at; i + 1 < b->count; i++) b->insns[i] = b->insns[i + 1];
+  b->count--;
+  if (l->sse_begin > at) l->sse_begin--;
+  if (l->group.last_save > at) l->group.last_save--;
+}
+
+void sse_merge_scalar(Lift *l, unsigned number, unsigned bytes, IrVec value) {
+  drop_merge(l, number, bytes);
+  ir_vv_raw(&l->b, bytes == 4 ? IR_INS_S : IR_INS_D, lift_xmm(number), value, 0);
+  sse_forget_scalar(l, number);
+  if (bytes == 8) l->vectors.zero_above4 &= (uint16_t)~(1u << number);
+  if (value.id < IR_TEMP_FIRST || l->b.overflow) return;
+  l->scalars.valid |= (uint16_t)(1u << number);
+  l->scalars.temp[number] = value.id;
+  l->scalars.merge[number] = l->b.count - 1;
+}
+
+IrVec sse_scalar_source(Lift *l, const X86Insn *insn, unsigned operand, unsigned bytes) {
+  const X86Operand *o = &insn->operands[operand];
+  if (o->kind != X86_OPERAND_XMM) return sse_source(l, insn, operand);
+  return merge_of(l, o->reg, bytes) ? (IrVec){l->scalars.temp[o->reg]} : lift_xmm(o->reg);
+}
+
 void sse_write_scalar(Lift *l, unsigned number, unsigned bytes, IrVec value) {
-  if (value.id == number) return;
-  IrVec home = lift_xmm(number);
-  bool zero = sse_is_zero_above(l, number, bytes);
-  if (!zero) ir_vv_raw(&l->b, bytes == 4 ? IR_INS_S : IR_INS_D, home, value, 0);
-  else if (!write_in_place(l, number, value))
-    ir_vv(&l->b, bytes == 4 ? IR_FMOV_S : IR_FMOV_D, home, value);
+  bool made = value.id == number; /* in the register itself, as sse_scalar_target() allowed */
+  if (!made && !sse_is_zero_above(l, number, bytes)) {
+    sse_merge_scalar(l, number, bytes, value);
+    return;
+  }
+  sse_forget_scalar(l, number);
+  if (!made && !write_in_place(l, number, value))
+    ir_vv(&l->b, bytes == 4 ? IR_FMOV_S : IR_FMOV_D, lift_xmm(number), value);
   if (bytes == 8) l->vectors.zero_above4 &= (uint16_t)~(1u << number);
 }
 

@@ -52,6 +52,13 @@ IrVec sse_scalar_target(Lift *l, unsigned number, unsigned bytes);
 /* The low `bytes` of XMM register `number` := value, whose upper part is zero. The rest stays. */
 void sse_write_scalar(Lift *l, unsigned number, unsigned bytes, IrVec value);
 
+/* The same where the upper part is not known to be zero, of the value and of the register. */
+void sse_merge_scalar(Lift *l, unsigned number, unsigned bytes, IrVec value);
+/* The low part of XMM register `number` has been written in another way. */
+void sse_forget_scalar(Lift *l, unsigned number);
+/* Operand as a scalar of `bytes`: only that low part counts. */
+IrVec sse_scalar_source(Lift *l, const X86Insn *insn, unsigned operand, unsigned bytes);
+
 /* MMX registers, for all that lifts instructions using them. Both make the x87 unit MMX. */
 IrVec lift_read_mmx(Lift *l, unsigned number);
 void lift_write_mmx(Lift *l, unsigned number, IrVec value);
