@@ -13,7 +13,7 @@
 #include "lift/sse.h"
 
 enum { NOT_GROUPED, PLAIN, ARITHMETIC };
-enum { MAX_SAVED = 8 };
+enum { MAX_SAVED = 6 };
 
 #define FORMS(op, kind) [X86_##op##PS] = kind, [X86_##op##PD] = kind, [X86_##op##SS] = kind, [X86_##op##SD] = kind
 #define PACKED(op, kind) [X86_##op##PS] = kind, [X86_##op##PD] = kind

@@ -79,6 +79,8 @@ IrVec sse_scalar_target(Lift *l, unsigned number, unsigned bytes) {
   return sse_is_zero_above(l, number, bytes) ? lift_xmm(number) : ir_vector_temp(&l->b);
 }
 
+enum { MAX_SCALARS = 6 }; /* that may stay in temporaries, of which there are sixteen */
+
 void sse_forget_scalar(Lift *l, unsigned number) { l->scalars.valid &= (uint16_t)~(1u << number); }
 
 /* The operation that merged the scalar register `number` holds, or NULL. */
@@ -113,12 +115,20 @@ static void drop_merge(Lift *l, unsigned number, unsigned bytes) {
   if (l->group.last_save > at) l->group.last_save--;
 }
 
+/* Not __builtin_popcount(): libgcc's uses v0, which is a guest register. */
+static unsigned count_bits(unsigned mask) {
+  unsigned count = 0;
+  for (; mask; mask &= mask - 1) count++;
+  return count;
+}
+
 void sse_merge_scalar(Lift *l, unsigned number, unsigned bytes, IrVec value) {
   drop_merge(l, number, bytes);
   ir_vv_raw(&l->b, bytes == 4 ? IR_INS_S : IR_INS_D, lift_xmm(number), value, 0);
   sse_forget_scalar(l, number);
   if (bytes == 8) l->vectors.zero_above4 &= (uint16_t)~(1u << number);
   if (value.id < IR_TEMP_FIRST || l->b.overflow) return;
+  if (count_bits(l->scalars.valid) >= MAX_SCALARS) l->scalars.valid = 0;
   l->scalars.valid |= (uint16_t)(1u << number);
   l->scalars.temp[number] = value.id;
   l->scalars.merge[number] = l->b.count - 1;
