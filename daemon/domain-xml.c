@@ -17,6 +17,7 @@ typedef struct Expansion {
   const MachineConfig *config;
   const DomainHost *host;
   gboolean tcg;
+  guint32 used_slots; // of the root bus, a bit each
 } Expansion;
 
 // --- the tree -----------------------------------------------------------------------------------------
@@ -69,6 +70,34 @@ static xmlNode *find_device(Expansion *x, const char *name, const char *child, c
     if (g_str_equal((const char *)node->name, name) && attribute_is(find(node, child), attribute, value))
       return node;
   return NULL;
+}
+
+// --- PCI addresses --------------------------------------------------------------------------------------
+
+#define FIRST_SLOT 16 // libvirt places what it adds itself from slot 1 up
+
+static void note_used_slot(Expansion *x, xmlNode *address) {
+  xmlChar *bus = xmlGetNoNsProp(address, (const xmlChar *)"bus"), *slot = xmlGetNoNsProp(address, (const xmlChar *)"slot");
+  guint64 number = slot ? g_ascii_strtoull((const char *)slot, NULL, 0) : 32;
+  if (number < 32 && (bus == NULL || g_ascii_strtoull((const char *)bus, NULL, 0) == 0)) x->used_slots |= 1u << number;
+  xmlFree(bus);
+  xmlFree(slot);
+}
+
+static void note_used_slots(Expansion *x) {
+  for (xmlNode *device = xmlFirstElementChild(find(x->domain, "devices")); device; device = xmlNextElementSibling(device))
+    if (find(device, "address")) note_used_slot(x, find(device, "address"));
+}
+
+// Puts a device of ours right on the root bus. libvirt would give each a port of its own to plug it from, and finding ports
+// is a good part of a guest kernel's boot. Without a free slot libvirt's way is good enough.
+static void place(Expansion *x, xmlNode *device) {
+  guint slot = FIRST_SLOT;
+  while (slot < 32 && x->used_slots & 1u << slot) slot++;
+  if (slot == 32) return;
+  x->used_slots |= 1u << slot;
+  g_autofree char *number = g_strdup_printf("0x%02x", slot);
+  add(device, "address", NULL, "type", "pci", "bus", "0x00", "slot", number, NULL);
 }
 
 // --- the steps ----------------------------------------------------------------------------------------
@@ -143,6 +172,7 @@ static void add_share(Expansion *x, const char *source, const char *tag, gboolea
   add(share, "source", NULL, "dir", source, NULL);
   add(share, "target", NULL, "dir", tag, NULL);
   if (readonly && x->host->readonly_element) add(share, "readonly", NULL, NULL);
+  place(x, share);
 }
 
 static void add_translator(Expansion *x) {
@@ -165,6 +195,7 @@ static void add_disk_root(Expansion *x) {
   add(disk, "source", NULL, "file", config->root_source, NULL);
   add(disk, "target", NULL, "dev", "vda", "bus", "virtio", NULL);
   if (config->root_mode != ROOT_RW) add(disk, "readonly", NULL, NULL);
+  place(x, disk);
 }
 
 static void add_root(Expansion *x) {
@@ -172,6 +203,13 @@ static void add_root(Expansion *x) {
     add_share(x, x->host->root_dir, STELE_TAG_ROOT, x->config->root_mode != ROOT_RW);
   else if (find_device(x, "disk", "target", "dev", "vda") == NULL)
     add_disk_root(x);
+}
+
+static void add_serial_controller(Expansion *x) {
+  xmlNode *devices = find(x->domain, "devices");
+  for (xmlNode *node = xmlFirstElementChild(devices); node; node = xmlNextElementSibling(node))
+    if (g_str_equal((const char *)node->name, "controller") && attribute_is(node, "type", "virtio-serial")) return;
+  place(x, add(devices, "controller", NULL, "type", "virtio-serial", "index", "0", NULL));
 }
 
 static void add_channels(Expansion *x) {
@@ -192,15 +230,23 @@ static void add_console(Expansion *x) {
   add(console, "target", NULL, "type", "virtio", "port", "0", NULL);
 }
 
+// libvirt would add a USB controller; nothing here needs one.
+static void add_usb(Expansion *x) {
+  xmlNode *devices = find(x->domain, "devices");
+  for (xmlNode *node = xmlFirstElementChild(devices); node; node = xmlNextElementSibling(node))
+    if (g_str_equal((const char *)node->name, "controller") && attribute_is(node, "type", "usb")) return;
+  add(devices, "controller", NULL, "type", "usb", "model", "none", NULL);
+}
+
 static void add_small_devices(Expansion *x) {
   xmlNode *devices = find(x->domain, "devices");
-  if (find(devices, "controller") == NULL)
-    add(devices, "controller", NULL, "type", "usb", "model", "none", NULL);
-  if (find(devices, "rng") == NULL)
-    add(add(devices, "rng", NULL, "model", "virtio", NULL), "backend", "/dev/urandom", "model", "random",
-        NULL);
+  if (find(devices, "rng") == NULL) {
+    xmlNode *rng = add(devices, "rng", NULL, "model", "virtio", NULL);
+    add(rng, "backend", "/dev/urandom", "model", "random", NULL);
+    place(x, rng);
+  }
   if (find(devices, "memballoon") == NULL)
-    add(devices, "memballoon", NULL, "model", "virtio", "freePageReporting", "on", NULL);
+    place(x, add(devices, "memballoon", NULL, "model", "virtio", "freePageReporting", "on", NULL));
 }
 
 // The address follows from the UUID, so that it stays the same from boot to boot.
@@ -214,6 +260,7 @@ static void add_network(Expansion *x) {
   add(interface, "mac", NULL, "address", address, NULL);
   add(interface, "model", NULL, "type", "virtio", NULL);
   add(interface, "rom", NULL, "enabled", "no", NULL); // the option ROM is for firmware we do not have
+  place(x, interface);
 }
 
 // --- the kernel command line --------------------------------------------------------------------------
@@ -315,7 +362,8 @@ static gboolean add_command_line(Expansion *x, GError **error) {
 static void (*const steps[])(Expansion *) = {
     add_type, // first: later steps ask whether this is emulation
     add_uuid, add_memory, add_vcpus, add_os, add_memory_backing, add_cpu, add_features, add_lifecycle,
-    add_root, add_translator, add_channels, add_console, add_small_devices, add_network,
+    note_used_slots, // before the devices that are placed
+    add_root, add_translator, add_usb, add_serial_controller, add_channels, add_console, add_small_devices, add_network,
 };
 
 // The author's indentation would be mixed with ours.

@@ -112,8 +112,17 @@ static gboolean check_libvirt_user(GError **error) {
   return FALSE;
 }
 
+// libvirt locks consoles under /var/lock, on many systems a link to a directory of /run that a small container lacks. Where it
+// cannot be made the console says so.
+static void make_lock_directory(void) {
+  g_autofree char *target = g_file_read_link("/var/lock", NULL);
+  g_autofree char *path = g_canonicalize_filename(target ? target : "/var/lock", "/var");
+  g_mkdir_with_parents(path, 01777);
+}
+
 static gboolean prepare_embedded(HostPaths *paths, GError **error) {
   if (!check_libvirt_user(error) || !clear_after_boot(paths->root, error) || !write_conf(paths->root, error)) return FALSE;
+  make_lock_directory();
   paths->libvirt = link_short(paths->root, error);
   if (paths->libvirt == NULL) return FALSE;
   g_autofree char *escaped = g_uri_escape_string(paths->libvirt, "/", FALSE);
