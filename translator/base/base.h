@@ -3,7 +3,7 @@
  * storage and start-up work the guest can collide with; these few functions (and mem- and str-functions
  * with their standard names and prototypes) are what there is instead.
  *
- * On the host side (unit tests, stele-aot) the same interface stands on libc: base/host.c. */
+ * On the host side (unit tests) the same interface stands on libc: base/host.c. */
 #ifndef STELE_BASE_BASE_H
 #define STELE_BASE_BASE_H
 

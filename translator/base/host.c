@@ -1,4 +1,4 @@
-/* base.h on the host's libc, for unit tests and stele-aot. */
+/* base.h on the host's libc, for unit tests. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
