@@ -6,16 +6,19 @@
 
 #define XML_MAX (1024 * 1024)
 
-// --- define -------------------------------------------------------------------------------------------
+// --- define --------------------------------------------------------------------------------------
 
 static gboolean replace;
 static const GOptionEntry define_options[] = {
-    {"replace", 'r', 0, G_OPTION_ARG_NONE, &replace, "Replace the definition of a machine of the same name", NULL}, {NULL}};
+    {"replace", 'r', 0, G_OPTION_ARG_NONE, &replace,
+     "Replace the definition of a machine of the same name", NULL},
+    {NULL}};
 
 static char *read_stdin(void) {
   g_autoptr(GString) text = g_string_new(NULL);
   char bytes[4096];
-  for (size_t n; text->len <= XML_MAX && (n = fread(bytes, 1, sizeof bytes, stdin)) > 0;) g_string_append_len(text, bytes, (gssize)n);
+  for (size_t n; text->len <= XML_MAX && (n = fread(bytes, 1, sizeof bytes, stdin)) > 0;)
+    g_string_append_len(text, bytes, (gssize)n);
   return g_string_free(g_steal_pointer(&text), FALSE);
 }
 
@@ -41,7 +44,8 @@ static int run_define(Session *session, int argc, char **argv) {
   GVariantBuilder options;
   g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
   if (replace) g_variant_builder_add(&options, "{sv}", "replace", g_variant_new_boolean(TRUE));
-  g_autoptr(GVariant) result = session_call(session, "Define", g_variant_new("(sa{sv})", xml, &options), &error);
+  g_autoptr(GVariant) result =
+      session_call(session, "Define", g_variant_new("(sa{sv})", xml, &options), &error);
   if (result == NULL) {
     g_printerr("vmctl: %s was not taken\n", argv[0]);
     return session_fail(error);
@@ -55,33 +59,45 @@ static int run_define(Session *session, int argc, char **argv) {
   return EXIT_OK;
 }
 
-const Command command_define = {"define", "FILE", "take a machine's definition from a libvirt domain XML file",
-                                "FILE may be - for standard input.", 1, 1, define_options, run_define};
+const Command command_define = {"define",
+                                "FILE",
+                                "take a machine's definition from a libvirt domain XML file",
+                                "FILE may be - for standard input.",
+                                1,
+                                1,
+                                define_options,
+                                run_define};
 
-// --- undefine -----------------------------------------------------------------------------------------
+// --- undefine ------------------------------------------------------------------------------------
 
 static int run_undefine(Session *session, int argc, char **argv) {
   GError *error = NULL;
-  g_autoptr(GVariant) result = session_call(session, "Undefine", g_variant_new("(s)", argv[0]), &error);
+  g_autoptr(GVariant) result =
+      session_call(session, "Undefine", g_variant_new("(s)", argv[0]), &error);
   if (result == NULL) return session_fail(error);
   if (!session->json) g_print("machine '%s' undefined\n", argv[0]);
   return EXIT_OK;
 }
 
-const Command command_undefine = {"undefine", "NAME", "forget a stopped machine; its root is not touched", NULL, 1, 1, NULL, run_undefine};
+const Command command_undefine = {
+    "undefine", "NAME",      "forget a stopped machine; its root is not touched", NULL, 1, 1,
+    NULL,       run_undefine};
 
-// --- dumpxml ------------------------------------------------------------------------------------------
+// --- dumpxml -------------------------------------------------------------------------------------
 
 static gboolean full;
 static const GOptionEntry dumpxml_options[] = {
-    {"full", 'f', 0, G_OPTION_ARG_NONE, &full, "Print what libvirt was given instead of what the author wrote", NULL}, {NULL}};
+    {"full", 'f', 0, G_OPTION_ARG_NONE, &full,
+     "Print what libvirt was given instead of what the author wrote", NULL},
+    {NULL}};
 
 static int run_dumpxml(Session *session, int argc, char **argv) {
   GError *error = NULL;
   GVariantBuilder options;
   g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
   if (full) g_variant_builder_add(&options, "{sv}", "full", g_variant_new_boolean(TRUE));
-  g_autoptr(GVariant) result = session_call(session, "DumpXml", g_variant_new("(sa{sv})", argv[0], &options), &error);
+  g_autoptr(GVariant) result =
+      session_call(session, "DumpXml", g_variant_new("(sa{sv})", argv[0], &options), &error);
   if (result == NULL) return session_fail(error);
   const char *xml;
   g_variant_get(result, "(&s)", &xml);
@@ -92,4 +108,5 @@ static int run_dumpxml(Session *session, int argc, char **argv) {
   return EXIT_OK;
 }
 
-const Command command_dumpxml = {"dumpxml", "NAME", "print a machine's definition", NULL, 1, 1, dumpxml_options, run_dumpxml};
+const Command command_dumpxml = {
+    "dumpxml", "NAME", "print a machine's definition", NULL, 1, 1, dumpxml_options, run_dumpxml};

@@ -1,7 +1,9 @@
-// vmctl exec, shell: a program in the guest on this process's standard input, output and error, or on its terminal.
+// vmctl exec, shell: a program in the guest on this process's standard input, output and error, or
+// on its terminal.
 //
-// steled gives us the near ends of the program's pipes, or of its terminal. Threads copy, so that our own descriptors, which
-// others may share, need not be made non-blocking; the main thread waits for the end and passes signals and sizes on.
+// steled gives us the near ends of the program's pipes, or of its terminal. Threads copy, so that
+// our own descriptors, which others may share, need not be made non-blocking; the main thread waits
+// for the end and passes signals and sizes on.
 #include "vmctl.h"
 
 #include <errno.h>
@@ -15,16 +17,20 @@
 static gboolean want_tty, no_tty;
 static char **environment, *directory, *user;
 
-#define COMMON_OPTIONS                                                                                                  \
-  {"env", 'e', 0, G_OPTION_ARG_STRING_ARRAY, &environment, "Set an environment variable", "NAME=VALUE"},                \
-      {"cwd", 'w', 0, G_OPTION_ARG_STRING, &directory, "Start in DIR", "DIR"},                                          \
-      {"user", 'u', 0, G_OPTION_ARG_STRING, &user, "Run as USER (default root)", "USER"},                               \
-      {"tty", 't', 0, G_OPTION_ARG_NONE, &want_tty, "Give it a terminal (default if we have one)", NULL},               \
-      {"no-tty", 'T', 0, G_OPTION_ARG_NONE, &no_tty, "Give it pipes", NULL}, {NULL}
+#define COMMON_OPTIONS                                                                             \
+  {"env",       'e', 0, G_OPTION_ARG_STRING_ARRAY, &environment, "Set an environment variable",    \
+   "NAME=VALUE"},                                                                                  \
+      {"cwd", 'w', 0, G_OPTION_ARG_STRING, &directory, "Start in DIR", "DIR"},                     \
+      {"user", 'u', 0, G_OPTION_ARG_STRING, &user, "Run as USER (default root)", "USER"},          \
+      {"tty", 't', 0, G_OPTION_ARG_NONE, &want_tty, "Give it a terminal (default if we have one)", \
+       NULL},                                                                                      \
+      {"no-tty", 'T', 0, G_OPTION_ARG_NONE, &no_tty, "Give it pipes", NULL}, {                     \
+    NULL                                                                                           \
+  }
 
 static const GOptionEntry options[] = {COMMON_OPTIONS};
 
-// --- copying ------------------------------------------------------------------------------------------
+// --- copying -------------------------------------------------------------------------------------
 
 typedef struct Copy {
   int from, to;
@@ -39,7 +45,8 @@ static gpointer copy_all(gpointer user_data) {
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0 || !write_all(copy->to, bytes, (gsize)n)) break;
   }
-  // Whoever fills `from` learns that nobody reads it any more; whoever reads `to`, that there is no more.
+  // Whoever fills `from` learns that nobody reads it any more; whoever reads `to`, that there is no
+  // more.
   if (copy->close_to)
     close(copy->to);
   else
@@ -47,7 +54,7 @@ static gpointer copy_all(gpointer user_data) {
   return NULL;
 }
 
-// --- while it runs ------------------------------------------------------------------------------------
+// --- while it runs -------------------------------------------------------------------------------
 
 typedef struct Run {
   Session *session;
@@ -60,7 +67,8 @@ static void ignore_reply(GObject *proxy, GAsyncResult *result, gpointer user_dat
 }
 
 static void tell(Run *run, const char *method, GVariant *arguments) {
-  g_dbus_proxy_call(run->session->steled, method, arguments, G_DBUS_CALL_FLAGS_NONE, -1, NULL, ignore_reply, NULL);
+  g_dbus_proxy_call(run->session->steled, method, arguments, G_DBUS_CALL_FLAGS_NONE, -1, NULL,
+                    ignore_reply, NULL);
 }
 
 static gboolean on_resized(gpointer user_data) {
@@ -90,7 +98,8 @@ static void follow_signals(Run *runs, gboolean tty) {
 
 static int await_end(Session *session, guint64 stream, GThread **outputs) {
   GError *error = NULL;
-  g_autoptr(GVariant) result = session_call(session, "ExecWait", g_variant_new("(t)", stream), &error);
+  g_autoptr(GVariant) result =
+      session_call(session, "ExecWait", g_variant_new("(t)", stream), &error);
   for (; *outputs; outputs++) g_thread_join(*outputs); // steled has closed its ends
   terminal_restore();
   if (result == NULL) return session_fail_exec(error);
@@ -105,18 +114,20 @@ static int converse(Session *session, guint64 stream, const int *fds, int count)
   gboolean tty = count == 1;
   static Copy in; // its thread may outlive this function
   in = (Copy){STDIN_FILENO, fds[0], !tty};
-  Copy out = {tty ? fds[0] : fds[1], STDOUT_FILENO, FALSE}, err = {tty ? -1 : fds[2], STDERR_FILENO, FALSE};
+  Copy out = {tty ? fds[0] : fds[1], STDOUT_FILENO, FALSE},
+       err = {tty ? -1 : fds[2], STDERR_FILENO, FALSE};
   Run runs[4] = {{session, stream, 0}};
   GThread *outputs[3] = {NULL};
   if (tty) terminal_make_raw();
   follow_signals(runs, tty);
   outputs[0] = g_thread_new("stdout", copy_all, &out);
   if (!tty) outputs[1] = g_thread_new("stderr", copy_all, &err);
-  g_thread_unref(g_thread_new("stdin", copy_all, &in)); // may be in read() when all is over; the exit ends it
+  g_thread_unref(
+      g_thread_new("stdin", copy_all, &in)); // may be in read() when all is over; the exit ends it
   return await_end(session, stream, outputs);
 }
 
-// --- starting it --------------------------------------------------------------------------------------
+// --- starting it ---------------------------------------------------------------------------------
 
 static GVariant *make_options(gboolean tty) {
   guint rows = 0, columns = 0;
@@ -127,7 +138,8 @@ static GVariant *make_options(gboolean tty) {
   if (tty) terminal_get_size(&rows, &columns);
   GVariantBuilder builder;
   g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
-  g_variant_builder_add(&builder, "{sv}", "env", g_variant_new_strv((const char *const *)env->pdata, env->len));
+  g_variant_builder_add(&builder, "{sv}", "env",
+                        g_variant_new_strv((const char *const *)env->pdata, env->len));
   g_variant_builder_add(&builder, "{sv}", "tty", g_variant_new_boolean(tty));
   g_variant_builder_add(&builder, "{sv}", "rows", g_variant_new_uint32(rows));
   g_variant_builder_add(&builder, "{sv}", "columns", g_variant_new_uint32(columns));
@@ -174,7 +186,15 @@ static int run_shell(Session *session, int argc, char **argv) {
   return run_program(session, argv[0], none);
 }
 
-const Command command_exec = {"exec", "NAME PROGRAM [ARGUMENTS…]", "run a program in a machine",
-                              "The exit code is the program's, or 128 + n when signal n killed it; 127: no such program, 126: it cannot be "
-                              "executed, 125: steled or the guest's agent failed.", 2, -1, options, run_exec};
-const Command command_shell = {"shell", "NAME", "open the user's login shell in a machine", NULL, 1, 1, options, run_shell};
+const Command command_exec = {"exec",
+                              "NAME PROGRAM [ARGUMENTS…]",
+                              "run a program in a machine",
+                              "The exit code is the program's, or 128 + n when signal n killed it; "
+                              "127: no such program, 126: it cannot be "
+                              "executed, 125: steled or the guest's agent failed.",
+                              2,
+                              -1,
+                              options,
+                              run_exec};
+const Command command_shell = {
+    "shell", "NAME", "open the user's login shell in a machine", NULL, 1, 1, options, run_shell};

@@ -1,4 +1,5 @@
-// vmctl: the command line of steled. This file is the table of subcommands and the reading of their options.
+// vmctl: the command line of steled. This file is the table of subcommands and the reading of their
+// options.
 #include "vmctl.h"
 
 #include <locale.h>
@@ -7,14 +8,16 @@
 #include <string.h>
 
 static const Command *const commands[] = {
-    &command_define,  &command_undefine, &command_start, &command_shutdown, &command_destroy, &command_reboot,
-    &command_suspend, &command_resume,   &command_list,  &command_info,     &command_dumpxml, &command_console,
-    &command_shell,   &command_exec,     &command_events, &command_version,
+    &command_define,  &command_undefine, &command_start,   &command_shutdown,
+    &command_destroy, &command_reboot,   &command_suspend, &command_resume,
+    &command_list,    &command_info,     &command_dumpxml, &command_console,
+    &command_shell,   &command_exec,     &command_events,  &command_version,
 };
 
 static void print_usage(void) {
   g_print("usage: vmctl [--socket PATH] [--json] COMMAND [OPTIONS] [ARGUMENTS]\n\n");
-  for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) g_print("  %-10s %s\n", commands[i]->name, commands[i]->summary);
+  for (size_t i = 0; i < G_N_ELEMENTS(commands); i++)
+    g_print("  %-10s %s\n", commands[i]->name, commands[i]->summary);
   g_print("\n'vmctl COMMAND --help' tells more; see vmctl(1) for exit codes.\n");
 }
 
@@ -25,7 +28,8 @@ static const Command *find_command(const char *name) {
 }
 
 static int usage_error(const Command *command, const char *trouble) {
-  g_printerr("vmctl %s: %s\nusage: vmctl %s [OPTIONS] %s\n", command->name, trouble, command->name, command->arguments);
+  g_printerr("vmctl %s: %s\nusage: vmctl %s [OPTIONS] %s\n", command->name, trouble, command->name,
+             command->arguments);
   return EXIT_USAGE;
 }
 
@@ -48,10 +52,12 @@ static int run_command(Session *session, const Command *command, int argc, char 
   g_set_prgname(program);
   g_autoptr(GOptionContext) context = make_context(command, session);
   g_autoptr(GError) error = NULL;
-  if (!g_option_context_parse(context, &argc, &argv, &error)) return usage_error(command, error->message);
+  if (!g_option_context_parse(context, &argc, &argv, &error))
+    return usage_error(command, error->message);
   if (argc > 1 && g_str_equal(argv[1], "--")) argv++, argc--;
   if (argc - 1 < command->least) return usage_error(command, "something is missing");
-  if (command->most >= 0 && argc - 1 > command->most) return usage_error(command, "there is too much");
+  if (command->most >= 0 && argc - 1 > command->most)
+    return usage_error(command, "there is too much");
   return command->run(session, argc - 1, argv + 1);
 }
 
@@ -67,7 +73,8 @@ static gboolean read_global_options(int *argc, char ***argv, Session *session) {
     else if (g_str_equal(option, "--socket") && *argc > 2)
       value = (*argv)[2], used = 2;
     else
-      return g_str_equal(option, "--help") || g_str_equal(option, "-h") || g_str_equal(option, "--version");
+      return g_str_equal(option, "--help") || g_str_equal(option, "-h") ||
+             g_str_equal(option, "--version");
     if (value) session->socket = value;
     *argc -= used;
     *argv += used;
@@ -81,7 +88,9 @@ int main(int argc, char **argv) {
   g_autofree char *socket = default_socket();
   Session session = {.socket = socket};
   gboolean good = read_global_options(&argc, &argv, &session);
-  if (good && argc > 1 && (g_str_equal(argv[1], "--help") || g_str_equal(argv[1], "-h") || g_str_equal(argv[1], "help"))) {
+  if (good && argc > 1 &&
+      (g_str_equal(argv[1], "--help") || g_str_equal(argv[1], "-h") ||
+       g_str_equal(argv[1], "help"))) {
     print_usage();
     return EXIT_OK;
   }
@@ -91,7 +100,10 @@ int main(int argc, char **argv) {
   }
   const Command *command = good && argc > 1 ? find_command(argv[1]) : NULL;
   if (command == NULL) {
-    g_printerr("vmctl: %s%s\nTry 'vmctl --help'.\n", argc == 1 ? "a command is missing" : good ? "there is no command " : "there is no option ",
+    g_printerr("vmctl: %s%s\nTry 'vmctl --help'.\n",
+               argc == 1 ? "a command is missing"
+               : good    ? "there is no command "
+                         : "there is no option ",
                argc == 1 ? "" : argv[1]);
     return EXIT_USAGE;
   }

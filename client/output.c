@@ -5,9 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PROGRESS_AFTER_US   (1 * G_USEC_PER_SEC)
-#define PROGRESS_EVERY_MS   200
-#define PROGRESS_WIDTH      70
+#define PROGRESS_AFTER_US (1 * G_USEC_PER_SEC)
+#define PROGRESS_EVERY_MS 200
+#define PROGRESS_WIDTH    70
 
 void print_json(GVariant *value) {
   g_autoptr(JsonNode) node = json_gvariant_serialize(value);
@@ -33,7 +33,8 @@ char *printable(const char *text) {
 
 void print_table(const GPtrArray *cells, guint columns) {
   g_autofree glong *widths = g_new0(glong, columns);
-  for (guint i = 0; i < cells->len; i++) widths[i % columns] = MAX(widths[i % columns], g_utf8_strlen(cells->pdata[i], -1));
+  for (guint i = 0; i < cells->len; i++)
+    widths[i % columns] = MAX(widths[i % columns], g_utf8_strlen(cells->pdata[i], -1));
   for (guint i = 0; i < cells->len; i++) {
     gboolean last = i % columns == columns - 1;
     int padding = last ? 0 : (int)(widths[i % columns] - g_utf8_strlen(cells->pdata[i], -1) + 2);
@@ -41,7 +42,7 @@ void print_table(const GPtrArray *cells, guint columns) {
   }
 }
 
-// --- progress -----------------------------------------------------------------------------------------
+// --- progress ------------------------------------------------------------------------------------
 
 struct Progress {
   gint64 started;
@@ -54,7 +55,8 @@ static gboolean on_tick(gpointer user_data) {
   Progress *progress = user_data;
   gint64 passed = g_get_monotonic_time() - progress->started;
   if (passed < PROGRESS_AFTER_US) return G_SOURCE_CONTINUE;
-  g_printerr("\r\033[K%.*s … %d s", PROGRESS_WIDTH, progress->message, (int)(passed / G_USEC_PER_SEC));
+  g_printerr("\r\033[K%.*s … %d s", PROGRESS_WIDTH, progress->message,
+             (int)(passed / G_USEC_PER_SEC));
   progress->shown = TRUE;
   return G_SOURCE_CONTINUE;
 }

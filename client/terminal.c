@@ -33,7 +33,9 @@ void terminal_make_raw(void) {
   tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
 }
 
-gboolean terminal_is_interactive(void) { return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO); }
+gboolean terminal_is_interactive(void) {
+  return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+}
 
 void terminal_get_size(guint *ret_rows, guint *ret_columns) {
   struct winsize size = {0};

@@ -1,9 +1,11 @@
-// The user's terminal in raw mode, and plain copying between descriptors: what console, exec and shell share.
+// The user's terminal in raw mode, and plain copying between descriptors: what console, exec and
+// shell share.
 #pragma once
 
 #include <glib.h>
 
-// Raw mode if standard input is a terminal; undone by terminal_restore(), also at exit and on fatal signals.
+// Raw mode if standard input is a terminal; undone by terminal_restore(), also at exit and on fatal
+// signals.
 void terminal_make_raw(void);
 void terminal_restore(void);
 

@@ -1,8 +1,10 @@
-// What vmctl's files share: the subcommand row, the connection to steled, calls that show progress, and exit codes.
+// What vmctl's files share: the subcommand row, the connection to steled, calls that show progress,
+// and exit codes.
 //
-// Exit codes: 0 done; 1 anything without a code of its own; 2 wrong usage; 7 steled cannot be reached; the others by error,
-// see common/api-errors.h. exec and shell pass on the program's own: its status, 128 + n for signal n, 127 no such
-// program, 126 not executable, 125 steled or the agent failed.
+// Exit codes: 0 done; 1 anything without a code of its own; 2 wrong usage; 7 steled cannot be
+// reached; the others by error, see common/api-errors.h. exec and shell pass on the program's own:
+// its status, 128 + n for signal n, 127 no such program, 126 not executable, 125 steled or the
+// agent failed.
 #pragma once
 
 #include <gio/gio.h>
@@ -27,20 +29,22 @@ typedef struct Command {
   const char *name, *arguments, *summary;
   const char *details; // shown by --help below the options, or NULL
   int least, most;     // how many arguments; most -1: any number, and options end at the first
-  const GOptionEntry *options; // besides --json, or NULL
+  const GOptionEntry *options;                         // besides --json, or NULL
   int (*run)(Session *session, int argc, char **argv); // the arguments only; returns the exit code
 } Command;
 
-extern const Command command_define, command_undefine, command_start, command_shutdown, command_destroy, command_reboot,
-    command_suspend, command_resume, command_list, command_info, command_dumpxml, command_console, command_shell, command_exec,
-    command_events, command_version;
+extern const Command command_define, command_undefine, command_start, command_shutdown,
+    command_destroy, command_reboot, command_suspend, command_resume, command_list, command_info,
+    command_dumpxml, command_console, command_shell, command_exec, command_events, command_version;
 
-// --- connection.c: talking to steled ------------------------------------------------------------------
+// --- connection.c: talking to steled -------------------------------------------------------------
 
-// Calls a method and shows progress while it takes long. The result, to be unreferenced, or NULL and error.
+// Calls a method and shows progress while it takes long. The result, to be unreferenced, or NULL
+// and error.
 GVariant *session_call(Session *session, const char *method, GVariant *arguments, GError **error);
 // The same with descriptors in the reply.
-GVariant *session_call_with_fds(Session *session, const char *method, GVariant *arguments, GUnixFDList **ret_fds, GError **error);
+GVariant *session_call_with_fds(Session *session, const char *method, GVariant *arguments,
+                                GUnixFDList **ret_fds, GError **error);
 // The proxy, to connect to its signals; NULL and error when steled cannot be reached.
 GDBusProxy *session_connect(Session *session, GError **error);
 
@@ -52,7 +56,7 @@ int session_fail_exec(GError *error);
 // Where steled is when nothing says otherwise: this user's if it is there, otherwise the host's.
 char *default_socket(void);
 
-// --- output.c: tables, JSON, progress -----------------------------------------------------------------
+// --- output.c: tables, JSON, progress ------------------------------------------------------------
 
 // Prints a D-Bus value as JSON, on a line of its own.
 void print_json(GVariant *value);

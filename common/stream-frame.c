@@ -1,5 +1,5 @@
-// Frames of the stream channel: the table of what each type may look like, and the parser that holds
-// bytes from a hostile sender to it. See stream-frame.h.
+// Frames of the stream channel: the table of what each type may look like, and the parser that
+// holds bytes from a hostile sender to it. See stream-frame.h.
 #include "stream-frame.h"
 
 #include <errno.h>
@@ -7,8 +7,8 @@
 
 enum { FROM_HOST = 1, FROM_GUEST = 2, FROM_BOTH = 3 };
 
-// What a frame of each type must look like: who may send it, whether it belongs to the channel (stream
-// 0) or to a stream, and the bounds of its payload.
+// What a frame of each type must look like: who may send it, whether it belongs to the channel
+// (stream 0) or to a stream, and the bounds of its payload.
 static const struct FrameRule {
   uint8_t senders;
   uint8_t on_channel;
@@ -28,7 +28,9 @@ static const struct FrameRule {
     [STELE_FRAME_CLOSE] = {FROM_HOST, 0, 0, 0},
 };
 
-uint16_t stele_get_u16(const uint8_t *bytes) { return (uint16_t)(bytes[0] | bytes[1] << 8); }
+uint16_t stele_get_u16(const uint8_t *bytes) {
+  return (uint16_t)(bytes[0] | bytes[1] << 8);
+}
 
 uint32_t stele_get_u32(const uint8_t *bytes) {
   return stele_get_u16(bytes) | (uint32_t)stele_get_u16(bytes + 2) << 16;
@@ -53,7 +55,9 @@ void stele_frame_write_header(uint8_t header[STELE_FRAME_HEADER_SIZE], SteleFram
   stele_put_u32(header + 8, length);
 }
 
-void stele_frame_parser_reset(SteleFrameParser *parser) { parser->start = parser->end = 0; }
+void stele_frame_parser_reset(SteleFrameParser *parser) {
+  parser->start = parser->end = 0;
+}
 
 uint8_t *stele_frame_parser_space(SteleFrameParser *parser, size_t *ret_size) {
   size_t held = parser->end - parser->start;

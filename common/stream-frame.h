@@ -1,6 +1,6 @@
-// Reading and writing the frames of the stream channel (guest-protocol.h, part 3), for both ends of it.
-// Knows the byte layout and the rules a frame must obey by itself (length, direction, stream number);
-// knows nothing of sessions, streams or credit. No allocation, no library beyond memcpy.
+// Reading and writing the frames of the stream channel (guest-protocol.h, part 3), for both ends of
+// it. Knows the byte layout and the rules a frame must obey by itself (length, direction, stream
+// number); knows nothing of sessions, streams or credit. No allocation, no library beyond memcpy.
 #pragma once
 
 #include <stddef.h>
@@ -15,7 +15,8 @@ typedef struct SteleFrame {
   const uint8_t *payload; // inside the parser's buffer: valid until the parser is written to again
 } SteleFrame;
 
-// Collects bytes and hands out whole frames. Zero-initialise, set `sender` to the side that is read from.
+// Collects bytes and hands out whole frames. Zero-initialise, set `sender` to the side that is read
+// from.
 typedef struct SteleFrameParser {
   SteleFrameSender sender;
   size_t start, end; // unread bytes are buffer[start..end)
@@ -32,9 +33,9 @@ uint8_t *stele_frame_parser_space(SteleFrameParser *parser, size_t *ret_size);
 // Says that `size` bytes were put where stele_frame_parser_space() pointed.
 void stele_frame_parser_commit(SteleFrameParser *parser, size_t size);
 
-// Takes the next frame. 1: *ret_frame is filled in; 0: more bytes are needed; -EPROTO: the bytes are no
-// frame this sender may send (unknown version, type or flags, a wrong length, direction or stream
-// number): end the session.
+// Takes the next frame. 1: *ret_frame is filled in; 0: more bytes are needed; -EPROTO: the bytes
+// are no frame this sender may send (unknown version, type or flags, a wrong length, direction or
+// stream number): end the session.
 int stele_frame_parser_next(SteleFrameParser *parser, SteleFrame *ret_frame);
 
 // Writes the header of a frame whose payload of `length` bytes follows.

@@ -1,7 +1,7 @@
-// The host's end of the stream channel. Three layers, top to bottom: the link (one channel, one session at
-// a time, a queue of bytes to the guest), its streams (one program each), and a stream's outlets and inlet
-// (a file descriptor towards the client, and the credit that bounds what is between it and the guest).
-// See agent-link.h.
+// The host's end of the stream channel. Three layers, top to bottom: the link (one channel, one
+// session at a time, a queue of bytes to the guest), its streams (one program each), and a stream's
+// outlets and inlet (a file descriptor towards the client, and the credit that bounds what is
+// between it and the guest). See agent-link.h.
 #include "agent-link.h"
 
 #include <errno.h>
@@ -15,20 +15,22 @@
 #include "guest-json.h"
 #include "stream-frame.h"
 
-#define HELLO_SIZE     (STELE_FRAME_HEADER_SIZE + STELE_NONCE_SIZE + 4)
-#define HELLO_MATCH    (STELE_FRAME_HEADER_SIZE + STELE_NONCE_SIZE)
-#define QUEUE_HIGH     (4 * STELE_FRAME_SIZE_MAX) // bytes to the guest beyond which no more stdin is read
-#define CREDIT_MIN     (STELE_STREAM_WINDOW / 4)  // given back in pieces no smaller, unless all is passed on
-#define READ_ROUNDS    16                         // reads of the channel before other work gets its turn
+#define HELLO_SIZE  (STELE_FRAME_HEADER_SIZE + STELE_NONCE_SIZE + 4)
+#define HELLO_MATCH (STELE_FRAME_HEADER_SIZE + STELE_NONCE_SIZE)
+#define QUEUE_HIGH                                                                                 \
+  (4 * STELE_FRAME_SIZE_MAX) // bytes to the guest beyond which no more stdin is read
+#define CREDIT_MIN                                                                                 \
+  (STELE_STREAM_WINDOW / 4) // given back in pieces no smaller, unless all is passed on
+#define READ_ROUNDS 16      // reads of the channel before other work gets its turn
 
 // Output of the guest's program on its way to the client.
 typedef struct Outlet {
   int fd; // -1: the client reads no more, or there is no such channel
   guint watch;
   GByteArray *pending;
-  gsize passed;         // of pending
-  guint32 window;       // credit the guest still has
-  guint32 owed;         // bytes passed on and not yet given back
+  gsize passed;   // of pending
+  guint32 window; // credit the guest still has
+  guint32 owed;   // bytes passed on and not yet given back
   gboolean present, eof;
 } Outlet;
 
@@ -58,31 +60,33 @@ struct AgentLink {
   ByteChannel *channel;
   const AgentLinkHandlers *handlers;
   gpointer user_data;
-  gboolean open;                     // HELLO was answered
-  guint8 hello[HELLO_SIZE];          // what the answer must start with
-  GByteArray *sought;                // tail of what was searched for it
+  gboolean open;            // HELLO was answered
+  guint8 hello[HELLO_SIZE]; // what the answer must start with
+  GByteArray *sought;       // tail of what was searched for it
   SteleFrameParser parser;
-  GByteArray *queue;                 // to the guest
-  gsize sent;                        // of queue
-  GHashTable *streams;               // id -> AgentStream
+  GByteArray *queue;   // to the guest
+  gsize sent;          // of queue
+  GHashTable *streams; // id -> AgentStream
   guint32 next_id;
-  char *broken;                      // why it is of no use
-  guint report, resume;              // idle sources
+  char *broken;         // why it is of no use
+  guint report, resume; // idle sources
 };
 
 static void link_flush(AgentLink *link);
 static void stream_pump_in(AgentStream *stream);
 
-// --- the link: sending --------------------------------------------------------------------------------
+// --- the link: sending ---------------------------------------------------------------------------
 
-static void link_queue(AgentLink *link, SteleFrameType type, guint32 stream, const void *payload, guint32 size) {
+static void link_queue(AgentLink *link, SteleFrameType type, guint32 stream, const void *payload,
+                       guint32 size) {
   guint8 header[STELE_FRAME_HEADER_SIZE];
   stele_frame_write_header(header, type, stream, size);
   g_byte_array_append(link->queue, header, sizeof header);
   if (size) g_byte_array_append(link->queue, payload, size);
 }
 
-static void link_send(AgentLink *link, SteleFrameType type, guint32 stream, const void *payload, guint32 size) {
+static void link_send(AgentLink *link, SteleFrameType type, guint32 stream, const void *payload,
+                      guint32 size) {
   if (link == NULL || link->broken) return;
   link_queue(link, type, stream, payload, size);
   link_flush(link);
@@ -99,7 +103,7 @@ static void send_eof(AgentStream *stream, SteleChannel channel) {
   link_send(stream->link, STELE_FRAME_EOF, stream->id, payload, sizeof payload);
 }
 
-// --- streams: their end -------------------------------------------------------------------------------
+// --- streams: their end --------------------------------------------------------------------------
 
 static AgentStream *stream_ref(AgentStream *stream) {
   stream->references++;
@@ -134,7 +138,9 @@ static void stream_detach(AgentStream *stream) {
   if (link) g_hash_table_remove(link->streams, GUINT_TO_POINTER(stream->id));
 }
 
-static gboolean outlet_is_drained(const Outlet *outlet) { return outlet->fd < 0 || outlet->pending->len == outlet->passed; }
+static gboolean outlet_is_drained(const Outlet *outlet) {
+  return outlet->fd < 0 || outlet->pending->len == outlet->passed;
+}
 
 // Reports the end as soon as the client has all output.
 static void stream_finish(AgentStream *stream) {
@@ -142,7 +148,8 @@ static void stream_finish(AgentStream *stream) {
   if (!outlet_is_drained(&stream->outlets[0]) || !outlet_is_drained(&stream->outlets[1])) return;
   stream->finished = TRUE;
   stream_close_fds(stream);
-  AgentStreamResult result = {.error = stream->error, .signalled = stream->signalled, .value = stream->value};
+  AgentStreamResult result = {
+      .error = stream->error, .signalled = stream->signalled, .value = stream->value};
   stream->handlers->ended(stream, &result, stream->user_data);
 }
 
@@ -162,14 +169,16 @@ static void stream_exit(AgentStream *stream, GError *error, gboolean signalled, 
 
 static void stream_hang_up(AgentStream *stream) {
   link_send(stream->link, STELE_FRAME_CLOSE, stream->id, NULL, 0);
-  stream_exit(stream, g_error_new(STELE_ERROR, STELE_ERROR_GUEST_ERROR, "the terminal was hung up"), FALSE, 0);
+  stream_exit(stream, g_error_new(STELE_ERROR, STELE_ERROR_GUEST_ERROR, "the terminal was hung up"),
+              FALSE, 0);
 }
 
-// --- outlets: guest to client -------------------------------------------------------------------------
+// --- outlets: guest to client --------------------------------------------------------------------
 
 static gboolean on_outlet_ready(gint fd, GIOCondition condition, gpointer user_data);
 
-// The client reads no more: what is left is dropped, and the program gets SIGPIPE when it goes on writing.
+// The client reads no more: what is left is dropped, and the program gets SIGPIPE when it goes on
+// writing.
 static void outlet_abandon(AgentStream *stream, Outlet *outlet) {
   close_fd(&outlet->fd, &outlet->watch);
   g_byte_array_set_size(outlet->pending, 0);
@@ -182,16 +191,19 @@ static void outlet_abandon(AgentStream *stream, Outlet *outlet) {
 
 static void outlet_give_credit(AgentStream *stream, Outlet *outlet) {
   gboolean all = outlet->pending->len == 0;
-  if (outlet->owed == 0 || outlet->eof || stream->exited || (!all && outlet->owed < CREDIT_MIN)) return;
+  if (outlet->owed == 0 || outlet->eof || stream->exited || (!all && outlet->owed < CREDIT_MIN))
+    return;
   outlet->window += outlet->owed;
-  send_window(stream, (SteleChannel)(STELE_CHANNEL_STDOUT + (outlet - stream->outlets)), outlet->owed);
+  send_window(stream, (SteleChannel)(STELE_CHANNEL_STDOUT + (outlet - stream->outlets)),
+              outlet->owed);
   outlet->owed = 0;
 }
 
 static void outlet_flush(AgentStream *stream, Outlet *outlet) {
   stream_ref(stream);
   while (outlet->fd >= 0 && outlet->passed < outlet->pending->len) {
-    ssize_t n = write(outlet->fd, outlet->pending->data + outlet->passed, outlet->pending->len - outlet->passed);
+    ssize_t n = write(outlet->fd, outlet->pending->data + outlet->passed,
+                      outlet->pending->len - outlet->passed);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) break;
     if (n < 0) {
@@ -221,7 +233,7 @@ static gboolean on_outlet_ready(gint fd, GIOCondition condition, gpointer user_d
   return G_SOURCE_REMOVE;
 }
 
-// --- the inlet: client to guest -----------------------------------------------------------------------
+// --- the inlet: client to guest ------------------------------------------------------------------
 
 static gboolean on_inlet_ready(gint fd, GIOCondition condition, gpointer user_data) {
   AgentStream *stream = user_data;
@@ -242,13 +254,15 @@ static void inlet_end(AgentStream *stream) {
 static void stream_pump_in(AgentStream *stream) {
   Inlet *inlet = &stream->inlet;
   guint8 payload[STELE_FRAME_PAYLOAD_MAX] = {STELE_CHANNEL_STDIN};
-  while (inlet->fd >= 0 && inlet->credit > 0 && stream->link && stream->link->queue->len < QUEUE_HIGH) {
+  while (inlet->fd >= 0 && inlet->credit > 0 && stream->link &&
+         stream->link->queue->len < QUEUE_HIGH) {
     gsize most = MIN(inlet->credit, STELE_DATA_CHUNK_MAX);
     ssize_t n = read(inlet->fd, payload + 1, most);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) {
       if (inlet->watch == 0)
-        inlet->watch = g_unix_fd_add(inlet->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, on_inlet_ready, stream);
+        inlet->watch =
+            g_unix_fd_add(inlet->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, on_inlet_ready, stream);
       return;
     }
     if (n <= 0) {
@@ -260,7 +274,7 @@ static void stream_pump_in(AgentStream *stream) {
   }
 }
 
-// --- streams: frames from the guest -------------------------------------------------------------------
+// --- streams: frames from the guest --------------------------------------------------------------
 
 // Each returns what rule the frame breaks, or NULL.
 static const char *on_opened(AgentStream *stream, const SteleFrame *frame) {
@@ -277,7 +291,8 @@ static const char *on_opened(AgentStream *stream, const SteleFrame *frame) {
 static const char *on_data(AgentStream *stream, const SteleFrame *frame) {
   guint channel = frame->payload[0], size = frame->length - 1;
   if (!stream->opened) return "data came before the stream was open";
-  if (channel != STELE_CHANNEL_STDOUT && channel != STELE_CHANNEL_STDERR) return "data came on no output channel";
+  if (channel != STELE_CHANNEL_STDOUT && channel != STELE_CHANNEL_STDERR)
+    return "data came on no output channel";
   Outlet *outlet = &stream->outlets[channel - STELE_CHANNEL_STDOUT];
   if (!outlet->present || outlet->eof) return "data came on a channel that is not open";
   if (size > outlet->window) return "it sent more than its credit";
@@ -290,8 +305,10 @@ static const char *on_data(AgentStream *stream, const SteleFrame *frame) {
 
 static const char *on_window(AgentStream *stream, const SteleFrame *frame) {
   guint32 credit = stele_get_u32(frame->payload + 4);
-  if (frame->payload[0] != STELE_CHANNEL_STDIN) return "it gave credit for a channel that is its own";
-  if (credit == 0 || credit > STELE_STREAM_WINDOW - stream->inlet.credit) return "it gave too much credit";
+  if (frame->payload[0] != STELE_CHANNEL_STDIN)
+    return "it gave credit for a channel that is its own";
+  if (credit == 0 || credit > STELE_STREAM_WINDOW - stream->inlet.credit)
+    return "it gave too much credit";
   stream->inlet.credit += credit;
   stream_pump_in(stream);
   return NULL;
@@ -313,12 +330,16 @@ static const char *on_eof(AgentStream *stream, const SteleFrame *frame) {
 static const char *on_exit_frame(AgentStream *stream, const SteleFrame *frame) {
   guint32 kind = stele_get_u32(frame->payload), value = stele_get_u32(frame->payload + 4);
   if (!stream->opened) return "a program ended before it ran";
-  if (kind > STELE_EXIT_SIGNAL || value > (kind == STELE_EXIT_SIGNAL ? 64 : 255)) return "an exit status is out of range";
+  if (kind > STELE_EXIT_SIGNAL || value > (kind == STELE_EXIT_SIGNAL ? 64 : 255))
+    return "an exit status is out of range";
   stream_exit(stream, NULL, kind == STELE_EXIT_SIGNAL, value);
   return NULL;
 }
 
-static const struct { const char *code; SteleError error; } stream_errors[] = {
+static const struct {
+  const char *code;
+  SteleError error;
+} stream_errors[] = {
     {STELE_STREAM_ERROR_NOT_FOUND, STELE_ERROR_PROGRAM_NOT_FOUND},
     {STELE_STREAM_ERROR_DENIED, STELE_ERROR_PROGRAM_NOT_EXECUTABLE},
     {STELE_STREAM_ERROR_FORMAT, STELE_ERROR_PROGRAM_NOT_EXECUTABLE},
@@ -327,23 +348,29 @@ static const struct { const char *code; SteleError error; } stream_errors[] = {
 };
 
 static const char *on_error(AgentStream *stream, const SteleFrame *frame) {
-  g_autoptr(JsonObject) object = guest_json_parse((const char *)frame->payload, frame->length, NULL);
+  g_autoptr(JsonObject) object =
+      guest_json_parse((const char *)frame->payload, frame->length, NULL);
   if (object == NULL) return "an error report is no JSON object";
-  const char *code = guest_json_string(object, "code", ""), *told = guest_json_string(object, "message", "");
+  const char *code = guest_json_string(object, "code", ""),
+             *told = guest_json_string(object, "message", "");
   g_autofree char *message = guest_text_clean(told, MIN(strlen(told), 1024));
   SteleError error = STELE_ERROR_GUEST_ERROR;
   for (size_t i = 0; i < G_N_ELEMENTS(stream_errors); i++)
     if (g_str_equal(stream_errors[i].code, code)) error = stream_errors[i].error;
-  stream_exit(stream, g_error_new(STELE_ERROR, error, "%s", *message ? message : "the guest gave no reason"), FALSE, 0);
+  stream_exit(
+      stream,
+      g_error_new(STELE_ERROR, error, "%s", *message ? message : "the guest gave no reason"), FALSE,
+      0);
   return NULL;
 }
 
 static const char *(*const on_stream_frame[])(AgentStream *, const SteleFrame *) = {
-    [STELE_FRAME_OPENED] = on_opened, [STELE_FRAME_DATA] = on_data,      [STELE_FRAME_WINDOW] = on_window,
-    [STELE_FRAME_EOF] = on_eof,       [STELE_FRAME_EXIT] = on_exit_frame, [STELE_FRAME_ERROR] = on_error,
+    [STELE_FRAME_OPENED] = on_opened,   [STELE_FRAME_DATA] = on_data,
+    [STELE_FRAME_WINDOW] = on_window,   [STELE_FRAME_EOF] = on_eof,
+    [STELE_FRAME_EXIT] = on_exit_frame, [STELE_FRAME_ERROR] = on_error,
 };
 
-// --- the link: receiving ------------------------------------------------------------------------------
+// --- the link: receiving -------------------------------------------------------------------------
 
 static gboolean report_broken(gpointer user_data) {
   AgentLink *link = user_data;
@@ -356,7 +383,8 @@ static void link_end_streams(AgentLink *link, const char *why) {
   g_autoptr(GList) streams = g_hash_table_get_values(link->streams);
   for (GList *item = streams; item; item = item->next) stream_ref(item->data);
   for (GList *item = streams; item; item = item->next) {
-    stream_exit(item->data, g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "%s", why), FALSE, 0);
+    stream_exit(item->data, g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "%s", why),
+                FALSE, 0);
     stream_unref(item->data);
   }
 }
@@ -373,7 +401,8 @@ static void link_break(AgentLink *link, const char *why) {
 
 static const char *handle_channel_frame(AgentLink *link, const SteleFrame *frame) {
   if (frame->type != STELE_FRAME_STATUS) return "it greeted twice";
-  g_autoptr(JsonObject) status = guest_json_parse((const char *)frame->payload, frame->length, NULL);
+  g_autoptr(JsonObject) status =
+      guest_json_parse((const char *)frame->payload, frame->length, NULL);
   if (status == NULL) return "its status is no JSON object";
   link->handlers->status(status, link->user_data);
   return NULL;
@@ -394,7 +423,8 @@ static void link_handle_frames(AgentLink *link) {
   SteleFrame frame;
   int r = 0;
   const char *broken_rule = NULL;
-  while (!link->broken && broken_rule == NULL && (r = stele_frame_parser_next(&link->parser, &frame)) == 1)
+  while (!link->broken && broken_rule == NULL &&
+         (r = stele_frame_parser_next(&link->parser, &frame)) == 1)
     broken_rule = handle_frame(link, &frame);
   if (r < 0) broken_rule = "it sent something that is no frame";
   if (broken_rule == NULL || link->broken) return;
@@ -415,8 +445,10 @@ static void link_seek_hello(AgentLink *link, const guint8 *bytes, gsize size) {
   }
   guint32 version = stele_get_u32(found + HELLO_MATCH);
   if (version != STELE_PROTOCOL_VERSION) {
-    g_autofree char *why = g_strdup_printf("the guest agent speaks version %u of the protocol, steled version %d: "
-                                           "rebuild the guest image", version, STELE_PROTOCOL_VERSION);
+    g_autofree char *why =
+        g_strdup_printf("the guest agent speaks version %u of the protocol, steled version %d: "
+                        "rebuild the guest image",
+                        version, STELE_PROTOCOL_VERSION);
     link_break(link, why);
     return;
   }
@@ -474,7 +506,8 @@ static gboolean resume_inlets(gpointer user_data) {
 static void link_flush(AgentLink *link) {
   gboolean was_full = link->queue->len >= QUEUE_HIGH;
   while (!link->broken && link->sent < link->queue->len) {
-    gssize n = link->channel->class->write(link->channel, link->queue->data + link->sent, link->queue->len - link->sent);
+    gssize n = link->channel->class->write(link->channel, link->queue->data + link->sent,
+                                           link->queue->len - link->sent);
     if (n == -EAGAIN) break;
     if (n <= 0) {
       link_break(link, "the channel to the guest agent was closed");
@@ -484,7 +517,8 @@ static void link_flush(AgentLink *link) {
   }
   g_byte_array_remove_range(link->queue, 0, (guint)link->sent);
   link->sent = 0;
-  if (was_full && link->queue->len < QUEUE_HIGH && link->resume == 0) link->resume = g_idle_add(resume_inlets, link);
+  if (was_full && link->queue->len < QUEUE_HIGH && link->resume == 0)
+    link->resume = g_idle_add(resume_inlets, link);
   link_watch(link);
 }
 
@@ -497,12 +531,13 @@ static void on_channel(ByteChannel *channel, GIOCondition ready, gpointer user_d
     link_break(link, "the channel to the guest agent was closed");
 }
 
-// --- the link: life -----------------------------------------------------------------------------------
+// --- the link: life ------------------------------------------------------------------------------
 
 // Zeros complete what an earlier host left half sent; see "Session" in guest-protocol.h.
 static void link_greet(AgentLink *link) {
   guint8 nonce[STELE_NONCE_SIZE];
-  if (getrandom(nonce, sizeof nonce, 0) != sizeof nonce) g_error("no random numbers: %s", g_strerror(errno));
+  if (getrandom(nonce, sizeof nonce, 0) != sizeof nonce)
+    g_error("no random numbers: %s", g_strerror(errno));
   stele_frame_write_header(link->hello, STELE_FRAME_HELLO, 0, HELLO_SIZE - STELE_FRAME_HEADER_SIZE);
   memcpy(link->hello + STELE_FRAME_HEADER_SIZE, nonce, sizeof nonce);
   stele_put_u32(link->hello + HELLO_MATCH, STELE_PROTOCOL_VERSION);
@@ -513,7 +548,8 @@ static void link_greet(AgentLink *link) {
   link_flush(link);
 }
 
-AgentLink *agent_link_new(ByteChannel *channel, const AgentLinkHandlers *handlers, gpointer user_data) {
+AgentLink *agent_link_new(ByteChannel *channel, const AgentLinkHandlers *handlers,
+                          gpointer user_data) {
   AgentLink *link = g_new0(AgentLink, 1);
   link->channel = channel;
   link->handlers = handlers;
@@ -552,13 +588,16 @@ void agent_link_free(AgentLink *link) {
   g_free(link);
 }
 
-gboolean agent_link_is_open(AgentLink *link) { return link && link->open; }
-
-void agent_link_drain(AgentLink *link) {
-  while (!link->broken && link_read(link)) {}
+gboolean agent_link_is_open(AgentLink *link) {
+  return link && link->open;
 }
 
-// --- streams: life ------------------------------------------------------------------------------------
+void agent_link_drain(AgentLink *link) {
+  while (!link->broken && link_read(link)) {
+  }
+}
+
+// --- streams: life -------------------------------------------------------------------------------
 
 static JsonArray *strings_to_json(const char *const *strings) {
   JsonArray *array = json_array_new();
@@ -579,7 +618,9 @@ static char *request_to_json(const AgentExecRequest *request) {
   return json_to_string(node, FALSE);
 }
 
-static void set_nonblocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
+static void set_nonblocking(int fd) {
+  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
 
 static gboolean make_terminal_fds(AgentStream *stream) {
   int pair[2];
@@ -608,7 +649,8 @@ static gboolean make_pipe_fds(AgentStream *stream) {
   return TRUE;
 }
 
-static AgentStream *stream_new(const AgentExecRequest *request, const AgentStreamHandlers *handlers, gpointer user_data) {
+static AgentStream *stream_new(const AgentExecRequest *request, const AgentStreamHandlers *handlers,
+                               gpointer user_data) {
   AgentStream *stream = g_new0(AgentStream, 1);
   stream->references = 1;
   stream->tty = request->tty;
@@ -616,27 +658,33 @@ static AgentStream *stream_new(const AgentExecRequest *request, const AgentStrea
   stream->user_data = user_data;
   stream->inlet = (Inlet){.fd = -1, .credit = STELE_STREAM_WINDOW};
   for (int i = 0; i < 2; i++)
-    stream->outlets[i] = (Outlet){.fd = -1, .window = STELE_STREAM_WINDOW, .pending = g_byte_array_new()};
+    stream->outlets[i] =
+        (Outlet){.fd = -1, .window = STELE_STREAM_WINDOW, .pending = g_byte_array_new()};
   memset(stream->near_ends, -1, sizeof stream->near_ends);
   return stream;
 }
 
-AgentStream *agent_link_exec(AgentLink *link, const AgentExecRequest *request, const AgentStreamHandlers *handlers,
-                             gpointer user_data, GError **error) {
+AgentStream *agent_link_exec(AgentLink *link, const AgentExecRequest *request,
+                             const AgentStreamHandlers *handlers, gpointer user_data,
+                             GError **error) {
   g_autofree char *json = request_to_json(request);
   if (strlen(json) > STELE_FRAME_PAYLOAD_MAX) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_ARGUMENT,
-                "arguments and environment take %zu bytes, at most %d can be passed", strlen(json), STELE_FRAME_PAYLOAD_MAX);
+                "arguments and environment take %zu bytes, at most %d can be passed", strlen(json),
+                STELE_FRAME_PAYLOAD_MAX);
     return NULL;
   }
-  if (link->broken || g_hash_table_size(link->streams) >= STELE_STREAMS_MAX || link->next_id == G_MAXUINT32) {
+  if (link->broken || g_hash_table_size(link->streams) >= STELE_STREAMS_MAX ||
+      link->next_id == G_MAXUINT32) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_GUEST_ERROR, "%s",
-                link->broken ? link->broken : "too many programs were started in this machine: end some first");
+                link->broken ? link->broken
+                             : "too many programs were started in this machine: end some first");
     return NULL;
   }
   AgentStream *stream = stream_new(request, handlers, user_data);
   if (!(request->tty ? make_terminal_fds(stream) : make_pipe_fds(stream))) {
-    g_set_error(error, STELE_ERROR, STELE_ERROR_GUEST_ERROR, "cannot make pipes: %s", g_strerror(errno));
+    g_set_error(error, STELE_ERROR, STELE_ERROR_GUEST_ERROR, "cannot make pipes: %s",
+                g_strerror(errno));
     stream_unref(stream);
     return NULL;
   }

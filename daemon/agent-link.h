@@ -1,6 +1,6 @@
-// The stream channel to a guest's agent: sessions, programs started in the guest, their data and credit.
-// The protocol is part 3 of common/guest-protocol.h. Everything that comes in is hostile: a broken rule
-// ends the link, memory held for the guest is bounded by the credit it was given.
+// The stream channel to a guest's agent: sessions, programs started in the guest, their data and
+// credit. The protocol is part 3 of common/guest-protocol.h. Everything that comes in is hostile: a
+// broken rule ends the link, memory held for the guest is bounded by the credit it was given.
 //
 // All on the main loop. Knows bytes and file descriptors; nothing of libvirt, D-Bus or machines.
 #pragma once
@@ -20,7 +20,8 @@ typedef struct AgentLinkHandlers {
 } AgentLinkHandlers;
 
 // Takes the channel and opens a session; streams can be opened at once.
-AgentLink *agent_link_new(ByteChannel *channel, const AgentLinkHandlers *handlers, gpointer user_data);
+AgentLink *agent_link_new(ByteChannel *channel, const AgentLinkHandlers *handlers,
+                          gpointer user_data);
 // Ends all streams.
 void agent_link_free(AgentLink *link);
 // The guest was reset: streams end, and a session with its new agent is opened.
@@ -37,23 +38,26 @@ typedef struct AgentStreamResult {
 } AgentStreamResult;
 
 typedef struct AgentStreamHandlers {
-  // The program runs. fds are the near ends, the callee's to close: stdin, stdout, stderr, or one terminal.
+  // The program runs. fds are the near ends, the callee's to close: stdin, stdout, stderr, or one
+  // terminal.
   void (*opened)(AgentStream *stream, const int *fds, int count, gpointer user_data);
-  // Called once, after all output was passed on; without `opened` before it when the program could not be started.
+  // Called once, after all output was passed on; without `opened` before it when the program could
+  // not be started.
   void (*ended)(AgentStream *stream, const AgentStreamResult *result, gpointer user_data);
 } AgentStreamHandlers;
 
-// Starts a program. argv may be empty: the user's login shell. cwd and user may be NULL. The stream is the
-// caller's reference. NULL with STELE_ERROR_INVALID_ARGUMENT when the request is too large for the protocol, or
-// STELE_ERROR_GUEST_ERROR when too many programs run.
+// Starts a program. argv may be empty: the user's login shell. cwd and user may be NULL. The stream
+// is the caller's reference. NULL with STELE_ERROR_INVALID_ARGUMENT when the request is too large
+// for the protocol, or STELE_ERROR_GUEST_ERROR when too many programs run.
 typedef struct AgentExecRequest {
   const char *const *argv, *const *env;
   const char *cwd, *user;
   gboolean tty;
   guint rows, columns;
 } AgentExecRequest;
-AgentStream *agent_link_exec(AgentLink *link, const AgentExecRequest *request, const AgentStreamHandlers *handlers,
-                             gpointer user_data, GError **error);
+AgentStream *agent_link_exec(AgentLink *link, const AgentExecRequest *request,
+                             const AgentStreamHandlers *handlers, gpointer user_data,
+                             GError **error);
 
 // Without effect once the program has ended.
 void agent_stream_signal(AgentStream *stream, guint signal);

@@ -1,5 +1,5 @@
-// org.stele.Manager1 on D-Bus connections: arguments in, manager_…() calls, replies and signals out, and the
-// programs each connection has started. Nothing more.
+// org.stele.Manager1 on D-Bus connections: arguments in, manager_…() calls, replies and signals
+// out, and the programs each connection has started. Nothing more.
 #pragma once
 
 #include "manager.h"

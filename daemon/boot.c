@@ -25,10 +25,10 @@ char *boot_console_log(const HostPaths *paths, const char *name) {
   return g_strdup_printf("%s/%s.log", paths->console, name);
 }
 
-// --- which directory is exported ----------------------------------------------------------------------
+// --- which directory is exported -----------------------------------------------------------------
 
-// Root can bind read-only; libvirt new enough can export read-only. Embedded libvirt takes the first, since it
-// works with every virtiofsd; another libvirt does not see our mounts.
+// Root can bind read-only; libvirt new enough can export read-only. Embedded libvirt takes the
+// first, since it works with every virtiofsd; another libvirt does not see our mounts.
 static gboolean binds(const HostPaths *paths, const HypervisorFeatures *features) {
   return paths->libvirt && !features->readonly_virtiofs;
 }
@@ -41,46 +41,55 @@ static const char *translator_source(const BootPlan *plan, const HostPaths *path
   return plan->config->translator_source ? plan->config->translator_source : paths->translator_dir;
 }
 
-static char *exported_translator(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features) {
+static char *exported_translator(const BootPlan *plan, const HostPaths *paths,
+                                 const HypervisorFeatures *features) {
   return binds(paths, features) ? view_path(paths, plan->uuid, plan->config->translator_tag)
                                 : g_strdup(translator_source(plan, paths));
 }
 
-static char *exported_root(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features) {
+static char *exported_root(const BootPlan *plan, const HostPaths *paths,
+                           const HypervisorFeatures *features) {
   gboolean view = binds(paths, features) && plan->config->root_mode != ROOT_RW;
   return view ? view_path(paths, plan->uuid, STELE_TAG_ROOT) : g_strdup(plan->config->root_source);
 }
 
-// --- reading and expanding ----------------------------------------------------------------------------
+// --- reading and expanding -----------------------------------------------------------------------
 
 static char *dup_xpath(xmlDoc *document, const char *path) {
   xmlXPathContext *context = xmlXPathNewContext(document);
   g_autofree char *expression = g_strdup_printf("string(%s)", path);
   xmlXPathObject *found = xmlXPathEval((const xmlChar *)expression, context);
-  char *text = found && found->stringval && *found->stringval ? g_strdup((const char *)found->stringval) : NULL;
+  char *text = found && found->stringval && *found->stringval
+                   ? g_strdup((const char *)found->stringval)
+                   : NULL;
   xmlXPathFreeObject(found);
   xmlXPathFreeContext(context);
   return text;
 }
 
-static gboolean expand(BootPlan *plan, xmlDoc *document, const HostPaths *paths, const HypervisorFeatures *features,
-                       GError **error) {
+static gboolean expand(BootPlan *plan, xmlDoc *document, const HostPaths *paths,
+                       const HypervisorFeatures *features, GError **error) {
   g_autofree char *kernel = g_build_filename(paths->guest_dir, "vmlinuz", NULL);
   g_autofree char *initrd = g_build_filename(paths->guest_dir, "initrd.img", NULL);
   g_autofree char *translator = plan->config ? exported_translator(plan, paths, features) : NULL;
   g_autofree char *root = plan->config ? exported_root(plan, paths, features) : NULL;
   g_autofree char *log = boot_console_log(paths, plan->name);
-  DomainHost host = {
-      .kvm = features->kvm, .cpus = g_get_num_processors(), .kernel = kernel, .initrd = initrd,
-      .translator_dir = translator, .root_dir = root, .readonly_element = features->readonly_virtiofs,
-      .console_log = paths->libvirt ? log : NULL, .uuid = plan->uuid};
+  DomainHost host = {.kvm = features->kvm,
+                     .cpus = g_get_num_processors(),
+                     .kernel = kernel,
+                     .initrd = initrd,
+                     .translator_dir = translator,
+                     .root_dir = root,
+                     .readonly_element = features->readonly_virtiofs,
+                     .console_log = paths->libvirt ? log : NULL,
+                     .uuid = plan->uuid};
   if (!domain_xml_expand(document, plan->config, &host, error)) return FALSE;
   plan->xml = domain_xml_to_string(document);
   return TRUE;
 }
 
-BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *features, const char *author_xml,
-                        const char *uuid, GError **error) {
+BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *features,
+                        const char *author_xml, const char *uuid, GError **error) {
   g_autoptr(xmlDoc) document = domain_document_parse(author_xml, error);
   if (document == NULL) return NULL;
   g_autoptr(BootPlan) plan = g_new0(BootPlan, 1);
@@ -88,30 +97,38 @@ BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *featur
   plan->uuid = dup_xpath(document, "/domain/uuid");
   if (plan->uuid == NULL) plan->uuid = uuid ? g_strdup(uuid) : g_uuid_string_random();
   if (!g_uuid_string_is_valid(plan->uuid)) {
-    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "'%s' is no UUID: leave <uuid> out to get one", plan->uuid);
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML,
+                "'%s' is no UUID: leave <uuid> out to get one", plan->uuid);
     return NULL;
   }
   if (!machine_config_parse(document, &plan->config, error)) return NULL;
   return expand(plan, document, paths, features, error) ? g_steal_pointer(&plan) : NULL;
 }
 
-// --- looking for what is needed -----------------------------------------------------------------------
+// --- looking for what is needed ------------------------------------------------------------------
 
 static gboolean missing(GError **error, const char *what, const char *path, const char *advice) {
-  g_set_error(error, STELE_ERROR, STELE_ERROR_MISSING_FILE, "%s %s: %s: %s", what, path, g_strerror(errno), advice);
+  g_set_error(error, STELE_ERROR, STELE_ERROR_MISSING_FILE, "%s %s: %s: %s", what, path,
+              g_strerror(errno), advice);
   return FALSE;
 }
 
 // What the expanded XML refers to; libvirt would notice late or in QEMU's words.
-static const struct FileRule { const char *path, *what, *advice; } file_rules[] = {
-    {"/domain/os/kernel", "the guest kernel", "install the guest image, or name it with --guest-dir or <kernel>"},
-    {"/domain/os/initrd", "the guest's initramfs", "install the guest image, or name it with --guest-dir or <initrd>"},
+static const struct FileRule {
+  const char *path, *what, *advice;
+} file_rules[] = {
+    {"/domain/os/kernel", "the guest kernel",
+     "install the guest image, or name it with --guest-dir or <kernel>"},
+    {"/domain/os/initrd", "the guest's initramfs",
+     "install the guest image, or name it with --guest-dir or <initrd>"},
     {"/domain/devices/disk/source/@file", "the disk image", "make it, or correct its path"},
-    {"/domain/devices/filesystem/source/@dir", "the shared directory", "make it, or correct its path"},
+    {"/domain/devices/filesystem/source/@dir", "the shared directory",
+     "make it, or correct its path"},
 };
 
 static gboolean check_files(const BootPlan *plan, GError **error) {
-  g_autoptr(xmlDoc) document = xmlReadMemory(plan->xml, (int)strlen(plan->xml), NULL, NULL, XML_PARSE_NONET);
+  g_autoptr(xmlDoc) document =
+      xmlReadMemory(plan->xml, (int)strlen(plan->xml), NULL, NULL, XML_PARSE_NONET);
   xmlXPathContext *context = xmlXPathNewContext(document);
   gboolean good = TRUE;
   for (size_t i = 0; good && i < G_N_ELEMENTS(file_rules); i++) {
@@ -129,58 +146,73 @@ static gboolean check_files(const BootPlan *plan, GError **error) {
 }
 
 static gboolean check_translator(const BootPlan *plan, const HostPaths *paths, GError **error) {
-  g_autofree char *file = g_build_filename(translator_source(plan, paths), STELE_TRANSLATOR_FILE, NULL);
-  return g_access(file, R_OK | X_OK) == 0 ? TRUE
-                                          : missing(error, "the translator", file,
-                                                    "install it, or name its directory with --translator-dir or "
-                                                    "<stele:translator source=…>");
+  g_autofree char *file =
+      g_build_filename(translator_source(plan, paths), STELE_TRANSLATOR_FILE, NULL);
+  return g_access(file, R_OK | X_OK) == 0
+             ? TRUE
+             : missing(error, "the translator", file,
+                       "install it, or name its directory with --translator-dir or "
+                       "<stele:translator source=…>");
 }
 
 static gboolean check_root(const BootPlan *plan, GError **error) {
   const MachineConfig *config = plan->config;
-  if (config->root_type == ROOT_DISK) return TRUE; // check_files() looks for it, the guest's agent into it
+  if (config->root_type == ROOT_DISK)
+    return TRUE; // check_files() looks for it, the guest's agent into it
   const char *init = config->init_path ? config->init_path : "/sbin/init";
-  return root_check_program(config->root_source, config->init == INIT_SYSTEM ? init : config->argv[0], error);
+  return root_check_program(config->root_source,
+                            config->init == INIT_SYSTEM ? init : config->argv[0], error);
 }
 
 // libvirt says only 'Unable to find a satisfying virtiofsd'.
-static gboolean check_virtiofsd(const HostPaths *paths, const HypervisorFeatures *features, GError **error) {
-  static const char *const places[] = {"/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd"};
+static gboolean check_virtiofsd(const HostPaths *paths, const HypervisorFeatures *features,
+                                GError **error) {
+  static const char *const places[] = {"/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd",
+                                       "/usr/lib/virtiofsd"};
   if (paths->libvirt == NULL) return TRUE;
   if (geteuid() != 0 && features->libvirt < 10000000) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
-                "this host's libvirt %lu.%lu shares directories with guests only as root: run steled as root",
+                "this host's libvirt %lu.%lu shares directories with guests only as root: run "
+                "steled as root",
                 features->libvirt / 1000000, features->libvirt / 1000 % 1000);
     return FALSE;
   }
   for (size_t i = 0; i < G_N_ELEMENTS(places); i++)
     if (g_access(places[i], X_OK) == 0) return TRUE;
   g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
-              "there is no virtiofsd on this host: install qemu-system-common (Debian 12) or virtiofsd (later)");
+              "there is no virtiofsd on this host: install qemu-system-common (Debian 12) or "
+              "virtiofsd (later)");
   return FALSE;
 }
 
-static gboolean check_readonly(const HostPaths *paths, const HypervisorFeatures *features, GError **error) {
+static gboolean check_readonly(const HostPaths *paths, const HypervisorFeatures *features,
+                               GError **error) {
   if (paths->libvirt || features->readonly_virtiofs) return TRUE;
   g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
-              "libvirt at %s cannot share a directory read-only, and a guest must not be able to change what others "
-              "run: define <filesystem> elements for the tags %s and %s whose sources are mounted read-only on its host",
+              "libvirt at %s cannot share a directory read-only, and a guest must not be able to "
+              "change what others "
+              "run: define <filesystem> elements for the tags %s and %s whose sources are mounted "
+              "read-only on its host",
               paths->uri, STELE_TAG_TRANSLATOR, STELE_TAG_ROOT);
   return FALSE;
 }
 
-static gboolean make_views(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features, GError **error) {
+static gboolean make_views(const BootPlan *plan, const HostPaths *paths,
+                           const HypervisorFeatures *features, GError **error) {
   if (!binds(paths, features)) return TRUE;
   const MachineConfig *config = plan->config;
-  g_autofree char *translator = exported_translator(plan, paths, features), *root = exported_root(plan, paths, features);
+  g_autofree char *translator = exported_translator(plan, paths, features),
+                  *root = exported_root(plan, paths, features);
   if (!share_bind_readonly(translator_source(plan, paths), translator, error)) return FALSE;
   if (config->root_type != ROOT_DIR || config->root_mode == ROOT_RW) return TRUE;
   return share_bind_readonly(config->root_source, root, error);
 }
 
-gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features, GError **error) {
+gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths,
+                           const HypervisorFeatures *features, GError **error) {
   gboolean local = paths->libvirt != NULL;
-  if (plan->config && local && (!check_root(plan, error) || !check_translator(plan, paths, error))) return FALSE;
+  if (plan->config && local && (!check_root(plan, error) || !check_translator(plan, paths, error)))
+    return FALSE;
   if (plan->config && !check_virtiofsd(paths, features, error)) return FALSE;
   if (plan->config && !check_readonly(paths, features, error)) return FALSE;
   if (plan->config && !make_views(plan, paths, features, error)) return FALSE;
@@ -197,7 +229,7 @@ void boot_clean_up(const HostPaths *paths, const char *uuid) {
   g_rmdir(directory);
 }
 
-// --- processes ----------------------------------------------------------------------------------------
+// --- processes -----------------------------------------------------------------------------------
 
 static int read_pid(const char *path) {
   g_autofree char *text = NULL;
@@ -208,7 +240,8 @@ static int read_pid(const char *path) {
 GArray *boot_share_pids(const HostPaths *paths, const char *name, int id) {
   GArray *pids = g_array_new(FALSE, FALSE, sizeof(int));
   if (paths->libvirt == NULL) return pids;
-  g_autofree char *directory = g_build_filename(paths->libvirt, "run", "qemu", NULL), *prefix = g_strdup_printf("%d-", id);
+  g_autofree char *directory = g_build_filename(paths->libvirt, "run", "qemu", NULL),
+                  *prefix = g_strdup_printf("%d-", id);
   g_autoptr(GDir) files = g_dir_open(directory, 0, NULL);
   for (const char *file; files && (file = g_dir_read_name(files));) {
     if (!g_str_has_prefix(file, prefix) || !g_str_has_suffix(file, "-fs.pid")) continue;

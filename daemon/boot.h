@@ -1,6 +1,6 @@
-// What is done before libvirt is asked for a machine: the author's XML is read, expanded with this host's
-// facts, and everything it refers to is looked for, so that what is missing is said by name. Blocking
-// (files, mounts); no main loop, no machine states.
+// What is done before libvirt is asked for a machine: the author's XML is read, expanded with this
+// host's facts, and everything it refers to is looked for, so that what is missing is said by name.
+// Blocking (files, mounts); no main loop, no machine states.
 #pragma once
 
 #include "host.h"
@@ -17,13 +17,14 @@ void boot_plan_free(BootPlan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BootPlan, boot_plan_free)
 
 // Reads and expands. uuid: the machine's, or NULL for the author's or else a new one.
-BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *features, const char *author_xml,
-                        const char *uuid, GError **error);
+BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *features,
+                        const char *author_xml, const char *uuid, GError **error);
 
-// Checks that root, kernel, initramfs, translator, shares and images are there and of use, and makes the
-// read-only views of shared directories. STELE_ERROR_MISSING_FILE, STELE_ERROR_UNUSABLE_ROOT, STELE_ERROR_UNSUPPORTED.
-gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features,
-                           GError **error);
+// Checks that root, kernel, initramfs, translator, shares and images are there and of use, and
+// makes the read-only views of shared directories. STELE_ERROR_MISSING_FILE,
+// STELE_ERROR_UNUSABLE_ROOT, STELE_ERROR_UNSUPPORTED.
+gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths,
+                           const HypervisorFeatures *features, GError **error);
 
 // Undoes what boot_plan_prepare() made for the machine with this UUID.
 void boot_clean_up(const HostPaths *paths, const char *uuid);
@@ -31,7 +32,7 @@ void boot_clean_up(const HostPaths *paths, const char *uuid);
 // The console log QEMU writes for a machine.
 char *boot_console_log(const HostPaths *paths, const char *name);
 
-// Process ids from libvirt's run directory: of the virtiofsd processes that serve the machine with this id
-// of libvirt's, and of its QEMU. Empty, and 0, where libvirt is not embedded.
+// Process ids from libvirt's run directory: of the virtiofsd processes that serve the machine with
+// this id of libvirt's, and of its QEMU. Empty, and 0, where libvirt is not embedded.
 GArray *boot_share_pids(const HostPaths *paths, const char *name, int id);
 int boot_qemu_pid(const HostPaths *paths, const char *name);

@@ -1,12 +1,13 @@
-// A non-blocking, two-way stream of bytes on the main loop. hypervisor.c makes them from libvirt streams,
-// tests from sockets; agent-link.c and console.c use them without knowing which.
+// A non-blocking, two-way stream of bytes on the main loop. hypervisor.c makes them from libvirt
+// streams, tests from sockets; agent-link.c and console.c use them without knowing which.
 #pragma once
 
 #include <glib.h>
 
 typedef struct ByteChannel ByteChannel;
 
-// `ready` holds what became possible: G_IO_IN, G_IO_OUT; G_IO_HUP or G_IO_ERR when the other side has gone.
+// `ready` holds what became possible: G_IO_IN, G_IO_OUT; G_IO_HUP or G_IO_ERR when the other side
+// has gone.
 typedef void (*ByteChannelReady)(ByteChannel *channel, GIOCondition ready, gpointer user_data);
 
 typedef struct ByteChannelClass {
@@ -14,8 +15,10 @@ typedef struct ByteChannelClass {
   gssize (*read)(ByteChannel *channel, void *bytes, gsize size);
   // Bytes taken, -EAGAIN, or another negative errno.
   gssize (*write)(ByteChannel *channel, const void *bytes, gsize size);
-  // Calls `ready` while one of `conditions` holds (level triggered); 0 conditions: only about the end.
-  void (*watch)(ByteChannel *channel, GIOCondition conditions, ByteChannelReady ready, gpointer user_data);
+  // Calls `ready` while one of `conditions` holds (level triggered); 0 conditions: only about the
+  // end.
+  void (*watch)(ByteChannel *channel, GIOCondition conditions, ByteChannelReady ready,
+                gpointer user_data);
   // Ends it; `ready` is not called any more.
   void (*close)(ByteChannel *channel);
 } ByteChannelClass;

@@ -1,6 +1,6 @@
-// The expansion of a domain XML: a list of steps, each of which looks whether the author said something
-// about its subject and adds it if not. Order matters only where a comment says so. See domain-xml.h;
-// the guest's side of the kernel command line is common/guest-protocol.h.
+// The expansion of a domain XML: a list of steps, each of which looks whether the author said
+// something about its subject and adds it if not. Order matters only where a comment says so. See
+// domain-xml.h; the guest's side of the kernel command line is common/guest-protocol.h.
 #include "domain-xml.h"
 
 #include <json-glib/json-glib.h>
@@ -20,7 +20,7 @@ typedef struct Expansion {
   guint32 used_slots; // of the root bus, a bit each
 } Expansion;
 
-// --- the tree -----------------------------------------------------------------------------------------
+// --- the tree ------------------------------------------------------------------------------------
 
 static xmlNode *find(xmlNode *parent, const char *name) {
   for (xmlNode *node = xmlFirstElementChild(parent); node; node = xmlNextElementSibling(node))
@@ -29,7 +29,8 @@ static xmlNode *find(xmlNode *parent, const char *name) {
 }
 
 // Attributes are name, value pairs up to NULL; a NULL value leaves its attribute out.
-static xmlNode *add(xmlNode *parent, const char *name, const char *text, ...) G_GNUC_NULL_TERMINATED;
+static xmlNode *add(xmlNode *parent, const char *name, const char *text,
+                    ...) G_GNUC_NULL_TERMINATED;
 
 static xmlNode *add(xmlNode *parent, const char *name, const char *text, ...) {
   xmlNode *node = xmlNewTextChild(parent, NULL, (const xmlChar *)name, (const xmlChar *)text);
@@ -63,34 +64,39 @@ static void ensure_attribute(xmlNode *node, const char *name, const char *value)
 }
 
 // A device <name> whose child <child> has attribute=value.
-static xmlNode *find_device(Expansion *x, const char *name, const char *child, const char *attribute,
-                            const char *value) {
+static xmlNode *find_device(Expansion *x, const char *name, const char *child,
+                            const char *attribute, const char *value) {
   for (xmlNode *node = xmlFirstElementChild(find(x->domain, "devices")); node;
        node = xmlNextElementSibling(node))
-    if (g_str_equal((const char *)node->name, name) && attribute_is(find(node, child), attribute, value))
+    if (g_str_equal((const char *)node->name, name) &&
+        attribute_is(find(node, child), attribute, value))
       return node;
   return NULL;
 }
 
-// --- PCI addresses --------------------------------------------------------------------------------------
+// --- PCI addresses -------------------------------------------------------------------------------
 
 #define FIRST_SLOT 16 // libvirt places what it adds itself from slot 1 up
 
 static void note_used_slot(Expansion *x, xmlNode *address) {
-  xmlChar *bus = xmlGetNoNsProp(address, (const xmlChar *)"bus"), *slot = xmlGetNoNsProp(address, (const xmlChar *)"slot");
+  xmlChar *bus = xmlGetNoNsProp(address, (const xmlChar *)"bus"),
+          *slot = xmlGetNoNsProp(address, (const xmlChar *)"slot");
   guint64 number = slot ? g_ascii_strtoull((const char *)slot, NULL, 0) : 32;
-  if (number < 32 && (bus == NULL || g_ascii_strtoull((const char *)bus, NULL, 0) == 0)) x->used_slots |= 1u << number;
+  if (number < 32 && (bus == NULL || g_ascii_strtoull((const char *)bus, NULL, 0) == 0))
+    x->used_slots |= 1u << number;
   xmlFree(bus);
   xmlFree(slot);
 }
 
 static void note_used_slots(Expansion *x) {
-  for (xmlNode *device = xmlFirstElementChild(find(x->domain, "devices")); device; device = xmlNextElementSibling(device))
+  for (xmlNode *device = xmlFirstElementChild(find(x->domain, "devices")); device;
+       device = xmlNextElementSibling(device))
     if (find(device, "address")) note_used_slot(x, find(device, "address"));
 }
 
-// Puts a device of ours right on the root bus. libvirt would give each a port of its own to plug it from, and finding ports
-// is a good part of a guest kernel's boot. Without a free slot libvirt's way is good enough.
+// Puts a device of ours right on the root bus. libvirt would give each a port of its own to plug it
+// from, and finding ports is a good part of a guest kernel's boot. Without a free slot libvirt's
+// way is good enough.
 static void place(Expansion *x, xmlNode *device) {
   guint slot = FIRST_SLOT;
   while (slot < 32 && x->used_slots & 1u << slot) slot++;
@@ -100,7 +106,7 @@ static void place(Expansion *x, xmlNode *device) {
   add(device, "address", NULL, "type", "pci", "bus", "0x00", "slot", number, NULL);
 }
 
-// --- the steps ----------------------------------------------------------------------------------------
+// --- the steps -----------------------------------------------------------------------------------
 
 static void add_type(Expansion *x) {
   ensure_attribute(x->domain, "type", x->host->kvm ? "kvm" : "qemu");
@@ -153,19 +159,22 @@ static void add_features(Expansion *x) {
   add(add(features, "tcg", NULL, NULL), "tb-cache", size, "unit", "MiB", NULL);
 }
 
-// steled counts on a reset to tell it that the guest restarted, and on the end of QEMU that it is off.
+// steled counts on a reset to tell it that the guest restarted, and on the end of QEMU that it is
+// off.
 static void add_lifecycle(Expansion *x) {
-  static const struct { const char *element, *action; } rows[] = {
-      {"on_poweroff", "destroy"}, {"on_reboot", "restart"}, {"on_crash", "destroy"}};
+  static const struct {
+    const char *element, *action;
+  } rows[] = {{"on_poweroff", "destroy"}, {"on_reboot", "restart"}, {"on_crash", "destroy"}};
   for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
-    if (find(x->domain, rows[i].element) == NULL) add(x->domain, rows[i].element, rows[i].action, NULL);
+    if (find(x->domain, rows[i].element) == NULL)
+      add(x->domain, rows[i].element, rows[i].action, NULL);
 }
 
 // Caching for as long as the guest likes is right for what nobody writes to.
 static void add_share(Expansion *x, const char *source, const char *tag, gboolean readonly) {
   if (find_device(x, "filesystem", "target", "dir", tag)) return;
-  xmlNode *share = add(find(x->domain, "devices"), "filesystem", NULL, "type", "mount", "accessmode",
-                       "passthrough", NULL);
+  xmlNode *share = add(find(x->domain, "devices"), "filesystem", NULL, "type", "mount",
+                       "accessmode", "passthrough", NULL);
   add(share, "driver", NULL, "type", "virtiofs", "queue", "1024", NULL);
   xmlNode *binary = add(share, "binary", NULL, "xattr", "on", NULL);
   if (readonly) add(binary, "cache", NULL, "mode", "always", NULL);
@@ -208,7 +217,9 @@ static void add_root(Expansion *x) {
 static void add_serial_controller(Expansion *x) {
   xmlNode *devices = find(x->domain, "devices");
   for (xmlNode *node = xmlFirstElementChild(devices); node; node = xmlNextElementSibling(node))
-    if (g_str_equal((const char *)node->name, "controller") && attribute_is(node, "type", "virtio-serial")) return;
+    if (g_str_equal((const char *)node->name, "controller") &&
+        attribute_is(node, "type", "virtio-serial"))
+      return;
   place(x, add(devices, "controller", NULL, "type", "virtio-serial", "index", "0", NULL));
 }
 
@@ -234,7 +245,8 @@ static void add_console(Expansion *x) {
 static void add_usb(Expansion *x) {
   xmlNode *devices = find(x->domain, "devices");
   for (xmlNode *node = xmlFirstElementChild(devices); node; node = xmlNextElementSibling(node))
-    if (g_str_equal((const char *)node->name, "controller") && attribute_is(node, "type", "usb")) return;
+    if (g_str_equal((const char *)node->name, "controller") && attribute_is(node, "type", "usb"))
+      return;
   add(devices, "controller", NULL, "type", "usb", "model", "none", NULL);
 }
 
@@ -254,22 +266,25 @@ static void add_network(Expansion *x) {
   xmlNode *devices = find(x->domain, "devices");
   if (find(devices, "interface")) return;
   guint hash = g_str_hash(x->host->uuid);
-  g_autofree char *address = g_strdup_printf("52:54:00:%02x:%02x:%02x", hash >> 16 & 255, hash >> 8 & 255,
-                                             hash & 255);
+  g_autofree char *address =
+      g_strdup_printf("52:54:00:%02x:%02x:%02x", hash >> 16 & 255, hash >> 8 & 255, hash & 255);
   xmlNode *interface = add(devices, "interface", NULL, "type", "user", NULL);
   add(interface, "mac", NULL, "address", address, NULL);
   add(interface, "model", NULL, "type", "virtio", NULL);
-  add(interface, "rom", NULL, "enabled", "no", NULL); // the option ROM is for firmware we do not have
+  add(interface, "rom", NULL, "enabled", "no",
+      NULL); // the option ROM is for firmware we do not have
   place(x, interface);
 }
 
-// --- the kernel command line --------------------------------------------------------------------------
+// --- the kernel command line ---------------------------------------------------------------------
 
-static void append_parameter(GString *line, const char *author, const char *name, const char *value) {
+static void append_parameter(GString *line, const char *author, const char *name,
+                             const char *value) {
   g_auto(GStrv) words = g_strsplit(author, " ", -1);
   size_t length = strlen(name);
   for (char **word = words; *word; word++)
-    if (strncmp(*word, name, length) == 0 && ((*word)[length] == '=' || (*word)[length] == 0)) return;
+    if (strncmp(*word, name, length) == 0 && ((*word)[length] == '=' || (*word)[length] == 0))
+      return;
   g_string_append_printf(line, "%s%s", line->len ? " " : "", name);
   if (value) g_string_append_printf(line, "=%s", value);
 }
@@ -283,7 +298,8 @@ static JsonArray *strings_to_json(char **strings) {
 static char *encode_command(const MachineConfig *config) {
   g_autoptr(JsonObject) object = json_object_new();
   json_object_set_array_member(object, "argv", strings_to_json(config->argv));
-  if (config->env && *config->env) json_object_set_array_member(object, "env", strings_to_json(config->env));
+  if (config->env && *config->env)
+    json_object_set_array_member(object, "env", strings_to_json(config->env));
   if (config->cwd) json_object_set_string_member(object, "cwd", config->cwd);
   if (config->user) json_object_set_string_member(object, "user", config->user);
   g_autoptr(JsonNode) node = json_node_init_object(json_node_alloc(), object);
@@ -311,19 +327,25 @@ static void append_our_parameters(Expansion *x, GString *line, const char *autho
   g_autofree char *command = config->init == INIT_COMMAND ? encode_command(config) : NULL;
   g_autofree char *init = g_strconcat(init_kind_name(config->init), config->init_path ? ":" : "",
                                       config->init_path, NULL);
-  const struct { gboolean wanted; const char *name, *value; } rows[] = {
+  const struct {
+    gboolean wanted;
+    const char *name, *value;
+  } rows[] = {
       {TRUE, "console", "hvc0"},
       {TRUE, "quiet", NULL},
-      // A panic resets the guest, which steled takes for a failed boot; without it a guest would hang.
+      // A panic resets the guest, which steled takes for a failed boot; without it a guest would
+      // hang.
       {TRUE, "panic", "-1"},
-      // Self-tests of the crypto API and, under emulation, pointer authentication: most of a cold boot.
+      // Self-tests of the crypto API and, under emulation, pointer authentication: most of a cold
+      // boot.
       {TRUE, "cryptomgr.notests", NULL},
       {x->tcg, "arm64.nopauth", NULL},
       {TRUE, STELE_PARAM_ROOT, root},
       {TRUE, STELE_PARAM_MODE, root_mode_name(config->root_mode)},
       {TRUE, STELE_PARAM_INIT, init},
       {hostname != NULL, STELE_PARAM_HOSTNAME, hostname},
-      // systemd would put the root's /etc/hostname over the name the agent sets (kernel-command-line(7)).
+      // systemd would put the root's /etc/hostname over the name the agent sets
+      // (kernel-command-line(7)).
       {hostname != NULL && config->init == INIT_SYSTEM, "systemd.hostname", hostname},
       {TRUE, STELE_PARAM_TRANSLATOR, config->translator_tag},
       {TRUE, STELE_PARAM_CPU, config->cpu},
@@ -343,10 +365,11 @@ static gboolean add_command_line(Expansion *x, GError **error) {
   append_our_parameters(x, line, author);
   if (*author) g_string_append_printf(line, "%s%s", line->len ? " " : "", author);
   if (line->len >= STELE_COMMAND_LINE_MAX) {
-    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE,
-                "the kernel command line would be %zu bytes long, more than the %d an ARM64 kernel takes: "
-                "shorten <stele:command> or <cmdline>, or put the command into a script in the root",
-                line->len, STELE_COMMAND_LINE_MAX - 1);
+    g_set_error(
+        error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE,
+        "the kernel command line would be %zu bytes long, more than the %d an ARM64 kernel takes: "
+        "shorten <stele:command> or <cmdline>, or put the command into a script in the root",
+        line->len, STELE_COMMAND_LINE_MAX - 1);
     return FALSE;
   }
   if (cmdline) {
@@ -357,13 +380,15 @@ static gboolean add_command_line(Expansion *x, GError **error) {
   return TRUE;
 }
 
-// --- the whole ----------------------------------------------------------------------------------------
+// --- the whole -----------------------------------------------------------------------------------
 
 static void (*const steps[])(Expansion *) = {
     add_type, // first: later steps ask whether this is emulation
-    add_uuid, add_memory, add_vcpus, add_os, add_memory_backing, add_cpu, add_features, add_lifecycle,
+    add_uuid,           add_memory,     add_vcpus,         add_os,
+    add_memory_backing, add_cpu,        add_features,      add_lifecycle,
     note_used_slots, // before the devices that are placed
-    add_root, add_translator, add_usb, add_serial_controller, add_channels, add_console, add_small_devices, add_network,
+    add_root,           add_translator, add_usb,           add_serial_controller,
+    add_channels,       add_console,    add_small_devices, add_network,
 };
 
 // The author's indentation would be mixed with ours.
@@ -379,13 +404,47 @@ static void drop_blank_text(xmlNode *node) {
   }
 }
 
-// libvirt's own order of a domain's elements. libxml2 refuses some other orders, though the schema allows all: elements
-// that the schema groups must stand together. Elements without a row come last, as they were.
-static const char *const element_order[] = {
-    "name", "uuid", "genid", "title", "description", "metadata", "maxMemory", "memory", "currentMemory", "memoryBacking",
-    "vcpu", "vcpus", "iothreads", "iothreadids", "defaultiothread", "cputune", "numatune", "blkiotune", "memtune",
-    "resource", "sysinfo", "bootloader", "bootloader_args", "os", "features", "cpu", "clock", "on_poweroff", "on_reboot",
-    "on_crash", "on_lockfailure", "pm", "perf", "idmap", "devices", "seclabel", "keywrap", "launchSecurity"};
+// libvirt's own order of a domain's elements. libxml2 refuses some other orders, though the schema
+// allows all: elements that the schema groups must stand together. Elements without a row come
+// last, as they were.
+static const char *const element_order[] = {"name",
+                                            "uuid",
+                                            "genid",
+                                            "title",
+                                            "description",
+                                            "metadata",
+                                            "maxMemory",
+                                            "memory",
+                                            "currentMemory",
+                                            "memoryBacking",
+                                            "vcpu",
+                                            "vcpus",
+                                            "iothreads",
+                                            "iothreadids",
+                                            "defaultiothread",
+                                            "cputune",
+                                            "numatune",
+                                            "blkiotune",
+                                            "memtune",
+                                            "resource",
+                                            "sysinfo",
+                                            "bootloader",
+                                            "bootloader_args",
+                                            "os",
+                                            "features",
+                                            "cpu",
+                                            "clock",
+                                            "on_poweroff",
+                                            "on_reboot",
+                                            "on_crash",
+                                            "on_lockfailure",
+                                            "pm",
+                                            "perf",
+                                            "idmap",
+                                            "devices",
+                                            "seclabel",
+                                            "keywrap",
+                                            "launchSecurity"};
 
 static void put_in_order(xmlNode *domain) {
   xmlNode *last = NULL;

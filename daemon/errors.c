@@ -1,4 +1,5 @@
-// The error domain, registered with GDBus so that codes and D-Bus names map both ways. See errors.h.
+// The error domain, registered with GDBus so that codes and D-Bus names map both ways. See
+// errors.h.
 #include "errors.h"
 
 static const GDBusErrorEntry entries[] = {

@@ -1,5 +1,5 @@
-// steled's error domain: the rows of common/api-errors.h as GError codes. A GError of this domain that
-// reaches a D-Bus reply gets its stable name there; the message is what the user sees.
+// steled's error domain: the rows of common/api-errors.h as GError codes. A GError of this domain
+// that reaches a D-Bus reply gets its stable name there; the message is what the user sees.
 #pragma once
 
 #include <gio/gio.h>

@@ -1,5 +1,6 @@
-// What steled knows about the host it runs on: where its state, the installed guest and the translator are,
-// and the embedded libvirt root it prepares. Paths only; no machines, no libvirt calls.
+// What steled knows about the host it runs on: where its state, the installed guest and the
+// translator are, and the embedded libvirt root it prepares. Paths only; no machines, no libvirt
+// calls.
 #pragma once
 
 #include <gio/gio.h>
@@ -20,9 +21,10 @@ typedef struct HostOptions { // each NULL: the default
   const char *root, *connect, *guest_dir, *translator_dir;
 } HostOptions;
 
-// Finds the paths and makes the directories. With embedded libvirt also writes its qemu.conf and, after a
-// boot of the host, clears what describes processes of the boot before. STELE_ERROR_STORAGE(_FULL), or
-// STELE_ERROR_UNSUPPORTED when something libvirt needs is not installed.
+// Finds the paths and makes the directories. With embedded libvirt also writes its qemu.conf and,
+// after a boot of the host, clears what describes processes of the boot before.
+// STELE_ERROR_STORAGE(_FULL), or STELE_ERROR_UNSUPPORTED when something libvirt needs is not
+// installed.
 HostPaths *host_paths_new(const HostOptions *options, GError **error);
 void host_paths_free(HostPaths *paths);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HostPaths, host_paths_free)

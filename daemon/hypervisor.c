@@ -1,7 +1,7 @@
-// The only user of libvirt.h. Thin on purpose: looks a domain up, calls the one function, translates the
-// error. libvirt-glib hooks libvirt's event loop into GLib's, so callbacks arrive on the main thread.
-// Embedded libvirt has no RPC layer between it and us: every out-parameter is initialised before a call.
-// See hypervisor.h.
+// The only user of libvirt.h. Thin on purpose: looks a domain up, calls the one function,
+// translates the error. libvirt-glib hooks libvirt's event loop into GLib's, so callbacks arrive on
+// the main thread. Embedded libvirt has no RPC layer between it and us: every out-parameter is
+// initialised before a call. See hypervisor.h.
 #include "hypervisor.h"
 
 #include <errno.h>
@@ -25,10 +25,13 @@ static void free_domain(Domain domain) {
 }
 G_DEFINE_AUTO_CLEANUP_FREE_FUNC(Domain, free_domain, NULL)
 
-// --- errors -------------------------------------------------------------------------------------------
+// --- errors --------------------------------------------------------------------------------------
 
 // libvirt's codes that mean something more telling than 'libvirt failed'.
-static const struct { int code; SteleError error; } telling[] = {
+static const struct {
+  int code;
+  SteleError error;
+} telling[] = {
     {VIR_ERR_AGENT_UNRESPONSIVE, STELE_ERROR_AGENT_UNAVAILABLE},
     {VIR_ERR_AGENT_UNSYNCED, STELE_ERROR_AGENT_UNAVAILABLE},
     {VIR_ERR_XML_ERROR, STELE_ERROR_INVALID_XML},
@@ -45,7 +48,8 @@ static void set_error(GError **error, const char *what, const char *name) {
     if (telling[i].code == problem->code) code = telling[i].error;
   if (problem && problem->code == VIR_ERR_SYSTEM_ERROR && problem->int1 == ENOSPC)
     code = STELE_ERROR_STORAGE_FULL;
-  g_autofree char *message = g_strdup(problem && problem->message ? problem->message : "no reason given");
+  g_autofree char *message =
+      g_strdup(problem && problem->message ? problem->message : "no reason given");
   g_set_error(error, STELE_ERROR, code, "%s '%s': %s", what, name, g_strstrip(message));
   virResetLastError();
 }
@@ -53,9 +57,12 @@ static void set_error(GError **error, const char *what, const char *name) {
 // Errors reach the user through GError; libvirt would print them a second time.
 static void swallow_error(void *user_data, virErrorPtr problem) {}
 
-// --- events -------------------------------------------------------------------------------------------
+// --- events --------------------------------------------------------------------------------------
 
-static const struct { int event, detail; HypervisorEvent means; } lifecycle[] = {
+static const struct {
+  int event, detail;
+  HypervisorEvent means;
+} lifecycle[] = {
     {VIR_DOMAIN_EVENT_STARTED, -1, HYPERVISOR_STARTED},
     {VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_PAUSED, HYPERVISOR_SUSPENDED},
     {VIR_DOMAIN_EVENT_SUSPENDED, VIR_DOMAIN_EVENT_SUSPENDED_API_ERROR, HYPERVISOR_SUSPENDED},
@@ -68,10 +75,12 @@ static const struct { int event, detail; HypervisorEvent means; } lifecycle[] = 
     {VIR_DOMAIN_EVENT_CRASHED, -1, HYPERVISOR_DIED},
 };
 
-static int on_lifecycle(virConnectPtr connection, virDomainPtr domain, int event, int detail, void *user_data) {
+static int on_lifecycle(virConnectPtr connection, virDomainPtr domain, int event, int detail,
+                        void *user_data) {
   Hypervisor *hypervisor = user_data;
   for (size_t i = 0; i < G_N_ELEMENTS(lifecycle); i++) {
-    if (lifecycle[i].event != event || (lifecycle[i].detail != -1 && lifecycle[i].detail != detail)) continue;
+    if (lifecycle[i].event != event || (lifecycle[i].detail != -1 && lifecycle[i].detail != detail))
+      continue;
     hypervisor->handler(virDomainGetName(domain), lifecycle[i].means, hypervisor->user_data);
     break;
   }
@@ -83,7 +92,8 @@ static void on_reboot(virConnectPtr connection, virDomainPtr domain, void *user_
   hypervisor->handler(virDomainGetName(domain), HYPERVISOR_RESET, hypervisor->user_data);
 }
 
-static void on_agent(virConnectPtr connection, virDomainPtr domain, int state, int reason, void *user_data) {
+static void on_agent(virConnectPtr connection, virDomainPtr domain, int state, int reason,
+                     void *user_data) {
   Hypervisor *hypervisor = user_data;
   gboolean up = state == VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED;
   hypervisor->handler(virDomainGetName(domain), up ? HYPERVISOR_AGENT_UP : HYPERVISOR_AGENT_DOWN,
@@ -96,7 +106,10 @@ static void on_close(virConnectPtr connection, int reason, void *user_data) {
 }
 
 static gboolean register_events(Hypervisor *hypervisor, GError **error) {
-  const struct { int id; virConnectDomainEventGenericCallback callback; } rows[] = {
+  const struct {
+    int id;
+    virConnectDomainEventGenericCallback callback;
+  } rows[] = {
       {VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle)},
       {VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(on_reboot)},
       {VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_agent)},
@@ -113,22 +126,26 @@ static gboolean register_events(Hypervisor *hypervisor, GError **error) {
   return TRUE;
 }
 
-// --- opening ------------------------------------------------------------------------------------------
+// --- opening -------------------------------------------------------------------------------------
 
-// libvirt learnt to export virtiofs read-only in 11.0, and only the Rust virtiofsd (1.13) can do it.
+// libvirt learnt to export virtiofs read-only in 11.0, and only the Rust virtiofsd (1.13) can do
+// it.
 static void probe_features(Hypervisor *hypervisor) {
   HypervisorFeatures *features = &hypervisor->features;
-  if (virConnectGetLibVersion(hypervisor->connection, &features->libvirt) < 0) features->libvirt = 0;
+  if (virConnectGetLibVersion(hypervisor->connection, &features->libvirt) < 0)
+    features->libvirt = 0;
   if (virConnectGetVersion(hypervisor->connection, &features->emulator) < 0) features->emulator = 0;
-  char *kvm = virConnectGetDomainCapabilities(hypervisor->connection, NULL, "aarch64", "virt", "kvm", 0);
+  char *kvm =
+      virConnectGetDomainCapabilities(hypervisor->connection, NULL, "aarch64", "virt", "kvm", 0);
   features->kvm = kvm != NULL;
   free(kvm);
-  features->readonly_virtiofs =
-      features->libvirt >= 11000000 && g_file_test("/usr/libexec/virtiofsd", G_FILE_TEST_IS_EXECUTABLE);
+  features->readonly_virtiofs = features->libvirt >= 11000000 &&
+                                g_file_test("/usr/libexec/virtiofsd", G_FILE_TEST_IS_EXECUTABLE);
   virResetLastError();
 }
 
-Hypervisor *hypervisor_open(const char *uri, HypervisorEventHandler handler, gpointer user_data, GError **error) {
+Hypervisor *hypervisor_open(const char *uri, HypervisorEventHandler handler, gpointer user_data,
+                            GError **error) {
   g_setenv("LIBVIRT_DEBUG", "4", FALSE); // errors only: its warnings are about choices of ours
   virSetErrorFunc(NULL, swallow_error);
   gvir_event_register();
@@ -155,11 +172,15 @@ void hypervisor_close(Hypervisor *hypervisor) {
   g_free(hypervisor);
 }
 
-const HypervisorFeatures *hypervisor_features(Hypervisor *hypervisor) { return &hypervisor->features; }
+const HypervisorFeatures *hypervisor_features(Hypervisor *hypervisor) {
+  return &hypervisor->features;
+}
 
-const char *hypervisor_uri(Hypervisor *hypervisor) { return hypervisor->uri; }
+const char *hypervisor_uri(Hypervisor *hypervisor) {
+  return hypervisor->uri;
+}
 
-// --- domains ------------------------------------------------------------------------------------------
+// --- domains -------------------------------------------------------------------------------------
 
 static Domain lookup(Hypervisor *hypervisor, const char *name, GError **error) {
   Domain domain = virDomainLookupByName(hypervisor->connection, name);
@@ -204,14 +225,16 @@ GPtrArray *hypervisor_list(Hypervisor *hypervisor, GError **error) {
   return list;
 }
 
-gboolean hypervisor_lookup(Hypervisor *hypervisor, const char *name, HypervisorDomain **ret_domain) {
+gboolean hypervisor_lookup(Hypervisor *hypervisor, const char *name,
+                           HypervisorDomain **ret_domain) {
   g_auto(Domain) domain = lookup(hypervisor, name, NULL);
   if (domain && ret_domain) *ret_domain = describe(domain);
   return domain != NULL;
 }
 
 gboolean hypervisor_define(Hypervisor *hypervisor, const char *xml, GError **error) {
-  g_auto(Domain) domain = virDomainDefineXMLFlags(hypervisor->connection, xml, VIR_DOMAIN_DEFINE_VALIDATE);
+  g_auto(Domain) domain =
+      virDomainDefineXMLFlags(hypervisor->connection, xml, VIR_DOMAIN_DEFINE_VALIDATE);
   if (domain == NULL) set_error(error, "libvirt refuses the definition at", hypervisor->uri);
   return domain != NULL;
 }
@@ -228,8 +251,8 @@ gboolean hypervisor_undefine(Hypervisor *hypervisor, const char *name, GError **
 
 typedef int (*DomainCall)(virDomainPtr domain);
 
-static gboolean call(Hypervisor *hypervisor, const char *name, DomainCall function, const char *what,
-                     GError **error) {
+static gboolean call(Hypervisor *hypervisor, const char *name, DomainCall function,
+                     const char *what, GError **error) {
   g_auto(Domain) domain = lookup(hypervisor, name, error);
   if (domain == NULL) return FALSE;
   gboolean done = function(domain) == 0;
@@ -261,7 +284,8 @@ gboolean hypervisor_press_power_button(Hypervisor *hypervisor, const char *name,
   return call(hypervisor, name, press_power_button, "cannot press the power button of", error);
 }
 
-char *hypervisor_dump_xml(Hypervisor *hypervisor, const char *name, gboolean inactive, GError **error) {
+char *hypervisor_dump_xml(Hypervisor *hypervisor, const char *name, gboolean inactive,
+                          GError **error) {
   g_auto(Domain) domain = lookup(hypervisor, name, error);
   char *xml = domain ? virDomainGetXMLDesc(domain, inactive ? VIR_DOMAIN_XML_INACTIVE : 0) : NULL;
   if (domain && xml == NULL) set_error(error, "cannot describe", name);
@@ -270,7 +294,8 @@ char *hypervisor_dump_xml(Hypervisor *hypervisor, const char *name, gboolean ina
   return copy;
 }
 
-gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUsage *ret_usage, GError **error) {
+gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUsage *ret_usage,
+                          GError **error) {
   g_auto(Domain) domain = lookup(hypervisor, name, error);
   if (domain == NULL) return FALSE;
   virDomainInfo info = {0};
@@ -283,8 +308,8 @@ gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUs
   return TRUE;
 }
 
-char *hypervisor_agent_command(Hypervisor *hypervisor, const char *name, const char *command, int seconds,
-                               GError **error) {
+char *hypervisor_agent_command(Hypervisor *hypervisor, const char *name, const char *command,
+                               int seconds, GError **error) {
   g_auto(Domain) domain = lookup(hypervisor, name, error);
   if (domain == NULL) return NULL;
   char *reply = virDomainQemuAgentCommand(domain, command, seconds, 0);
@@ -294,7 +319,7 @@ char *hypervisor_agent_command(Hypervisor *hypervisor, const char *name, const c
   return copy;
 }
 
-// --- streams ------------------------------------------------------------------------------------------
+// --- streams -------------------------------------------------------------------------------------
 
 typedef struct StreamChannel {
   ByteChannel base;
@@ -333,13 +358,15 @@ static gssize stream_write(ByteChannel *base, const void *bytes, gsize size) {
   return to_errno(virStreamSend(((StreamChannel *)base)->stream, bytes, size));
 }
 
-static void stream_watch(ByteChannel *base, GIOCondition conditions, ByteChannelReady ready, gpointer user_data) {
+static void stream_watch(ByteChannel *base, GIOCondition conditions, ByteChannelReady ready,
+                         gpointer user_data) {
   StreamChannel *channel = (StreamChannel *)base;
   channel->ready = ready;
   channel->user_data = user_data;
   int events = conditions_to_events(conditions);
-  int r = channel->watching ? virStreamEventUpdateCallback(channel->stream, events)
-                            : virStreamEventAddCallback(channel->stream, events, on_stream, channel, NULL);
+  int r = channel->watching
+              ? virStreamEventUpdateCallback(channel->stream, events)
+              : virStreamEventAddCallback(channel->stream, events, on_stream, channel, NULL);
   channel->watching = channel->watching || r == 0;
   if (r < 0) virResetLastError();
 }
@@ -353,12 +380,15 @@ static void stream_close(ByteChannel *base) {
   g_free(channel);
 }
 
-static const ByteChannelClass stream_class = {stream_read, stream_write, stream_watch, stream_close};
+static const ByteChannelClass stream_class = {stream_read, stream_write, stream_watch,
+                                              stream_close};
 
-typedef int (*OpenCall)(virDomainPtr domain, const char *device, virStreamPtr stream, unsigned flags);
+typedef int (*OpenCall)(virDomainPtr domain, const char *device, virStreamPtr stream,
+                        unsigned flags);
 
-static ByteChannel *open_stream(Hypervisor *hypervisor, const char *name, OpenCall function, const char *device,
-                                unsigned flags, const char *what, GError **error) {
+static ByteChannel *open_stream(Hypervisor *hypervisor, const char *name, OpenCall function,
+                                const char *device, unsigned flags, const char *what,
+                                GError **error) {
   g_auto(Domain) domain = lookup(hypervisor, name, error);
   if (domain == NULL) return NULL;
   virStreamPtr stream = virStreamNew(hypervisor->connection, VIR_STREAM_NONBLOCK);
@@ -372,12 +402,15 @@ static ByteChannel *open_stream(Hypervisor *hypervisor, const char *name, OpenCa
   return &channel->base;
 }
 
-ByteChannel *hypervisor_open_console(Hypervisor *hypervisor, const char *name, gboolean force, GError **error) {
+ByteChannel *hypervisor_open_console(Hypervisor *hypervisor, const char *name, gboolean force,
+                                     GError **error) {
   unsigned flags = force ? VIR_DOMAIN_CONSOLE_FORCE : VIR_DOMAIN_CONSOLE_SAFE;
-  return open_stream(hypervisor, name, virDomainOpenConsole, NULL, flags, "cannot open the console of", error);
+  return open_stream(hypervisor, name, virDomainOpenConsole, NULL, flags,
+                     "cannot open the console of", error);
 }
 
-ByteChannel *hypervisor_open_channel(Hypervisor *hypervisor, const char *name, const char *channel, GError **error) {
+ByteChannel *hypervisor_open_channel(Hypervisor *hypervisor, const char *name, const char *channel,
+                                     GError **error) {
   return open_stream(hypervisor, name, virDomainOpenChannel, channel, VIR_DOMAIN_CHANNEL_FORCE,
                      "cannot open a channel of", error);
 }

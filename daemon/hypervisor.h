@@ -1,8 +1,9 @@
-// libvirt, and the only file that knows it is behind hypervisor.c. Domains are named by their names.
+// libvirt, and the only file that knows it is behind hypervisor.c. Domains are named by their
+// names.
 //
-// Functions marked BLOCKING may take seconds: call them on a worker thread, any number at a time. All others
-// belong to the thread of the main loop, where events are delivered too. Errors are STELE_ERROR_HYPERVISOR
-// with libvirt's own message, unless something more telling is known.
+// Functions marked BLOCKING may take seconds: call them on a worker thread, any number at a time.
+// All others belong to the thread of the main loop, where events are delivered too. Errors are
+// STELE_ERROR_HYPERVISOR with libvirt's own message, unless something more telling is known.
 #pragma once
 
 #include <gio/gio.h>
@@ -43,9 +44,10 @@ typedef struct HypervisorFeatures {
   gboolean readonly_virtiofs;      // <readonly/> is taken
 } HypervisorFeatures;
 
-// BLOCKING, but call it before the main loop runs: libvirt's events are hooked to the default main context.
-// Opens the URI. The first open of an embedded root probes QEMU and takes seconds.
-Hypervisor *hypervisor_open(const char *uri, HypervisorEventHandler handler, gpointer user_data, GError **error);
+// BLOCKING, but call it before the main loop runs: libvirt's events are hooked to the default main
+// context. Opens the URI. The first open of an embedded root probes QEMU and takes seconds.
+Hypervisor *hypervisor_open(const char *uri, HypervisorEventHandler handler, gpointer user_data,
+                            GError **error);
 void hypervisor_close(Hypervisor *hypervisor);
 
 const HypervisorFeatures *hypervisor_features(Hypervisor *hypervisor);
@@ -70,14 +72,19 @@ gboolean hypervisor_suspend(Hypervisor *hypervisor, const char *name, GError **e
 gboolean hypervisor_resume(Hypervisor *hypervisor, const char *name, GError **error);
 gboolean hypervisor_press_power_button(Hypervisor *hypervisor, const char *name, GError **error);
 // inactive: the definition instead of what runs.
-char *hypervisor_dump_xml(Hypervisor *hypervisor, const char *name, gboolean inactive, GError **error);
-gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUsage *ret_usage, GError **error);
+char *hypervisor_dump_xml(Hypervisor *hypervisor, const char *name, gboolean inactive,
+                          GError **error);
+gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUsage *ret_usage,
+                          GError **error);
 
 // BLOCKING. One command of the guest agent's protocol, at most `seconds`. The reply's text, or NULL
-// with STELE_ERROR_AGENT_UNAVAILABLE when no agent answers and STELE_ERROR_GUEST_ERROR when it refuses.
-char *hypervisor_agent_command(Hypervisor *hypervisor, const char *name, const char *command, int seconds,
-                               GError **error);
+// with STELE_ERROR_AGENT_UNAVAILABLE when no agent answers and STELE_ERROR_GUEST_ERROR when it
+// refuses.
+char *hypervisor_agent_command(Hypervisor *hypervisor, const char *name, const char *command,
+                               int seconds, GError **error);
 
 // BLOCKING. The console, or the virtio-serial channel of that name.
-ByteChannel *hypervisor_open_console(Hypervisor *hypervisor, const char *name, gboolean force, GError **error);
-ByteChannel *hypervisor_open_channel(Hypervisor *hypervisor, const char *name, const char *channel, GError **error);
+ByteChannel *hypervisor_open_console(Hypervisor *hypervisor, const char *name, gboolean force,
+                                     GError **error);
+ByteChannel *hypervisor_open_channel(Hypervisor *hypervisor, const char *name, const char *channel,
+                                     GError **error);

@@ -1,7 +1,7 @@
-// From the author's domain XML to MachineConfig. The schema (machine.rng) decides what is right; libxml2's
-// own words about what is wrong are unfit for people, so `expectations` says it by element. Everything
-// the schema cannot say (init and command belong together, modes a file system cannot have) is checked
-// here after it. See machine-config.h.
+// From the author's domain XML to MachineConfig. The schema (machine.rng) decides what is right;
+// libxml2's own words about what is wrong are unfit for people, so `expectations` says it by
+// element. Everything the schema cannot say (init and command belong together, modes a file system
+// cannot have) is checked here after it. See machine-config.h.
 #include "machine-config.h"
 
 #include <libxml/parser.h>
@@ -13,12 +13,19 @@
 #define NAME_MAX_BYTES 128
 
 static const char *const root_types[] = {[ROOT_DIR] = "dir", [ROOT_DISK] = "disk"};
-static const char *const root_modes[] = {[ROOT_OVERLAY] = "overlay", [ROOT_RW] = "rw", [ROOT_RO] = "ro"};
+static const char *const root_modes[] = {
+    [ROOT_OVERLAY] = "overlay", [ROOT_RW] = "rw", [ROOT_RO] = "ro"};
 static const char *const init_kinds[] = {[INIT_SYSTEM] = "system", [INIT_COMMAND] = "command"};
 
-const char *root_type_name(RootType type) { return root_types[type]; }
-const char *root_mode_name(RootMode mode) { return root_modes[mode]; }
-const char *init_kind_name(InitKind init) { return init_kinds[init]; }
+const char *root_type_name(RootType type) {
+  return root_types[type];
+}
+const char *root_mode_name(RootMode mode) {
+  return root_modes[mode];
+}
+const char *init_kind_name(InitKind init) {
+  return init_kinds[init];
+}
 
 // What each element of the schema may be, for error messages; the first row is for the rest.
 static const struct Expectation {
@@ -26,16 +33,19 @@ static const struct Expectation {
 } expectations[] = {
     {"machine", "<stele:machine> holds one <stele:rootfs type=… source=…/> and at most one each of "
                 "<stele:translator/>, <stele:init>, <stele:command> and <stele:hostname>"},
-    {"rootfs", "<stele:rootfs> has type='dir' or 'disk', source='/absolute/path', and may have "
-               "arch='x86_64', mode='overlay', 'rw' or 'ro', and for a disk format='raw' or 'qcow2' and "
-               "fstype='ext4' or 'erofs'"},
-    {"translator", "<stele:translator> may have source='/absolute/directory', tag, cpu='x86-64', "
-                   "'x86-64-v2', 'x86-64-v3' or 'x86-64-v4', and memory-model='auto', 'tso' or 'relaxed'"},
+    {"rootfs",
+     "<stele:rootfs> has type='dir' or 'disk', source='/absolute/path', and may have "
+     "arch='x86_64', mode='overlay', 'rw' or 'ro', and for a disk format='raw' or 'qcow2' and "
+     "fstype='ext4' or 'erofs'"},
+    {"translator",
+     "<stele:translator> may have source='/absolute/directory', tag, cpu='x86-64', "
+     "'x86-64-v2', 'x86-64-v3' or 'x86-64-v4', and memory-model='auto', 'tso' or 'relaxed'"},
     {"init", "<stele:init> holds the word system or command, and with system may have "
              "path='/absolute/path'"},
-    {"command", "<stele:command> holds one or more <stele:arg> and any number of "
-                "<stele:env name='NAME'>value</stele:env> (a NAME of letters, digits and '_'), and may have "
-                "cwd='/absolute/path' and user='NAME'"},
+    {"command",
+     "<stele:command> holds one or more <stele:arg> and any number of "
+     "<stele:env name='NAME'>value</stele:env> (a NAME of letters, digits and '_'), and may have "
+     "cwd='/absolute/path' and user='NAME'"},
     {"hostname", "<stele:hostname> holds up to 63 letters, digits and '-'"},
 };
 
@@ -57,7 +67,7 @@ void machine_config_free(MachineConfig *config) {
   g_free(config);
 }
 
-// --- the domain document ------------------------------------------------------------------------------
+// --- the domain document -------------------------------------------------------------------------
 
 static void keep_first_error(void *user_data, xmlError *problem) {
   xmlError *first = user_data;
@@ -100,9 +110,11 @@ static gboolean check_name(xmlDoc *document, GError **error) {
   else if (strlen(name) > NAME_MAX_BYTES)
     trouble = "has a <name> longer than 128 bytes";
   else if (name[0] == '.' || name[0] == '-' || strpbrk(name, "/\n\t\\ \"'<>"))
-    trouble = "has a <name> that starts with '.' or '-', or holds '/', a backslash, quotes or white space";
+    trouble = "has a <name> that starts with '.' or '-', or holds '/', a backslash, quotes or "
+              "white space";
   if (trouble == NULL) return TRUE;
-  g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "the domain %s: give it a plain name", trouble);
+  g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "the domain %s: give it a plain name",
+              trouble);
   return FALSE;
 }
 
@@ -113,11 +125,13 @@ xmlDoc *domain_document_parse(const char *xml, GError **error) {
     return NULL;
   }
   xmlParserCtxt *parser = xmlNewParserCtxt();
-  g_autoptr(xmlDoc) document = xmlCtxtReadMemory(
-      parser, xml, (int)size, NULL, NULL, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+  g_autoptr(xmlDoc) document =
+      xmlCtxtReadMemory(parser, xml, (int)size, NULL, NULL,
+                        XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
   if (document == NULL) {
     const xmlError *problem = xmlCtxtGetLastError(parser);
-    g_autofree char *message = g_strdup(problem && problem->message ? problem->message : "no content");
+    g_autofree char *message =
+        g_strdup(problem && problem->message ? problem->message : "no content");
     g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "line %d: not well-formed XML: %s",
                 problem ? problem->line : 1, g_strstrip(message));
   }
@@ -125,27 +139,32 @@ xmlDoc *domain_document_parse(const char *xml, GError **error) {
   if (document == NULL) return NULL;
   xmlNode *root = xmlDocGetRootElement(document);
   if (document->intSubset) {
-    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "line 1: a document type is not accepted: remove <!DOCTYPE …>");
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML,
+                "line 1: a document type is not accepted: remove <!DOCTYPE …>");
     return NULL;
   }
   if (!g_str_equal((const char *)root->name, "domain")) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML,
-                "line %ld: expected a libvirt <domain> element, found <%s>", xmlGetLineNo(root), root->name);
+                "line %ld: expected a libvirt <domain> element, found <%s>", xmlGetLineNo(root),
+                root->name);
     return NULL;
   }
   return check_name(document, error) ? g_steal_pointer(&document) : NULL;
 }
 
-// --- the schema ---------------------------------------------------------------------------------------
+// --- the schema ----------------------------------------------------------------------------------
 
 // The elements directly inside <machine>, each a definition of the same name in machine.rng.
 static const char *const parts[] = {"rootfs", "translator", "init", "command", "hostname"};
 
-// The schema with another start, so that a part can be judged by itself: for the whole, libxml2 says only that it does not fit.
+// The schema with another start, so that a part can be judged by itself: for the whole, libxml2
+// says only that it does not fit.
 static xmlRelaxNG *load_schema(const char *start) {
-  g_autoptr(GBytes) bytes = g_resources_lookup_data("/org/stele/machine.rng", G_RESOURCE_LOOKUP_FLAGS_NONE, NULL);
+  g_autoptr(GBytes) bytes =
+      g_resources_lookup_data("/org/stele/machine.rng", G_RESOURCE_LOOKUP_FLAGS_NONE, NULL);
   g_assert(bytes);
-  g_autoptr(GString) text = g_string_new_len(g_bytes_get_data(bytes, NULL), (gssize)g_bytes_get_size(bytes));
+  g_autoptr(GString) text =
+      g_string_new_len(g_bytes_get_data(bytes, NULL), (gssize)g_bytes_get_size(bytes));
   g_autofree char *reference = g_strdup_printf("<ref name=\"%s\"/></start>", start);
   guint replaced = g_string_replace(text, "<ref name=\"machine\"/></start>", reference, 1);
   xmlRelaxNGParserCtxt *parser = xmlRelaxNGNewMemParserCtxt(text->str, (int)text->len);
@@ -189,28 +208,32 @@ static gboolean validate_element(xmlNode *element, GError **error) {
 }
 
 static gboolean is_part(xmlNode *node) {
-  if (node->ns == NULL || !g_str_equal((const char *)node->ns->href, STELE_MACHINE_NAMESPACE)) return FALSE;
+  if (node->ns == NULL || !g_str_equal((const char *)node->ns->href, STELE_MACHINE_NAMESPACE))
+    return FALSE;
   for (size_t i = 0; i < G_N_ELEMENTS(parts); i++)
     if (g_str_equal((const char *)node->name, parts[i])) return TRUE;
   return FALSE;
 }
 
-// Part by part, so that the message names the right line, and then the whole: what is missing or there twice.
+// Part by part, so that the message names the right line, and then the whole: what is missing or
+// there twice.
 static gboolean validate(xmlNode *machine, GError **error) {
-  for (xmlNode *child = xmlFirstElementChild(machine); child; child = xmlNextElementSibling(child)) {
+  for (xmlNode *child = xmlFirstElementChild(machine); child;
+       child = xmlNextElementSibling(child)) {
     if (is_part(child)) {
       if (!validate_element(child, error)) return FALSE;
       continue;
     }
-    g_autofree char *message = g_strdup_printf("<%s> is no element of <stele:machine>", child->name);
-    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE, "line %ld: %s; expected: %s", xmlGetLineNo(child), message,
-                expected_of("machine"));
+    g_autofree char *message =
+        g_strdup_printf("<%s> is no element of <stele:machine>", child->name);
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE, "line %ld: %s; expected: %s",
+                xmlGetLineNo(child), message, expected_of("machine"));
     return FALSE;
   }
   return validate_element(machine, error);
 }
 
-// --- reading ------------------------------------------------------------------------------------------
+// --- reading -------------------------------------------------------------------------------------
 
 static int index_of(const char *const *words, size_t count, const char *word, int fallback) {
   for (size_t i = 0; word && i < count; i++)
@@ -238,9 +261,11 @@ static gboolean read_rootfs(xmlNode *machine, MachineConfig *config, GError **er
 static void read_translator(xmlNode *machine, MachineConfig *config) {
   xmlNode *translator = child_element(machine, STELE_MACHINE_NAMESPACE, "translator");
   config->translator_source = translator ? dup_attribute(translator, "source", NULL) : NULL;
-  config->translator_tag = translator ? dup_attribute(translator, "tag", "stele") : g_strdup("stele");
+  config->translator_tag =
+      translator ? dup_attribute(translator, "tag", "stele") : g_strdup("stele");
   config->cpu = translator ? dup_attribute(translator, "cpu", "x86-64-v2") : g_strdup("x86-64-v2");
-  config->memory_model = translator ? dup_attribute(translator, "memory-model", "auto") : g_strdup("auto");
+  config->memory_model =
+      translator ? dup_attribute(translator, "memory-model", "auto") : g_strdup("auto");
 }
 
 static void read_command(xmlNode *command, MachineConfig *config) {
@@ -267,19 +292,21 @@ static gboolean read_init(xmlNode *machine, MachineConfig *config, GError **erro
   xmlNode *command = child_element(machine, STELE_MACHINE_NAMESPACE, "command");
   g_autofree char *kind = init ? dup_text(init) : NULL;
   if (kind) g_strstrip(kind);
-  config->init = index_of(init_kinds, G_N_ELEMENTS(init_kinds), kind, command ? INIT_COMMAND : INIT_SYSTEM);
+  config->init =
+      index_of(init_kinds, G_N_ELEMENTS(init_kinds), kind, command ? INIT_COMMAND : INIT_SYSTEM);
   if (init) config->init_path = dup_attribute(init, "path", NULL);
   if (config->init == INIT_COMMAND && command == NULL)
     return refuse(init, "init is command but there is no <stele:command>", error);
   if (config->init == INIT_SYSTEM && command)
     return refuse(command, "there is a <stele:command> but init is system", error);
   if (command) read_command(command, config);
-  if (command && *config->argv[0] == 0) return refuse(command, "the first <stele:arg> is empty", error);
+  if (command && *config->argv[0] == 0)
+    return refuse(command, "the first <stele:arg> is empty", error);
   return TRUE;
 }
 
-// Our element under any other name, version or place would be ignored in silence and the machine would
-// boot as something the author did not ask for: all of these are errors.
+// Our element under any other name, version or place would be ignored in silence and the machine
+// would boot as something the author did not ask for: all of these are errors.
 static gboolean find_machine(xmlNode *node, xmlNode **ret_machine, GError **error) {
   for (xmlNode *child = xmlFirstElementChild(node); child; child = xmlNextElementSibling(child)) {
     const char *href = child->ns ? (const char *)child->ns->href : "";
@@ -292,8 +319,8 @@ static gboolean find_machine(xmlNode *node, xmlNode **ret_machine, GError **erro
       trouble = "its namespace is not urn:stele:machine:1";
     else if (!g_str_equal((const char *)child->name, "machine"))
       trouble = "it is outside <stele:machine>";
-    else if (!g_str_equal(parent, "metadata") || node->parent == NULL || node->parent->parent == NULL ||
-             node->parent->parent->type != XML_DOCUMENT_NODE)
+    else if (!g_str_equal(parent, "metadata") || node->parent == NULL ||
+             node->parent->parent == NULL || node->parent->parent->type != XML_DOCUMENT_NODE)
       trouble = "it is not directly inside the domain's <metadata>";
     else if (*ret_machine)
       trouble = "it is the second one";

@@ -1,6 +1,6 @@
-// The <stele:machine> element: validation against xml-schemas/machine.rng and reading into a struct.
-// Pure: no file system, no libvirt. Also the place where an author's domain XML is first parsed, so
-// that messages carry the line of the author's text.
+// The <stele:machine> element: validation against xml-schemas/machine.rng and reading into a
+// struct. Pure: no file system, no libvirt. Also the place where an author's domain XML is first
+// parsed, so that messages carry the line of the author's text.
 #pragma once
 
 #include <gio/gio.h>
@@ -26,9 +26,9 @@ typedef struct MachineConfig {
   char *memory_model;
 
   InitKind init;
-  char *init_path; // NULL: /sbin/init
-  char **argv;     // init = command only
-  char **env;      // K=V
+  char *init_path;  // NULL: /sbin/init
+  char **argv;      // init = command only
+  char **env;       // K=V
   char *cwd, *user; // or NULL
   char *hostname;   // or NULL
 } MachineConfig;
@@ -43,8 +43,8 @@ const char *root_type_name(RootType type);
 const char *root_mode_name(RootMode mode);
 const char *init_kind_name(InitKind init);
 
-// Parses a domain XML. No network, no entities, at most 1 MiB. STELE_ERROR_INVALID_XML with the line, also
-// when the document is no libvirt domain or its name cannot be a machine's.
+// Parses a domain XML. No network, no entities, at most 1 MiB. STELE_ERROR_INVALID_XML with the
+// line, also when the document is no libvirt domain or its name cannot be a machine's.
 xmlDoc *domain_document_parse(const char *xml, GError **error);
 
 // The domain's name; valid as long as the document.

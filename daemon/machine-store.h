@@ -1,6 +1,7 @@
-// Definitions on disk: DIR/NAME.xml is the XML its author gave, DIR/NAME.state one line about how the
-// machine was last seen. A definition is replaced whole or not at all: written beside, synced, renamed,
-// directory synced; whatever fails leaves the old one. Knows nothing of what is in the files.
+// Definitions on disk: DIR/NAME.xml is the XML its author gave, DIR/NAME.state one line about how
+// the machine was last seen. A definition is replaced whole or not at all: written beside, synced,
+// renamed, directory synced; whatever fails leaves the old one. Knows nothing of what is in the
+// files.
 #pragma once
 
 #include <gio/gio.h>
@@ -13,10 +14,11 @@ MachineStore *machine_store_open(const char *directory, GError **error);
 void machine_store_close(MachineStore *store);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MachineStore, machine_store_close)
 
-// A definition that is written and synced, but not yet the machine's. Lets a caller find out that the
-// disk is full before it changes anything else.
+// A definition that is written and synced, but not yet the machine's. Lets a caller find out that
+// the disk is full before it changes anything else.
 typedef struct MachineDraft MachineDraft;
-MachineDraft *machine_store_write(MachineStore *store, const char *name, const char *xml, GError **error);
+MachineDraft *machine_store_write(MachineStore *store, const char *name, const char *xml,
+                                  GError **error);
 // Makes it the machine's definition; frees the draft whatever happens.
 gboolean machine_draft_commit(MachineDraft *draft, GError **error);
 // Throws it away.
@@ -27,7 +29,10 @@ gboolean machine_store_remove(MachineStore *store, const char *name, GError **er
 // Names of all definitions, sorted.
 GPtrArray *machine_store_list(MachineStore *store, GError **error);
 
-// The state line is a help for people after a restart; losing it loses nothing else, so it is not synced.
-void machine_store_note_state(MachineStore *store, const char *name, const char *state, const char *reason);
+// The state line is a help for people after a restart; losing it loses nothing else, so it is not
+// synced.
+void machine_store_note_state(MachineStore *store, const char *name, const char *state,
+                              const char *reason);
 // FALSE when there is none.
-gboolean machine_store_recall_state(MachineStore *store, const char *name, char **ret_state, char **ret_reason);
+gboolean machine_store_recall_state(MachineStore *store, const char *name, char **ret_state,
+                                    char **ret_reason);

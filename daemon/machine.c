@@ -15,8 +15,8 @@ enum {
   BACK = -2,                      // for `to`: where it was before it was paused or asked to stop
 };
 
-// The first row that fits decides. reason NULL keeps the reason. While a start is under way only its
-// outcome counts: the end of a QEMU that failed to start is reported by both.
+// The first row that fits decides. reason NULL keeps the reason. While a start is under way only
+// its outcome counts: the end of a QEMU that failed to start is reported by both.
 static const struct Transition {
   int from;
   MachineEvent event;
@@ -68,7 +68,8 @@ static const char *const state_names[] = {
 
 static const struct Transition *find_transition(const MachineLife *life, MachineEvent event) {
   for (size_t i = 0; i < G_N_ELEMENTS(transitions); i++)
-    if (transitions[i].event == event && transitions[i].from & 1 << life->state) return &transitions[i];
+    if (transitions[i].event == event && transitions[i].from & 1 << life->state)
+      return &transitions[i];
   return NULL;
 }
 
@@ -90,7 +91,8 @@ gboolean machine_life_apply(MachineLife *life, MachineEvent event) {
   const struct Transition *row = find_transition(life, event);
   if (row == NULL) return FALSE;
   // The agent's word reaches a paused machine too, and holds once it is resumed.
-  if (event == MACHINE_GUEST_READY && life->state == MACHINE_PAUSED && life->resume_to == MACHINE_BOOTING) {
+  if (event == MACHINE_GUEST_READY && life->state == MACHINE_PAUSED &&
+      life->resume_to == MACHINE_BOOTING) {
     life->resume_to = MACHINE_RUNNING;
     life->resume_reason = "ready";
   }
@@ -106,12 +108,17 @@ gboolean machine_life_apply(MachineLife *life, MachineEvent event) {
   return TRUE;
 }
 
-gboolean machine_state_is_active(MachineState state) { return state != MACHINE_STOPPED; }
+gboolean machine_state_is_active(MachineState state) {
+  return state != MACHINE_STOPPED;
+}
 
-const char *machine_state_name(MachineState state) { return state_names[state]; }
+const char *machine_state_name(MachineState state) {
+  return state_names[state];
+}
 
 const char *machine_reason_intern(const char *reason) {
   for (size_t i = 0; i < G_N_ELEMENTS(transitions); i++)
-    if (transitions[i].reason && g_strcmp0(transitions[i].reason, reason) == 0) return transitions[i].reason;
+    if (transitions[i].reason && g_strcmp0(transitions[i].reason, reason) == 0)
+      return transitions[i].reason;
   return g_strcmp0(reason, "new") == 0 ? "new" : "unknown";
 }

@@ -1,5 +1,6 @@
-// A machine's life as a table: which states there are, which events lead from one to another, and for
-// which reason. Pure: no libvirt, no D-Bus, no files; manager.c feeds it and acts on what comes out.
+// A machine's life as a table: which states there are, which events lead from one to another, and
+// for which reason. Pure: no libvirt, no D-Bus, no files; manager.c feeds it and acts on what comes
+// out.
 #pragma once
 
 #include <glib.h>
@@ -53,8 +54,8 @@ typedef struct MachineLife {
   const char *resume_reason;
 } MachineLife;
 
-// Applies the event. FALSE, and nothing changed, when the table has no row for it: a request is then to
-// be refused, a happening ignored.
+// Applies the event. FALSE, and nothing changed, when the table has no row for it: a request is
+// then to be refused, a happening ignored.
 gboolean machine_life_apply(MachineLife *life, MachineEvent event);
 
 // Whether the event would be accepted.

@@ -1,6 +1,6 @@
-// A running machine as seen from its inside: the link to the agent, kept up as long as the machine runs, the
-// state the agent reports, and a watch over the processes that serve its shares, whose death libvirt does
-// not notice. See manager-private.h.
+// A running machine as seen from its inside: the link to the agent, kept up as long as the machine
+// runs, the state the agent reports, and a watch over the processes that serve its shares, whose
+// death libvirt does not notice. See manager-private.h.
 #include "manager-private.h"
 
 #include <string.h>
@@ -13,7 +13,7 @@
 #define STATUS_SECONDS      5
 #define MESSAGE_MAX         500
 
-// --- what the agent says ------------------------------------------------------------------------------
+// --- what the agent says -------------------------------------------------------------------------
 
 static void keep_text(char **kept, const char *text) {
   g_free(*kept);
@@ -40,14 +40,17 @@ static void on_status(JsonObject *status, gpointer user_data) {
 
 static void work_status(Job *job) {
   g_autofree char *reply = hypervisor_agent_command(job->manager->hypervisor, job->name,
-                                                    "{\"execute\":\"" STELE_COMMAND_STATUS "\"}", STATUS_SECONDS, &job->error);
+                                                    "{\"execute\":\"" STELE_COMMAND_STATUS "\"}",
+                                                    STATUS_SECONDS, &job->error);
   job->text = g_steal_pointer(&reply);
 }
 
 static void finish_status(Job *job) {
-  g_autoptr(JsonObject) reply = job->text ? guest_json_parse(job->text, strlen(job->text), NULL) : NULL;
+  g_autoptr(JsonObject) reply =
+      job->text ? guest_json_parse(job->text, strlen(job->text), NULL) : NULL;
   JsonObject *status = guest_json_object(reply, "return");
-  if (status && machine_state_is_active(job->machine->life.state) && job->machine->agent_up) on_status(status, job->machine);
+  if (status && machine_state_is_active(job->machine->life.state) && job->machine->agent_up)
+    on_status(status, job->machine);
 }
 
 void machine_guest_agent(Machine *machine, gboolean up) {
@@ -57,7 +60,7 @@ void machine_guest_agent(Machine *machine, gboolean up) {
   job_run(job);
 }
 
-// --- the link -----------------------------------------------------------------------------------------
+// --- the link ------------------------------------------------------------------------------------
 
 static void link_open(Machine *machine);
 
@@ -89,7 +92,8 @@ static void on_link_status(JsonObject *status, gpointer user_data) {
 static const AgentLinkHandlers link_handlers = {on_link_status, on_link_ended};
 
 static void work_link(Job *job) {
-  job->channel = hypervisor_open_channel(job->manager->hypervisor, job->name, STELE_STREAM_CHANNEL, &job->error);
+  job->channel = hypervisor_open_channel(job->manager->hypervisor, job->name, STELE_STREAM_CHANNEL,
+                                         &job->error);
 }
 
 static void finish_link(Job *job) {
@@ -120,21 +124,23 @@ void machine_guest_reset(Machine *machine) {
   if (machine->link) agent_link_restart(machine->link);
 }
 
-// --- the shares ---------------------------------------------------------------------------------------
+// --- the shares ----------------------------------------------------------------------------------
 
 static gboolean on_share_grace(gpointer user_data) {
   Machine *machine = user_data;
   machine->share_grace = 0;
   if (machine->qemu == NULL || !process_watch_is_dead(machine->qemu))
     machine_apply(machine, MACHINE_SHARE_DIED,
-                  "a virtiofsd that serves its files has died, so programs in it hang: end it with 'vmctl destroy', "
+                  "a virtiofsd that serves its files has died, so programs in it hang: end it with "
+                  "'vmctl destroy', "
                   "then start it again");
   return G_SOURCE_REMOVE;
 }
 
 static void on_share_died(gpointer user_data) {
   Machine *machine = user_data;
-  if (machine->share_grace == 0) machine->share_grace = g_timeout_add_seconds(SHARE_GRACE_SECONDS, on_share_grace, machine);
+  if (machine->share_grace == 0)
+    machine->share_grace = g_timeout_add_seconds(SHARE_GRACE_SECONDS, on_share_grace, machine);
 }
 
 static void watch_shares(Machine *machine, int id) {
@@ -151,7 +157,7 @@ static void watch_shares(Machine *machine, int id) {
   }
 }
 
-// --- start and stop -----------------------------------------------------------------------------------
+// --- start and stop ------------------------------------------------------------------------------
 
 void machine_guest_start(Machine *machine, int id) {
   machine->link_delay = 0;

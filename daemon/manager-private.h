@@ -1,7 +1,7 @@
 // What the files manager*.c share: the machine object, and jobs on worker threads.
 //   manager.c            the registry, events from libvirt and guests, waiting for states
-//   manager-requests.c   the requests, each as what is done on a worker thread and what follows from it
-//   manager-guest.c      the link to a machine's agent and the watch over its shares
+//   manager-requests.c   the requests, each as what is done on a worker thread and what follows
+//   from it manager-guest.c      the link to a machine's agent and the watch over its shares
 #pragma once
 
 #include "boot.h"
@@ -47,7 +47,7 @@ struct Manager {
   gpointer user_data;
 };
 
-// --- manager.c ----------------------------------------------------------------------------------------
+// --- manager.c -----------------------------------------------------------------------------------
 
 Machine *machine_ref(Machine *machine);
 void machine_unref(Machine *machine);
@@ -56,30 +56,32 @@ Machine *manager_add_machine(Manager *manager, const char *name, const char *uui
 // NULL with STELE_ERROR_NO_SUCH_MACHINE.
 Machine *manager_find(Manager *manager, const char *name, GError **error);
 
-// Applies the event and does what follows from the change. message may be NULL. FALSE when not accepted.
+// Applies the event and does what follows from the change. message may be NULL. FALSE when not
+// accepted.
 gboolean machine_apply(Machine *machine, MachineEvent event, const char *message);
 // Refuses a request the state has no row for: STELE_ERROR_WRONG_STATE.
 gboolean machine_request(Machine *machine, MachineEvent request, const char *verb, GError **error);
 
-// Whether this is a boot of ours whose userspace has not run yet: then a reset, a power-off or the agent's
-// 'failed' mean that the boot failed.
+// Whether this is a boot of ours whose userspace has not run yet: then a reset, a power-off or the
+// agent's 'failed' mean that the boot failed.
 gboolean machine_is_booting(Machine *machine);
 
 typedef enum WaitFor { WAIT_RUNNING, WAIT_STOPPED } WaitFor;
-// Comes back when the state is reached, cannot be reached any more, or `seconds` are over. `late` is what the
-// error then says in the end; give_up: a request in progress is given up.
-void machine_wait(Machine *machine, WaitFor wanted, guint seconds, const char *late, gboolean give_up,
-                  ManagerDone done, gpointer user_data);
+// Comes back when the state is reached, cannot be reached any more, or `seconds` are over. `late`
+// is what the error then says in the end; give_up: a request in progress is given up.
+void machine_wait(Machine *machine, WaitFor wanted, guint seconds, const char *late,
+                  gboolean give_up, ManagerDone done, gpointer user_data);
 
-// --- manager-requests.c -------------------------------------------------------------------------------
+// --- manager-requests.c --------------------------------------------------------------------------
 
 typedef struct Job Job;
 struct Job {
   Manager *manager;
-  Machine *machine;        // a reference, or NULL
-  void (*work)(Job *job);  // on a worker thread: touches only what follows, paths, store and hypervisor
+  Machine *machine; // a reference, or NULL
+  void (*work)(
+      Job *job); // on a worker thread: touches only what follows, paths, store and hypervisor
   void (*finish)(Job *job); // then on the main loop; NULL: job_reply()
-  ManagerDone done;        // or NULL
+  ManagerDone done;         // or NULL
   gpointer user_data;
 
   char *name, *text, *old;
@@ -93,8 +95,8 @@ struct Job {
   GError *error;
 };
 
-Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *), ManagerDone done,
-             gpointer user_data);
+Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *),
+             ManagerDone done, gpointer user_data);
 void job_run(Job *job);
 void job_reply(Job *job);
 // From a worker thread.
@@ -105,7 +107,7 @@ void job_worker(gpointer job, gpointer manager);
 void machine_end_failed_boot(Machine *machine, const char *message);
 void machine_clean_up(Machine *machine);
 
-// --- manager-guest.c ----------------------------------------------------------------------------------
+// --- manager-guest.c -----------------------------------------------------------------------------
 
 void machine_guest_start(Machine *machine, int id);
 void machine_guest_stop(Machine *machine);

@@ -1,6 +1,6 @@
-// The requests of the API, one section each: what is checked on the main loop, what is done on a worker thread
-// (a work_… function, which sees only the job), and what follows on the main loop (a finish_… function).
-// See manager-private.h.
+// The requests of the API, one section each: what is checked on the main loop, what is done on a
+// worker thread (a work_… function, which sees only the job), and what follows on the main loop (a
+// finish_… function). See manager-private.h.
 #include "manager-private.h"
 
 #include <errno.h>
@@ -18,12 +18,13 @@
 #define DESTROY_SECONDS 30 // for libvirt to report the end it has just brought about
 #define LOG_READ_MAX    (1024 * 1024)
 
-// --- jobs ---------------------------------------------------------------------------------------------
+// --- jobs ----------------------------------------------------------------------------------------
 
-Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *), ManagerDone done,
-             gpointer user_data) {
+Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *),
+             ManagerDone done, gpointer user_data) {
   Job *job = g_new0(Job, 1);
-  *job = (Job){.manager = manager, .work = work, .finish = finish, .done = done, .user_data = user_data};
+  *job = (Job){
+      .manager = manager, .work = work, .finish = finish, .done = done, .user_data = user_data};
   if (machine) job->machine = machine_ref(machine);
   if (machine) job->name = g_strdup(machine->name);
   return job;
@@ -62,7 +63,9 @@ void job_worker(gpointer user_data, gpointer manager) {
   g_idle_add_full(G_PRIORITY_DEFAULT, job_finish, job, NULL);
 }
 
-void job_run(Job *job) { g_thread_pool_push(job->manager->workers, job, NULL); }
+void job_run(Job *job) {
+  g_thread_pool_push(job->manager->workers, job, NULL);
+}
 
 typedef struct ProgressReport {
   Manager *manager;
@@ -92,8 +95,8 @@ static void refuse(ManagerDone done, gpointer user_data, GError *error) {
 }
 
 // Finds the machine and applies the request to its state, or refuses.
-static Machine *begin(Manager *manager, const char *name, MachineEvent request, const char *verb, ManagerDone done,
-                      gpointer user_data) {
+static Machine *begin(Manager *manager, const char *name, MachineEvent request, const char *verb,
+                      ManagerDone done, gpointer user_data) {
   GError *error = NULL;
   Machine *machine = manager_find(manager, name, &error);
   if (machine && machine_request(machine, request, verb, &error)) return machine;
@@ -101,27 +104,30 @@ static Machine *begin(Manager *manager, const char *name, MachineEvent request, 
   return NULL;
 }
 
-static Machine *begin_query(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {
+static Machine *begin_query(Manager *manager, const char *name, ManagerDone done,
+                            gpointer user_data) {
   GError *error = NULL;
   Machine *machine = manager_find(manager, name, &error);
   if (machine == NULL) refuse(done, user_data, error);
   return machine;
 }
 
-// --- define -------------------------------------------------------------------------------------------
+// --- define --------------------------------------------------------------------------------------
 
 // libvirt is put back to what it had: the old definition, or none.
 static void undo_define(Job *job) {
-  g_autoptr(BootPlan) old = job->old ? boot_plan_new(job->manager->paths, hypervisor_features(job->manager->hypervisor),
-                                                     job->old, job->plan->uuid, NULL) : NULL;
+  g_autoptr(BootPlan) old =
+      job->old ? boot_plan_new(job->manager->paths, hypervisor_features(job->manager->hypervisor),
+                               job->old, job->plan->uuid, NULL)
+               : NULL;
   if (old)
     hypervisor_define(job->manager->hypervisor, old->xml, NULL);
   else
     hypervisor_undefine(job->manager->hypervisor, job->name, NULL);
 }
 
-// The definition is on disk, synced, before libvirt hears of it, and becomes the machine's after libvirt has taken
-// it: a disk that is full is noticed while nothing has changed.
+// The definition is on disk, synced, before libvirt hears of it, and becomes the machine's after
+// libvirt has taken it: a disk that is full is noticed while nothing has changed.
 static void work_define(Job *job) {
   Manager *manager = job->manager;
   if (job->machine) job->old = machine_store_read(manager->store, job->name, NULL);
@@ -151,27 +157,33 @@ static void finish_define(Job *job) {
     machine->config = g_steal_pointer(&job->plan->config);
     g_clear_pointer(&machine->message, g_free);
   }
-  manager->observer->changed(machine->name, "defined", machine_state_name(machine->life.state), machine->life.reason, "",
-                             manager->user_data);
+  manager->observer->changed(machine->name, "defined", machine_state_name(machine->life.state),
+                             machine->life.reason, "", manager->user_data);
   job->result = g_variant_new_string(job->name);
   job_reply(job);
 }
 
-static gboolean check_name_is_free(Manager *manager, const char *name, gboolean replace, GError **error) {
+static gboolean check_name_is_free(Manager *manager, const char *name, gboolean replace,
+                                   GError **error) {
   Machine *machine = g_hash_table_lookup(manager->machines, name);
   if (g_hash_table_contains(manager->defining, name) || (machine && machine->changing))
-    g_set_error(error, STELE_ERROR, STELE_ERROR_NAME_TAKEN, "machine '%s' is just being defined or removed", name);
+    g_set_error(error, STELE_ERROR, STELE_ERROR_NAME_TAKEN,
+                "machine '%s' is just being defined or removed", name);
   else if (machine && !replace)
     g_set_error(error, STELE_ERROR, STELE_ERROR_NAME_TAKEN,
-                "there is a machine '%s' already: choose another name, or replace its definition ('vmctl define --replace')", name);
+                "there is a machine '%s' already: choose another name, or replace its definition "
+                "('vmctl define --replace')",
+                name);
   else if (machine && machine->life.state == MACHINE_STARTING)
-    g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "machine '%s' is just being started", name);
+    g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "machine '%s' is just being started",
+                name);
   else
     return TRUE;
   return FALSE;
 }
 
-void manager_define(Manager *manager, const char *xml, gboolean replace, ManagerDone done, gpointer user_data) {
+void manager_define(Manager *manager, const char *xml, gboolean replace, ManagerDone done,
+                    gpointer user_data) {
   GError *error = NULL;
   const HypervisorFeatures *features = hypervisor_features(manager->hypervisor);
   g_autoptr(xmlDoc) document = domain_document_parse(xml, &error);
@@ -193,13 +205,14 @@ void manager_define(Manager *manager, const char *xml, gboolean replace, Manager
   job_run(job);
 }
 
-// --- undefine -----------------------------------------------------------------------------------------
+// --- undefine ------------------------------------------------------------------------------------
 
 static void work_undefine(Job *job) {
   Manager *manager = job->manager;
   g_autofree char *log = boot_console_log(manager->paths, job->name);
   if (!machine_store_remove(manager->store, job->name, &job->error)) return;
-  // Now it is no machine any more; what libvirt may still know is removed at the next start, if not here.
+  // Now it is no machine any more; what libvirt may still know is removed at the next start, if not
+  // here.
   hypervisor_undefine(manager->hypervisor, job->name, job->flag ? &job->error : NULL);
   if (job->error == NULL) g_unlink(log);
 }
@@ -210,7 +223,8 @@ static void finish_undefine(Job *job) {
   if (job->error == NULL) {
     machine->gone = TRUE;
     g_hash_table_remove(job->manager->machines, machine->name);
-    job->manager->observer->changed(machine->name, "undefined", machine_state_name(machine->life.state), machine->life.reason,
+    job->manager->observer->changed(machine->name, "undefined",
+                                    machine_state_name(machine->life.state), machine->life.reason,
                                     "", job->manager->user_data);
   }
   job_reply(job);
@@ -225,18 +239,21 @@ void manager_undefine(Manager *manager, const char *name, ManagerDone done, gpoi
   job_run(job);
 }
 
-// --- start --------------------------------------------------------------------------------------------
+// --- start ---------------------------------------------------------------------------------------
 
 static BootPlan *read_plan(Job *job) {
   Manager *manager = job->manager;
   g_autofree char *xml = machine_store_read(manager->store, job->name, &job->error);
-  return xml ? boot_plan_new(manager->paths, hypervisor_features(manager->hypervisor), xml, job->text, &job->error) : NULL;
+  return xml ? boot_plan_new(manager->paths, hypervisor_features(manager->hypervisor), xml,
+                             job->text, &job->error)
+             : NULL;
 }
 
 // virtiofsd's own words are in its log only; libvirt says that nothing answered at its socket.
 static void add_share_logs(Job *job) {
   for (int i = 0; i < 8; i++) {
-    g_autofree char *path = g_strdup_printf("%s/log/qemu/%s-fs%d-virtiofsd.log", job->manager->paths->libvirt, job->name, i);
+    g_autofree char *path = g_strdup_printf("%s/log/qemu/%s-fs%d-virtiofsd.log",
+                                            job->manager->paths->libvirt, job->name, i);
     g_autofree char *tail = host_read_tail(path, 400);
     if (strstr(job->error->message, "virtiofs") == NULL || *tail == 0) continue;
     g_autofree char *message = g_strdup_printf("%s\n%s says: %s", job->error->message, path, tail);
@@ -250,14 +267,18 @@ static gboolean start_as_defined(Job *job) {
   Hypervisor *hypervisor = manager->hypervisor;
   job_report_progress(job, "Start", "checking root, kernel and translator");
   job->plan = read_plan(job);
-  if (job->plan == NULL || !boot_plan_prepare(job->plan, manager->paths, hypervisor_features(hypervisor), &job->error)) return FALSE;
+  if (job->plan == NULL ||
+      !boot_plan_prepare(job->plan, manager->paths, hypervisor_features(hypervisor), &job->error))
+    return FALSE;
   job_report_progress(job, "Start", "starting QEMU");
-  return hypervisor_define(hypervisor, job->plan->xml, &job->error) && hypervisor_start(hypervisor, job->name, &job->error);
+  return hypervisor_define(hypervisor, job->plan->xml, &job->error) &&
+         hypervisor_start(hypervisor, job->name, &job->error);
 }
 
 static void work_start(Job *job) {
   Manager *manager = job->manager;
-  gboolean started = job->flag ? hypervisor_start(manager->hypervisor, job->name, &job->error) : start_as_defined(job);
+  gboolean started = job->flag ? hypervisor_start(manager->hypervisor, job->name, &job->error)
+                               : start_as_defined(job);
   if (started)
     hypervisor_lookup(manager->hypervisor, job->name, &job->domain);
   else if (job->plan)
@@ -278,16 +299,19 @@ static void finish_start(Job *job) {
   }
   machine_apply(machine, machine->config ? MACHINE_STARTED : MACHINE_STARTED_PLAIN, NULL);
   machine_guest_start(machine, job->domain ? job->domain->id : -1);
-  g_autofree char *late = g_strdup_printf(
-      "machine '%s' was started, but its agent has not said within %u s that userspace runs; it goes on booting: "
-      "'vmctl console %s' shows it, 'vmctl destroy %s' ends it", machine->name, job->seconds, machine->name, machine->name);
+  g_autofree char *late =
+      g_strdup_printf("machine '%s' was started, but its agent has not said within %u s that "
+                      "userspace runs; it goes on booting: "
+                      "'vmctl console %s' shows it, 'vmctl destroy %s' ends it",
+                      machine->name, job->seconds, machine->name, machine->name);
   if (!job->flag && job->seconds)
     machine_wait(machine, WAIT_RUNNING, job->seconds, late, FALSE, job->done, job->user_data);
   else
     job_reply(job);
 }
 
-void manager_start(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done, gpointer user_data) {
+void manager_start(Manager *manager, const char *name, const ManagerStartOptions *options,
+                   ManagerDone done, gpointer user_data) {
   Machine *machine = begin(manager, name, MACHINE_REQUEST_START, "start", done, user_data);
   if (machine == NULL) return;
   Job *job = job_new(manager, machine, work_start, finish_start, done, user_data);
@@ -297,7 +321,7 @@ void manager_start(Manager *manager, const char *name, const ManagerStartOptions
   job_run(job);
 }
 
-// --- shutdown and reboot ------------------------------------------------------------------------------
+// --- shutdown and reboot -------------------------------------------------------------------------
 
 static const char *agent_command_for(gboolean reboot) {
   return reboot ? "{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"reboot\"}}"
@@ -305,8 +329,8 @@ static const char *agent_command_for(gboolean reboot) {
 }
 
 static void work_shutdown(Job *job) {
-  g_autofree char *reply =
-      hypervisor_agent_command(job->manager->hypervisor, job->name, agent_command_for(FALSE), AGENT_SECONDS, &job->error);
+  g_autofree char *reply = hypervisor_agent_command(
+      job->manager->hypervisor, job->name, agent_command_for(FALSE), AGENT_SECONDS, &job->error);
   if (reply) return;
   job_report_progress(job, "Shutdown", "no agent answers: pressing the power button");
   job->flag = TRUE;
@@ -317,8 +341,10 @@ static void work_shutdown(Job *job) {
 static void finish_shutdown(Job *job) {
   Machine *machine = job->machine;
   g_autofree char *late = g_strdup_printf(
-      "machine '%s' has not powered off within %u s; %s: 'vmctl destroy %s' ends it at once", machine->name, job->seconds,
-      job->flag ? "no guest agent answers, and the guest does not heed its power button" : "its agent took the request",
+      "machine '%s' has not powered off within %u s; %s: 'vmctl destroy %s' ends it at once",
+      machine->name, job->seconds,
+      job->flag ? "no guest agent answers, and the guest does not heed its power button"
+                : "its agent took the request",
       machine->name);
   if (job->error) {
     machine_apply(machine, MACHINE_REQUEST_GIVEN_UP, NULL);
@@ -330,7 +356,8 @@ static void finish_shutdown(Job *job) {
   }
 }
 
-void manager_shutdown(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done, gpointer user_data) {
+void manager_shutdown(Manager *manager, const char *name, const ManagerStartOptions *options,
+                      ManagerDone done, gpointer user_data) {
   Machine *machine = begin(manager, name, MACHINE_REQUEST_SHUTDOWN, "shut down", done, user_data);
   if (machine == NULL) return;
   Job *job = job_new(manager, machine, work_shutdown, finish_shutdown, done, user_data);
@@ -339,15 +366,18 @@ void manager_shutdown(Manager *manager, const char *name, const ManagerStartOpti
 }
 
 static void work_reboot(Job *job) {
-  g_autofree char *reply =
-      hypervisor_agent_command(job->manager->hypervisor, job->name, agent_command_for(TRUE), AGENT_SECONDS, &job->error);
+  g_autofree char *reply = hypervisor_agent_command(
+      job->manager->hypervisor, job->name, agent_command_for(TRUE), AGENT_SECONDS, &job->error);
   if (job->error)
-    g_prefix_error(&job->error, "cannot reboot without the guest's agent ('vmctl destroy' and 'vmctl start' can): ");
+    g_prefix_error(
+        &job->error,
+        "cannot reboot without the guest's agent ('vmctl destroy' and 'vmctl start' can): ");
 }
 
 static void finish_reboot(Job *job) {
   Machine *machine = job->machine;
-  g_autofree char *late = g_strdup_printf("machine '%s' has not come up again within %u s", machine->name, job->seconds);
+  g_autofree char *late = g_strdup_printf("machine '%s' has not come up again within %u s",
+                                          machine->name, job->seconds);
   if (job->error) machine_apply(machine, MACHINE_REQUEST_GIVEN_UP, NULL);
   if (job->error || job->seconds == 0)
     job_reply(job);
@@ -355,7 +385,8 @@ static void finish_reboot(Job *job) {
     machine_wait(machine, WAIT_RUNNING, job->seconds, late, TRUE, job->done, job->user_data);
 }
 
-void manager_reboot(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done, gpointer user_data) {
+void manager_reboot(Manager *manager, const char *name, const ManagerStartOptions *options,
+                    ManagerDone done, gpointer user_data) {
   Machine *machine = begin(manager, name, MACHINE_REQUEST_REBOOT, "reboot", done, user_data);
   if (machine == NULL) return;
   Job *job = job_new(manager, machine, work_reboot, finish_reboot, done, user_data);
@@ -363,17 +394,19 @@ void manager_reboot(Manager *manager, const char *name, const ManagerStartOption
   job_run(job);
 }
 
-// --- destroy ------------------------------------------------------------------------------------------
+// --- destroy -------------------------------------------------------------------------------------
 
 static void work_destroy(Job *job) {
   if (hypervisor_destroy(job->manager->hypervisor, job->name, &job->error)) return;
   // It may have ended by itself on the way, which is as good.
-  if (hypervisor_lookup(job->manager->hypervisor, job->name, &job->domain) && !job->domain->active) g_clear_error(&job->error);
+  if (hypervisor_lookup(job->manager->hypervisor, job->name, &job->domain) && !job->domain->active)
+    g_clear_error(&job->error);
 }
 
 static void finish_destroy(Job *job) {
   Machine *machine = job->machine;
-  g_autofree char *late = g_strdup_printf("libvirt has not reported the end of '%s' within %d s", machine->name, DESTROY_SECONDS);
+  g_autofree char *late = g_strdup_printf("libvirt has not reported the end of '%s' within %d s",
+                                          machine->name, DESTROY_SECONDS);
   if (job->error) {
     machine_apply(machine, MACHINE_REQUEST_GIVEN_UP, NULL);
     job_reply(job);
@@ -393,13 +426,19 @@ void machine_end_failed_boot(Machine *machine, const char *message) {
 }
 
 // At once and not on a worker, so that it cannot take away the views of a start that follows.
-void machine_clean_up(Machine *machine) { boot_clean_up(machine->manager->paths, machine->uuid); }
+void machine_clean_up(Machine *machine) {
+  boot_clean_up(machine->manager->paths, machine->uuid);
+}
 
-// --- suspend and resume -------------------------------------------------------------------------------
+// --- suspend and resume --------------------------------------------------------------------------
 
-static void work_suspend(Job *job) { hypervisor_suspend(job->manager->hypervisor, job->name, &job->error); }
+static void work_suspend(Job *job) {
+  hypervisor_suspend(job->manager->hypervisor, job->name, &job->error);
+}
 
-static void work_resume(Job *job) { hypervisor_resume(job->manager->hypervisor, job->name, &job->error); }
+static void work_resume(Job *job) {
+  hypervisor_resume(job->manager->hypervisor, job->name, &job->error);
+}
 
 // libvirt's event says the same, but a caller that looks at once shall see it.
 static void finish_suspend(Job *job) {
@@ -422,11 +461,12 @@ void manager_resume(Manager *manager, const char *name, ManagerDone done, gpoint
   if (machine) job_run(job_new(manager, machine, work_resume, finish_resume, done, user_data));
 }
 
-// --- list and info ------------------------------------------------------------------------------------
+// --- list and info -------------------------------------------------------------------------------
 
 static void add_basics(GVariantBuilder *builder, Machine *machine) {
   g_variant_builder_add(builder, "{sv}", "name", g_variant_new_string(machine->name));
-  g_variant_builder_add(builder, "{sv}", "state", g_variant_new_string(machine_state_name(machine->life.state)));
+  g_variant_builder_add(builder, "{sv}", "state",
+                        g_variant_new_string(machine_state_name(machine->life.state)));
   g_variant_builder_add(builder, "{sv}", "reason", g_variant_new_string(machine->life.reason));
   g_variant_builder_add(builder, "{sv}", "uuid", g_variant_new_string(machine->uuid));
   g_variant_builder_add(builder, "{sv}", "stele", g_variant_new_boolean(machine->config != NULL));
@@ -437,7 +477,8 @@ static gint compare_machines(gconstpointer a, gconstpointer b) {
 }
 
 void manager_list(Manager *manager, ManagerDone done, gpointer user_data) {
-  g_autoptr(GList) machines = g_list_sort(g_hash_table_get_values(manager->machines), compare_machines);
+  g_autoptr(GList) machines =
+      g_list_sort(g_hash_table_get_values(manager->machines), compare_machines);
   GVariantBuilder list;
   g_variant_builder_init(&list, G_VARIANT_TYPE("aa{sv}"));
   for (GList *item = machines; item; item = item->next) {
@@ -470,7 +511,9 @@ static void add_running(GVariantBuilder *builder, Machine *machine) {
   add_text(builder, "agent-version", machine->agent_version);
   add_text(builder, "guest-state", machine->guest_state);
   add_text(builder, "guest-message", machine->guest_message);
-  if (machine->ready_ms) g_variant_builder_add(builder, "{sv}", "ready-ms", g_variant_new_uint64((guint64)machine->ready_ms));
+  if (machine->ready_ms)
+    g_variant_builder_add(builder, "{sv}", "ready-ms",
+                          g_variant_new_uint64((guint64)machine->ready_ms));
 }
 
 static void work_info(Job *job) {
@@ -479,7 +522,9 @@ static void work_info(Job *job) {
 }
 
 static void add_usage(GVariantBuilder *builder, Job *job) {
-  xmlDoc *document = job->text ? xmlReadMemory(job->text, (int)strlen(job->text), NULL, NULL, XML_PARSE_NONET) : NULL;
+  xmlDoc *document =
+      job->text ? xmlReadMemory(job->text, (int)strlen(job->text), NULL, NULL, XML_PARSE_NONET)
+                : NULL;
   xmlNode *domain = document ? xmlDocGetRootElement(document) : NULL;
   xmlChar *type = domain ? xmlGetNoNsProp(domain, (const xmlChar *)"type") : NULL;
   add_text(builder, "type", (const char *)type);
@@ -512,7 +557,7 @@ void manager_info(Manager *manager, const char *name, ManagerDone done, gpointer
   if (machine) job_run(job_new(manager, machine, work_info, finish_info, done, user_data));
 }
 
-// --- the XML ------------------------------------------------------------------------------------------
+// --- the XML -------------------------------------------------------------------------------------
 
 static void work_dump_xml(Job *job) {
   Manager *manager = job->manager;
@@ -525,7 +570,8 @@ static void work_dump_xml(Job *job) {
   if (xml) job->result = g_variant_new_string(xml);
 }
 
-void manager_dump_xml(Manager *manager, const char *name, gboolean full, ManagerDone done, gpointer user_data) {
+void manager_dump_xml(Manager *manager, const char *name, gboolean full, ManagerDone done,
+                      gpointer user_data) {
   Machine *machine = begin_query(manager, name, done, user_data);
   if (machine == NULL) return;
   Job *job = job_new(manager, machine, work_dump_xml, NULL, done, user_data);
@@ -533,7 +579,7 @@ void manager_dump_xml(Manager *manager, const char *name, gboolean full, Manager
   job_run(job);
 }
 
-// --- the console --------------------------------------------------------------------------------------
+// --- the console ---------------------------------------------------------------------------------
 
 static void work_console_log(Job *job) {
   g_autofree char *path = boot_console_log(job->manager->paths, job->name);
@@ -542,10 +588,12 @@ static void work_console_log(Job *job) {
   guint8 *bytes = g_malloc((gsize)MAX(most, 1));
   ssize_t n = fd >= 0 ? pread(fd, bytes, (size_t)most, size - most) : 0;
   if (fd >= 0) close(fd);
-  job->result = g_variant_new_from_data(G_VARIANT_TYPE_BYTESTRING, bytes, (gsize)MAX(n, 0), TRUE, g_free, bytes);
+  job->result = g_variant_new_from_data(G_VARIANT_TYPE_BYTESTRING, bytes, (gsize)MAX(n, 0), TRUE,
+                                        g_free, bytes);
 }
 
-void manager_read_console_log(Manager *manager, const char *name, guint bytes, ManagerDone done, gpointer user_data) {
+void manager_read_console_log(Manager *manager, const char *name, guint bytes, ManagerDone done,
+                              gpointer user_data) {
   Machine *machine = begin_query(manager, name, done, user_data);
   if (machine == NULL) return;
   Job *job = job_new(manager, machine, work_console_log, NULL, done, user_data);
@@ -554,13 +602,15 @@ void manager_read_console_log(Manager *manager, const char *name, guint bytes, M
 }
 
 static void work_console(Job *job) {
-  job->channel = hypervisor_open_console(job->manager->hypervisor, job->name, job->flag, &job->error);
+  job->channel =
+      hypervisor_open_console(job->manager->hypervisor, job->name, job->flag, &job->error);
 }
 
 static void finish_console(Job *job) {
   int pair[2];
   if (job->error == NULL && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-    g_set_error(&job->error, STELE_ERROR, STELE_ERROR_HYPERVISOR, "cannot make a socket: %s", g_strerror(errno));
+    g_set_error(&job->error, STELE_ERROR, STELE_ERROR_HYPERVISOR, "cannot make a socket: %s",
+                g_strerror(errno));
   if (job->error == NULL) {
     fcntl(pair[0], F_SETFL, O_NONBLOCK);
     pump_start(g_steal_pointer(&job->channel), pair[0]);
@@ -570,13 +620,16 @@ static void finish_console(Job *job) {
 }
 
 static gboolean check_active(Machine *machine, const char *verb, GError **error) {
-  if (machine_state_is_active(machine->life.state) && machine->life.state != MACHINE_STARTING) return TRUE;
-  g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "cannot %s '%s': it is %s: 'vmctl start' it first", verb,
-              machine->name, machine_state_name(machine->life.state));
+  if (machine_state_is_active(machine->life.state) && machine->life.state != MACHINE_STARTING)
+    return TRUE;
+  g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE,
+              "cannot %s '%s': it is %s: 'vmctl start' it first", verb, machine->name,
+              machine_state_name(machine->life.state));
   return FALSE;
 }
 
-void manager_open_console(Manager *manager, const char *name, gboolean force, ManagerDone done, gpointer user_data) {
+void manager_open_console(Manager *manager, const char *name, gboolean force, ManagerDone done,
+                          gpointer user_data) {
   GError *error = NULL;
   Machine *machine = manager_find(manager, name, &error);
   if (machine == NULL || !check_active(machine, "open the console of", &error)) {
@@ -588,7 +641,7 @@ void manager_open_console(Manager *manager, const char *name, gboolean force, Ma
   job_run(job);
 }
 
-// --- programs in the guest ----------------------------------------------------------------------------
+// --- programs in the guest -----------------------------------------------------------------------
 
 #define AGENT_WAIT_SECONDS 60
 
@@ -599,8 +652,9 @@ void manager_await_agent(Manager *manager, const char *name, ManagerDone done, g
     refuse(done, user_data, error);
     return;
   }
-  g_autofree char *late = g_strdup_printf("machine '%s' is booting and its agent has not answered within %d s", machine->name,
-                                          AGENT_WAIT_SECONDS);
+  g_autofree char *late =
+      g_strdup_printf("machine '%s' is booting and its agent has not answered within %d s",
+                      machine->name, AGENT_WAIT_SECONDS);
   if (machine->life.state == MACHINE_BOOTING)
     machine_wait(machine, WAIT_RUNNING, AGENT_WAIT_SECONDS, late, FALSE, done, user_data);
   else
@@ -611,21 +665,25 @@ AgentStream *manager_exec(Manager *manager, const char *name, const AgentExecReq
                           const AgentStreamHandlers *handlers, gpointer user_data, GError **error) {
   Machine *machine = manager_find(manager, name, error);
   if (machine == NULL) return NULL;
-  const char *why = machine->config == NULL                      ? "it is a plain VM without Stele's agent"
-                    : machine->life.state == MACHINE_PAUSED      ? "it is paused: 'vmctl resume' it first"
-                    : !agent_link_is_open(machine->link)         ? "its agent does not answer"
-                                                                 : NULL;
+  const char *why = machine->config == NULL ? "it is a plain VM without Stele's agent"
+                    : machine->life.state == MACHINE_PAUSED
+                        ? "it is paused: 'vmctl resume' it first"
+                    : !agent_link_is_open(machine->link) ? "its agent does not answer"
+                                                         : NULL;
   if (why) {
-    g_set_error(error, STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "cannot run a program in '%s': %s", name, why);
+    g_set_error(error, STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE,
+                "cannot run a program in '%s': %s", name, why);
     return NULL;
   }
   return agent_link_exec(machine->link, request, handlers, user_data, error);
 }
 
-// --- version ------------------------------------------------------------------------------------------
+// --- version -------------------------------------------------------------------------------------
 
-static void add_version(GVariantBuilder *builder, const char *key, const char *prefix, unsigned long version) {
-  g_autofree char *text = g_strdup_printf("%s%lu.%lu.%lu", prefix, version / 1000000, version / 1000 % 1000, version % 1000);
+static void add_version(GVariantBuilder *builder, const char *key, const char *prefix,
+                        unsigned long version) {
+  g_autofree char *text = g_strdup_printf("%s%lu.%lu.%lu", prefix, version / 1000000,
+                                          version / 1000 % 1000, version % 1000);
   add_text(builder, key, text);
 }
 

@@ -1,6 +1,6 @@
-// The registry of machines, and the way events take: libvirt or a guest reports something, the table in
-// machine.c decides what it means, and machine_apply() tells observers, the state file and whoever waits.
-// See manager-private.h.
+// The registry of machines, and the way events take: libvirt or a guest reports something, the
+// table in machine.c decides what it means, and machine_apply() tells observers, the state file and
+// whoever waits. See manager-private.h.
 #include "manager-private.h"
 
 #include <string.h>
@@ -9,7 +9,7 @@
 #define CONSOLE_TAIL_BYTES 1500
 #define WORKERS_MAX        64 // a worker may be kept for seconds by an agent that does not answer
 
-// --- machines -----------------------------------------------------------------------------------------
+// --- machines ------------------------------------------------------------------------------------
 
 Machine *machine_ref(Machine *machine) {
   g_atomic_int_inc(&machine->references);
@@ -49,7 +49,7 @@ Machine *manager_find(Manager *manager, const char *name, GError **error) {
   return machine;
 }
 
-// --- waiting ------------------------------------------------------------------------------------------
+// --- waiting -------------------------------------------------------------------------------------
 
 typedef struct Waiter {
   Machine *machine;
@@ -82,7 +82,8 @@ static char *console_tail(Machine *machine) {
 
 static void fail_waiter(Waiter *waiter, SteleError code, const char *text) {
   g_autofree char *tail = console_tail(waiter->machine);
-  g_autoptr(GError) error = g_error_new(STELE_ERROR, code, "%s%s", text, waiter->wanted == WAIT_RUNNING ? tail : "");
+  g_autoptr(GError) error =
+      g_error_new(STELE_ERROR, code, "%s%s", text, waiter->wanted == WAIT_RUNNING ? tail : "");
   waiter_finish(waiter, error);
 }
 
@@ -102,9 +103,11 @@ static gboolean check_waiter(Waiter *waiter) {
     waiter_finish(waiter, NULL);
     return TRUE;
   }
-  if (waiter->wanted == WAIT_STOPPED || !(state == MACHINE_FAILED || state == MACHINE_STOPPED)) return FALSE;
-  g_autofree char *text = g_strdup_printf("machine '%s' did not come up (%s): %s", machine->name, machine->life.reason,
-                                          machine->message && *machine->message ? machine->message : "it ended while booting");
+  if (waiter->wanted == WAIT_STOPPED || !(state == MACHINE_FAILED || state == MACHINE_STOPPED))
+    return FALSE;
+  g_autofree char *text = g_strdup_printf(
+      "machine '%s' did not come up (%s): %s", machine->name, machine->life.reason,
+      machine->message && *machine->message ? machine->message : "it ended while booting");
   fail_waiter(waiter, STELE_ERROR_BOOT_FAILED, text);
   return TRUE;
 }
@@ -116,21 +119,27 @@ static void check_waiters(Machine *machine) {
   }
 }
 
-void machine_wait(Machine *machine, WaitFor wanted, guint seconds, const char *late, gboolean give_up,
-                  ManagerDone done, gpointer user_data) {
+void machine_wait(Machine *machine, WaitFor wanted, guint seconds, const char *late,
+                  gboolean give_up, ManagerDone done, gpointer user_data) {
   Waiter *waiter = g_new0(Waiter, 1);
-  *waiter = (Waiter){.machine = machine_ref(machine), .wanted = wanted, .late = g_strdup(late),
-                     .give_up = give_up, .done = done, .user_data = user_data};
+  *waiter = (Waiter){.machine = machine_ref(machine),
+                     .wanted = wanted,
+                     .late = g_strdup(late),
+                     .give_up = give_up,
+                     .done = done,
+                     .user_data = user_data};
   g_queue_push_tail(&machine->waiters, waiter);
-  if (!check_waiter(waiter)) waiter->timeout = g_timeout_add_seconds(seconds, on_wait_timeout, waiter);
+  if (!check_waiter(waiter))
+    waiter->timeout = g_timeout_add_seconds(seconds, on_wait_timeout, waiter);
 }
 
-// --- events -------------------------------------------------------------------------------------------
+// --- events --------------------------------------------------------------------------------------
 
 static void notify(Machine *machine, const char *event) {
   Manager *manager = machine->manager;
-  manager->observer->changed(machine->name, event, machine_state_name(machine->life.state), machine->life.reason,
-                             machine->message ? machine->message : "", manager->user_data);
+  manager->observer->changed(machine->name, event, machine_state_name(machine->life.state),
+                             machine->life.reason, machine->message ? machine->message : "",
+                             manager->user_data);
 }
 
 static void entered_stopped(Machine *machine) {
@@ -142,7 +151,8 @@ static void entered_stopped(Machine *machine) {
 gboolean machine_apply(Machine *machine, MachineEvent event, const char *message) {
   MachineLife before = machine->life;
   if (!machine_life_apply(&machine->life, event)) return FALSE;
-  gboolean changed = before.state != machine->life.state || !g_str_equal(before.reason, machine->life.reason);
+  gboolean changed =
+      before.state != machine->life.state || !g_str_equal(before.reason, machine->life.reason);
   if (!changed) return TRUE;
   machine_ref(machine);
   // A boot that failed keeps its explanation until it is stopped.
@@ -151,8 +161,10 @@ gboolean machine_apply(Machine *machine, MachineEvent event, const char *message
     machine->message = g_strdup(message);
   }
   if (!machine->foreign && !machine->gone)
-    machine_store_note_state(machine->manager->store, machine->name, machine_state_name(machine->life.state), machine->life.reason);
-  if (machine->life.state == MACHINE_STOPPED && before.state != MACHINE_STOPPED) entered_stopped(machine);
+    machine_store_note_state(machine->manager->store, machine->name,
+                             machine_state_name(machine->life.state), machine->life.reason);
+  if (machine->life.state == MACHINE_STOPPED && before.state != MACHINE_STOPPED)
+    entered_stopped(machine);
   notify(machine, "state");
   check_waiters(machine);
   machine_unref(machine);
@@ -160,10 +172,15 @@ gboolean machine_apply(Machine *machine, MachineEvent event, const char *message
 }
 
 // What a person is told to do about a request that does not fit the state.
-static const struct { MachineEvent request; MachineState state; const char *advice; } advice[] = {
+static const struct {
+  MachineEvent request;
+  MachineState state;
+  const char *advice;
+} advice[] = {
     {MACHINE_REQUEST_START, MACHINE_PAUSED, "'vmctl resume' lets it go on"},
     {MACHINE_REQUEST_START, MACHINE_FAILED, "'vmctl destroy' ends it, then it can be started"},
-    {MACHINE_REQUEST_SHUTDOWN, MACHINE_PAUSED, "'vmctl resume' it first, or end it with 'vmctl destroy'"},
+    {MACHINE_REQUEST_SHUTDOWN, MACHINE_PAUSED,
+     "'vmctl resume' it first, or end it with 'vmctl destroy'"},
     {MACHINE_REQUEST_SHUTDOWN, MACHINE_FAILED, "'vmctl destroy' ends it"},
     {MACHINE_REQUEST_REBOOT, MACHINE_FAILED, "'vmctl destroy' and 'vmctl start' it"},
     {MACHINE_REQUEST_REBOOT, MACHINE_BOOTING, "it is booting already"},
@@ -172,15 +189,19 @@ static const struct { MachineEvent request; MachineState state; const char *advi
 gboolean machine_request(Machine *machine, MachineEvent request, const char *verb, GError **error) {
   const char *hint = NULL;
   if (machine->changing) {
-    g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "cannot %s '%s': its definition is being changed", verb, machine->name);
+    g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE,
+                "cannot %s '%s': its definition is being changed", verb, machine->name);
     return FALSE;
   }
   if (machine_life_accepts(&machine->life, request)) return machine_apply(machine, request, NULL);
   for (size_t i = 0; i < G_N_ELEMENTS(advice); i++)
-    if (advice[i].request == request && advice[i].state == machine->life.state) hint = advice[i].advice;
-  if (hint == NULL && request == MACHINE_REQUEST_UNDEFINE) hint = "stop it first ('vmctl shutdown' or 'vmctl destroy')";
-  g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "cannot %s '%s': it is %s (%s)%s%s", verb, machine->name,
-              machine_state_name(machine->life.state), machine->life.reason, hint ? ": " : "", hint ? hint : "");
+    if (advice[i].request == request && advice[i].state == machine->life.state)
+      hint = advice[i].advice;
+  if (hint == NULL && request == MACHINE_REQUEST_UNDEFINE)
+    hint = "stop it first ('vmctl shutdown' or 'vmctl destroy')";
+  g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "cannot %s '%s': it is %s (%s)%s%s",
+              verb, machine->name, machine_state_name(machine->life.state), machine->life.reason,
+              hint ? ": " : "", hint ? hint : "");
   return FALSE;
 }
 
@@ -204,7 +225,8 @@ static void on_powered_off(Machine *machine) {
   if (machine_is_booting(machine))
     machine_apply(machine, MACHINE_BOOT_FAILED, "the guest powered off before an init ran");
   gboolean exited = machine->command_ended && machine->life.state == MACHINE_RUNNING;
-  machine_apply(machine, exited ? MACHINE_COMMAND_EXITED : MACHINE_POWERED_OFF, exited ? machine->guest_message : NULL);
+  machine_apply(machine, exited ? MACHINE_COMMAND_EXITED : MACHINE_POWERED_OFF,
+                exited ? machine->guest_message : NULL);
 }
 
 static void on_started_elsewhere(Machine *machine) {
@@ -221,34 +243,57 @@ static void on_event(const char *name, HypervisorEvent event, gpointer user_data
   if (machine == NULL) return;
   machine_ref(machine);
   switch (event) {
-  case HYPERVISOR_STARTED: on_started_elsewhere(machine); break;
-  case HYPERVISOR_SUSPENDED: machine_apply(machine, MACHINE_SUSPENDED, NULL); break;
-  case HYPERVISOR_HOST_PAUSED: machine_apply(machine, MACHINE_HOST_PAUSED, "a disk of it is full or failing"); break;
-  case HYPERVISOR_RESUMED: machine_apply(machine, MACHINE_RESUMED, NULL); break;
-  case HYPERVISOR_RESET: on_reset(machine); break;
-  case HYPERVISOR_POWERED_OFF: on_powered_off(machine); break;
-  case HYPERVISOR_DESTROYED: machine_apply(machine, MACHINE_DESTROYED, NULL); break;
-  case HYPERVISOR_DIED: machine_apply(machine, MACHINE_DIED, "QEMU ended by itself or was killed"); break;
-  case HYPERVISOR_AGENT_UP: machine_guest_agent(machine, TRUE); break;
-  case HYPERVISOR_AGENT_DOWN: machine_guest_agent(machine, FALSE); break;
-  case HYPERVISOR_DISCONNECTED: break;
+  case HYPERVISOR_STARTED:
+    on_started_elsewhere(machine);
+    break;
+  case HYPERVISOR_SUSPENDED:
+    machine_apply(machine, MACHINE_SUSPENDED, NULL);
+    break;
+  case HYPERVISOR_HOST_PAUSED:
+    machine_apply(machine, MACHINE_HOST_PAUSED, "a disk of it is full or failing");
+    break;
+  case HYPERVISOR_RESUMED:
+    machine_apply(machine, MACHINE_RESUMED, NULL);
+    break;
+  case HYPERVISOR_RESET:
+    on_reset(machine);
+    break;
+  case HYPERVISOR_POWERED_OFF:
+    on_powered_off(machine);
+    break;
+  case HYPERVISOR_DESTROYED:
+    machine_apply(machine, MACHINE_DESTROYED, NULL);
+    break;
+  case HYPERVISOR_DIED:
+    machine_apply(machine, MACHINE_DIED, "QEMU ended by itself or was killed");
+    break;
+  case HYPERVISOR_AGENT_UP:
+    machine_guest_agent(machine, TRUE);
+    break;
+  case HYPERVISOR_AGENT_DOWN:
+    machine_guest_agent(machine, FALSE);
+    break;
+  case HYPERVISOR_DISCONNECTED:
+    break;
   }
   if (event == HYPERVISOR_AGENT_UP || event == HYPERVISOR_AGENT_DOWN) notify(machine, "agent");
   machine_unref(machine);
 }
 
-// --- starting -----------------------------------------------------------------------------------------
+// --- starting ------------------------------------------------------------------------------------
 
 // A machine as the store and libvirt know it after steled, or the host, was started anew.
-static void restore_machine(Machine *machine, const char *author_xml, const HypervisorDomain *domain) {
+static void restore_machine(Machine *machine, const char *author_xml,
+                            const HypervisorDomain *domain) {
   Manager *manager = machine->manager;
   g_autoptr(GError) error = NULL;
-  g_autoptr(BootPlan) plan =
-      boot_plan_new(manager->paths, hypervisor_features(manager->hypervisor), author_xml, machine->uuid, &error);
+  g_autoptr(BootPlan) plan = boot_plan_new(manager->paths, hypervisor_features(manager->hypervisor),
+                                           author_xml, machine->uuid, &error);
   if (plan) machine->config = g_steal_pointer(&plan->config);
   g_autofree char *state = NULL, *reason = NULL;
   gboolean recalled = machine_store_recall_state(manager->store, machine->name, &state, &reason);
-  if (recalled && g_str_equal(state, "stopped")) machine->life.reason = machine_reason_intern(reason);
+  if (recalled && g_str_equal(state, "stopped"))
+    machine->life.reason = machine_reason_intern(reason);
   if (error) machine->message = g_strdup(error->message);
   if (domain && domain->active) {
     machine->found = TRUE;
@@ -274,15 +319,18 @@ static gboolean restore_stored(Manager *manager, GPtrArray *domains, GError **er
   for (guint i = 0; names && i < names->len; i++) {
     const char *name = names->pdata[i];
     HypervisorDomain *domain = take_domain(domains, name);
-    g_autofree char *xml = machine_store_read(manager->store, name, NULL), *own = g_uuid_string_random();
-    restore_machine(manager_add_machine(manager, name, domain ? domain->uuid : own), xml ? xml : "", domain);
+    g_autofree char *xml = machine_store_read(manager->store, name, NULL),
+                    *own = g_uuid_string_random();
+    restore_machine(manager_add_machine(manager, name, domain ? domain->uuid : own), xml ? xml : "",
+                    domain);
     if (domain) hypervisor_domain_free(domain);
   }
   return names != NULL;
 }
 
-// Domains of libvirt's that are not in the store. In the embedded libvirt, which is ours alone, an idle one is what a
-// definition left that was cut short before it was stored: it never was a machine. Elsewhere they are other people's.
+// Domains of libvirt's that are not in the store. In the embedded libvirt, which is ours alone, an
+// idle one is what a definition left that was cut short before it was stored: it never was a
+// machine. Elsewhere they are other people's.
 static void restore_foreign(Manager *manager, GPtrArray *domains) {
   for (guint i = 0; i < domains->len; i++) {
     HypervisorDomain *domain = domains->pdata[i];
@@ -297,17 +345,20 @@ static void restore_foreign(Manager *manager, GPtrArray *domains) {
   }
 }
 
-Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer user_data, GError **error) {
+Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer user_data,
+                     GError **error) {
   Manager *manager = g_new0(Manager, 1);
   manager->paths = paths;
   manager->observer = observer;
   manager->user_data = user_data;
-  manager->machines = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)machine_unref);
+  manager->machines =
+      g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)machine_unref);
   manager->defining = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   manager->workers = g_thread_pool_new(job_worker, manager, WORKERS_MAX, FALSE, NULL);
   manager->store = machine_store_open(paths->machines, error);
   if (manager->store) manager->hypervisor = hypervisor_open(paths->uri, on_event, manager, error);
-  g_autoptr(GPtrArray) domains = manager->hypervisor ? hypervisor_list(manager->hypervisor, error) : NULL;
+  g_autoptr(GPtrArray) domains =
+      manager->hypervisor ? hypervisor_list(manager->hypervisor, error) : NULL;
   if (domains == NULL || !restore_stored(manager, domains, error)) {
     manager_free(manager);
     return NULL;

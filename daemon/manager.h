@@ -1,5 +1,6 @@
-// The machines of one steled and what can be done with them: the API's methods without D-Bus. Everything here
-// runs on the main loop and returns at once; results come by callback. Blocking work is done on worker threads.
+// The machines of one steled and what can be done with them: the API's methods without D-Bus.
+// Everything here runs on the main loop and returns at once; results come by callback. Blocking
+// work is done on worker threads.
 #pragma once
 
 #include "agent-link.h"
@@ -7,19 +8,22 @@
 
 typedef struct Manager Manager;
 
-// result is the method's result as in org.stele.Manager1.xml (NULL when it has none or error is set).
-// Called exactly once, perhaps before the call that it was given to returns.
+// result is the method's result as in org.stele.Manager1.xml (NULL when it has none or error is
+// set). Called exactly once, perhaps before the call that it was given to returns.
 typedef void (*ManagerDone)(GVariant *result, const GError *error, gpointer user_data);
 
 typedef struct ManagerObserver {
-  void (*changed)(const char *name, const char *event, const char *state, const char *reason, const char *message,
-                  gpointer user_data);
-  void (*progress)(const char *name, const char *operation, const char *message, gpointer user_data);
+  void (*changed)(const char *name, const char *event, const char *state, const char *reason,
+                  const char *message, gpointer user_data);
+  void (*progress)(const char *name, const char *operation, const char *message,
+                   gpointer user_data);
   void (*disconnected)(gpointer user_data); // libvirt has gone: nothing works any more
 } ManagerObserver;
 
-// Blocking; before the main loop runs. Opens libvirt and the store, and finds the machines that run.
-Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer user_data, GError **error);
+// Blocking; before the main loop runs. Opens libvirt and the store, and finds the machines that
+// run.
+Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer user_data,
+                     GError **error);
 // Machines go on running.
 void manager_free(Manager *manager);
 
@@ -28,23 +32,31 @@ typedef struct ManagerStartOptions {
   guint timeout; // seconds
 } ManagerStartOptions;
 
-void manager_define(Manager *manager, const char *xml, gboolean replace, ManagerDone done, gpointer user_data);
+void manager_define(Manager *manager, const char *xml, gboolean replace, ManagerDone done,
+                    gpointer user_data);
 void manager_undefine(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
-void manager_start(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done, gpointer user_data);
-void manager_shutdown(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done, gpointer user_data);
-void manager_reboot(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done, gpointer user_data);
+void manager_start(Manager *manager, const char *name, const ManagerStartOptions *options,
+                   ManagerDone done, gpointer user_data);
+void manager_shutdown(Manager *manager, const char *name, const ManagerStartOptions *options,
+                      ManagerDone done, gpointer user_data);
+void manager_reboot(Manager *manager, const char *name, const ManagerStartOptions *options,
+                    ManagerDone done, gpointer user_data);
 void manager_destroy(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
 void manager_suspend(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
 void manager_resume(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
 void manager_list(Manager *manager, ManagerDone done, gpointer user_data);
 void manager_info(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
-void manager_dump_xml(Manager *manager, const char *name, gboolean full, ManagerDone done, gpointer user_data);
-void manager_read_console_log(Manager *manager, const char *name, guint bytes, ManagerDone done, gpointer user_data);
+void manager_dump_xml(Manager *manager, const char *name, gboolean full, ManagerDone done,
+                      gpointer user_data);
+void manager_read_console_log(Manager *manager, const char *name, guint bytes, ManagerDone done,
+                              gpointer user_data);
 // The result is an int32: a file descriptor that is the callee's to close.
-void manager_open_console(Manager *manager, const char *name, gboolean force, ManagerDone done, gpointer user_data);
+void manager_open_console(Manager *manager, const char *name, gboolean force, ManagerDone done,
+                          gpointer user_data);
 void manager_version(Manager *manager, ManagerDone done, gpointer user_data);
 
-// Comes back when programs can be started in the machine: at once, or when a boot that is under way is done.
+// Comes back when programs can be started in the machine: at once, or when a boot that is under way
+// is done.
 void manager_await_agent(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
 // See agent_link_exec().
 AgentStream *manager_exec(Manager *manager, const char *name, const AgentExecRequest *request,

@@ -1,5 +1,5 @@
-// See pump.h. One buffer a direction; a direction reads only while its buffer is empty, so a slow reader
-// stops a quick writer instead of filling memory.
+// See pump.h. One buffer a direction; a direction reads only while its buffer is empty, so a slow
+// reader stops a quick writer instead of filling memory.
 #include "pump.h"
 
 #include <errno.h>
@@ -24,7 +24,9 @@ typedef struct Pump {
 
 static void pump_run(Pump *pump);
 
-static gssize fd_result(gssize n) { return n < 0 ? (errno == EINTR ? -EAGAIN : -errno) : n; }
+static gssize fd_result(gssize n) {
+  return n < 0 ? (errno == EINTR ? -EAGAIN : -errno) : n;
+}
 
 // Moves what it can; TRUE when something moved.
 static gboolean fill(Pump *pump, Buffer *buffer, gboolean from_channel) {
@@ -41,7 +43,8 @@ static gboolean empty(Pump *pump, Buffer *buffer, gboolean to_channel) {
   gsize size = buffer->end - buffer->start;
   if (size == 0) return FALSE;
   guint8 *bytes = buffer->bytes + buffer->start;
-  gssize n = to_channel ? pump->channel->class->write(pump->channel, bytes, size) : fd_result(write(pump->fd, bytes, size));
+  gssize n = to_channel ? pump->channel->class->write(pump->channel, bytes, size)
+                        : fd_result(write(pump->fd, bytes, size));
   if (n < 0 && n != -EAGAIN) pump->ended = TRUE;
   if (n > 0) buffer->start += (gsize)n;
   return n > 0;
@@ -54,7 +57,9 @@ static gboolean on_fd(gint fd, GIOCondition condition, gpointer user_data) {
   return G_SOURCE_REMOVE;
 }
 
-static void on_channel(ByteChannel *channel, GIOCondition ready, gpointer user_data) { pump_run(user_data); }
+static void on_channel(ByteChannel *channel, GIOCondition ready, gpointer user_data) {
+  pump_run(user_data);
+}
 
 static void pump_free(Pump *pump) {
   if (pump->watch) g_source_remove(pump->watch);
@@ -64,9 +69,11 @@ static void pump_free(Pump *pump) {
 }
 
 static void pump_watch(Pump *pump) {
-  gboolean fd_full = pump->to_fd.start < pump->to_fd.end, channel_full = pump->to_channel.start < pump->to_channel.end;
+  gboolean fd_full = pump->to_fd.start < pump->to_fd.end,
+           channel_full = pump->to_channel.start < pump->to_channel.end;
   if (pump->watch) g_source_remove(pump->watch);
-  pump->watch = g_unix_fd_add(pump->fd, (channel_full ? 0 : G_IO_IN) | (fd_full ? G_IO_OUT : 0) | G_IO_HUP, on_fd, pump);
+  pump->watch = g_unix_fd_add(
+      pump->fd, (channel_full ? 0 : G_IO_IN) | (fd_full ? G_IO_OUT : 0) | G_IO_HUP, on_fd, pump);
   GIOCondition conditions = (fd_full ? 0 : G_IO_IN) | (channel_full ? G_IO_OUT : 0);
   pump->channel->class->watch(pump->channel, conditions, on_channel, pump);
 }

@@ -1,4 +1,5 @@
-// Copies between a byte channel and a file descriptor until either ends: the console on its way to a client.
+// Copies between a byte channel and a file descriptor until either ends: the console on its way to
+// a client.
 #pragma once
 
 #include "byte-channel.h"

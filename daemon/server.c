@@ -1,5 +1,6 @@
-// See server.h. GDBusServer would do, but for its queue of ten connections that are not accepted yet: one more gets EAGAIN.
-// Peers are authenticated on threads of their own, where a slow one delays nobody, and handed to the main loop afterwards.
+// See server.h. GDBusServer would do, but for its queue of ten connections that are not accepted
+// yet: one more gets EAGAIN. Peers are authenticated on threads of their own, where a slow one
+// delays nobody, and handed to the main loop afterwards.
 #include "server.h"
 
 #include <errno.h>
@@ -16,9 +17,9 @@
 #define GROUP_NAME "stele"
 #define GROUPS_MAX 65536 // NGROUPS_MAX of Linux
 
-#define BACKLOG         256
-#define AUTH_THREADS    64
-#define AUTH_SECONDS    10 // a peer may take to introduce itself
+#define BACKLOG      256
+#define AUTH_THREADS 64
+#define AUTH_SECONDS 10 // a peer may take to introduce itself
 
 struct Server {
   GSocketService *service;
@@ -29,7 +30,7 @@ struct Server {
   gpointer user_data;
 };
 
-// --- who may --------------------------------------------------------------------------------------------
+// --- who may -------------------------------------------------------------------------------------
 
 static gboolean is_in_group(int fd, gid_t primary, gid_t wanted) {
   if (primary == wanted) return TRUE;
@@ -44,37 +45,43 @@ static gboolean is_in_group(int fd, gid_t primary, gid_t wanted) {
 static gboolean may_use(int fd) {
   struct ucred peer = {0};
   socklen_t size = sizeof peer;
-  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || size != sizeof peer) return FALSE;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || size != sizeof peer)
+    return FALSE;
   if (peer.uid == 0 || peer.uid == geteuid()) return TRUE;
   const struct group *group = getgrnam(GROUP_NAME);
   return group && is_in_group(fd, peer.gid, group->gr_gid);
 }
 
-static gboolean on_authorize(GDBusAuthObserver *observer, GIOStream *stream, GCredentials *credentials, gpointer user_data) {
+static gboolean on_authorize(GDBusAuthObserver *observer, GIOStream *stream,
+                             GCredentials *credentials, gpointer user_data) {
   return G_IS_SOCKET_CONNECTION(stream) &&
          may_use(g_socket_get_fd(g_socket_connection_get_socket(G_SOCKET_CONNECTION(stream))));
 }
 
-static gboolean on_mechanism(GDBusAuthObserver *observer, const char *mechanism, gpointer user_data) {
+static gboolean on_mechanism(GDBusAuthObserver *observer, const char *mechanism,
+                             gpointer user_data) {
   return g_str_equal(mechanism, "EXTERNAL");
 }
 
-// --- clients that speak to us as to a bus ---------------------------------------------------------------
+// --- clients that speak to us as to a bus --------------------------------------------------------
 
-// gdbus and busctl introduce themselves to whatever an address leads to, and give up when nobody answers. A peer
-// gets a name that means nothing, since there are no names to own here.
-static const char bus_xml[] = "<node><interface name='org.freedesktop.DBus'>"
-                              "<method name='Hello'><arg type='s' direction='out'/></method></interface></node>";
+// gdbus and busctl introduce themselves to whatever an address leads to, and give up when nobody
+// answers. A peer gets a name that means nothing, since there are no names to own here.
+static const char bus_xml[] =
+    "<node><interface name='org.freedesktop.DBus'>"
+    "<method name='Hello'><arg type='s' direction='out'/></method></interface></node>";
 
-static void on_bus_call(GDBusConnection *connection, const char *sender, const char *path, const char *interface,
-                        const char *method, GVariant *parameters, GDBusMethodInvocation *invocation, gpointer user_data) {
+static void on_bus_call(GDBusConnection *connection, const char *sender, const char *path,
+                        const char *interface, const char *method, GVariant *parameters,
+                        GDBusMethodInvocation *invocation, gpointer user_data) {
   g_dbus_method_invocation_return_value(invocation, g_variant_new("(s)", ":1.1"));
 }
 
 static void answer_hello(GDBusConnection *connection) {
   static const GDBusInterfaceVTable table = {.method_call = on_bus_call};
   g_autoptr(GDBusNodeInfo) node = g_dbus_node_info_new_for_xml(bus_xml, NULL);
-  g_dbus_connection_register_object(connection, "/org/freedesktop/DBus", node->interfaces[0], &table, NULL, NULL, NULL);
+  g_dbus_connection_register_object(connection, "/org/freedesktop/DBus", node->interfaces[0],
+                                    &table, NULL, NULL, NULL);
 }
 
 typedef struct NewPeer {
@@ -99,17 +106,20 @@ static gboolean cancel(gpointer cancellable) {
 // A limit on the socket itself would outlast the introduction: a read with it is under way already.
 static GDBusConnection *authenticate(Server *server, GSocketConnection *stream) {
   g_autoptr(GCancellable) cancellable = g_cancellable_new();
-  guint timer = g_timeout_add_seconds_full(G_PRIORITY_DEFAULT, AUTH_SECONDS, cancel, g_object_ref(cancellable), g_object_unref);
-  GDBusConnection *connection = g_dbus_connection_new_sync(
-      G_IO_STREAM(stream), server->guid,
-      G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER | G_DBUS_CONNECTION_FLAGS_DELAY_MESSAGE_PROCESSING, server->observer,
-      cancellable, NULL);
+  guint timer = g_timeout_add_seconds_full(G_PRIORITY_DEFAULT, AUTH_SECONDS, cancel,
+                                           g_object_ref(cancellable), g_object_unref);
+  GDBusConnection *connection =
+      g_dbus_connection_new_sync(G_IO_STREAM(stream), server->guid,
+                                 G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER |
+                                     G_DBUS_CONNECTION_FLAGS_DELAY_MESSAGE_PROCESSING,
+                                 server->observer, cancellable, NULL);
   g_source_remove(timer);
   return connection;
 }
 
 // On a thread of its own. Strangers are dropped before they can say anything.
-static gboolean on_run(GThreadedSocketService *service, GSocketConnection *stream, GObject *source, gpointer user_data) {
+static gboolean on_run(GThreadedSocketService *service, GSocketConnection *stream, GObject *source,
+                       gpointer user_data) {
   Server *server = user_data;
   if (!may_use(g_socket_get_fd(g_socket_connection_get_socket(stream)))) return TRUE;
   GDBusConnection *connection = authenticate(server, stream);
@@ -120,7 +130,7 @@ static gboolean on_run(GThreadedSocketService *service, GSocketConnection *strea
   return TRUE;
 }
 
-// --- the socket -----------------------------------------------------------------------------------------
+// --- the socket ----------------------------------------------------------------------------------
 
 static gboolean fail(GError **error, const char *path, const char *trouble) {
   g_set_error(error, STELE_ERROR, STELE_ERROR_STORAGE, "cannot listen at %s: %s", path, trouble);
@@ -140,12 +150,15 @@ static gboolean clear_path(const char *path, GError **error) {
   struct stat status;
   if (g_mkdir_with_parents(directory, 0755) < 0) return fail(error, path, g_strerror(errno));
   if (lstat(path, &status) < 0) return TRUE;
-  if (!S_ISSOCK(status.st_mode)) return fail(error, path, "something else is there that is no socket");
-  if (somebody_listens(path)) return fail(error, path, "another steled listens there: end it, or choose another --socket");
+  if (!S_ISSOCK(status.st_mode))
+    return fail(error, path, "something else is there that is no socket");
+  if (somebody_listens(path))
+    return fail(error, path, "another steled listens there: end it, or choose another --socket");
   return unlink(path) == 0 ? TRUE : fail(error, path, g_strerror(errno));
 }
 
-// Group members may connect; everybody else is turned away by the file's mode, and again by may_use().
+// Group members may connect; everybody else is turned away by the file's mode, and again by
+// may_use().
 static void set_access(const char *path) {
   const struct group *group = getgrnam(GROUP_NAME);
   gboolean shared = group && chown(path, (uid_t)-1, group->gr_gid) == 0;
@@ -161,7 +174,8 @@ Server *server_new(const char *path, ServerNewPeer new_peer, gpointer user_data,
   Server *server = g_new0(Server, 1);
   *server = (Server){.path = g_strdup(path), .new_peer = new_peer, .user_data = user_data};
   server->observer = g_dbus_auth_observer_new();
-  g_signal_connect(server->observer, "authorize-authenticated-peer", G_CALLBACK(on_authorize), NULL);
+  g_signal_connect(server->observer, "authorize-authenticated-peer", G_CALLBACK(on_authorize),
+                   NULL);
   g_signal_connect(server->observer, "allow-mechanism", G_CALLBACK(on_mechanism), NULL);
   server->guid = g_dbus_generate_guid();
   server->service = g_threaded_socket_service_new(AUTH_THREADS);
@@ -169,8 +183,9 @@ Server *server_new(const char *path, ServerNewPeer new_peer, gpointer user_data,
   g_signal_connect(server->service, "run", G_CALLBACK(on_run), server);
   g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
   mode_t mask = umask(0177);
-  gboolean listens = g_socket_listener_add_address(G_SOCKET_LISTENER(server->service), address, G_SOCKET_TYPE_STREAM,
-                                                   G_SOCKET_PROTOCOL_DEFAULT, NULL, NULL, error);
+  gboolean listens = g_socket_listener_add_address(G_SOCKET_LISTENER(server->service), address,
+                                                   G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_DEFAULT,
+                                                   NULL, NULL, error);
   umask(mask);
   if (!listens) {
     g_clear_object(&server->service);

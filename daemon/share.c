@@ -16,16 +16,18 @@ static int namespace_errno = EPERM; // why there is no namespace, 0 once there i
 
 gboolean share_enter_namespace(void) {
   // Slave: mounts made later on the host appear here, ours do not appear there.
-  gboolean entered = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0;
+  gboolean entered =
+      unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0;
   namespace_errno = entered ? 0 : errno;
   return entered;
 }
 
 // A remount must repeat the flags the mount has, or the kernel refuses it in a container.
 static unsigned long kept_flags(const char *path) {
-  static const struct { unsigned long has, keep; } rows[] = {
-      {ST_NOSUID, MS_NOSUID}, {ST_NODEV, MS_NODEV}, {ST_NOEXEC, MS_NOEXEC}, {ST_NOATIME, MS_NOATIME},
-      {ST_NODIRATIME, MS_NODIRATIME}, {ST_RELATIME, MS_RELATIME}};
+  static const struct {
+    unsigned long has, keep;
+  } rows[] = {{ST_NOSUID, MS_NOSUID},   {ST_NODEV, MS_NODEV},           {ST_NOEXEC, MS_NOEXEC},
+              {ST_NOATIME, MS_NOATIME}, {ST_NODIRATIME, MS_NODIRATIME}, {ST_RELATIME, MS_RELATIME}};
   struct statvfs status = {0};
   unsigned long flags = 0;
   if (statvfs(path, &status) < 0) return 0;
@@ -37,7 +39,8 @@ static unsigned long kept_flags(const char *path) {
 gboolean share_bind_readonly(const char *source, const char *target, GError **error) {
   if (namespace_errno) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
-                "cannot share '%s' read-only: steled may not make mounts here (%s): run it as root, with CAP_SYS_ADMIN",
+                "cannot share '%s' read-only: steled may not make mounts here (%s): run it as "
+                "root, with CAP_SYS_ADMIN",
                 source, g_strerror(namespace_errno));
     return FALSE;
   }
@@ -46,18 +49,20 @@ gboolean share_bind_readonly(const char *source, const char *target, GError **er
       mount(NULL, target, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | kept_flags(target), NULL) == 0)
     return TRUE;
   int number = errno;
-  g_set_error(error, STELE_ERROR, number == ENOENT ? STELE_ERROR_MISSING_FILE : STELE_ERROR_UNSUPPORTED,
+  g_set_error(error, STELE_ERROR,
+              number == ENOENT ? STELE_ERROR_MISSING_FILE : STELE_ERROR_UNSUPPORTED,
               "cannot share '%s' read-only: %s", source, g_strerror(number));
   share_unbind(target);
   return FALSE;
 }
 
 void share_unbind(const char *target) {
-  while (namespace_errno == 0 && umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {}
+  while (namespace_errno == 0 && umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {
+  }
   g_rmdir(target);
 }
 
-// --- processes ----------------------------------------------------------------------------------------
+// --- processes -----------------------------------------------------------------------------------
 
 struct ProcessWatch {
   int pidfd;

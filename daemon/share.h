@@ -1,14 +1,14 @@
 // Directories given to guests: read-only views of them, and watching the processes that serve them.
 //
-// A share that must be read-only is so on the host's side: a read-only bind mount, in a mount namespace of
-// steled's own, so that neither a crash nor kill -9 leaves a mount on the host. QEMU's helpers are started
-// from this process and see it; they keep it alive when steled is restarted.
+// A share that must be read-only is so on the host's side: a read-only bind mount, in a mount
+// namespace of steled's own, so that neither a crash nor kill -9 leaves a mount on the host. QEMU's
+// helpers are started from this process and see it; they keep it alive when steled is restarted.
 #pragma once
 
 #include <gio/gio.h>
 
-// Once, before any thread exists: gives this process its own mount namespace. FALSE where the host does not
-// let us; share_bind_readonly() then fails with the reason.
+// Once, before any thread exists: gives this process its own mount namespace. FALSE where the host
+// does not let us; share_bind_readonly() then fails with the reason.
 gboolean share_enter_namespace(void);
 
 // Makes `source` visible at `target`, read-only; makes `target`. STELE_ERROR_UNSUPPORTED or

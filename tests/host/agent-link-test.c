@@ -16,7 +16,7 @@
 
 #define PATIENCE_MS 20000
 
-// --- a byte channel over a socket -----------------------------------------------------------------------
+// --- a byte channel over a socket ----------------------------------------------------------------
 
 typedef struct SocketChannel {
   ByteChannel base;
@@ -57,7 +57,7 @@ static void channel_close(ByteChannel *base) {
 
 static const ByteChannelClass socket_class = {channel_read, channel_write, channel_watch, channel_close};
 
-// --- the scene ------------------------------------------------------------------------------------------
+// --- the scene -----------------------------------------------------------------------------------
 
 static int guest; // our end of the channel
 static AgentLink *link_;
@@ -124,7 +124,7 @@ static void run_until(gboolean (*done)(void)) {
   cr_assert(done(), "it did not happen in time");
 }
 
-// --- the guest ------------------------------------------------------------------------------------------
+// --- the guest -----------------------------------------------------------------------------------
 
 static SteleFrame frame; // the last of the host's
 static gboolean got_frame;
@@ -202,7 +202,7 @@ static AgentStream *start(gboolean tty) {
   return stream;
 }
 
-// --- good manners -----------------------------------------------------------------------------------------
+// --- good manners --------------------------------------------------------------------------------
 
 Test(agent_link, session_through_garbage) {
   g_autofree uint8_t *garbage = g_malloc0(100000);
@@ -323,7 +323,7 @@ Test(agent_link, end_of_the_channel) {
   agent_stream_close(stream);
 }
 
-// --- flow control -----------------------------------------------------------------------------------------
+// --- flow control --------------------------------------------------------------------------------
 
 Test(agent_link, stdin_stops_when_credit_is_used_up) {
   greet();
@@ -415,7 +415,7 @@ Test(agent_link, the_end_waits_for_a_slow_reader) {
   agent_stream_close(stream);
 }
 
-// --- a hostile guest ----------------------------------------------------------------------------------------
+// --- a hostile guest -----------------------------------------------------------------------------
 
 // Each row is one frame sent in a session in which stream 1 is an open program with pipes (next is stream 2). All break a rule.
 static const struct { const char *what; SteleFrameType type; uint32_t stream; uint8_t payload[9]; uint32_t length; } hostile[] = {

@@ -1,5 +1,6 @@
-// api-load SOCKET CLIENTS CALLS: that many connections at once, each making that many calls, every reply checked. Prints calls a
-// second. Used by daemon.py, which watches what steled's memory does meanwhile.
+// api-load SOCKET CLIENTS CALLS: that many connections at once, each making that many calls, every
+// reply checked. Prints calls a second. Used by daemon.py, which watches what steled's memory does
+// meanwhile.
 #include <gio/gio.h>
 #include <stdlib.h>
 
@@ -14,8 +15,8 @@ static void fail(const char *what, const GError *error) {
 
 static gpointer client(gpointer unused) {
   g_autoptr(GError) error = NULL;
-  g_autoptr(GDBusConnection) connection =
-      g_dbus_connection_new_for_address_sync(address, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT, NULL, NULL, &error);
+  g_autoptr(GDBusConnection) connection = g_dbus_connection_new_for_address_sync(
+      address, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT, NULL, NULL, &error);
   if (connection == NULL) {
     fail("connect", error);
     return NULL;
@@ -25,9 +26,11 @@ static gpointer client(gpointer unused) {
     gboolean wrong = i % 4 == 3; // one call in four is an error's way through
     g_autoptr(GVariant) reply = g_dbus_connection_call_sync(
         connection, NULL, "/org/stele/Manager1", "org.stele.Manager1", wrong ? "Info" : "List",
-        wrong ? g_variant_new("(s)", "no-such-machine") : NULL, NULL, G_DBUS_CALL_FLAGS_NONE, 60000, NULL, &error);
+        wrong ? g_variant_new("(s)", "no-such-machine") : NULL, NULL, G_DBUS_CALL_FLAGS_NONE, 60000,
+        NULL, &error);
     g_autofree char *name = error ? g_dbus_error_get_remote_error(error) : NULL;
-    if (wrong ? g_strcmp0(name, "org.stele.Error.NoSuchMachine") != 0 : reply == NULL) fail("call", error);
+    if (wrong ? g_strcmp0(name, "org.stele.Error.NoSuchMachine") != 0 : reply == NULL)
+      fail("call", error);
   }
   g_dbus_connection_close_sync(connection, NULL, NULL);
   return NULL;

@@ -1,6 +1,7 @@
-// The expansion by golden files: golden/NAME.xml is an author's, golden/NAME.kvm.xml and NAME.tcg.xml are what it becomes on a
-// host with and without KVM for AArch64. STELE_UPDATE_GOLDEN=1 writes them anew; read the difference. What comes out must also
-// be right in the eyes of libvirt's own schema.
+// The expansion by golden files: golden/NAME.xml is an author's, golden/NAME.kvm.xml and
+// NAME.tcg.xml are what it becomes on a host with and without KVM for AArch64.
+// STELE_UPDATE_GOLDEN=1 writes them anew; read the difference. What comes out must also be right in
+// the eyes of libvirt's own schema.
 #include <criterion/criterion.h>
 #include <libxml/relaxng.h>
 #include <stdlib.h>
@@ -11,8 +12,14 @@
 #define LIBVIRT_SCHEMA "/usr/share/libvirt/schemas/domain.rng"
 
 static DomainHost make_host(gboolean kvm) {
-  return (DomainHost){.kvm = kvm, .cpus = 8, .kernel = "/guest/vmlinuz", .initrd = "/guest/initrd.img", .translator_dir = "/views/stele",
-                      .root_dir = "/views/stele-root", .readonly_element = kvm, .console_log = "/log/dev.log",
+  return (DomainHost){.kvm = kvm,
+                      .cpus = 8,
+                      .kernel = "/guest/vmlinuz",
+                      .initrd = "/guest/initrd.img",
+                      .translator_dir = "/views/stele",
+                      .root_dir = "/views/stele-root",
+                      .readonly_element = kvm,
+                      .console_log = "/log/dev.log",
                       .uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"};
 }
 
@@ -35,7 +42,8 @@ static xmlRelaxNG *libvirt_schema(void) {
 static void check_against_libvirt(xmlRelaxNG *schema, const char *name, const char *xml) {
   g_autoptr(xmlDoc) document = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, 0);
   xmlRelaxNGValidCtxt *validator = xmlRelaxNGNewValidCtxt(schema);
-  cr_expect_eq(xmlRelaxNGValidateDoc(validator, document), 0, "%s: libvirt's schema refuses it", name);
+  cr_expect_eq(xmlRelaxNGValidateDoc(validator, document), 0, "%s: libvirt's schema refuses it",
+               name);
   xmlRelaxNGFreeValidCtxt(validator);
 }
 
@@ -45,12 +53,15 @@ static void check_golden(xmlRelaxNG *schema, const char *name, const char *autho
   g_autofree char *expanded = expand(author, kvm, &error), *expected = NULL;
   cr_assert_not_null(expanded, "%s: %s", name, error ? error->message : "");
   check_against_libvirt(schema, name, expanded);
-  if (getenv("STELE_UPDATE_GOLDEN")) cr_assert(g_file_set_contents(path, expanded, -1, NULL), "%s", path);
+  if (getenv("STELE_UPDATE_GOLDEN"))
+    cr_assert(g_file_set_contents(path, expanded, -1, NULL), "%s", path);
   cr_assert(g_file_get_contents(path, &expected, NULL, NULL), "%s", path);
   cr_expect(g_str_equal(expanded, expected), "%s has changed; got:\n%s", path, expanded);
 }
 
-static gboolean is_authors(const char *file) { return g_str_has_suffix(file, ".xml") && strchr(file, '.') == strrchr(file, '.'); }
+static gboolean is_authors(const char *file) {
+  return g_str_has_suffix(file, ".xml") && strchr(file, '.') == strrchr(file, '.');
+}
 
 Test(domain_xml, golden) {
   xmlRelaxNG *schema = libvirt_schema();
@@ -79,8 +90,11 @@ Test(domain_xml, expanding_twice_changes_nothing) {
 
 Test(domain_xml, a_command_line_that_does_not_fit_is_refused) {
   g_autofree char *argument = g_strnfill(1500, 'x');
-  g_autofree char *author = g_strdup_printf("<domain><name>dev</name><metadata><s:machine xmlns:s='urn:stele:machine:1'><s:rootfs type='dir' "
-                                            "source='/r'/><s:command><s:arg>%s</s:arg></s:command></s:machine></metadata></domain>", argument);
+  g_autofree char *author = g_strdup_printf(
+      "<domain><name>dev</name><metadata><s:machine xmlns:s='urn:stele:machine:1'><s:rootfs "
+      "type='dir' "
+      "source='/r'/><s:command><s:arg>%s</s:arg></s:command></s:machine></metadata></domain>",
+      argument);
   g_autoptr(GError) error = NULL;
   g_autofree char *expanded = expand(author, FALSE, &error);
   cr_expect_null(expanded);

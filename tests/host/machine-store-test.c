@@ -114,7 +114,8 @@ Test(machine_store, state_is_recalled) {
 }
 
 Test(machine_store, a_link_in_the_way_of_a_draft_is_not_followed) {
-  g_autofree char *target = g_build_filename(directory, "target", NULL), *link = g_build_filename(directory, "dev.draft", NULL);
+  g_autofree char *target = g_build_filename(directory, "target", NULL),
+                  *link = g_build_filename(directory, "dev.draft", NULL);
   g_file_set_contents(target, "precious", -1, NULL);
   cr_assert_eq(symlink(target, link), 0);
   cr_expect_null(machine_store_write(store, "dev", "<a/>", NULL));

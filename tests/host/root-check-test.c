@@ -1,4 +1,5 @@
-// Roots made by hand: what is found to lack, and that damaged files are refused and never run past their end.
+// Roots made by hand: what is found to lack, and that damaged files are refused and never run past
+// their end.
 #include <criterion/criterion.h>
 #include <elf.h>
 #include <ftw.h>
@@ -20,9 +21,13 @@ typedef struct Program {
 
 static char *root;
 
-static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk) { return remove(path); }
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk) {
+  return remove(path);
+}
 
-static void make_root(void) { root = g_dir_make_tmp("stele-root-XXXXXX", NULL); }
+static void make_root(void) {
+  root = g_dir_make_tmp("stele-root-XXXXXX", NULL);
+}
 
 static void remove_root(void) {
   nftw(root, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
@@ -39,13 +44,18 @@ static void put(const char *path, const void *bytes, gsize size, int mode) {
 }
 
 static Program make_program(guint16 machine, const char *loader) {
-  Program program = {.header = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT}, .e_type = ET_DYN,
-                                .e_machine = machine, .e_phoff = offsetof(Program, segments), .e_phentsize = sizeof(Elf64_Phdr),
-                                .e_phnum = loader ? 2 : 1},
-                     .segments = {{.p_type = PT_LOAD}}};
+  Program program = {
+      .header = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+                 .e_type = ET_DYN,
+                 .e_machine = machine,
+                 .e_phoff = offsetof(Program, segments),
+                 .e_phentsize = sizeof(Elf64_Phdr),
+                 .e_phnum = loader ? 2 : 1},
+      .segments = {{.p_type = PT_LOAD}}};
   if (loader) {
     g_strlcpy(program.loader, loader, sizeof program.loader);
-    program.segments[1] = (Elf64_Phdr){.p_type = PT_INTERP, .p_offset = offsetof(Program, loader), .p_filesz = strlen(loader) + 1};
+    program.segments[1] = (Elf64_Phdr){
+        .p_type = PT_INTERP, .p_offset = offsetof(Program, loader), .p_filesz = strlen(loader) + 1};
   }
   return program;
 }
@@ -64,7 +74,8 @@ static void expect_refusal(const char *program, const char *words) {
 
 static void expect_good(const char *program) {
   g_autoptr(GError) error = NULL;
-  cr_expect(root_check_program(root, program, &error), "%s: %s", program, error ? error->message : "");
+  cr_expect(root_check_program(root, program, &error), "%s: %s", program,
+            error ? error->message : "");
 }
 
 Test(root_check, no_root) {
@@ -87,10 +98,12 @@ Test(root_check, good_roots) {
 
 Test(root_check, links_stay_inside) {
   put_program("usr/lib/systemd/systemd", EM_X86_64, NULL);
-  g_autofree char *link = g_build_filename(root, "init", NULL), *escape = g_build_filename(root, "escape", NULL);
+  g_autofree char *link = g_build_filename(root, "init", NULL),
+                  *escape = g_build_filename(root, "escape", NULL);
   cr_assert_eq(symlink("/usr/lib/systemd/systemd", link), 0);
   expect_good("/init");
-  cr_assert_eq(symlink("../../../../../../../../bin/true", escape), 0); // is there on the host, not in this root
+  cr_assert_eq(symlink("../../../../../../../../bin/true", escape),
+               0); // is there on the host, not in this root
   expect_refusal("/escape", "missing");
 }
 
@@ -129,15 +142,18 @@ Test(root_check, truncated_programs) {
 
 // Fields of the headers set to what no honest linker writes.
 Test(root_check, damaged_programs) {
-  static const guint64 values[] = {0, 1, 0x7f, 0xffff, 0x7fffffff, 0xffffffff, G_MAXINT64, G_MAXUINT64, 1ull << 63};
+  static const guint64 values[] = {0,          1,          0x7f,        0xffff,    0x7fffffff,
+                                   0xffffffff, G_MAXINT64, G_MAXUINT64, 1ull << 63};
   const Program good = make_program(EM_X86_64, LOADER);
   put_program(LOADER, EM_X86_64, NULL);
-  for (gsize offset = sizeof good.header.e_ident; offset + 8 <= offsetof(Program, loader); offset += 2)
+  for (gsize offset = sizeof good.header.e_ident; offset + 8 <= offsetof(Program, loader);
+       offset += 2)
     for (gsize i = 0; i < G_N_ELEMENTS(values); i++) {
       Program damaged = good;
       memcpy((char *)&damaged + offset, &values[i], 8);
       put("bin/bad", &damaged, sizeof damaged, 0755);
-      root_check_program(root, "/bin/bad", NULL); // either answer is right; sanitizers judge the way there
+      root_check_program(root, "/bin/bad",
+                         NULL); // either answer is right; sanitizers judge the way there
     }
   Program endless = good; // the loader's name does not end
   memset(endless.loader, 'x', sizeof endless.loader);
