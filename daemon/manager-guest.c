@@ -9,6 +9,7 @@
 #include "guest-protocol.h"
 
 #define RETRY_SECONDS_MAX   10
+#define GREETING_SECONDS    3
 #define SHARE_GRACE_SECONDS 2 // virtiofsd ends a moment before QEMU does when a machine stops
 #define STATUS_SECONDS      5
 #define MESSAGE_MAX         500
@@ -77,9 +78,15 @@ static void link_retry(Machine *machine) {
   machine->link_retry = g_timeout_add_seconds(machine->link_delay, on_retry, machine);
 }
 
+static void stop_greeting(Machine *machine) {
+  if (machine->link_greeting) g_source_remove(machine->link_greeting);
+  machine->link_greeting = 0;
+}
+
 static void on_link_ended(const char *why, gpointer user_data) {
   Machine *machine = user_data;
   g_debug("%s: %s", machine->name, why);
+  stop_greeting(machine);
   g_clear_pointer(&machine->link, agent_link_free);
   link_retry(machine);
 }
@@ -96,14 +103,29 @@ static void work_link(Job *job) {
                                          &job->error);
 }
 
+// The port drops what it gets while the guest's end is being opened anew, a greeting as well.
+static gboolean on_no_answer(gpointer user_data) {
+  Machine *machine = user_data;
+  if (machine->link && !agent_link_is_open(machine->link)) {
+    agent_link_restart(machine->link);
+    return G_SOURCE_CONTINUE;
+  }
+  machine->link_greeting = 0;
+  return G_SOURCE_REMOVE;
+}
+
 static void finish_link(Job *job) {
   Machine *machine = job->machine;
   machine->link_opening = FALSE;
   if (!machine_state_is_active(machine->life.state)) return;
-  if (job->channel && machine->link == NULL)
+  if (job->channel && machine->link == NULL) {
     machine->link = agent_link_new(g_steal_pointer(&job->channel), &link_handlers, machine);
-  else
+    stop_greeting(machine);
+    if (machine->found)
+      machine->link_greeting = g_timeout_add_seconds(GREETING_SECONDS, on_no_answer, machine);
+  } else {
     link_retry(machine);
+  }
 }
 
 static void link_open(Machine *machine) {
@@ -170,6 +192,7 @@ void machine_guest_start(Machine *machine, int id) {
 void machine_guest_stop(Machine *machine) {
   if (machine->link_retry) g_source_remove(machine->link_retry);
   if (machine->share_grace) g_source_remove(machine->share_grace);
+  stop_greeting(machine);
   machine->link_retry = machine->share_grace = 0;
   machine->agent_up = FALSE;
   g_clear_pointer(&machine->link, agent_link_free);

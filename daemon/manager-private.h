@@ -27,6 +27,7 @@ typedef struct Machine {
   AgentLink *link;
   gboolean link_opening;
   guint link_retry, link_delay; // source; seconds
+  guint link_greeting;          // source: greets anew while the agent has not answered
   gboolean agent_up;
   char *agent_version, *guest_state, *guest_message;
   gint64 ready_ms;

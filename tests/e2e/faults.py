@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 from boot import FULL
-from harness import BUILD, ROOT, Events, check, check_contains, check_equal, machine_xml, qemu_pids
+from harness import BUILD, ROOT, Events, Failure, check, check_contains, check_equal, machine_xml, qemu_pids
 
 
 def daemon_killed(place):
@@ -20,8 +20,12 @@ def daemon_killed(place):
     steled.start()
     events = Events(steled)
     try:
-        if steled.state("survivor")[0] != "running":
-            events.wait(name="survivor", state="running", timeout=60)
+        found = steled.state("survivor")
+        if found[0] != "running":
+            try:
+                events.wait(name="survivor", state="running", timeout=60)
+            except Failure as failure:
+                raise Failure(f"{failure}; found as {found}, now {steled.state('survivor')}") from failure
         check_equal(steled.info("survivor")["pid"], pid, "the same QEMU")
         check_equal(steled.sh("survivor", "cat /root/mark"), "before\n", "the same guest")
         steled.vmctl("suspend", "survivor")
