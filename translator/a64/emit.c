@@ -48,7 +48,8 @@ typedef struct Emitter {
   A64EmitStatus status;
 
   bool cold;
-  uint32_t cold_count;
+  uint32_t *at, *start, *limit; /* the buffer being written: of hot or of cold code */
+  uint32_t *other_at;           /* how far the other one has come */
   uint32_t index; /* of the IR operation being emitted */
 
   uint32_t free_general, free_vector; /* host registers not taken by temporaries */
@@ -107,8 +108,9 @@ static void scan_lifetimes(const IrBuilder *b) {
   memset(s.general + IR_TEMP_FIRST, 0, b->next_temp - IR_TEMP_FIRST);
   memset(s.general_crosses + IR_TEMP_FIRST, 0, (b->next_temp - IR_TEMP_FIRST) * sizeof(bool));
   unsigned calls = 0;
-  for (uint32_t i = 0; i < b->count; i++) {
-    const IrInsn *insn = &b->insns[i];
+  const IrInsn *insn = b->insns;
+  for (uint32_t i = 0, count = b->count; i < count; i++, insn++) {
+    if (insn->op == IR_GUEST) continue;
     for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
       unsigned k = (unsigned)__builtin_ctz(temps);
       scan_operand(i, ir_op_info[insn->op].kind[k], insn->reg[k], calls);
@@ -177,16 +179,25 @@ static void release_loop(Emitter *e, const IrInsn *end) {
 
 /* --- Words ---------------------------------------------------------------------------------------- */
 
-static uint32_t position(const Emitter *e) { return e->cold ? e->cold_count | COLD_BIT : e->code->count; }
+/* Words in the buffer being written. */
+static inline uint32_t written(const Emitter *e) { return (uint32_t)(e->at - e->start); }
 
-static void put(Emitter *e, uint32_t word) {
-  if (e->cold) {
-    if (e->cold_count < MAX_COLD_WORDS) s.cold[e->cold_count++] = word;
-    else e->status = A64_EMIT_TOO_LARGE;
-  } else {
-    if (e->code->count < e->code->capacity) e->code->words[e->code->count++] = word;
-    else e->status = A64_EMIT_TOO_LARGE;
-  }
+static uint32_t position(const Emitter *e) { return e->cold ? written(e) | COLD_BIT : written(e); }
+
+static inline void put(Emitter *e, uint32_t word) {
+  if (e->at < e->limit) *e->at++ = word;
+  else e->status = A64_EMIT_TOO_LARGE;
+}
+
+/* Goes on writing out of line, or in line. */
+static void set_cold(Emitter *e, bool cold) {
+  if (e->cold == cold) return;
+  uint32_t *at = e->at;
+  e->cold = cold;
+  e->at = e->other_at;
+  e->other_at = at;
+  e->start = cold ? s.cold : e->code->words;
+  e->limit = e->start + (cold ? (uint32_t)MAX_COLD_WORDS : e->code->capacity);
 }
 
 static void put_branch(Emitter *e, uint32_t word, unsigned label) {
@@ -439,11 +450,11 @@ static void emit_call(Emitter *e, const IrInsn *insn) {
 /* Out of line: the branch cache has not got the target, or the prediction was wrong. */
 static void put_miss(Emitter *e, unsigned label, unsigned target, A64Trampoline trampoline) {
   bool was_cold = e->cold;
-  e->cold = true;
+  set_cold(e, true);
   s.labels[label] = position(e);
   put_mov(e, 8, X17, target);
   put_trampoline(e, false, trampoline);
-  e->cold = was_cold;
+  set_cold(e, was_cold);
 }
 
 /* A label beyond the builder's own, for misses. */
@@ -515,11 +526,11 @@ static void emit_branch(Emitter *e, const IrInsn *insn, uint32_t word) {
   uint32_t branch = position(e);
   put_branch(e, word, label);
   if (!loop) return;
-  e->cold = true;
+  set_cold(e, true);
   add_exit(e, A64_EXIT_LOOP, s.label_pc[label]);
   if (e->status == A64_EMIT_OK) e->code->exits[e->code->exit_count - 1].branch = branch;
   put_trampoline(e, true, A64_TRAMPOLINE_LINK);
-  e->cold = false;
+  set_cold(e, false);
 }
 
 static void bind(Emitter *e, unsigned label, uint64_t pc) {
@@ -536,8 +547,8 @@ static void map_pc(Emitter *e) {
   uint32_t guest = (uint32_t)(e->guest_pc - e->options->guest_entry) & 0x3fffffffu;
   guest |= (uint32_t)e->flag_form << 30;
   if (code->pc_map_count + e->cold_map_count >= A64_MAX_PC_MAP) e->status = A64_EMIT_TOO_LARGE;
-  else if (e->cold) s.cold_map[e->cold_map_count++] = (A64PcMap){e->cold_count, guest};
-  else code->pc_map[code->pc_map_count++] = (A64PcMap){code->count, guest};
+  else if (e->cold) s.cold_map[e->cold_map_count++] = (A64PcMap){written(e), guest};
+  else code->pc_map[code->pc_map_count++] = (A64PcMap){written(e) * 4, guest};
 }
 
 static void emit_block(Emitter *e, const IrInsn *insn) {
@@ -545,7 +556,7 @@ static void emit_block(Emitter *e, const IrInsn *insn) {
   A64Code *code = e->code;
   if (!insn->cond) return;
   if (code->entry_count == A64_MAX_ENTRIES) e->status = A64_EMIT_TOO_LARGE;
-  else code->entries[code->entry_count++] = (A64Entry){(uint64_t)insn->imm, code->count};
+  else code->entries[code->entry_count++] = (A64Entry){(uint64_t)insn->imm, written(e) * 4};
 }
 
 static void emit_move(Emitter *e, const IrInsn *insn) {
@@ -591,16 +602,11 @@ static void emit_pseudo(Emitter *e, const IrInsn *insn) {
   case IR_TBZ: emit_branch(e, insn, test_bit(e, insn, 0x36000000u, general(e, insn->reg[1]))); break;
   case IR_TBNZ: emit_branch(e, insn, test_bit(e, insn, 0x37000000u, general(e, insn->reg[1]))); break;
   case IR_COLD_BEGIN:
-    e->cold = true;
+    set_cold(e, true);
     map_pc(e);
     break;
-  case IR_COLD_END: e->cold = false; break;
+  case IR_COLD_END: set_cold(e, false); break;
   case IR_LOOP_END: release_loop(e, insn); break;
-  case IR_GUEST:
-    e->guest_pc = (uint64_t)insn->imm;
-    e->flag_form = insn->cond;
-    map_pc(e);
-    break;
   case IR_BLOCK: emit_block(e, insn); break;
   case IR_EXIT: emit_exit(e, insn); break;
   case IR_EXIT_IND: emit_exit_indirect(e, insn); break;
@@ -637,11 +643,21 @@ static uint32_t place_temporaries(Emitter *e, const IrInsn *insn, const IrOpInfo
   return word;
 }
 
+static void begin_guest_instruction(Emitter *e, const IrInsn *insn) {
+  e->guest_pc = (uint64_t)insn->imm;
+  e->flag_form = insn->cond;
+  map_pc(e);
+}
+
 static void emit_one(Emitter *e, const IrInsn *insn) {
   const IrOpInfo *info = &ir_op_info[insn->op];
   if (info->pseudo) {
+    if (insn->op == IR_GUEST) {
+      begin_guest_instruction(e, insn);
+      return;
+    }
     emit_pseudo(e, insn);
-    release_operands(e, insn, 0, 0);
+    if (insn->temps) release_operands(e, insn, 0, 0);
     return;
   }
   uint32_t word = info->encoding | (uint32_t)insn->imm | plain(insn->reg[0]) | plain(insn->reg[1]) << 5 |
@@ -659,11 +675,11 @@ static uint32_t final_index(const A64Code *code, uint32_t at) {
 
 static void append_literals(Emitter *e) {
   A64Code *code = e->code;
-  if (code->count & 1 && e->literal_count) put(e, 0);
-  uint32_t first = code->count;
+  if (written(e) & 1 && e->literal_count) put(e, 0);
+  uint32_t first = written(e);
   for (unsigned i = 0; i < e->literal_count; i++) {
     if (s.literals[i].guest_address && code->relocation_count < code->relocation_capacity)
-      code->relocations[code->relocation_count++] = (A64Relocation){code->count, A64_RELOCATE_GUEST_ADDRESS, 0};
+      code->relocations[code->relocation_count++] = (A64Relocation){written(e), A64_RELOCATE_GUEST_ADDRESS, 0};
     put(e, (uint32_t)s.literals[i].value);
     put(e, (uint32_t)(s.literals[i].value >> 32));
   }
@@ -690,8 +706,9 @@ static void resolve_branches(Emitter *e) {
 
 static void join(Emitter *e) {
   A64Code *code = e->code;
-  code->hot_count = code->count;
-  for (uint32_t i = 0; i < e->cold_count; i++) put(e, s.cold[i]);
+  set_cold(e, false);
+  code->hot_count = written(e);
+  for (const uint32_t *word = s.cold; word < e->other_at; word++) put(e, *word);
   if (e->status != A64_EMIT_OK) return;
   for (uint32_t i = 0; i < code->exit_count; i++) {
     code->exits[i].site = final_index(code, code->exits[i].site) * 4;
@@ -701,14 +718,13 @@ static void join(Emitter *e) {
     code->relocations[i].offset = final_index(code, code->relocations[i].offset);
   for (uint32_t i = 0; i < code->indirect_count; i++)
     code->indirect_checks[i] = final_index(code, code->indirect_checks[i]) * 4;
-  for (uint32_t i = 0; i < code->entry_count; i++) code->entries[i].host_offset *= 4;
-  for (uint32_t i = 0; i < code->pc_map_count; i++) code->pc_map[i].host_offset *= 4;
   code->cold_pc_map = code->pc_map_count;
   for (uint32_t i = 0; i < e->cold_map_count; i++)
     code->pc_map[code->pc_map_count++] =
         (A64PcMap){(s.cold_map[i].host_offset + code->hot_count) * 4, s.cold_map[i].guest_offset};
   append_literals(e);
   if (e->status != A64_EMIT_OK) return;
+  code->count = written(e);
   resolve_branches(e);
   for (uint32_t i = 0; i < code->exit_count; i++)
     if (code->exits[i].branch < UINT32_MAX - 1) code->exits[i].branch *= 4;
@@ -718,14 +734,15 @@ static void join(Emitter *e) {
 
 A64EmitStatus a64_emit(const IrBuilder *b, const A64EmitOptions *options, A64Code *code) {
   Emitter e = {.b = b, .options = options, .code = code, .free_general = A64_TEMPS,
-               .free_vector = A64_VECTOR_TEMPS, .next_label = b->next_label};
+               .free_vector = A64_VECTOR_TEMPS, .next_label = b->next_label, .at = code->words, .start = code->words,
+               .limit = code->words + code->capacity, .other_at = s.cold};
   code->count = code->exit_count = code->entry_count = code->indirect_count = 0;
   code->pc_map_count = code->relocation_count = 0;
-  for (unsigned i = 0; i < b->next_label; i++) s.labels[i] = UNBOUND;
+  memset(s.labels, 0xff, b->next_label * sizeof *s.labels); /* UNBOUND */
   scan_lifetimes(b);
-  for (uint32_t i = 0; i < b->count && e.status == A64_EMIT_OK; i++) {
-    e.index = i;
-    emit_one(&e, &b->insns[i]);
+  for (const IrInsn *insn = b->insns, *end = insn + b->count; insn < end && e.status == A64_EMIT_OK; insn++) {
+    emit_one(&e, insn);
+    e.index++;
   }
   if (e.status == A64_EMIT_OK) join(&e);
   return e.status;
@@ -746,13 +763,17 @@ static void branch_field(uint32_t word, unsigned *ret_lsb, unsigned *ret_width) 
   }
 }
 
+static inline uint32_t set_branch_field(uint32_t word, unsigned lsb, unsigned width, int64_t distance) {
+  int64_t words = distance >> 2, limit = INT64_C(1) << (width - 1);
+  if ((uint64_t)(words + limit) >= (uint64_t)limit * 2) return 0;
+  uint32_t mask = ((1u << width) - 1) << lsb;
+  return (word & ~mask) | ((uint32_t)words << lsb & mask);
+}
+
 uint32_t a64_retarget(uint32_t word, int64_t distance) {
   unsigned lsb, width;
   branch_field(word, &lsb, &width);
-  int64_t words = distance / 4, limit = INT64_C(1) << (width - 1);
-  if (words < -limit || words >= limit) return 0;
-  uint32_t mask = ((1u << width) - 1) << lsb;
-  return (word & ~mask) | ((uint32_t)words << lsb & mask);
+  return set_branch_field(word, lsb, width, distance);
 }
 
 int64_t a64_branch_distance(uint32_t word) {
@@ -772,7 +793,7 @@ bool a64_relocate(A64Code *code, uint64_t host_base, const uint64_t trampolines[
       word[1] = (uint32_t)(value >> 32);
       continue;
     }
-    *word = a64_retarget(*word, (int64_t)(trampolines[r->trampoline] - (host_base + r->offset)));
+    *word = set_branch_field(*word, 0, 26, (int64_t)(trampolines[r->trampoline] - (host_base + r->offset))); /* B, BL */
     if (!*word) return false;
   }
   return true;

@@ -73,17 +73,23 @@ function memset
   orr x1, x1, x1, lsl #8
   orr x1, x1, x1, lsl #16
   orr x1, x1, x1, lsl #32
-  subs x2, x2, #16
+  subs x2, x2, #32
   b.lo 2f
 1:stp x1, x1, [x3], #16
-  subs x2, x2, #16
+  stp x1, x1, [x3], #16
+  subs x2, x2, #32
   b.hs 1b
-2:add x2, x2, #16
-1:cbz x2, 2f
-  strb w1, [x3], #1
-  sub x2, x2, #1
-  b 1b
-2:ret
+2:tbz x2, #4, 1f
+  stp x1, x1, [x3], #16
+1:tbz x2, #3, 1f
+  str x1, [x3], #8
+1:tbz x2, #2, 1f
+  str w1, [x3], #4
+1:tbz x2, #1, 1f
+  strh w1, [x3], #2
+1:tbz x2, #0, 1f
+  strb w1, [x3]
+1:ret
 
 /* int memcmp(const void *a, const void *b, size_t length) */
 function memcmp

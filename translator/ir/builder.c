@@ -7,8 +7,8 @@
 void ir_reset(IrBuilder *b) {
   b->count = 0;
   b->next_temp = b->next_vector_temp = IR_TEMP_FIRST;
-  b->next_label = 0;
-  b->overflow = false;
+  b->next_label = b->stack_count = 0;
+  b->overflow = b->has_moves = b->has_merges = false;
 }
 
 IrReg ir_temp(IrBuilder *b) {
@@ -52,6 +52,12 @@ IrInsn *ir_emit(IrBuilder *b, IrOp op, unsigned size, unsigned rd, unsigned rn, 
   return append(b, op, size, rd, rn, rm, IR_NONE, imm);
 }
 
+void ir_mark(IrBuilder *b, IrOp op, uint64_t guest_pc, unsigned cond, unsigned shift) {
+  IrInsn *mark = append(b, op, 8, IR_NONE, IR_NONE, IR_NONE, IR_NONE, (int64_t)guest_pc);
+  mark->cond = (uint8_t)cond;
+  mark->shift = (uint16_t)shift;
+}
+
 void ir_rrr(IrBuilder *b, IrOp op, unsigned size, IrReg d, IrReg n, IrReg m) {
   append(b, op, size, d.id, n.id, m.id, IR_NONE, 0);
 }
@@ -71,6 +77,7 @@ void ir_rr(IrBuilder *b, IrOp op, unsigned size, IrReg d, IrReg n) {
 
 void ir_mov(IrBuilder *b, unsigned size, IrReg d, IrReg n) {
   if (size == 8 && d.id == n.id) return;
+  b->has_moves |= ir_is_temp(n.id);
   append(b, IR_MOV, size < 4 ? 4 : size, d.id, n.id, IR_NONE, IR_NONE, 0);
 }
 
@@ -160,10 +167,12 @@ void ir_sbfx(IrBuilder *b, unsigned size, IrReg d, IrReg n, unsigned lsb, unsign
 
 void ir_bfi(IrBuilder *b, unsigned size, IrReg d, IrReg n, unsigned lsb, unsigned width) {
   unsigned bits = size * 8;
+  b->has_merges = true;
   bitfield(b, IR_BFM, size, d, n, (bits - lsb) % bits, width - 1);
 }
 
 void ir_bfxil(IrBuilder *b, unsigned size, IrReg d, IrReg n, unsigned lsb, unsigned width) {
+  b->has_merges = true;
   bitfield(b, IR_BFM, size, d, n, lsb, lsb + width - 1);
 }
 
@@ -233,6 +242,20 @@ void ir_load_vector(IrBuilder *b, unsigned size, IrVec d, IrAddress address) {
 
 void ir_store_vector(IrBuilder *b, unsigned size, IrVec value, IrAddress address) {
   memory(b, IR_STOREV, size, 0, value.id, address);
+}
+
+static void note_stack(IrBuilder *b) {
+  if (b->stack_count < IR_MAX_STACK) b->stack[b->stack_count++] = (uint16_t)(b->count - 1);
+}
+
+void ir_push(IrBuilder *b, IrReg value, IrReg rsp) {
+  append(b, IR_PUSH, 8, value.id, rsp.id, IR_NONE, IR_NONE, -8);
+  note_stack(b);
+}
+
+void ir_pop(IrBuilder *b, IrReg d, IrReg rsp) {
+  append(b, IR_POP, 8, d.id, rsp.id, IR_NONE, IR_NONE, 8);
+  note_stack(b);
 }
 
 void ir_vector_pair(IrBuilder *b, IrOp op, IrVec low, IrVec high, IrReg base) {

@@ -36,7 +36,8 @@ enum {
   IR_NONE = 0xffff, /* no register in this field */
   IR_MAX_TEMPS = 4096,
   IR_MAX_INSNS = 16384,
-  IR_MAX_LABELS = 2048
+  IR_MAX_LABELS = 2048,
+  IR_MAX_STACK = 128
 };
 
 #define IR_ZERO ((IrReg){A64_REG_ZERO})
@@ -76,12 +77,12 @@ typedef struct IrInsn {
   int64_t imm;
 } IrInsn;
 
+static inline unsigned ir_is_temp(unsigned id) { return (uint16_t)(id - IR_TEMP_FIRST) < IR_NONE - IR_TEMP_FIRST; }
+
 /* To be called after changing an operation's registers. */
 static inline void ir_note_temps(IrInsn *insn) {
-  unsigned temps = 0;
-  for (unsigned k = 0; k < 4; k++)
-    if ((uint16_t)(insn->reg[k] - IR_TEMP_FIRST) < IR_NONE - IR_TEMP_FIRST) temps |= 1u << k;
-  insn->temps = (uint16_t)temps;
+  insn->temps = (uint16_t)(ir_is_temp(insn->reg[0]) | ir_is_temp(insn->reg[1]) << 1 | ir_is_temp(insn->reg[2]) << 2 |
+                           ir_is_temp(insn->reg[3]) << 3);
 }
 
 typedef struct IrBuilder {
@@ -89,6 +90,10 @@ typedef struct IrBuilder {
   uint32_t count;
   uint16_t next_temp, next_vector_temp, next_label;
   bool overflow; /* some limit was reached: the region must be made smaller */
+  /* What the passes would otherwise have to search all operations for. */
+  bool has_moves, has_merges; /* MOV of a temporary; BFM */
+  uint16_t stack_count;
+  uint16_t stack[IR_MAX_STACK]; /* positions of the first PUSHes and POPs */
 } IrBuilder;
 
 void ir_reset(IrBuilder *b);
@@ -100,6 +105,9 @@ IrLabel ir_label(IrBuilder *b);
 
 /* Appends any operation; register fields are plain numbers, IR_NONE where absent. */
 IrInsn *ir_emit(IrBuilder *b, IrOp op, unsigned size, unsigned rd, unsigned rn, unsigned rm, int64_t imm);
+
+/* GUEST or BLOCK: where guest instructions and basic blocks begin; cond and shift as ops.def says. */
+void ir_mark(IrBuilder *b, IrOp op, uint64_t guest_pc, unsigned cond, unsigned shift);
 
 /* --- Integer operations (size 4 or 8) --- */
 void ir_rrr(IrBuilder *b, IrOp op, unsigned size, IrReg d, IrReg n, IrReg m);
@@ -149,6 +157,9 @@ void ir_load(IrBuilder *b, unsigned size, unsigned extend, IrReg d, IrAddress ad
 void ir_store(IrBuilder *b, unsigned size, IrReg value, IrAddress address);
 void ir_load_vector(IrBuilder *b, unsigned size, IrVec d, IrAddress address);
 void ir_store_vector(IrBuilder *b, unsigned size, IrVec value, IrAddress address);
+/* [rsp] with RSP moved by 8, before the store and after the load. */
+void ir_push(IrBuilder *b, IrReg value, IrReg rsp);
+void ir_pop(IrBuilder *b, IrReg d, IrReg rsp);
 /* 32 bytes at `base`, both or neither where the access faults. op is IR_LDP_Q or IR_STP_Q. */
 void ir_vector_pair(IrBuilder *b, IrOp op, IrVec low, IrVec high, IrReg base);
 /* Locked operations; base only. */

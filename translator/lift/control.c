@@ -150,7 +150,7 @@ void lift_jmp(Lift *l, const X86Insn *insn, uint32_t argument) {
 static IrReg push_return_address(Lift *l) {
   IrReg address = ir_temp(&l->b);
   ir_guest_address(&l->b, address, l->next_pc);
-  ir_emit(&l->b, IR_PUSH, 8, address.id, X86_RSP, IR_NONE, -8);
+  ir_push(&l->b, address, lift_gpr(X86_RSP));
   return address;
 }
 
@@ -174,7 +174,7 @@ void lift_ret(Lift *l, const X86Insn *insn, uint32_t argument) {
   (void)argument;
   IrReg target = ir_temp(&l->b), stack = lift_gpr(X86_RSP);
   lift_flags_canonical(l, l->live_flags);
-  ir_emit(&l->b, IR_POP, 8, target.id, X86_RSP, IR_NONE, 8);
+  ir_pop(&l->b, target, lift_gpr(X86_RSP));
   if (insn->operand_count) ir_add_imm(&l->b, 8, stack, stack, (uint16_t)insn->imm);
   ir_emit(&l->b, IR_RETURN, 8, IR_NONE, target.id, IR_NONE, 0);
 }

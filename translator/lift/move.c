@@ -80,7 +80,7 @@ static IrReg stack(void) { return lift_gpr(X86_RSP); }
 
 static void push_value(Lift *l, unsigned size, IrReg value) {
   if (size == 8 && value.id != X86_RSP) {
-    ir_emit(&l->b, IR_PUSH, 8, value.id, X86_RSP, IR_NONE, -8);
+    ir_push(&l->b, value, lift_gpr(X86_RSP));
     return;
   }
   IrReg top = ir_temp(&l->b);
@@ -111,7 +111,7 @@ void lift_pop(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned size = insn->operand_size;
   (void)argument;
   if (o->kind == X86_OPERAND_GPR && size == 8 && o->reg != X86_RSP) {
-    ir_emit(&l->b, IR_POP, 8, o->reg, X86_RSP, IR_NONE, 8);
+    ir_pop(&l->b, lift_gpr(o->reg), lift_gpr(X86_RSP));
     return;
   }
   IrReg value = ir_temp(&l->b);

@@ -20,9 +20,34 @@ enum {
 
 /* --- Decoding ------------------------------------------------------------------------------------- */
 
-static X86DecodeStatus decode_at(const RegionWindow *window, uint64_t pc, X86Insn *insn) {
-  if (pc < window->start || pc >= window->end) return X86_DECODE_TRUNCATED;
-  return x86_decode(window->bytes + (pc - window->start), window->end - pc, insn);
+/* What was decoded lately, by PC: exits are looked behind before the code there is translated, and regions
+ * overlap. Valid while the bytes are the same. Translation is serialised by its callers. */
+enum { DECODED = 1024 };
+
+typedef struct Decoded {
+  uint64_t not_pc; /* ~PC: zeros stand for none */
+  uint64_t bytes[2];
+  X86Insn insn;
+  uint8_t status; /* X86DecodeStatus */
+} Decoded;
+
+static Decoded decoded[DECODED];
+
+static const Decoded *decode_at(const RegionWindow *window, uint64_t pc) {
+  static const Decoded outside = {.status = X86_DECODE_TRUNCATED};
+  if (pc < window->start || pc >= window->end) return &outside;
+  const uint8_t *bytes = window->bytes + (pc - window->start);
+  uint64_t available = window->end - pc, now[2] = {0, 0};
+  Decoded *d = &decoded[pc & (DECODED - 1)];
+  if (available >= sizeof now) {
+    __builtin_memcpy(now, bytes, sizeof now);
+    if (d->not_pc == ~pc && d->bytes[0] == now[0] && d->bytes[1] == now[1]) return d;
+  }
+  d->not_pc = available >= sizeof now ? ~pc : 0;
+  d->bytes[0] = now[0];
+  d->bytes[1] = now[1];
+  d->status = (uint8_t)x86_decode(bytes, available, &d->insn);
+  return d;
 }
 
 static uint64_t branch_target(const RegionInsn *r) {
@@ -36,9 +61,9 @@ static bool has_direct_target(const X86Insn *insn) {
 /* The closest target of the region's branches at or after `pc`, or 0. */
 static uint64_t nearest_target(const LiftRegion *region, uint64_t pc) {
   uint64_t best = 0;
-  for (uint32_t i = 0; i < region->count; i++) {
-    const RegionInsn *r = &region->insns[i];
-    if (r->decode != X86_DECODE_OK || !has_direct_target(&r->insn)) continue;
+  for (unsigned i = 0; i < region->end_count; i++) {
+    const RegionInsn *r = &region->insns[region->ends[i]];
+    if (!has_direct_target(&r->insn)) continue;
     uint64_t target = branch_target(r);
     if (target >= pc && target - pc < MAX_GAP && (!best || target < best)) best = target;
   }
@@ -55,27 +80,54 @@ static bool falls_through(const X86Insn *insn) {
   }
 }
 
+/* All that is found out about an instruction later. */
+static void begin_insn(RegionInsn *r) {
+  r->live_before = r->live_after = 0;
+  r->adjacent = r->leader = r->entry = false;
+  r->decode = X86_DECODE_OK;
+  r->target = REGION_NO_INSN;
+  r->label = 0;
+  r->predecessors = 0;
+  r->entry_form = FLAGS_CANONICAL;
+  r->x87_top = 0;
+  r->form_known = r->loop_head = false;
+}
+
+/* Appends the instruction at `pc`; false when it cannot be decoded, which ends the region (and is part of it where
+ * it is the first). */
+static bool append_insn(LiftRegion *region, uint64_t pc) {
+  const Decoded *d = decode_at(&region->window, pc);
+  if (d->status != X86_DECODE_OK && region->count > 0) return false;
+  RegionInsn *r = &region->insns[region->count];
+  begin_insn(r);
+  r->pc = pc;
+  r->insn = d->insn;
+  r->decode = d->status;
+  if (region->count > 0) r[-1].adjacent = r[-1].pc + r[-1].insn.length == pc;
+  region->count++;
+  return d->status == X86_DECODE_OK;
+}
+
 void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns) {
   region->window = *window;
   region->entry = region->lowest = entry;
-  region->count = 0;
+  region->count = region->end_count = region->leader_count = 0;
   region->max_insns = max_insns;
   uint64_t pc = entry;
-  while (region->count < max_insns) {
-    RegionInsn *r = &region->insns[region->count];
-    r->pc = pc;
-    r->decode = (uint8_t)decode_at(window, pc, &r->insn);
-    if (r->decode != X86_DECODE_OK && region->count > 0) break;
-    region->count++;
-    if (r->decode != X86_DECODE_OK) break;
+  while (region->count < max_insns && append_insn(region, pc)) {
+    const RegionInsn *r = &region->insns[region->count - 1];
     pc += r->insn.length;
     if (r->insn.flow == X86_FLOW_NEXT) continue;
+    region->ends[region->end_count++] = (uint16_t)(region->count - 1);
     if (region->count >= max_insns / 2) break;
     if (falls_through(&r->insn)) continue;
     pc = nearest_target(region, pc);
     if (!pc) break;
   }
-  const RegionInsn *last = &region->insns[region->count - 1];
+  uint32_t index = region->count - 1;
+  if (!region->end_count || region->ends[region->end_count - 1] != index)
+    region->ends[region->end_count++] = (uint16_t)index;
+  const RegionInsn *last = &region->insns[index];
   region->highest = last->decode == X86_DECODE_OK ? last->pc + last->insn.length : last->pc + 1;
 }
 
@@ -102,18 +154,20 @@ static uint8_t kills(const X86Insn *insn) {
  * where it cannot be followed, count when `pessimistic`. */
 static uint8_t peek(const LiftRegion *region, uint64_t pc, bool pessimistic) {
   uint8_t open = ALL_FLAGS, read = 0;
-  X86Insn insn;
   unsigned limit = pessimistic ? PEEK_INSNS : PEEK_DEFINITE;
   for (unsigned i = 0; i < limit && open; i++) {
-    if (decode_at(&region->window, pc, &insn) != X86_DECODE_OK) break;
-    if (insn.flow == X86_FLOW_SYSTEM && !pessimistic) return read; /* what it leaves in R11 nobody reads */
-    read |= insn.flags_read & open;
-    open &= (uint8_t)~kills(&insn);
-    pc += insn.length;
-    if (insn.flow == X86_FLOW_JUMP) pc += (uint64_t)insn.imm;
-    else if (insn.flow == X86_FLOW_CALL || insn.flow == X86_FLOW_CALL_IND || insn.flow == X86_FLOW_RET)
+    const Decoded *d = decode_at(&region->window, pc);
+    const X86Insn *insn = &d->insn;
+    if (d->status != X86_DECODE_OK) break;
+    if (insn->flow == X86_FLOW_SYSTEM && !pessimistic) return read; /* what it leaves in R11 nobody reads */
+    read |= insn->flags_read & open;
+    open &= (uint8_t)~kills(insn);
+    pc += insn->length;
+    if (insn->flow == X86_FLOW_NEXT) continue;
+    if (insn->flow == X86_FLOW_JUMP) pc += (uint64_t)insn->imm;
+    else if (insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_RET)
       return region->strict_flags ? read | open : read;
-    else if (insn.flow != X86_FLOW_NEXT) break;
+    else break;
   }
   return pessimistic ? read | open : read;
 }
@@ -134,12 +188,6 @@ static uint8_t live_out(const LiftRegion *region, const RegionInsn *r) {
 
 /* --- Blocks --------------------------------------------------------------------------------------- */
 
-static void make_leader(LiftRegion *region, uint32_t index, bool entry) {
-  RegionInsn *r = &region->insns[index];
-  r->leader = true;
-  r->entry |= entry;
-}
-
 static bool ends_block(const X86Insn *insn) { return insn->flow != X86_FLOW_NEXT; }
 
 static bool contiguous(const LiftRegion *region, uint32_t index) { return region->insns[index].adjacent; }
@@ -153,51 +201,51 @@ static bool returns_behind(const X86Insn *insn) {
   return insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_SYSTEM;
 }
 
+static void make_leader(LiftRegion *region, uint32_t index, bool entry) {
+  RegionInsn *r = &region->insns[index];
+  r->entry |= entry;
+  if (r->leader) return;
+  r->leader = true;
+  region->leaders[region->leader_count++] = (uint16_t)index;
+  if (index > 0 && r[-1].adjacent && falls_through(&r[-1].insn) && !returns_behind(&r[-1].insn)) count_predecessor(r);
+}
+
+static void find_target(LiftRegion *region, uint32_t index) {
+  RegionInsn *r = &region->insns[index];
+  uint64_t target = branch_target(r);
+  if (target < region->entry || target >= region->highest) return;
+  r->target = find_insn(region, target);
+  if (r->target == REGION_NO_INSN) return;
+  RegionInsn *leader = &region->insns[r->target];
+  make_leader(region, r->target, r->target <= index);
+  if (r->target <= index) leader->loop_head = true;
+  count_predecessor(leader);
+}
+
 static void find_blocks(LiftRegion *region) {
-  for (uint32_t i = 0; i < region->count; i++) {
-    RegionInsn *r = &region->insns[i];
-    r->leader = r->entry = r->form_known = r->loop_head = false;
-    r->predecessors = 0;
-    r->target = REGION_NO_INSN;
-    r->entry_form = FLAGS_CANONICAL;
-    r->adjacent = i + 1 < region->count && r->decode == X86_DECODE_OK && r[1].pc == r->pc + r->insn.length;
-  }
   make_leader(region, 0, true);
-  for (uint32_t i = 0; i < region->count; i++) {
-    RegionInsn *r = &region->insns[i];
-    if (r->insn.flow == X86_FLOW_NEXT && r->adjacent) continue;
+  for (unsigned i = 0; i < region->end_count; i++) {
+    uint32_t index = region->ends[i];
+    const RegionInsn *r = &region->insns[index];
     if (r->decode != X86_DECODE_OK) continue;
-    if (has_direct_target(&r->insn)) {
-      r->target = find_insn(region, branch_target(r));
-      if (r->target != REGION_NO_INSN) {
-        make_leader(region, r->target, r->target <= i);
-        if (r->target <= i) region->insns[r->target].loop_head = true;
-        count_predecessor(&region->insns[r->target]);
-      }
-    }
-    if (i + 1 < region->count && (ends_block(&r->insn) || !contiguous(region, i)))
-      make_leader(region, i + 1, returns_behind(&r->insn));
+    if (has_direct_target(&r->insn)) find_target(region, index);
+    if (index + 1 < region->count) make_leader(region, index + 1, returns_behind(&r->insn));
   }
-  for (uint32_t i = 1; i < region->count; i++) {
-    if (!region->insns[i].leader) continue;
-    const RegionInsn *before = &region->insns[i - 1];
-    bool reached = falls_through(&before->insn) && contiguous(region, i - 1) && !returns_behind(&before->insn);
-    if (reached) count_predecessor(&region->insns[i]);
+  for (unsigned i = 0; i < region->leader_count; i++) { /* several ways in: as good an entry as any */
+    RegionInsn *r = &region->insns[region->leaders[i]];
+    if (r->predecessors != 1 && r != region->insns) r->entry = true;
   }
-  for (uint32_t i = 0; i < region->count; i++) /* several ways in: as good an entry as any */
-    if (region->insns[i].leader && region->insns[i].predecessors != 1) region->insns[i].entry = true;
 }
 
 /* --- Liveness ------------------------------------------------------------------------------------- */
 
-/* Flags live after instruction `i`, by the present state of its successors. */
-static uint8_t flags_after(const LiftRegion *region, uint32_t i) {
-  const RegionInsn *r = &region->insns[i];
+/* Flags live after an instruction, by the present state of its successors. */
+static uint8_t flags_after(const LiftRegion *region, const RegionInsn *r) {
   const X86Insn *insn = &r->insn;
   if (r->decode != X86_DECODE_OK || insn->flow == X86_FLOW_TRAP) return ALL_FLAGS;
   uint8_t live = 0;
   if (insn->flow == X86_FLOW_NEXT || insn->flow == X86_FLOW_SYSTEM || insn->flow == X86_FLOW_COND) {
-    if (contiguous(region, i)) live = r[1].live_before;
+    if (r->adjacent) live = r[1].live_before;
     else live = peek(region, r->pc + insn->length, true);
     if (insn->flow != X86_FLOW_COND) return live;
   }
@@ -209,14 +257,14 @@ static uint8_t flags_after(const LiftRegion *region, uint32_t i) {
  * the pass had assumed at its back edge. */
 static bool propagate(LiftRegion *region) {
   bool changed = false;
-  for (uint32_t i = region->count; i-- > 0;) {
-    RegionInsn *r = &region->insns[i];
+  for (RegionInsn *r = &region->insns[region->count]; r-- > region->insns;) {
     if (r->insn.flow == X86_FLOW_NEXT && r->adjacent && !r->loop_head) {
-      r->live_after = r[1].live_before;
-      r->live_before = (uint8_t)((r->live_after & ~kills(&r->insn)) | r->insn.flags_read);
+      uint8_t live = r[1].live_before;
+      r->live_after = live;
+      r->live_before = (uint8_t)((live & ~kills(&r->insn)) | r->insn.flags_read);
       continue;
     }
-    uint8_t after = flags_after(region, i);
+    uint8_t after = flags_after(region, r);
     uint8_t before = r->decode == X86_DECODE_OK ? (uint8_t)((after & ~kills(&r->insn)) | r->insn.flags_read) : after;
     r->live_after = r->target == REGION_NO_INSN && r->decode == X86_DECODE_OK && ends_block(&r->insn)
                         ? r->live_after | after : after;
@@ -226,27 +274,18 @@ static bool propagate(LiftRegion *region) {
   return changed;
 }
 
-static void note_continuations(LiftRegion *region) {
+void region_analyse(LiftRegion *region) {
+  find_blocks(region);
   region->return_reads_flags = false;
-  for (uint32_t i = 0; i < region->count; i++) {
-    const RegionInsn *r = &region->insns[i];
+  for (unsigned i = 0; i < region->end_count; i++) {
+    RegionInsn *r = &region->insns[region->ends[i]];
     if (r->decode != X86_DECODE_OK) continue;
+    if (r->target == REGION_NO_INSN) r->live_after = live_out(region, r);
     if ((r->insn.flow == X86_FLOW_CALL || r->insn.flow == X86_FLOW_CALL_IND) &&
         peek(region, r->pc + r->insn.length, false))
       region->return_reads_flags = true;
   }
-}
-
-void region_analyse(LiftRegion *region) {
-  find_blocks(region);
-  for (uint32_t i = 0; i < region->count; i++) {
-    RegionInsn *r = &region->insns[i];
-    r->live_before = 0;
-    bool leaves = r->decode == X86_DECODE_OK && r->target == REGION_NO_INSN;
-    r->live_after = leaves ? live_out(region, r) : 0;
-  }
   while (propagate(region)) {}
-  note_continuations(region);
 }
 
 /* --- Lifting -------------------------------------------------------------------------------------- */
@@ -275,9 +314,7 @@ void region_pass_form(Lift *l, uint32_t index) {
 }
 
 static void begin_block(Lift *l, RegionInsn *r) {
-  IrInsn *block = ir_emit(&l->b, IR_BLOCK, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)r->pc);
-  block->shift = r->label;
-  block->cond = r->entry;
+  ir_mark(&l->b, IR_BLOCK, r->pc, r->entry, r->label);
   l->form = r->form_known ? r->entry_form : FLAGS_CANONICAL;
   l->fused.kind = FUSED_NONE;
   lift_sse_block(l);
@@ -289,7 +326,7 @@ static void lift_one(Lift *l, RegionInsn *r) {
   l->pc = r->pc;
   l->next_pc = r->pc + r->insn.length;
   l->live_flags = r->live_after;
-  ir_emit(&l->b, IR_GUEST, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)r->pc)->cond = l->form;
+  ir_mark(&l->b, IR_GUEST, r->pc, l->form, 0);
   if (r->decode != X86_DECODE_OK) {
     lift_undecodable(l, (X86DecodeStatus)r->decode);
     return;
@@ -304,18 +341,16 @@ static void lift_one(Lift *l, RegionInsn *r) {
   lift_sse_leave(l, next ? &next->insn : NULL);
 }
 
-/* Control falls out of instruction `i` into what is not the next instruction of the region, or into a
+/* Control falls out of an instruction into what is not the next instruction of the region, or into a
  * block that wants the flags in another form. */
-static void end_instruction(Lift *l, uint32_t i) {
-  const LiftRegion *region = l->region;
-  const RegionInsn *r = &region->insns[i];
+static void end_instruction(Lift *l, const RegionInsn *r) {
   if (r->decode != X86_DECODE_OK || ends_block(&r->insn)) return;
-  if (!contiguous(region, i)) {
+  if (!r->adjacent) {
     lift_flags_canonical(l, r->live_after);
     lift_exit(l, r->pc + r->insn.length);
   } else if (r[1].leader) {
-    if (!region_block_inherits(region, i + 1)) lift_flags_canonical(l, r[1].live_before);
-    region_pass_form(l, i + 1);
+    if (!region_block_inherits(l->region, l->index + 1)) lift_flags_canonical(l, r[1].live_before);
+    region_pass_form(l, l->index + 1);
   }
 }
 
@@ -323,16 +358,12 @@ void region_lift(Lift *l, LiftRegion *region) {
   l->region = region;
   lift_sse_region(l);
   ir_reset(&l->b);
-  for (uint32_t i = 0; i < region->count; i++) {
-    if (!region->insns[i].leader) continue;
-    region->insns[i].label = ir_label(&l->b).id;
-    region->insns[i].x87_top = region->insns[i].pc == region->entry ? region->entry_x87_top : 0;
-  }
-  for (uint32_t i = 0; i < region->count && !l->b.overflow; i++) {
-    RegionInsn *r = &region->insns[i];
-    l->index = i;
+  for (unsigned i = 0; i < region->leader_count; i++) region->insns[region->leaders[i]].label = ir_label(&l->b).id;
+  region->insns[0].x87_top = region->entry_x87_top;
+  RegionInsn *r = region->insns;
+  for (l->index = 0; l->index < region->count && !l->b.overflow; l->index++, r++) {
     if (r->leader) begin_block(l, r);
     lift_one(l, r);
-    end_instruction(l, i);
+    end_instruction(l, r);
   }
 }

@@ -43,6 +43,9 @@ typedef struct LiftRegion {
   bool strict_flags;   /* flags survive calls, returns and indirect jumps */
   bool return_reads_flags; /* set by region_analyse(): a call's continuation reads flags (see region.c) */
   uint64_t lowest, highest; /* guest bytes the translation depends on */
+  uint16_t end_count, leader_count;
+  uint16_t ends[REGION_MAX_INSNS + 1];    /* indices of those that transfer control, and of the last */
+  uint16_t leaders[REGION_MAX_INSNS + 1]; /* indices, as they were found */
   RegionInsn insns[REGION_MAX_INSNS + 1];
 } LiftRegion;
 

@@ -27,13 +27,10 @@ static void make_pair(IrInsn *first, IrInsn *second) {
 }
 
 void opt_pairs(IrBuilder *b) {
-  for (uint32_t i = 0; i + 2 < b->count; i++) {
-    IrInsn *first = &b->insns[i];
-    if (first->op != IR_PUSH && first->op != IR_POP) continue;
-    if (b->insns[i + 1].op != IR_GUEST) continue;
-    IrInsn *second = &b->insns[i + 2];
-    if (!pairable(first, second)) continue;
+  for (unsigned i = 0; i + 1 < b->stack_count; i++) {
+    IrInsn *first = &b->insns[b->stack[i]], *second = &b->insns[b->stack[i + 1]];
+    if (second != first + 2 || first[1].op != IR_GUEST || !pairable(first, second)) continue;
     make_pair(first, second);
-    i += 2;
+    i++;
   }
 }

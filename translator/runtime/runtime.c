@@ -80,7 +80,7 @@ GuestCpu *runtime_thread_new(const GuestCpu *like) {
   *thread = (RuntimeThread){.cpu = cpu, .shadow_stack = shadow};
   host_call(__NR_mprotect, shadow, SHADOW_GUARD, 0);
   cpu->branch_cache = branches;
-  reset_branch_cache(cpu);
+  branches[0].guest_pc = GUEST_BRANCH_CACHE_EMPTY;
   cpu->shadow_base = cpu->shadow_sp = (uint64_t)(uintptr_t)shadow + SHADOW_BYTES - 64;
   cpu->shadow_limit = (uint64_t)(uintptr_t)shadow + SHADOW_GUARD;
   cpu->helpers = runtime_helper_table;
