@@ -85,7 +85,7 @@ static void translate(uint64_t seed, const uint8_t *bytes) {
   for (uint32_t limit = REGION_MAX_INSNS; limit > 0; limit /= 2) {
     memset(&lift.x87, 0, sizeof lift.x87);
     region.strict_flags = strict;
-    region_decode(&region, &window, pc, limit);
+    region_decode(&region, &window, pc, limit, limit);
     region_analyse(&region);
     lift.features = features;
     lift.ordered = ordered;

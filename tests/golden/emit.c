@@ -68,7 +68,7 @@ static void fail_at(const uint8_t *bytes, const Piece *piece, const char *what) 
 static void translate(const Piece *piece, const uint8_t *bytes, const Configuration *c) {
   RegionWindow window = {piece->pc, piece->pc + piece->whole, bytes};
   memset(&lift.x87, 0, sizeof lift.x87);
-  region_decode(&region, &window, piece->pc, REGION_MAX_INSNS);
+  region_decode(&region, &window, piece->pc, REGION_MAX_INSNS, REGION_MAX_INSNS);
   region_analyse(&region);
   lift.features = c->features;
   lift.ordered = c->ordered;

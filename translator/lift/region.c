@@ -12,7 +12,7 @@
 #include "lift/internal.h"
 
 enum {
-  PEEK_INSNS = 6,       /* instructions looked at behind a direct exit */
+  PEEK_INSNS = 20,      /* instructions looked at behind a direct exit */
   PEEK_DEFINITE = 32,   /* and behind a call or return, until a flag is read or all are written */
   MAX_GAP = 128,        /* bytes the sweep may skip to reach a branch target */
   ALL_FLAGS = X86_F_STATUS | X86_F_LT
@@ -108,17 +108,20 @@ static bool append_insn(LiftRegion *region, uint64_t pc) {
   return d->status == X86_DECODE_OK;
 }
 
-void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns) {
+void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns,
+                   uint32_t max_straight) {
   region->window = *window;
   region->entry = region->lowest = entry;
   region->count = region->end_count = region->leader_count = 0;
   region->max_insns = max_insns;
   uint64_t pc = entry;
-  while (region->count < max_insns && append_insn(region, pc)) {
+  uint32_t limit = max_straight;
+  while (region->count < limit && append_insn(region, pc)) {
     const RegionInsn *r = &region->insns[region->count - 1];
     pc += r->insn.length;
     if (r->insn.flow == X86_FLOW_NEXT) continue;
     region->ends[region->end_count++] = (uint16_t)(region->count - 1);
+    limit = max_insns;
     if (region->count >= max_insns / 2) break;
     if (falls_through(&r->insn)) continue;
     pc = nearest_target(region, pc);

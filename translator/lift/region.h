@@ -50,9 +50,11 @@ typedef struct LiftRegion {
 } LiftRegion;
 
 /* Decodes the region at `entry` (within the window) of at most max_insns instructions; from half of that on it
- * ends at the next branch or call, as what lies behind is the less likely to be run. The first instruction may be
+ * ends at the next branch or call, as what lies behind is the less likely to be run. Up to its first branch, where
+ * all is run, it may have max_straight instructions. The first instruction may be
  * undecodable; later ones end the region. */
-void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns);
+void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns,
+                   uint32_t max_straight);
 
 /* Finds blocks and computes liveness. */
 void region_analyse(LiftRegion *region);

@@ -6,7 +6,8 @@
 #include "opt/opt.h"
 
 enum {
-  REGION_INSNS = 24,    /* the sweep's usual limit */
+  REGION_INSNS = 24,    /* the sweep's usual limits */
+  REGION_STRAIGHT = 96,
   WINDOW_BEFORE = 4,    /* pages before the entry that loops may reach back into */
   WINDOW_AFTER = 64,
   CODE_WORDS = 32768,
@@ -62,14 +63,15 @@ static bool find_window(uint64_t pc, RegionWindow *ret_window) {
   return true;
 }
 
-static void analyse(LiftRegion *region, const RegionWindow *window, uint64_t pc, uint32_t max_insns) {
+static void analyse(LiftRegion *region, const RegionWindow *window, uint64_t pc, uint32_t max_insns,
+                    uint32_t max_straight) {
   region->strict_flags = runtime.strict_flags;
-  region_decode(region, window, pc, max_insns);
+  region_decode(region, window, pc, max_insns, max_straight);
   region_analyse(region);
   if (!region->return_reads_flags || runtime.strict_flags) return;
   runtime.strict_flags = true;
   runtime_flush();
-  analyse(region, window, pc, max_insns);
+  analyse(region, window, pc, max_insns, max_straight);
 }
 
 static A64EmitStatus generate(LiftRegion *region) {
@@ -108,13 +110,13 @@ uint64_t translate(uint64_t guest_pc, unsigned x87_top, int *ret_vector, uint64_
   }
   if (!make_work()) base_panic("out of memory for the translator's work space");
   work->region.entry_x87_top = (uint8_t)(x87_top + 1);
-  uint32_t max_insns = REGION_INSNS;
+  uint32_t max_insns = REGION_INSNS, max_straight = REGION_STRAIGHT;
   for (;;) {
-    analyse(&work->region, &window, guest_pc, max_insns);
+    analyse(&work->region, &window, guest_pc, max_insns, max_straight);
     A64EmitStatus status = generate(&work->region);
     if (status == A64_EMIT_OK) break;
-    if (max_insns == 1) base_panic("cannot translate the instruction at 0x%lx (%d)", (unsigned long)guest_pc, status);
-    max_insns = work->region.count > 1 ? work->region.count / 2 : 1;
+    if (work->region.count == 1) base_panic("cannot translate the instruction at 0x%lx (%d)", (unsigned long)guest_pc, status);
+    max_insns = max_straight = work->region.count > 1 ? work->region.count / 2 : 1;
   }
   Region *region = cache_add_region(&work->code, &work->region);
   if (!region) {
