@@ -26,6 +26,7 @@ static const char usage[] =
     "  STELE_DUMP=all|ADDRESS     show guest code, its intermediate form and the code made of it\n"
     "  STELE_STATS=FILE           write counters at exit\n"
     "  STELE_MEMORY_MODEL=auto|tso|relaxed\n"
+    "  STELE_FLAGS=exact          keep status flags nothing reads, too, for signal handlers that look (slower)\n"
     "  STELE_CODE_CACHE=MIB       room for translated code, 1 to 127 (96)\n"
     "  STELE_CPU_MODEL=NAME       the processor's name in /proc/cpuinfo and CPUID\n"
     "  STELE_EXEC_WRAPPER=WORDS   put in front of stele when the program starts another\n";
@@ -107,10 +108,16 @@ static RuntimeMemoryModel memory_model(const char *name) {
   fail(EXIT_USAGE, "STELE_MEMORY_MODEL is '%s'; it can be auto, tso or relaxed", name);
 }
 
+static bool exact_flags(const char *text) {
+  if (text && strcmp(text, "exact")) fail(EXIT_USAGE, "STELE_FLAGS is '%s'; it can be exact", text);
+  return text != NULL;
+}
+
 static void start_runtime(const Start *start) {
   char *const *options = linux_program.options;
   RuntimeOptions runtime = {.code_cache_size = code_cache_size(setting(options, "STELE_CODE_CACHE")),
                             .memory_model = memory_model(setting(options, "STELE_MEMORY_MODEL")),
+                            .exact_flags = exact_flags(setting(options, "STELE_FLAGS")),
                             .hwcap = auxv_value(start, AT_HWCAP, 0),
                             .hwcap2 = auxv_value(start, AT_HWCAP2, 0),
                             .dump = setting(options, "STELE_DUMP"),

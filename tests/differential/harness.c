@@ -22,6 +22,7 @@ typedef struct Case {
   uint32_t id;
   uint32_t pointers;   /* registers that point into the arena, by bit */
   uint32_t flags;      /* flags that are defined at the end */
+  uint32_t fault_flags; /* and those that a fault's context must have right */
   uint32_t fsw;        /* x87 status bits that are defined at the end */
   uint32_t runs;       /* how many states to run it with */
 } Case;
@@ -239,7 +240,7 @@ static void blank_undefined(State *state, const Case *c) {
   memset(state->fx + 5, 0, 24 - 5);
   memset(state->fx + 28, 0, 4);
   memset(state->fx + 416, 0, 512 - 416);
-  state->flags &= (state->fault ? 0 : c->flags) | 0x400; /* what nothing reads may be lost to a handler */
+  state->flags &= (state->fault ? c->fault_flags : c->flags) | 0x400;
   state->code = 0;
 }
 

@@ -6,7 +6,7 @@
  * a flag it has not set. Callees of direct calls are looked at for that; a continuation that does makes
  * region_analyse() report return_reads_flags, and the runtime then translates everything anew with
  * strict_flags, where everything is live at every exit. Instructions that load flags from data (POPF,
- * SAHF) always produce all of them. */
+ * SAHF) always produce all of them. With exact_flags everything is live everywhere. */
 #include "lift/region.h"
 
 #include "lift/internal.h"
@@ -156,6 +156,7 @@ static uint8_t kills(const X86Insn *insn) {
 /* Flags read from `pc` on before being written; those still open after PEEK_INSNS, or where control goes
  * where it cannot be followed, count when `pessimistic`. */
 static uint8_t peek(const LiftRegion *region, uint64_t pc, bool pessimistic) {
+  if (region->exact_flags) return ALL_FLAGS;
   uint8_t open = ALL_FLAGS, read = 0;
   unsigned limit = pessimistic ? PEEK_INSNS : PEEK_DEFINITE;
   for (unsigned i = 0; i < limit && open; i++) {
@@ -277,9 +278,17 @@ static bool propagate(LiftRegion *region) {
   return changed;
 }
 
+static void keep_all_flags(LiftRegion *region) {
+  for (uint32_t i = 0; i < region->count; i++) region->insns[i].live_before = region->insns[i].live_after = ALL_FLAGS;
+}
+
 void region_analyse(LiftRegion *region) {
   find_blocks(region);
   region->return_reads_flags = false;
+  if (region->exact_flags) {
+    keep_all_flags(region);
+    return;
+  }
   for (unsigned i = 0; i < region->end_count; i++) {
     RegionInsn *r = &region->insns[region->ends[i]];
     if (r->decode != X86_DECODE_OK) continue;

@@ -112,7 +112,9 @@ RuntimeFault runtime_host_fault(GuestCpu *cpu, void *opaque, int signal, uint64_
     if (write && handle_code_write(cpu, context, address)) return RUNTIME_FAULT_RESOLVED;
   }
   if (signal == SIGBUS_NUMBER && misaligned_access(context)) return RUNTIME_FAULT_RESOLVED;
-  return synchronise_from(cpu, context) ? RUNTIME_FAULT_GUEST : RUNTIME_FAULT_OURS;
+  if (!synchronise_from(cpu, context)) return RUNTIME_FAULT_OURS;
+  runtime_recover_flags(cpu, cpu->helper_return ? cpu->helper_return - 4 : context->uc_mcontext.pc);
+  return RUNTIME_FAULT_GUEST;
 }
 
 bool runtime_faulting_write(const GuestCpu *cpu) {

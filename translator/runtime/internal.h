@@ -91,6 +91,10 @@ void block_map_clear(void);
  * cannot even be fetched, which the guest gets as an exception (address in *ret_address). */
 uint64_t translate(uint64_t guest_pc, unsigned x87_top, int *ret_vector, uint64_t *ret_address);
 
+/* Decodes and analyses once more what a region was made of; the lock is held, and the result is good for as long.
+ * NULL when the code has changed, or was translated in smaller pieces. */
+const LiftRegion *translate_analyse_again(const Region *region);
+
 /* Executable mappings have changed. */
 void translate_forget_window(void);
 
@@ -123,6 +127,9 @@ void pages_clear(void);
 uint64_t runtime_pc_of_host(const Region *region, uint64_t host_pc, unsigned *ret_flag_form);
 /* Brings flags in a form other than the canonical one (FlagForm, lift/lift.h) into it, in a synchronised state. */
 void runtime_canonical_flags(GuestCpu *cpu, unsigned form);
+/* Works out the status flags at cpu->rip that no code would have read (fault-flags.c), from a synchronised state.
+ * `host_pc` is in the region that was left. Takes the lock, letting others flush meanwhile. */
+void runtime_recover_flags(GuestCpu *cpu, uint64_t host_pc);
 /* Counts how often everything has been forgotten: host PCs from before are gone. */
 uint32_t runtime_generation(void);
 /* Stops all other threads outside generated code and forgets all translations; the lock is held. */

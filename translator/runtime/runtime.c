@@ -231,6 +231,7 @@ static void raise_from_code(GuestCpu *cpu) {
   enum { FETCH = 0x14 };
   int vector = (int)cpu->scratch[5];
   uint64_t address = 0;
+  runtime_recover_flags(cpu, cpu->exit_argument - 4);
   if (vector == 14) { /* the instruction cannot be fetched, or the rest of it on the next page */
     uint64_t end;
     int protection = memory_map_query(cpu->rip, &end);

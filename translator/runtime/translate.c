@@ -47,31 +47,46 @@ static RegionWindow last_window;
 void translate_forget_window(void) { __atomic_store_n(&last_window.end, 0, __ATOMIC_RELEASE); }
 
 /* The executable bytes around `pc`. False when pc itself cannot be fetched. */
-static bool find_window(uint64_t pc, RegionWindow *ret_window) {
-  enum { ROOM = 4096 };
-  if (pc >= last_window.start && pc + ROOM < __atomic_load_n(&last_window.end, __ATOMIC_ACQUIRE)) {
-    *ret_window = last_window;
-    return true;
-  }
+static bool window_around(uint64_t pc, RegionWindow *ret_window) {
   uint64_t page = pc & ~(MEMORY_PAGE_SIZE - 1), end, limit = page + WINDOW_AFTER * MEMORY_PAGE_SIZE, ignored;
   if (!executable(pc, &end)) return false;
   while (end < limit && executable(end, &end)) {}
   uint64_t start = page;
   for (unsigned i = 0; i < WINDOW_BEFORE && start && executable(start - MEMORY_PAGE_SIZE, &ignored); i++)
     start -= MEMORY_PAGE_SIZE;
-  *ret_window = last_window = (RegionWindow){start, end < limit ? end : limit, (const uint8_t *)(uintptr_t)start};
+  *ret_window = (RegionWindow){start, end < limit ? end : limit, (const uint8_t *)(uintptr_t)start};
+  return true;
+}
+
+static bool find_window(uint64_t pc, RegionWindow *ret_window) {
+  enum { ROOM = 4096 };
+  bool serves = pc >= last_window.start && pc + ROOM < __atomic_load_n(&last_window.end, __ATOMIC_ACQUIRE);
+  if (!serves && !window_around(pc, &last_window)) return false;
+  *ret_window = last_window;
   return true;
 }
 
 static void analyse(LiftRegion *region, const RegionWindow *window, uint64_t pc, uint32_t max_insns,
                     uint32_t max_straight) {
   region->strict_flags = runtime.strict_flags;
+  region->exact_flags = runtime.options.exact_flags;
   region_decode(region, window, pc, max_insns, max_straight);
   region_analyse(region);
   if (!region->return_reads_flags || runtime.strict_flags) return;
   runtime.strict_flags = true;
   runtime_flush();
   analyse(region, window, pc, max_insns, max_straight);
+}
+
+const LiftRegion *translate_analyse_again(const Region *region) {
+  RegionWindow window;
+  LiftRegion *guest = &work->region;
+  if (!window_around(region->entry, &window)) return NULL;
+  guest->strict_flags = runtime.strict_flags;
+  guest->exact_flags = runtime.options.exact_flags;
+  region_decode(guest, &window, region->entry, REGION_INSNS, REGION_STRAIGHT);
+  region_analyse(guest);
+  return guest->highest == region->highest ? guest : NULL;
 }
 
 static A64EmitStatus generate(LiftRegion *region) {
