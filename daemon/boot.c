@@ -155,6 +155,15 @@ static gboolean check_translator(const BootPlan *plan, const HostPaths *paths, G
                        "<stele:translator source=…>");
 }
 
+// The levels above add AVX, which the translator lacks: a root built for them would not start.
+static gboolean check_cpu(const BootPlan *plan, GError **error) {
+  const char *cpu = plan->config->cpu;
+  if (g_str_equal(cpu, "x86-64") || g_str_equal(cpu, "x86-64-v2")) return TRUE;
+  g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
+              "<stele:translator cpu='%s'>: this version translates up to x86-64-v2; name that level or none", cpu);
+  return FALSE;
+}
+
 static gboolean check_root(const BootPlan *plan, GError **error) {
   const MachineConfig *config = plan->config;
   if (config->root_type == ROOT_DISK)
@@ -211,6 +220,7 @@ static gboolean make_views(const BootPlan *plan, const HostPaths *paths,
 gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths,
                            const HypervisorFeatures *features, GError **error) {
   gboolean local = paths->libvirt != NULL;
+  if (plan->config && !check_cpu(plan, error)) return FALSE;
   if (plan->config && local && (!check_root(plan, error) || !check_translator(plan, paths, error)))
     return FALSE;
   if (plan->config && !check_virtiofsd(paths, features, error)) return FALSE;

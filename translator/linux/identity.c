@@ -9,12 +9,14 @@
 
 enum { LEAF1_EDX, LEAF1_ECX, LEAF7_EBX, LEAF7_ECX, LEAF7_EDX, EXTENDED_EDX, EXTENDED_ECX, POWER_EDX, WORDS };
 
+enum { V2 = true };
 enum { HOST_SHA1 = 1 << 5, HOST_SHA2 = 1 << 6 }; /* AT_HWCAP */
 
 /* In the order /proc/cpuinfo lists them. */
 static const struct {
   uint8_t word, bit;
   const char *name;
+  bool v2;             /* not offered where the level is x86-64: came with x86-64-v2 or later */
   uint64_t host_hwcap; /* offered only on a host with all of these AT_HWCAP bits */
 } features[] = {
     {LEAF1_EDX, 0, "fpu"},          {LEAF1_EDX, 2, "de"},        {LEAF1_EDX, 3, "pse"},
@@ -24,10 +26,10 @@ static const struct {
     {LEAF1_EDX, 19, "clflush"},     {LEAF1_EDX, 23, "mmx"},      {LEAF1_EDX, 24, "fxsr"},
     {LEAF1_EDX, 25, "sse"},         {LEAF1_EDX, 26, "sse2"},     {EXTENDED_EDX, 11, "syscall"},
     {EXTENDED_EDX, 20, "nx"},       {EXTENDED_EDX, 29, "lm"},    {POWER_EDX, 8, "constant_tsc"},
-    {LEAF1_ECX, 0, "pni"},          {LEAF1_ECX, 1, "pclmulqdq"}, {LEAF1_ECX, 9, "ssse3"},
-    {LEAF1_ECX, 13, "cx16"},        {LEAF1_ECX, 19, "sse4_1"},   {LEAF1_ECX, 20, "sse4_2"},
-    {LEAF1_ECX, 23, "popcnt"},      {LEAF1_ECX, 25, "aes"},      {EXTENDED_ECX, 0, "lahf_lm"},
-    {LEAF7_EBX, 29, "sha_ni", HOST_SHA1 | HOST_SHA2},
+    {LEAF1_ECX, 0, "pni", V2}, {LEAF1_ECX, 1, "pclmulqdq", V2}, {LEAF1_ECX, 9, "ssse3", V2},
+    {LEAF1_ECX, 13, "cx16", V2}, {LEAF1_ECX, 19, "sse4_1", V2}, {LEAF1_ECX, 20, "sse4_2", V2},
+    {LEAF1_ECX, 23, "popcnt", V2}, {LEAF1_ECX, 25, "aes", V2}, {EXTENDED_ECX, 0, "lahf_lm", V2},
+    {LEAF7_EBX, 29, "sha_ni", V2, HOST_SHA1 | HOST_SHA2},
 };
 
 static const char vendor[] = "VirtualStele"; /* CPUID has room for exactly twelve letters */
@@ -52,7 +54,8 @@ static const char *model_name(void) {
 }
 
 static bool offered(size_t i) {
-  return (linux_program.host_hwcap & features[i].host_hwcap) == features[i].host_hwcap;
+  return (linux_program.cpu_level != LINUX_CPU_BASELINE || !features[i].v2) &&
+         (linux_program.host_hwcap & features[i].host_hwcap) == features[i].host_hwcap;
 }
 
 static uint32_t feature_word(unsigned word) {

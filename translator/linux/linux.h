@@ -196,6 +196,9 @@ void linux_set_current(GuestCpu *cpu);
 
 /* --- The program (program.c, load.c, main.c) -------------------------------------------------------- */
 
+/* What CPUID offers: the x86-64 psABI's micro-architecture levels. x86-64-v2 stands for all that is implemented. */
+typedef enum LinuxCpuLevel { LINUX_CPU_V2, LINUX_CPU_BASELINE } LinuxCpuLevel;
+
 typedef struct LinuxProgram {
   char exe[LINUX_PATH_MAX];  /* resolved path of the guest's executable: /proc/self/exe */
   char self[LINUX_PATH_MAX]; /* resolved path of stele */
@@ -210,6 +213,7 @@ typedef struct LinuxProgram {
   bool randomize;
   char *const *options;   /* STELE_… settings to hand to children, NULL-terminated */
   const char *exec_wrapper; /* STELE_EXEC_WRAPPER */
+  LinuxCpuLevel cpu_level;
   const char *cpu_model;  /* the processor's name, NULL for the default */
   uint64_t host_hwcap, host_hwcap2;
 } LinuxProgram;
