@@ -19,19 +19,20 @@
 enum {
   A64_REG_EXIT0 = 16,
   A64_REG_EXIT1 = 17, /* guest PC at indirect exits */
-  A64_REG_BRANCH_CACHE = 25,
+  A64_REG_BRANCH_CACHE = 25, /* some entry of it: aligned to its size */
   A64_REG_FLAG_AUX = 26,
   A64_REG_FLAG_RESULT = 27,
   A64_REG_CPU = 28,
   A64_REG_LINK = 30,
   A64_REG_ZERO = 31,
-  A64_VREG_TEMP_FIRST = 16
+  A64_VREG_TEMP_FIRST = 16,
+  A64_VREG_ZERO = 31 /* zeros wherever generated code runs */
 };
 
 /* Registers the allocator may give to integer temporaries, and those of them a helper call destroys. */
 #define A64_TEMPS 0x21fc0000u
 #define A64_TEMPS_CALLER_SAVED 0x00040000u
-#define A64_VECTOR_TEMPS 0xffff0000u
+#define A64_VECTOR_TEMPS 0x7fff0000u
 
 typedef enum A64Condition {
   A64_EQ, A64_NE, A64_CS, A64_CC, A64_MI, A64_PL, A64_VS, A64_VC,

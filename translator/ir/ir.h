@@ -42,6 +42,7 @@ enum {
 
 #define IR_ZERO ((IrReg){A64_REG_ZERO})
 #define IR_CPU ((IrReg){A64_REG_CPU})
+#define IR_VECTOR_ZERO ((IrVec){A64_VREG_ZERO})
 #define IR_NO_REG ((IrReg){IR_NONE})
 
 /* How LOAD widens. */

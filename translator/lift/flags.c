@@ -227,6 +227,18 @@ IrReg lift_carry(Lift *l) {
   return carry;
 }
 
+IrReg lift_carry_for(Lift *l, FlagForm form) {
+  if (form == FLAGS_DIRECT) return lift_carry(l);
+  IrReg carry = ir_temp(&l->b);
+  switch ((FlagForm)l->form) {
+  case FLAGS_LOGIC: ir_const(&l->b, carry, 1); break;
+  case FLAGS_DIRECT: ir_cset(&l->b, 4, carry, A64_CC); break;
+  case FLAGS_CANONICAL: ir_cset(&l->b, 4, carry, A64_CS); break;
+  case FLAGS_FCMP: ir_cset(&l->b, 4, carry, A64_GE); break;
+  }
+  return carry;
+}
+
 /* --- Logic ---------------------------------------------------------------------------------------- */
 
 void lift_logic(Lift *l, IrOp op, unsigned size, IrReg d, IrReg n, LiftSource source) {
@@ -289,6 +301,15 @@ void lift_flags_result(Lift *l, unsigned size, IrReg value, IrReg carry, IrReg o
     insert_flag(l, overflow, 28);
     l->form = FLAGS_DIRECT;
   }
+}
+
+void lift_flags_put_carry(Lift *l, IrReg carry, FlagForm form) {
+  if (l->form != form) {
+    IrReg inverted = ir_temp(&l->b);
+    ir_logic_imm(&l->b, IR_EOR, 4, inverted, carry, 1);
+    carry = inverted;
+  }
+  insert_flag(l, carry, 29);
 }
 
 void lift_flags_set_carry(Lift *l, IrReg carry, IrReg overflow) {

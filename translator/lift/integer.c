@@ -319,11 +319,9 @@ void lift_alu(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* --- INC, DEC, NEG, NOT ------------------------------------------------------------------------------ */
 
-/* INC and DEC leave CF: it is put aside and back only when someone reads it later. */
-void lift_increment(Lift *l, const X86Insn *insn, uint32_t decrement) {
+static void increment(Lift *l, const X86Insn *insn, bool decrement) {
   unsigned size = insn->operands[0].size;
   bool memory = lift_is_memory(insn, 0);
-  IrReg carry = l->live_flags & X86_F_CF ? lift_carry(l) : IR_NO_REG;
   LiftSource one = {.is_immediate = true, .immediate = 1};
   IrAddress address = {0};
   IrReg n, d, one_register = IR_NO_REG;
@@ -340,7 +338,6 @@ void lift_increment(Lift *l, const X86Insn *insn, uint32_t decrement) {
     n = ir_temp(&l->b);
     ir_atomic(&l->b, IR_ATOMIC_ADD, size, n, base, step);
     flags_of(l, decrement ? ALU_SUB : ALU_ADD, size, n, one_register);
-    if (carry.id != IR_NONE) lift_flags_set_carry(l, carry, IR_NO_REG);
     return;
   }
   if (memory) {
@@ -356,7 +353,22 @@ void lift_increment(Lift *l, const X86Insn *insn, uint32_t decrement) {
   else lift_add(l, size, d, n, one);
   if (memory) ir_store(&l->b, size, d, address);
   else if (size < 4) lift_write_register(l, &insn->operands[0], d);
-  if (carry.id != IR_NONE) lift_flags_set_carry(l, carry, IR_NO_REG);
+}
+
+/* INC and DEC leave CF: where someone reads it later it is put aside and back, unless no other flag is asked for. */
+void lift_increment(Lift *l, const X86Insn *insn, uint32_t decrement) {
+  uint8_t live = l->live_flags;
+  if (!(live & X86_F_CF)) {
+    increment(l, insn, decrement);
+  } else if (live == X86_F_CF) {
+    l->live_flags = 0;
+    increment(l, insn, decrement);
+    l->live_flags = live;
+  } else {
+    IrReg carry = lift_carry_for(l, decrement ? FLAGS_CANONICAL : FLAGS_DIRECT);
+    increment(l, insn, decrement);
+    lift_flags_put_carry(l, carry, decrement ? FLAGS_CANONICAL : FLAGS_DIRECT);
+  }
 }
 
 void lift_negate(Lift *l, const X86Insn *insn, uint32_t argument) {

@@ -67,6 +67,10 @@ void lift_flags_result(Lift *l, unsigned size, IrReg value, IrReg carry, IrReg o
 void lift_flags_set_carry(Lift *l, IrReg carry, IrReg overflow);
 /* CF as 0 or 1 in a new temporary. NZCV is kept. */
 IrReg lift_carry(Lift *l);
+/* CF as the C that it is in `form` (FLAGS_CANONICAL or FLAGS_DIRECT); and making it CF again, the others in any of
+ * these two forms now. */
+IrReg lift_carry_for(Lift *l, FlagForm form);
+void lift_flags_put_carry(Lift *l, IrReg carry, FlagForm form);
 
 /* Brings the flags into canonical form as far as `needed` (X86_F_*) asks. */
 void lift_flags_canonical(Lift *l, uint8_t needed);

@@ -49,6 +49,13 @@ typedef struct LiftScalars {
   uint32_t merge[16]; /* IR index */
 } LiftScalars;
 
+/* Temporaries that PSHUFBs have left in this block, or IR_NONE: the bits of a mask that count, and those of the mask in
+ * XMM register `number` as long as nothing writes that. */
+typedef struct LiftShuffle {
+  IrVec bits, mask;
+  uint8_t number;
+} LiftShuffle;
+
 /* A test whose only reader is the conditional jump right behind it: no flags are made, the jump looks
  * at the register itself (CBZ, TBZ). */
 typedef enum LiftFusedKind { FUSED_NONE, FUSED_ZERO, FUSED_BIT } LiftFusedKind;
@@ -99,7 +106,7 @@ struct Lift {
   LiftFused fused;
   uint32_t sse_begin;    /* IR index where the instruction's operations begin */
   LiftScalars scalars;
-  IrVec zero;            /* a temporary of zeros made in this block, or IR_NONE */
+  LiftShuffle shuffle;
   LiftSha sha;           /* zero where a region begins */
   LiftGroup group; /* zero where a region begins */
   LiftVectors vectors; /* zero where a block begins: lift_sse_block() */
@@ -189,7 +196,7 @@ static inline void lift_sse_region(Lift *l) {
 static inline void lift_sse_block(Lift *l) {
   l->vectors = (LiftVectors){0};
   l->scalars.valid = 0;
-  l->zero = (IrVec){IR_NONE};
+  l->shuffle = (LiftShuffle){{IR_NONE}, {IR_NONE}, 0};
 }
 
 /* The row of a mnemonic; function NULL where it cannot be lifted. */

@@ -1,7 +1,8 @@
 /* Forming regions and computing which flags are live.
  *
  * Liveness across a region's exits: at direct jumps the target's first instructions are looked at; at
- * indirect jumps everything is live. Flags are not carried through calls and returns: no calling convention
+ * indirect jumps everything is live but PF and AF, which nothing reads so far from where they come from. Flags are
+ * not carried through calls and returns: no calling convention
  * does, and where code is written by hand to do so anyway, it shows: the callee or the continuation reads
  * a flag it has not set. Callees of direct calls are looked at for that; a continuation that does makes
  * region_analyse() report return_reads_flags, and the runtime then translates everything anew with
@@ -12,7 +13,7 @@
 #include "lift/internal.h"
 
 enum {
-  PEEK_INSNS = 20,      /* instructions looked at behind a direct exit */
+  PEEK_INSNS = 64,      /* instructions looked at behind a direct exit */
   PEEK_DEFINITE = 32,   /* and behind a call or return, until a flag is read or all are written */
   MAX_GAP = 128,        /* bytes the sweep may skip to reach a branch target */
   ALL_FLAGS = X86_F_STATUS | X86_F_LT
@@ -185,7 +186,7 @@ static uint8_t live_out(const LiftRegion *region, const RegionInsn *r) {
   case X86_FLOW_CALL: return region->strict_flags ? ALL_FLAGS : peek(region, branch_target(r), false);
   case X86_FLOW_CALL_IND:
   case X86_FLOW_RET: return region->strict_flags ? ALL_FLAGS : 0;
-  case X86_FLOW_JUMP_IND: return ALL_FLAGS;
+  case X86_FLOW_JUMP_IND: return region->strict_flags ? ALL_FLAGS : ALL_FLAGS & ~(X86_F_PF | X86_F_AF);
   default: return 0;
   }
 }

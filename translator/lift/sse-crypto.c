@@ -19,7 +19,7 @@ void sse_lift_aes(Lift *l, const X86Insn *insn, uint32_t argument) {
   }
   bool decrypt = argument == SSE_AESDEC || argument == SSE_AESDECLAST;
   bool last = argument == SSE_AESENCLAST || argument == SSE_AESDECLAST;
-  IrVec zero = sse_zero(l), state = key.id == n.id ? sse_copy(l, n) : sse_result(l, insn);
+  IrVec zero = IR_VECTOR_ZERO, state = key.id == n.id ? sse_copy(l, n) : sse_result(l, insn);
   ir_vv(&l->b, decrypt ? IR_AESD_16B : IR_AESE_16B, state, zero);
   if (!last) ir_vv(&l->b, decrypt ? IR_AESIMC_16B : IR_AESMC_16B, state, state);
   ir_vvv(&l->b, IR_EOR_16B, sse_result(l, insn), state, key);
@@ -41,7 +41,7 @@ void sse_lift_aeskeygenassist(Lift *l, const X86Insn *insn, uint32_t argument) {
     return;
   }
   IrVec state = sse_copy(l, m);
-  ir_vv(&l->b, IR_AESE_16B, state, sse_zero(l));
+  ir_vv(&l->b, IR_AESE_16B, state, IR_VECTOR_ZERO);
   /* Byte (row, column) of the source is at column - row after AESE. */
   IrVec table = sse_const128(l, UINT64_C(0x040b0e010b0e0104), UINT64_C(0x0c0306090306090c));
   IrVec words = sse_vvv(l, IR_TBL_16B, state, table);

@@ -291,12 +291,12 @@ void sse_lift_shift_bytes(Lift *l, const X86Insn *insn, uint32_t argument) {
     ir_v_raw(&l->b, IR_MOVI_2D, d, 0);
     sse_know_zero_above(l, number, 4);
   } else if (argument) {
-    ir_vvv_raw(&l->b, IR_EXT_16B, d, sse_zero(l), d, ir_ext(16 - count));
+    ir_vvv_raw(&l->b, IR_EXT_16B, d, IR_VECTOR_ZERO, d, ir_ext(16 - count));
   } else if (count == 8) {
     ir_vv_raw(&l->b, IR_DUP_D, d, d, ir_lane(8, 1));
     sse_know_zero_above(l, number, 8);
   } else {
-    ir_vvv_raw(&l->b, IR_EXT_16B, d, d, sse_zero(l), ir_ext(count));
+    ir_vvv_raw(&l->b, IR_EXT_16B, d, d, IR_VECTOR_ZERO, ir_ext(count));
     if (count >= 8) sse_know_zero_above(l, number, count >= 12 ? 4 : 8);
   }
 }

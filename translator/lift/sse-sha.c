@@ -107,7 +107,7 @@ void sse_lift_sha256msg1(Lift *l, const X86Insn *insn, uint32_t argument) {
 void sse_lift_sha256msg2(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (!available(l, insn)) return;
   IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
-  IrVec zero = sse_zero(l), lowest = sse_vvv_raw(l, IR_EXT_16B, zero, m, ir_ext(4));
+  IrVec zero = IR_VECTOR_ZERO, lowest = sse_vvv_raw(l, IR_EXT_16B, zero, m, ir_ext(4));
   IrVec words = sse_vvv(l, IR_SUB_4S, n, lowest);
   ir_vvv(&l->b, IR_SHA256SU1, words, zero, m);
   sse_write(l, insn->operands[0].reg, words);
@@ -128,7 +128,7 @@ void sse_lift_sha1rnds4(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrVec words = reverse_words(l, m), state = reverse_words(l, n);
   uint64_t both = constant[rounds] | (uint64_t)constant[rounds] << 32;
   ir_vvv(&l->b, IR_ADD_4S, words, words, sse_const128(l, both, both));
-  ir_vvv(&l->b, (IrOp)op[rounds], state, sse_zero(l), words);
+  ir_vvv(&l->b, (IrOp)op[rounds], state, IR_VECTOR_ZERO, words);
   sse_write(l, insn->operands[0].reg, reverse_words(l, state));
 }
 
@@ -137,7 +137,7 @@ void sse_lift_sha1nexte(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
   IrVec e = sse_vv_raw(l, IR_DUP_S, n, ir_lane(4, 3));
   ir_vv(&l->b, IR_SHA1H, e, e);
-  IrVec top = sse_vvv_raw(l, IR_EXT_16B, sse_zero(l), e, ir_ext(4));
+  IrVec top = sse_vvv_raw(l, IR_EXT_16B, IR_VECTOR_ZERO, e, ir_ext(4));
   ir_vvv(&l->b, IR_ADD_4S, sse_result(l, insn), m, top);
 }
 
@@ -157,7 +157,7 @@ static IrVec rotate_by_one(Lift *l, IrVec value) {
 /* SHA1MSG2: the last word needs the first of the new ones, rotated once more. */
 void sse_lift_sha1msg2(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (!available(l, insn)) return;
-  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg), zero = sse_zero(l);
+  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg), zero = IR_VECTOR_ZERO;
   IrVec words = sse_vvv_raw(l, IR_EXT_16B, zero, m, ir_ext(12));
   ir_vvv(&l->b, IR_EOR_16B, words, words, n);
   words = rotate_by_one(l, words);

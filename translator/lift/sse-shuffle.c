@@ -180,10 +180,31 @@ void sse_lift_shufpd(Lift *l, const X86Insn *insn, uint32_t argument) {
 }
 
 /* PSHUFB: TBL gives zero for indices of 16 and more; bits 6:4 are to be ignored. */
+static IrVec shuffle_bits(Lift *l, bool mmx) {
+  LiftShuffle *s = &l->shuffle;
+  bool keep = !mmx && !l->group.replay; /* what a cold path makes, the others do not have */
+  if (keep && s->bits.id != IR_NONE) return s->bits;
+  IrVec bits = ir_vector_temp(&l->b);
+  ir_v_raw(&l->b, IR_MOVI_16B, bits, ir_imm8(mmx ? 0x87 : 0x8f));
+  if (keep) s->bits = bits;
+  return bits;
+}
+
+static IrVec shuffle_mask(Lift *l, const X86Insn *insn) {
+  const X86Operand *o = &insn->operands[1];
+  LiftShuffle *s = &l->shuffle;
+  bool keep = o->kind == X86_OPERAND_XMM && !l->group.replay;
+  if (keep && s->mask.id != IR_NONE && s->number == o->reg) return s->mask;
+  IrVec m = sse_source(l, insn, 1), mask = sse_vvv(l, IR_AND_16B, shuffle_bits(l, sse_is_mmx(insn, 0)), m);
+  if (keep) {
+    s->mask = mask;
+    s->number = o->reg;
+  }
+  return mask;
+}
+
 void sse_lift_pshufb(Lift *l, const X86Insn *insn, uint32_t argument) {
-  IrVec m = sse_source(l, insn, 1), n = sse_source(l, insn, 0), mask = ir_vector_temp(&l->b);
-  ir_v_raw(&l->b, IR_MOVI_16B, mask, ir_imm8(sse_is_mmx(insn, 0) ? 0x87 : 0x8f));
-  ir_vvv(&l->b, IR_AND_16B, mask, mask, m);
+  IrVec mask = shuffle_mask(l, insn), n = sse_source(l, insn, 0);
   IrVec d = sse_result(l, insn);
   ir_vvv(&l->b, IR_TBL_16B, d, n, mask);
   sse_finish(l, insn, d);
@@ -194,11 +215,11 @@ void sse_lift_palignr(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned imm = (unsigned)insn->imm & 0xff, width = sse_is_mmx(insn, 0) ? 8 : 16;
   IrVec low = sse_source(l, insn, 1), high = sse_source(l, insn, 0);
   if (imm >= 2 * width) {
-    low = high = sse_zero(l);
+    low = high = IR_VECTOR_ZERO;
     imm = 0;
   } else if (imm >= width) {
     low = high;
-    high = sse_zero(l);
+    high = IR_VECTOR_ZERO;
     imm -= width;
   }
   if (width == 8) low = sse_vvv(l, IR_ZIP1_2D, low, high);

@@ -81,7 +81,10 @@ IrVec sse_scalar_target(Lift *l, unsigned number, unsigned bytes) {
 
 enum { MAX_SCALARS = 6 }; /* that may stay in temporaries, of which there are sixteen */
 
-void sse_forget_scalar(Lift *l, unsigned number) { l->scalars.valid &= (uint16_t)~(1u << number); }
+void sse_forget_scalar(Lift *l, unsigned number) {
+  l->scalars.valid &= (uint16_t)~(1u << number);
+  if (l->shuffle.number == number) l->shuffle.mask.id = IR_NONE;
+}
 
 /* The operation that merged the scalar register `number` holds, or NULL. */
 static IrInsn *merge_of(Lift *l, unsigned number, unsigned bytes) {
@@ -169,14 +172,6 @@ IrVec sse_vvv_raw(Lift *l, IrOp op, IrVec n, IrVec m, uint32_t raw) {
 IrVec sse_vvv(Lift *l, IrOp op, IrVec n, IrVec m) { return sse_vvv_raw(l, op, n, m, 0); }
 
 IrVec sse_copy(Lift *l, IrVec value) { return sse_vvv(l, IR_MOV_16B, value, value); }
-
-IrVec sse_zero(Lift *l) {
-  if (l->zero.id != IR_NONE && !l->group.replay) return l->zero;
-  IrVec d = ir_vector_temp(&l->b);
-  ir_v_raw(&l->b, IR_MOVI_2D, d, 0);
-  if (!l->group.replay) l->zero = d; /* what a cold path makes, the others do not have */
-  return d;
-}
 
 /* Bits of `value` gathered for MOVI_2D if every byte is 0 or 0xff; -1 otherwise. */
 static int byte_mask(uint64_t value) {

@@ -63,8 +63,6 @@ IrVec sse_scalar_source(Lift *l, const X86Insn *insn, unsigned operand, unsigned
 IrVec lift_read_mmx(Lift *l, unsigned number);
 void lift_write_mmx(Lift *l, unsigned number, IrVec value);
 
-/* Zeros, not to be written. */
-IrVec sse_zero(Lift *l);
 /* New temporaries holding constants. */
 IrVec sse_const64(Lift *l, uint64_t value);             /* in the low half */
 IrVec sse_const128(Lift *l, uint64_t low, uint64_t high);

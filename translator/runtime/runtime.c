@@ -69,9 +69,22 @@ static void reset_branch_cache(GuestCpu *cpu) {
   cpu->branch_cache[0].guest_pc = GUEST_BRANCH_CACHE_EMPTY; /* zeros elsewhere belong to PC 0, which is looked up here */
 }
 
+/* Aligned to its size (A64_REG_BRANCH_CACHE). */
+static GuestBranchCacheEntry *new_branch_cache(void) {
+  enum { BYTES = GUEST_BRANCH_CACHE_SIZE * sizeof(GuestBranchCacheEntry) };
+  char *pages = base_pages_alloc(2 * BYTES);
+  if (!pages) return NULL;
+  size_t before = -(uintptr_t)pages & (BYTES - 1);
+  base_pages_free(pages + before + BYTES, BYTES - before);
+  if (before) base_pages_free(pages, before);
+  GuestBranchCacheEntry *cache = (GuestBranchCacheEntry *)(pages + before);
+  cache[0].guest_pc = GUEST_BRANCH_CACHE_EMPTY;
+  return cache;
+}
+
 GuestCpu *runtime_thread_new(const GuestCpu *like) {
   GuestCpu *cpu = base_pages_alloc(sizeof *cpu + sizeof(RuntimeThread));
-  GuestBranchCacheEntry *branches = base_pages_alloc(GUEST_BRANCH_CACHE_SIZE * sizeof *branches);
+  GuestBranchCacheEntry *branches = new_branch_cache();
   uint8_t *shadow = base_pages_alloc(SHADOW_BYTES);
   if (!cpu || !branches || !shadow) return NULL;
   if (like) *cpu = *like;
@@ -80,7 +93,6 @@ GuestCpu *runtime_thread_new(const GuestCpu *like) {
   *thread = (RuntimeThread){.cpu = cpu, .shadow_stack = shadow};
   host_call(__NR_mprotect, shadow, SHADOW_GUARD, 0);
   cpu->branch_cache = branches;
-  branches[0].guest_pc = GUEST_BRANCH_CACHE_EMPTY;
   cpu->shadow_base = cpu->shadow_sp = (uint64_t)(uintptr_t)shadow + SHADOW_BYTES - 64;
   cpu->shadow_limit = (uint64_t)(uintptr_t)shadow + SHADOW_GUARD;
   cpu->helpers = runtime_helper_table;

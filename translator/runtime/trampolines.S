@@ -59,6 +59,7 @@ runtime_enter:
         ldr     x16, [x28, #CPU_SHADOW_SP]
         mov     sp, x16
         ldr     x25, [x28, #CPU_BRANCH_CACHE]
+        movi    v31.2d, #0
         load_guest
         /* A signal that arrives between the test and the branch finds the PC here and sends it back
          * (runtime_interrupt). */
