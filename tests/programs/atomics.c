@@ -5,10 +5,13 @@
  * Build: dynamic static, -pthread -mcx16 -Wno-cast-align
  */
 #include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sched.h>
+#include <sys/mman.h>
 
 enum { THREADS = 3, ROUNDS = 5000 };
 static uint8_t arena[256] __attribute__((aligned(64)));
@@ -121,10 +124,56 @@ static void store_buffering(void) {
   printf("store buffering: %d forbidden\n", forbidden);
 }
 
+static sigjmp_buf out;
+static uintptr_t fault_address;
+
+static void on_fault(int signal, siginfo_t *info, void *context) {
+  fault_address = (uintptr_t)info->si_addr;
+  siglongjmp(out, signal);
+}
+
+/* A misaligned access over the end of what may be accessed faults where the second part begins, and has no effect. */
+static void over_the_end(uint8_t *page) {
+  static const char *const names[] = {"add", "xchg", "cmpxchg", "load", "store"};
+  struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
+  sigaction(SIGSEGV, &action, NULL);
+  sigaction(SIGBUS, &action, NULL);
+  for (volatile int i = 0; i < 5; i++) {
+    uint64_t *at = (uint64_t *)(page + 4096 - 3);
+    int signal = sigsetjmp(out, 1);
+    if (!signal) {
+      uint64_t value = 5;
+      if (i == 0) __asm__ volatile("lock addq $7, %0" : "+m"(*at));
+      if (i == 1) __asm__ volatile("xchgq %1, %0" : "+m"(*at), "+r"(value));
+      if (i == 2) __asm__ volatile("lock cmpxchgq %1, %0" : "+m"(*at) : "r"(value), "a"(page[4093]));
+      if (i == 3) value = *(volatile uint64_t *)at;
+      if (i == 4) *(volatile uint64_t *)at = value;
+    }
+    printf("%s over the end: signal %d, address %+ld, bytes %x %x %x\n", names[i], signal,
+           (long)(fault_address - (uintptr_t)page), page[4093], page[4094], page[4095]);
+  }
+}
+
+/* The counter shares its page with the code that is run. */
+static void beside_code(uint8_t *page) {
+  static const uint8_t increment[] = {0xf0, 0x48, 0xff, 0x05, 0xf5, 0, 0, 0, 0xc3}; /* lock incq 0xf5(%rip); ret */
+  memcpy(page + 256, increment, sizeof increment);
+  for (int i = 0; i < 5; i++) ((void (*)(void))(page + 256))();
+  printf("beside code: %lx\n", *(uint64_t *)(page + 256 + 8 + 0xf5));
+}
+
+static void misaligned(void) {
+  uint8_t *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  mprotect(pages + 4096, 4096, PROT_NONE);
+  beside_code(pages);
+  over_the_end(pages);
+}
+
 int main(void) {
   counters();
   locks();
   message_passing();
   store_buffering();
+  misaligned();
   return 0;
 }

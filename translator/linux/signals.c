@@ -399,7 +399,7 @@ static void host_fault(LinuxThread *thread, LinuxSiginfo *info, struct ucontext 
   bool memory = info->signal == SIGSEGV || info->signal == SIGBUS;
   bool write = memory && fault_writes(context);
   uint64_t next;
-  switch (runtime_host_fault(thread->cpu, context, info->signal, info->field[0], write)) {
+  switch (runtime_host_fault(thread->cpu, context, &info->signal, &info->field[0], write)) {
   case RUNTIME_FAULT_RESOLVED: return;
   case RUNTIME_FAULT_GUEST:
     guest_fault(thread, info, context, write || (memory && runtime_faulting_write(thread->cpu)));

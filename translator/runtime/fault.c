@@ -105,13 +105,17 @@ static bool shadow_stack_full(GuestCpu *cpu, struct ucontext *context, uint64_t 
   return true;
 }
 
-RuntimeFault runtime_host_fault(GuestCpu *cpu, void *opaque, int signal, uint64_t address, bool write) {
+RuntimeFault runtime_host_fault(GuestCpu *cpu, void *opaque, int32_t *signal, uint64_t *address, bool write) {
   struct ucontext *context = opaque;
-  if (signal == SIGSEGV_NUMBER) {
-    if (shadow_stack_full(cpu, context, address)) return RUNTIME_FAULT_RESOLVED;
-    if (write && handle_code_write(cpu, context, address)) return RUNTIME_FAULT_RESOLVED;
+  if (*signal == SIGSEGV_NUMBER) {
+    if (shadow_stack_full(cpu, context, *address)) return RUNTIME_FAULT_RESOLVED;
+    if (write && handle_code_write(cpu, context, *address)) return RUNTIME_FAULT_RESOLVED;
   }
-  if (signal == SIGBUS_NUMBER && misaligned_access(context)) return RUNTIME_FAULT_RESOLVED;
+  if (*signal == SIGBUS_NUMBER) {
+    Misaligned misaligned = misaligned_access(context, address);
+    if (misaligned == MISALIGNED_DONE) return RUNTIME_FAULT_RESOLVED;
+    if (misaligned == MISALIGNED_FAULT) *signal = SIGSEGV_NUMBER;
+  }
   if (!synchronise_from(cpu, context)) return RUNTIME_FAULT_OURS;
   runtime_recover_flags(cpu, cpu->helper_return ? cpu->helper_return - 4 : context->uc_mcontext.pc);
   return RUNTIME_FAULT_GUEST;

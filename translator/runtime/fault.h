@@ -2,10 +2,16 @@
 #ifndef STELE_RUNTIME_FAULT_H
 #define STELE_RUNTIME_FAULT_H
 
-#include <stdbool.h>
+#include <stdint.h>
 
-/* A SIGBUS at an ordered or locked access in generated code that is misaligned: carried out or replaced.
- * `context` is the host's struct ucontext. False when it is something else. */
-bool misaligned_access(void *context);
+typedef enum Misaligned {
+  MISALIGNED_NOT,  /* not an ordered or locked access in generated code */
+  MISALIGNED_DONE, /* carried out, or replaced by what can be */
+  MISALIGNED_FAULT /* the guest has no such access to all of the memory */
+} Misaligned;
+
+/* A SIGBUS at an ordered or locked access in generated code that is misaligned. `context` is the host's struct
+ * ucontext. *ret_fault is set for MISALIGNED_FAULT: the address the processor would report. */
+Misaligned misaligned_access(void *context, uint64_t *ret_fault);
 
 #endif

@@ -67,8 +67,9 @@ typedef enum RuntimeFault {
 } RuntimeFault;
 
 /* First thing in the host handler of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP. `context` is the host
- * ucontext_t, `address` si_addr, `write` whether the access was a store (ESR). */
-RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, int signal, uint64_t address, bool write);
+ * ucontext_t, `address` si_addr, `write` whether the access was a store (ESR). SIGBUS for a misaligned access to memory
+ * the guest cannot access becomes SIGSEGV with its address. */
+RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, int32_t *signal, uint64_t *address, bool write);
 
 /* Whether the instruction at cpu->rip, which has just faulted, writes its memory operand: then even its load
  * counts as a write in the page-fault error code, as hardware asks for write access at once. */
