@@ -162,11 +162,19 @@ static void beside_code(uint8_t *page) {
   printf("beside code: %lx\n", *(uint64_t *)(page + 256 + 8 + 0xf5));
 }
 
+static void misaligned_pair(uint8_t *page) {
+  fault_address = 0;
+  int signal = sigsetjmp(out, 1);
+  if (!signal) __asm__ volatile("lock cmpxchg16b %0" : "+m"(*(__uint128_t *)(page + 8)) : : "rax", "rdx", "cc", "memory");
+  printf("misaligned pair: signal %d, address %lx\n", signal, (long)fault_address);
+}
+
 static void misaligned(void) {
   uint8_t *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   mprotect(pages + 4096, 4096, PROT_NONE);
   beside_code(pages);
   over_the_end(pages);
+  misaligned_pair(pages);
 }
 
 int main(void) {

@@ -123,9 +123,16 @@ void lift_system_table(Lift *l, const X86Insn *insn, uint32_t base) {
 
 /* --- CMPXCHG8B, CMPXCHG16B ------------------------------------------------------------------------------- */
 
-/* The helper compares and swaps, updates RDX:RAX, and sets ZF in the synchronised flags. */
+/* The helper compares and swaps, updates RDX:RAX, and sets ZF in the synchronised flags. 16 bytes have to be
+ * aligned (#GP). */
 void lift_compare_exchange_pair(Lift *l, const X86Insn *insn, uint32_t wide) {
+  enum { GENERAL_PROTECTION = 13 };
   IrReg address = lift_address_register(l, insn);
+  if (wide) {
+    IrReg misalignment = ir_temp(&l->b);
+    ir_logic_imm(&l->b, IR_AND, 8, misalignment, address, 15);
+    lift_raise_if_not_zero(l, 8, misalignment, GENERAL_PROTECTION);
+  }
   lift_flags_canonical(l, l->live_flags & ~X86_F_ZF);
   ir_emit(&l->b, IR_HELPER, 8, IR_NONE, address.id, IR_NONE,
           wide ? LIFT_HELPER_COMPARE_EXCHANGE_16 : LIFT_HELPER_COMPARE_EXCHANGE_8);
