@@ -166,8 +166,12 @@ static void announce_ready(void) {
     return fail();
   }
   console_say("userspace started after %llu ms", (unsigned long long)agent_now_ms());
-  if (agent.stop_action) userspace_stop(&agent, agent.stop_action); // asked while it was starting
-  else agent_enter_state(&agent, GUEST_READY, "");
+  if (agent.stop_action) { // asked while it was starting
+    userspace_stop(&agent, agent.stop_action);
+  } else {
+    agent_enter_state(&agent, GUEST_READY, "");
+    modules_load_later();
+  }
 }
 
 static void on_report(Source *source, uint32_t events) {
