@@ -34,20 +34,19 @@ static int set_up(int fd, const char *name) {
   return ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? -errno : 0;
 }
 
+// The first Ethernet card. Numbers are given out from 1 on and this early none was given back.
 static int find_interface(Interface *interface) {
-  struct if_nameindex *list = if_nameindex();
-  int r = -ENODEV;
-  for (struct if_nameindex *entry = list; r == -ENODEV && entry && entry->if_name; entry++) {
-    struct ifreq request = {0};
-    snprintf(request.ifr_name, sizeof request.ifr_name, "%s", entry->if_name);
-    if (ioctl(interface->socket, SIOCGIFHWADDR, &request) < 0) continue;
-    if (request.ifr_hwaddr.sa_family != ARPHRD_ETHER) continue;
-    memcpy(interface->hardware_address, request.ifr_hwaddr.sa_data, 6);
-    snprintf(interface->name, sizeof interface->name, "%s", entry->if_name);
-    r = 0;
+  struct ifreq request = {.ifr_ifindex = 1};
+  for (; ioctl(interface->socket, SIOCGIFNAME, &request) == 0; request.ifr_ifindex++) {
+    int index = request.ifr_ifindex; // which shares its place with the address
+    snprintf(interface->name, sizeof interface->name, "%s", request.ifr_name);
+    bool ethernet = ioctl(interface->socket, SIOCGIFHWADDR, &request) == 0 &&
+                    request.ifr_hwaddr.sa_family == ARPHRD_ETHER;
+    memcpy(interface->hardware_address, request.ifr_hwaddr.sa_data, sizeof interface->hardware_address);
+    if (ethernet) return 0;
+    request.ifr_ifindex = index;
   }
-  if (list) if_freenameindex(list);
-  return r;
+  return -ENODEV;
 }
 
 static int open_dhcp_socket(const Interface *interface) {
