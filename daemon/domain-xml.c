@@ -340,6 +340,9 @@ static void append_our_parameters(Expansion *x, GString *line, const char *autho
       // boot.
       {TRUE, "cryptomgr.notests", NULL},
       {x->tcg, "arm64.nopauth", NULL},
+      // QEMU translates code anew for every vector length, the kernel's included: with SVE the first
+      // program that uses it makes most of the kernel be translated a second time.
+      {x->tcg, "arm64.nosve", NULL},
       {TRUE, STELE_PARAM_ROOT, root},
       {TRUE, STELE_PARAM_MODE, root_mode_name(config->root_mode)},
       {TRUE, STELE_PARAM_INIT, init},
