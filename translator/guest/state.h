@@ -53,7 +53,7 @@ typedef struct GuestBranchCacheEntry {
 } GuestBranchCacheEntry;
 
 enum {
-  GUEST_BRANCH_CACHE_BITS = 12,
+  GUEST_BRANCH_CACHE_BITS = 14,
   GUEST_BRANCH_CACHE_SIZE = 1 << GUEST_BRANCH_CACHE_BITS
 };
 #define GUEST_BRANCH_CACHE_EMPTY UINT64_C(0xffffffffffffffff) /* never a canonical address */

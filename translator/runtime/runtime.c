@@ -6,6 +6,8 @@
  * throughout, but are saved around calls of the Linux layer, which may look at them or replace them. */
 #include "runtime/internal.h"
 
+#include <string.h>
+
 #include "base/host-call.h"
 #include "guest/memory-map.h"
 #include "lift/sse-state.h"
@@ -63,19 +65,21 @@ int runtime_init(const RuntimeOptions *options) {
 
 RuntimeThread *runtime_thread_of(const GuestCpu *cpu) { return cpu->runtime_thread; }
 
+enum { BRANCH_CACHE_BYTES = GUEST_BRANCH_CACHE_SIZE * sizeof(GuestBranchCacheEntry) };
+
 static void reset_branch_cache(GuestCpu *cpu) {
-  for (unsigned i = 0; i < GUEST_BRANCH_CACHE_SIZE; i++)
-    if (cpu->branch_cache[i].guest_pc) cpu->branch_cache[i] = (GuestBranchCacheEntry){0};
+  enum { MADV_DONTNEED = 4 };
+  if (host_call(__NR_madvise, cpu->branch_cache, BRANCH_CACHE_BYTES, MADV_DONTNEED) < 0)
+    memset(cpu->branch_cache, 0, BRANCH_CACHE_BYTES);
   cpu->branch_cache[0].guest_pc = GUEST_BRANCH_CACHE_EMPTY; /* zeros elsewhere belong to PC 0, which is looked up here */
 }
 
 /* Aligned to its size (A64_REG_BRANCH_CACHE). */
 static GuestBranchCacheEntry *new_branch_cache(void) {
-  enum { BYTES = GUEST_BRANCH_CACHE_SIZE * sizeof(GuestBranchCacheEntry) };
-  char *pages = base_pages_alloc(2 * BYTES);
+  char *pages = base_pages_alloc(2 * BRANCH_CACHE_BYTES);
   if (!pages) return NULL;
-  size_t before = -(uintptr_t)pages & (BYTES - 1);
-  base_pages_free(pages + before + BYTES, BYTES - before);
+  size_t before = -(uintptr_t)pages & (BRANCH_CACHE_BYTES - 1);
+  base_pages_free(pages + before + BRANCH_CACHE_BYTES, BRANCH_CACHE_BYTES - before);
   if (before) base_pages_free(pages, before);
   GuestBranchCacheEntry *cache = (GuestBranchCacheEntry *)(pages + before);
   cache[0].guest_pc = GUEST_BRANCH_CACHE_EMPTY;
@@ -115,7 +119,7 @@ void runtime_thread_free(GuestCpu *cpu) {
   else runtime.threads = thread->next;
   if (thread->next) thread->next->previous = thread->previous;
   base_unlock(&runtime.lock);
-  base_pages_free(cpu->branch_cache, GUEST_BRANCH_CACHE_SIZE * sizeof *cpu->branch_cache);
+  base_pages_free(cpu->branch_cache, BRANCH_CACHE_BYTES);
   base_pages_free(thread->shadow_stack, SHADOW_BYTES);
   base_pages_free(cpu, sizeof *cpu + sizeof(RuntimeThread));
 }
