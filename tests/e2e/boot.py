@@ -28,12 +28,21 @@ def check_identity(steled, name, vcpus):
     return text
 
 
+def check_devices(steled, name):
+    """The network as configured before the userspace, and what the agent loads modules for behind it."""
+    text = steled.sh(name, "cat /proc/net/route /sys/class/input/event*/device/name; ls /sys/bus/virtio/drivers/virtio_balloon")
+    check_contains(text, "eth0\t00000000", "default route")
+    check_contains(text, "gpio-keys", "power button")
+    check_contains(text, "\nvirtio", "balloon")
+
+
 def directory_overlay(place):
     steled = place.shared_steled()
     steled.define("dir-overlay", machine_xml("dir-overlay", FULL, vcpus=2))
     steled.vmctl("start", "--wait", "dir-overlay")
     mounts = check_identity(steled, "dir-overlay", 2)
     check_contains(mounts, "overlay / overlay rw", "root")
+    check_devices(steled, "dir-overlay")
     steled.sh("dir-overlay", "echo changed >/etc/hostname && rm /etc/passwd && test ! -e /etc/passwd")
     check(os.path.exists(os.path.join(FULL, "etc/passwd")), "an overlay's changes must not reach the host")
     steled.vmctl("shutdown", "dir-overlay")
