@@ -7,7 +7,7 @@
 void ir_reset(IrBuilder *b) {
   b->count = 0;
   b->next_temp = b->next_vector_temp = IR_TEMP_FIRST;
-  b->next_label = b->stack_count = 0;
+  b->next_label = b->stack_count = b->copy_count = 0;
   b->overflow = b->has_moves = b->has_merges = false;
 }
 
@@ -75,9 +75,16 @@ void ir_rr(IrBuilder *b, IrOp op, unsigned size, IrReg d, IrReg n) {
   append(b, op, size, d.id, n.id, IR_NONE, IR_NONE, 0);
 }
 
+/* The operation to be appended copies one host register to another. */
+static void note_copy(IrBuilder *b, unsigned d, unsigned n) {
+  if (d < A64_REG_ZERO && n < A64_REG_ZERO && d != n && b->copy_count < IR_MAX_COPIES)
+    b->copies[b->copy_count++] = (uint16_t)b->count;
+}
+
 void ir_mov(IrBuilder *b, unsigned size, IrReg d, IrReg n) {
   if (size == 8 && d.id == n.id) return;
-  b->has_moves |= ir_is_temp(n.id);
+  if (ir_is_temp(n.id)) b->has_moves = true;
+  else note_copy(b, d.id, n.id);
   append(b, IR_MOV, size < 4 ? 4 : size, d.id, n.id, IR_NONE, IR_NONE, 0);
 }
 
@@ -267,6 +274,7 @@ void ir_atomic(IrBuilder *b, IrOp op, unsigned size, IrReg d, IrReg base, IrReg 
 }
 
 void ir_vvv(IrBuilder *b, IrOp op, IrVec d, IrVec n, IrVec m) {
+  if (op == IR_MOV_16B) note_copy(b, d.id, n.id);
   append(b, op, 16, d.id, n.id, m.id, IR_NONE, 0);
 }
 

@@ -37,7 +37,8 @@ enum {
   IR_MAX_TEMPS = 4096,
   IR_MAX_INSNS = 16384,
   IR_MAX_LABELS = 2048,
-  IR_MAX_STACK = 128
+  IR_MAX_STACK = 128,
+  IR_MAX_COPIES = 64
 };
 
 #define IR_ZERO ((IrReg){A64_REG_ZERO})
@@ -93,8 +94,9 @@ typedef struct IrBuilder {
   bool overflow; /* some limit was reached: the region must be made smaller */
   /* What the passes would otherwise have to search all operations for. */
   bool has_moves, has_merges; /* MOV of a temporary; BFM */
-  uint16_t stack_count;
+  uint16_t stack_count, copy_count;
   uint16_t stack[IR_MAX_STACK]; /* positions of the first PUSHes and POPs */
+  uint16_t copies[IR_MAX_COPIES]; /* positions of the first moves between host registers */
 } IrBuilder;
 
 void ir_reset(IrBuilder *b);

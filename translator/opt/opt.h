@@ -14,6 +14,9 @@ void opt_bytes(IrBuilder *b);
 /* Results are made in the registers they would be moved to (moves.c). */
 void opt_moves(IrBuilder *b);
 
+/* Copies of registers that are then changed are not made (copies.c). */
+void opt_copies(IrBuilder *b);
+
 /* Runs of pushes and pops become pair stores and loads (pairs.c). */
 void opt_pairs(IrBuilder *b);
 
