@@ -7,8 +7,8 @@
 void ir_reset(IrBuilder *b) {
   b->count = 0;
   b->next_temp = b->next_vector_temp = IR_TEMP_FIRST;
-  b->next_label = b->stack_count = b->copy_count = 0;
-  b->overflow = b->has_moves = b->has_merges = false;
+  b->next_label = b->joins = b->stack_count = b->copy_count = 0;
+  b->overflow = b->cold = b->has_moves = b->has_merges = false;
 }
 
 IrReg ir_temp(IrBuilder *b) {
@@ -53,6 +53,7 @@ IrInsn *ir_emit(IrBuilder *b, IrOp op, unsigned size, unsigned rd, unsigned rn, 
 }
 
 void ir_mark(IrBuilder *b, IrOp op, uint64_t guest_pc, unsigned cond, unsigned shift) {
+  if (op == IR_BLOCK) b->joins++;
   IrInsn *mark = append(b, op, 8, IR_NONE, IR_NONE, IR_NONE, IR_NONE, (int64_t)guest_pc);
   mark->cond = (uint8_t)cond;
   mark->shift = (uint16_t)shift;
@@ -301,6 +302,7 @@ void ir_rv_raw(IrBuilder *b, IrOp op, unsigned size, IrReg d, IrVec n, uint32_t 
 }
 
 void ir_bind(IrBuilder *b, IrLabel label) {
+  b->joins++;
   append(b, IR_LABEL, 8, IR_NONE, IR_NONE, IR_NONE, IR_NONE, label.id);
 }
 
@@ -329,10 +331,12 @@ void ir_tbnz(IrBuilder *b, IrReg n, unsigned bit, IrLabel label) {
 }
 
 void ir_cold_begin(IrBuilder *b) {
+  b->cold = true;
   append(b, IR_COLD_BEGIN, 8, IR_NONE, IR_NONE, IR_NONE, IR_NONE, 0);
 }
 
 void ir_cold_end(IrBuilder *b) {
+  b->cold = false;
   append(b, IR_COLD_END, 8, IR_NONE, IR_NONE, IR_NONE, IR_NONE, 0);
 }
 

@@ -94,6 +94,8 @@ typedef struct IrBuilder {
   bool overflow; /* some limit was reached: the region must be made smaller */
   /* What the passes would otherwise have to search all operations for. */
   bool has_moves, has_merges; /* MOV of a temporary; BFM */
+  uint16_t joins; /* blocks and labels so far: where it is the same, what was made before is there */
+  bool cold;      /* between COLD_BEGIN and COLD_END */
   uint16_t stack_count, copy_count;
   uint16_t stack[IR_MAX_STACK]; /* positions of the first PUSHes and POPs */
   uint16_t copies[IR_MAX_COPIES]; /* positions of the first moves between host registers */

@@ -94,6 +94,15 @@ typedef struct LiftSha {
   IrVec abcd, efgh;
 } LiftSha;
 
+/* A guest address made in a temporary for an access relative to RIP, which those to addresses close by can use while
+ * no path joins (IrBuilder.joins). */
+typedef struct LiftAddress {
+  IrReg temp; /* IR_NONE in a new region */
+  uint64_t address;
+  uint32_t index; /* of the instruction */
+  uint16_t joins;
+} LiftAddress;
+
 typedef struct Lift Lift;
 struct Lift {
   IrBuilder b;
@@ -104,6 +113,7 @@ struct Lift {
   uint8_t form;          /* FlagForm now */
   uint32_t index;        /* of the instruction in the region */
   LiftFused fused;
+  LiftAddress address;
   uint32_t sse_begin;    /* IR index where the instruction's operations begin */
   LiftScalars scalars;
   LiftShuffle shuffle;

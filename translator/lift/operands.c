@@ -72,14 +72,31 @@ static IrReg address32(Lift *l, const X86Insn *insn) {
   return sum;
 }
 
-/* The parts of an address before its displacement is placed: base may be absent (id IR_NONE). */
-static IrAddress address_parts(Lift *l, const X86Insn *insn) {
+/* An address relative to RIP, or where it is only accessed, one close by that was made not long ago and how far it is
+ * from there. */
+static IrReg guest_address(Lift *l, uint64_t address, bool access, int64_t *ret_distance) {
+  enum { REACH = 12, NEAR = 4096 };
+  LiftAddress *made = &l->address;
+  int64_t distance = (int64_t)(address - made->address);
+  bool fits = (distance >= -256 && distance < 256) || (distance >= 0 && distance < NEAR && !(distance & 7));
+  *ret_distance = 0;
+  if (access && made->temp.id != IR_NONE && made->joins == l->b.joins && l->index - made->index <= REACH && fits) {
+    *ret_distance = distance;
+    return made->temp;
+  }
+  IrReg temp = ir_temp(&l->b);
+  ir_guest_address(&l->b, temp, address);
+  if (access && !l->b.cold) *made = (LiftAddress){temp, address, l->index, l->b.joins};
+  return temp;
+}
+
+/* The parts of an address before its displacement is placed: base may be absent (id IR_NONE). `access`: the address is
+ * accessed and no more. */
+static IrAddress address_parts(Lift *l, const X86Insn *insn, bool access) {
   const X86Mem *mem = &insn->mem;
   IrAddress a = {IR_NO_REG, IR_NO_REG, 0, mem->disp};
   if (mem->base == X86_RIP) {
-    a.base = ir_temp(&l->b);
-    ir_guest_address(&l->b, a.base, l->next_pc + (uint64_t)mem->disp);
-    a.disp = 0;
+    a.base = guest_address(l, l->next_pc + (uint64_t)mem->disp, access, &a.disp);
   } else if (mem->base != X86_NOREG) {
     a.base = lift_gpr(mem->base);
   }
@@ -118,7 +135,7 @@ static IrAddress place_indexed(Lift *l, IrAddress a, unsigned size) {
 
 IrAddress lift_address(Lift *l, const X86Insn *insn, unsigned size) {
   if (insn->prefixes & X86_PREFIX_ADDR32) return lift_address_at(l, lift_address_register(l, insn), size);
-  IrAddress a = address_parts(l, insn);
+  IrAddress a = address_parts(l, insn, true);
   if (a.index.id != IR_NONE) return place_indexed(l, a, size);
   if (a.base.id == IR_NONE) return absolute(l, a.disp);
   return lift_address_offset(l, a.base, a.disp, size);
@@ -130,7 +147,7 @@ IrReg lift_address_register(Lift *l, const X86Insn *insn) {
     if (insn->mem.segment != X86_NOREG) ir_rrr(&l->b, IR_ADD, 8, low, low, segment_base(l, insn->mem.segment));
     return low;
   }
-  IrAddress a = address_parts(l, insn);
+  IrAddress a = address_parts(l, insn, false);
   if (a.index.id != IR_NONE) {
     IrReg sum = a.base.id == IR_NONE ? scaled_index(l, a.index, a.shift) : indexed(l, a.base, a.index, a.shift);
     a.base = sum;

@@ -371,6 +371,7 @@ void region_lift(Lift *l, LiftRegion *region) {
   l->region = region;
   lift_sse_region(l);
   ir_reset(&l->b);
+  l->address.temp = IR_NO_REG;
   for (unsigned i = 0; i < region->leader_count; i++) region->insns[region->leaders[i]].label = ir_label(&l->b).id;
   region->insns[0].x87_top = region->entry_x87_top;
   RegionInsn *r = region->insns;
