@@ -23,9 +23,15 @@ exec env -i HOME=/root USER=root LOGNAME=root SHELL=/bin/bash PATH=/usr/local/sb
 """
 
 
+def names(name):
+    """[(test's name, $1 of its script)]: one, or one a word of NAME{WORD,…}."""
+    stem, brace, words = name.partition("{")
+    return [(stem + word, word) for word in words.rstrip("}").split(",")] if brace else [(name, "")]
+
+
 def read_table():
     """(name, in_slice, seconds, script) of each record."""
-    records, script = [], None
+    records = []
     with open(os.path.join(HERE, "userspace.tbl")) as file:
         for line in file:
             if line.startswith("  ") and records:
@@ -69,4 +75,5 @@ def row_test(script, seconds):
     return test
 
 
-TESTS = [(name, row_test(script, seconds), in_slice) for name, in_slice, seconds, script in read_table()]
+TESTS = [(name, row_test(f"set -- {word}; {script}", seconds), in_slice)
+         for names_of, in_slice, seconds, script in read_table() for name, word in names(names_of)]
