@@ -85,17 +85,21 @@ static void repeat(Lift *l, const StringOp *s, void (*one)(Lift *, const StringO
   ir_bind(&l->b, done);
 }
 
-/* rest := RCX - elements of one bulk step; to `label` when that is negative (or RCX has its top bit set). */
-static IrReg remaining(Lift *l, const StringOp *s, IrLabel label) {
+/* What RCX is after one bulk step; to `skip` where there is none to be made (negative: RCX may have its top bit set). */
+static IrReg bulk_bounds(Lift *l, const StringOp *s, IrLabel skip) {
   IrReg rest = ir_temp(&l->b);
+  ir_tbnz(&l->b, s->step, 63, skip);
   ir_add_imm(&l->b, 8, rest, lift_gpr(X86_RCX), -(int64_t)(BULK >> s->log2));
-  ir_tbnz(&l->b, rest, 63, label);
+  ir_tbnz(&l->b, rest, 63, skip);
   return rest;
 }
 
-static void bulk_bounds(Lift *l, const StringOp *s, IrLabel skip) {
-  ir_tbnz(&l->b, s->step, 63, skip);
-  remaining(l, s, skip);
+/* The end of a bulk step: again, if there is another. */
+static void bulk_next(Lift *l, const StringOp *s, IrReg rest, IrLabel again) {
+  ir_mov(&l->b, 8, lift_gpr(X86_RCX), rest);
+  ir_add_imm(&l->b, 8, rest, rest, -(int64_t)(BULK >> s->log2));
+  ir_tbz(&l->b, rest, 63, again);
+  ir_loop_end(&l->b, again);
 }
 
 /* Pairs are plain accesses: a full barrier between loads and stores keeps x86's order. */
@@ -105,18 +109,15 @@ static void order_before_store(Lift *l) {
 
 static void bulk_store(Lift *l, const StringOp *s) {
   IrLabel again = ir_label(&l->b), skip = ir_label(&l->b);
-  bulk_bounds(l, s, skip);
+  IrReg rest = bulk_bounds(l, s, skip);
   IrVec value = ir_vector_temp(&l->b);
   static const uint16_t broadcast[] = {IR_DUP_16BG, IR_DUP_8HG, IR_DUP_4SG, IR_DUP_2DG};
   ir_vr_raw(&l->b, (IrOp)broadcast[s->log2], 8, value, lift_gpr(X86_RAX), 0);
   ir_bind(&l->b, again);
-  IrReg rest = remaining(l, s, skip);
   order_before_store(l);
   ir_vector_pair(&l->b, IR_STP_Q, value, value, lift_gpr(X86_RDI));
   ir_add_imm(&l->b, 8, lift_gpr(X86_RDI), lift_gpr(X86_RDI), BULK);
-  ir_mov(&l->b, 8, lift_gpr(X86_RCX), rest);
-  ir_branch(&l->b, again);
-  ir_loop_end(&l->b, again);
+  bulk_next(l, s, rest, again);
   ir_bind(&l->b, skip);
 }
 
@@ -125,20 +126,17 @@ static void bulk_move(Lift *l, const StringOp *s) {
   IrLabel again = ir_label(&l->b), skip = ir_label(&l->b);
   IrReg distance = ir_temp(&l->b);
   IrVec low = ir_vector_temp(&l->b), high = ir_vector_temp(&l->b);
-  bulk_bounds(l, s, skip);
+  IrReg rest = bulk_bounds(l, s, skip);
   ir_rrr(&l->b, IR_SUB, 8, distance, lift_gpr(X86_RDI), lift_gpr(X86_RSI));
   ir_lsr_imm(&l->b, 8, distance, distance, 5); /* distance / BULK, unsigned */
   ir_cbz(&l->b, 8, distance, skip);
   ir_bind(&l->b, again);
-  IrReg rest = remaining(l, s, skip);
   ir_vector_pair(&l->b, IR_LDP_Q, low, high, lift_gpr(X86_RSI));
   order_before_store(l);
   ir_vector_pair(&l->b, IR_STP_Q, low, high, lift_gpr(X86_RDI));
   ir_add_imm(&l->b, 8, lift_gpr(X86_RSI), lift_gpr(X86_RSI), BULK);
   ir_add_imm(&l->b, 8, lift_gpr(X86_RDI), lift_gpr(X86_RDI), BULK);
-  ir_mov(&l->b, 8, lift_gpr(X86_RCX), rest);
-  ir_branch(&l->b, again);
-  ir_loop_end(&l->b, again);
+  bulk_next(l, s, rest, again);
   ir_bind(&l->b, skip);
 }
 

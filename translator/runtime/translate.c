@@ -6,7 +6,7 @@
 #include "opt/opt.h"
 
 enum {
-  REGION_INSNS = 24,    /* the sweep's usual limits */
+  REGION_INSNS = 32,    /* the sweep's usual limits */
   REGION_STRAIGHT = 96,
   WINDOW_BEFORE = 4,    /* pages before the entry that loops may reach back into */
   WINDOW_AFTER = 64,
