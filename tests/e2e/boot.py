@@ -30,9 +30,10 @@ def check_identity(steled, name, vcpus):
 
 def check_devices(steled, name):
     """The network as configured before the userspace, and what the agent loads modules for behind it."""
-    text = steled.sh(name, "cat /proc/net/route /sys/class/input/event*/device/name; ls /sys/bus/virtio/drivers/virtio_balloon")
+    text = steled.sh(name, "cat /proc/net/route /sys/class/input/event*/device/name /sys/class/misc/hw_random/rng_current; ls /sys/bus/virtio/drivers/virtio_balloon")
     check_contains(text, "eth0\t00000000", "default route")
     check_contains(text, "gpio-keys", "power button")
+    check_contains(text, "virtio_rng", "random numbers of the host")
     check_contains(text, "\nvirtio", "balloon")
 
 
