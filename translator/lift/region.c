@@ -34,21 +34,24 @@ typedef struct Decoded {
 
 static Decoded decoded[DECODED];
 
-static const Decoded *decode_at(const RegionWindow *window, uint64_t pc) {
+static __attribute__((noinline)) const Decoded *decode_anew(Decoded *d, uint64_t pc, const uint8_t *bytes,
+                                                            uint64_t available) {
+  bool whole = available >= sizeof d->bytes;
+  d->not_pc = whole ? ~pc : 0;
+  if (whole) __builtin_memcpy(d->bytes, bytes, sizeof d->bytes);
+  d->status = (uint8_t)x86_decode(bytes, available, &d->insn);
+  return d;
+}
+
+static inline const Decoded *decode_at(const RegionWindow *window, uint64_t pc) {
   static const Decoded outside = {.status = X86_DECODE_TRUNCATED};
   if (pc < window->start || pc >= window->end) return &outside;
   const uint8_t *bytes = window->bytes + (pc - window->start);
-  uint64_t available = window->end - pc, now[2] = {0, 0};
+  uint64_t available = window->end - pc, now[2];
   Decoded *d = &decoded[pc & (DECODED - 1)];
-  if (available >= sizeof now) {
-    __builtin_memcpy(now, bytes, sizeof now);
-    if (d->not_pc == ~pc && d->bytes[0] == now[0] && d->bytes[1] == now[1]) return d;
-  }
-  d->not_pc = available >= sizeof now ? ~pc : 0;
-  d->bytes[0] = now[0];
-  d->bytes[1] = now[1];
-  d->status = (uint8_t)x86_decode(bytes, available, &d->insn);
-  return d;
+  if (d->not_pc != ~pc || available < sizeof now) return decode_anew(d, pc, bytes, available);
+  __builtin_memcpy(now, bytes, sizeof now);
+  return d->bytes[0] == now[0] && d->bytes[1] == now[1] ? d : decode_anew(d, pc, bytes, available);
 }
 
 static uint64_t branch_target(const RegionInsn *r) {
