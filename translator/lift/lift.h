@@ -183,6 +183,9 @@ typedef enum LiftHelper {
 } LiftHelper;
 void lift_helper(Lift *l, LiftHelper helper, IrReg argument);
 void lift_helper_imm(Lift *l, LiftHelper helper, uint64_t argument);
+/* The same for a helper that looks at no flags: they keep their form, as they must in a cold path that comes back. */
+void lift_plain_helper(Lift *l, LiftHelper helper, IrReg argument);
+void lift_plain_helper_imm(Lift *l, LiftHelper helper, uint64_t argument);
 
 /* The basic block at l->index begins: nothing is known of the x87 stack but a guess. */
 void lift_x87_block(Lift *l);

@@ -8,7 +8,7 @@ void sse_lift_string_compare(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (insn->operand_size == 8) what |= SSE_STRING_WIDE;
   sse_store_operand(l, 0, lift_xmm(insn->operands[0].reg));
   sse_store_operand(l, 1, m);
-  sse_helper_imm(l, LIFT_HELPER_SSE_STRING, what);
+  lift_plain_helper_imm(l, LIFT_HELPER_SSE_STRING, what);
   IrReg flags = ir_temp(&l->b);
   ir_load_state(&l->b, 8, flags, offsetof(GuestCpu, operand));
   if (argument & SSE_STRING_MASK) {
@@ -20,12 +20,12 @@ void sse_lift_string_compare(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* LDMXCSR: bits beyond MXCSR's raise #GP on hardware and are dropped here. */
 void sse_lift_ldmxcsr(Lift *l, const X86Insn *insn, uint32_t argument) {
-  sse_helper(l, LIFT_HELPER_SSE_LDMXCSR, lift_read(l, insn, 0));
+  lift_plain_helper(l, LIFT_HELPER_SSE_LDMXCSR, lift_read(l, insn, 0));
 }
 
 void sse_lift_stmxcsr(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrReg value = ir_temp(&l->b);
-  sse_helper_imm(l, LIFT_HELPER_SSE_STMXCSR, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_SSE_STMXCSR, 0);
   ir_load_state(&l->b, 4, value, offsetof(GuestCpu, mxcsr));
   lift_write(l, insn, 0, value);
 }

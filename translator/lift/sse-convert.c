@@ -43,7 +43,7 @@ static void mend(Lift *l, uint64_t kind, IrVec value, IrVec result, IrReg genera
   sse_store_operand(l, 0, value);
   if (vector) sse_store_operand(l, 2, result);
   else ir_store_state(b, 8, general, slot);
-  sse_helper_imm(l, LIFT_HELPER_SSE_CONVERT, kind);
+  lift_plain_helper_imm(l, LIFT_HELPER_SSE_CONVERT, kind);
   if (vector) sse_load_operand(l, 2, result);
   else ir_load_state(b, kind & SSE_CONVERT_64 ? 8 : 4, general, slot);
   ir_branch(b, done);
@@ -84,7 +84,7 @@ static IrVec doubles_to_integers(Lift *l, IrVec source, bool truncate) {
   }
   result = ir_vector_temp(&l->b);
   sse_store_operand(l, 0, value);
-  sse_helper_imm(l, LIFT_HELPER_SSE_CONVERT, SSE_CONVERT_PD_TO_32);
+  lift_plain_helper_imm(l, LIFT_HELPER_SSE_CONVERT, SSE_CONVERT_PD_TO_32);
   sse_load_operand(l, 2, result);
   return result;
 }

@@ -5,7 +5,7 @@
 static void by_helper(Lift *l, const X86Insn *insn, LiftHelper helper, uint64_t argument, IrVec n, IrVec m) {
   sse_store_operand(l, 0, n);
   sse_store_operand(l, 1, m);
-  sse_helper_imm(l, helper, argument);
+  lift_plain_helper_imm(l, helper, argument);
   sse_load_operand(l, 2, sse_result(l, insn));
 }
 
@@ -81,6 +81,6 @@ void sse_lift_crc32(Lift *l, const X86Insn *insn, uint32_t argument) {
   size_t slot = offsetof(GuestCpu, operand);
   ir_store_state(b, 8, crc, slot);
   ir_store_state(b, 8, data, slot + 8);
-  sse_helper_imm(l, LIFT_HELPER_SSE_CRC32, size);
+  lift_plain_helper_imm(l, LIFT_HELPER_SSE_CRC32, size);
   ir_load_state(b, 4, crc, slot);
 }

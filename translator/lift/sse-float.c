@@ -14,7 +14,7 @@ static void fix_nans(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result) 
   sse_store_operand(l, 0, a);
   sse_store_operand(l, 1, b);
   sse_store_operand(l, 2, result);
-  sse_helper_imm(l, LIFT_HELPER_SSE_NAN, format);
+  lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, format);
   sse_load_operand(l, 2, result);
 }
 

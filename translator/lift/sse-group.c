@@ -161,7 +161,7 @@ static void replay(Lift *l) {
   for (unsigned i = 0; i < g->count; i++) lift_again(l, g->insns[i], g->pcs[i]);
   g->replay = false;
   l->scalars.valid = 0;
-  sse_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR);
+  lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR);
   l->vectors = vectors;
   l->pc = pc;
   l->next_pc = next_pc;

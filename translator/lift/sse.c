@@ -211,16 +211,6 @@ IrVec sse_const128(Lift *l, uint64_t low, uint64_t high) {
   return d;
 }
 
-void sse_helper(Lift *l, LiftHelper helper, IrReg argument) {
-  ir_emit(&l->b, IR_HELPER, 8, IR_NONE, argument.id, IR_NONE, helper);
-}
-
-void sse_helper_imm(Lift *l, LiftHelper helper, uint64_t argument) {
-  IrReg value = argument ? ir_temp(&l->b) : IR_ZERO;
-  if (argument) ir_const(&l->b, value, argument);
-  sse_helper(l, helper, value);
-}
-
 void sse_store_operand(Lift *l, unsigned slot, IrVec value) {
   ir_store_state_vector(&l->b, 16, value, offsetof(GuestCpu, operand) + 16 * slot);
 }

@@ -74,11 +74,6 @@ IrVec sse_vv_raw(Lift *l, IrOp op, IrVec n, uint32_t raw);
 IrVec sse_vvv(Lift *l, IrOp op, IrVec n, IrVec m);
 IrVec sse_vvv_raw(Lift *l, IrOp op, IrVec n, IrVec m, uint32_t raw);
 
-/* Calls a helper, none of which looks at the guest's flags: their form stays as it is, as it must in a cold path
- * that comes back. */
-void sse_helper(Lift *l, LiftHelper helper, IrReg argument);
-void sse_helper_imm(Lift *l, LiftHelper helper, uint64_t argument);
-
 /* Passing vectors to helpers and back: GuestCpu.operand. */
 void sse_store_operand(Lift *l, unsigned slot, IrVec value);
 void sse_load_operand(Lift *l, unsigned slot, IrVec d);

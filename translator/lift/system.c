@@ -1,16 +1,28 @@
 /* What is neither arithmetic nor movement: CPUID, time, flags as data, hints, system registers, CMPXCHG8B/16B. */
 #include "lift/internal.h"
 
-void lift_helper(Lift *l, LiftHelper helper, IrReg argument) {
-  if (lift_flags_busy(l)) lift_flags_canonical(l, X86_F_STATUS);
+/* --- Calling C -------------------------------------------------------------------------------------------- */
+
+void lift_plain_helper(Lift *l, LiftHelper helper, IrReg argument) {
   ir_emit(&l->b, IR_HELPER, 8, IR_NONE, argument.id, IR_NONE, helper);
 }
 
-void lift_helper_imm(Lift *l, LiftHelper helper, uint64_t argument) {
-  IrReg value = argument ? ir_temp(&l->b) : IR_ZERO;
-  if (argument) ir_const(&l->b, value, argument);
-  lift_helper(l, helper, value);
+void lift_helper(Lift *l, LiftHelper helper, IrReg argument) {
+  if (lift_flags_busy(l)) lift_flags_canonical(l, X86_F_STATUS);
+  lift_plain_helper(l, helper, argument);
 }
+
+static IrReg argument_of(Lift *l, uint64_t value) {
+  if (!value) return IR_ZERO;
+  IrReg reg = ir_temp(&l->b);
+  ir_const(&l->b, reg, value);
+  return reg;
+}
+
+void lift_plain_helper_imm(Lift *l, LiftHelper helper, uint64_t argument) { lift_plain_helper(l, helper, argument_of(l, argument)); }
+void lift_helper_imm(Lift *l, LiftHelper helper, uint64_t argument) { lift_helper(l, helper, argument_of(l, argument)); }
+
+/* --- Hints, CPUID, time ----------------------------------------------------------------------------------- */
 
 void lift_nop(Lift *l, const X86Insn *insn, uint32_t argument) {
   (void)l;
@@ -47,7 +59,7 @@ void lift_rdtsc(Lift *l, const X86Insn *insn, uint32_t with_processor) {
 static IrReg all_flags(Lift *l) {
   IrReg flags = ir_temp(&l->b);
   lift_flags_canonical(l, X86_F_STATUS);
-  ir_emit(&l->b, IR_HELPER, 8, IR_NONE, A64_REG_ZERO, IR_NONE, LIFT_HELPER_GET_FLAGS);
+  lift_plain_helper(l, LIFT_HELPER_GET_FLAGS, IR_ZERO);
   ir_load_state(&l->b, 8, flags, offsetof(GuestCpu, scratch));
   return flags;
 }
@@ -88,7 +100,7 @@ void lift_sahf(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_store_state(&l->b, 8, flags, offsetof(GuestCpu, scratch));
   IrReg mask = ir_temp(&l->b);
   ir_const(&l->b, mask, LIFT_FLAGS_SAHF);
-  ir_emit(&l->b, IR_HELPER, 8, IR_NONE, mask.id, IR_NONE, LIFT_HELPER_SET_FLAGS);
+  lift_plain_helper(l, LIFT_HELPER_SET_FLAGS, mask);
 }
 
 /* VERR, VERW, LAR, LSL: no segment is accessible but the flat ones, whose descriptors a program has no use
@@ -134,8 +146,7 @@ void lift_compare_exchange_pair(Lift *l, const X86Insn *insn, uint32_t wide) {
     lift_raise_if_not_zero(l, 8, misalignment, GENERAL_PROTECTION);
   }
   lift_flags_canonical(l, l->live_flags & ~X86_F_ZF);
-  ir_emit(&l->b, IR_HELPER, 8, IR_NONE, address.id, IR_NONE,
-          wide ? LIFT_HELPER_COMPARE_EXCHANGE_16 : LIFT_HELPER_COMPARE_EXCHANGE_8);
+  lift_plain_helper(l, wide ? LIFT_HELPER_COMPARE_EXCHANGE_16 : LIFT_HELPER_COMPARE_EXCHANGE_8, address);
   l->form = FLAGS_CANONICAL;
 }
 

@@ -23,8 +23,8 @@ static void slow_way(Lift *l, IrLabel slow, IrReg flags, const X86Insn *memory, 
   ir_bind(&l->b, slow);
   lift_flags_restore(l, flags);
   x87_note(l, memory ? lift_address_register(l, memory) : IR_NO_REG);
-  if (value.id == IR_NONE) x87_call_imm(l, helper, argument);
-  else x87_call(l, helper, value);
+  if (value.id == IR_NONE) lift_plain_helper_imm(l, helper, argument);
+  else lift_plain_helper(l, helper, value);
   x87_leave_if_pending(l, done);
   ir_cold_end(&l->b);
 }
@@ -43,7 +43,7 @@ static void arithmetic_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
     slow_way(l, slow, IR_NO_REG, insn, memory_helper(insn, argument), value, 0, done);
   } else {
     x87_note(l, lift_address_register(l, insn));
-    x87_call(l, memory_helper(insn, argument), value);
+    lift_plain_helper(l, memory_helper(insn, argument), value);
     l->x87.maybe_pending = true;
   }
   x87_done(l, done);
@@ -78,7 +78,7 @@ void lift_x87_arithmetic(Lift *l, const X86Insn *insn, uint32_t argument) {
     registers_inline(l, helper, d, s, slots, done);
   } else {
     x87_note(l, IR_NO_REG);
-    x87_call_imm(l, helper, slots);
+    lift_plain_helper_imm(l, helper, slots);
     l->x87.maybe_pending = true;
   }
   x87_done(l, done);
@@ -93,7 +93,7 @@ void lift_x87_function(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrLabel done = ir_label(&l->b);
   x87_require(l, 1u << d | 1u << s, 1u << d | (argument & X87_CLEARS_C2 ? X87_FAULT_REDUCES : 0), done);
   x87_note(l, IR_NO_REG);
-  x87_call_imm(l, helper, x87_slot_argument(d) | x87_slot_argument(s) << 8);
+  lift_plain_helper_imm(l, helper, x87_slot_argument(d) | x87_slot_argument(s) << 8);
   l->x87.maybe_pending = true;
   x87_done(l, done);
 }
@@ -106,7 +106,7 @@ void lift_x87_function_pop(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_require(l, 1u << d | 1u << s, 1u << d | 1 << X87_FAULT_POPS_SHIFT, done);
   x87_note(l, IR_NO_REG);
   x87_pop(l, 1);
-  x87_call_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | 1);
+  lift_plain_helper_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | 1);
   l->x87.maybe_pending = true;
   x87_done(l, done);
 }
@@ -123,7 +123,7 @@ void lift_x87_function_push(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_require_room(l, LIFT_HELPER_X87_OVERFLOW_TWO, clears_c2, done);
   x87_note(l, IR_NO_REG);
   x87_push(l);
-  x87_call_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | ARGUMENT_PUSHED);
+  lift_plain_helper_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | ARGUMENT_PUSHED);
   x87_done(l, done);
   if (x87_helper(argument) == LIFT_HELPER_X87_FXTRACT) l->x87.maybe_pending = true;
   else x87_forget(l, l->x87.top);
@@ -137,7 +137,7 @@ static void compare_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrReg value = load_operand(l, insn, argument & X87_INTEGER);
   x87_require(l, 1u << slot, X87_FAULT_COMPARES | (uint64_t)pops << X87_FAULT_POPS_SHIFT, done);
   x87_note(l, lift_address_register(l, insn));
-  x87_call(l, memory_helper(insn, argument), value);
+  lift_plain_helper(l, memory_helper(insn, argument), value);
   if (pops) {
     IrLabel leave = ir_label(&l->b), on = ir_label(&l->b);
     IrReg top = ir_temp(&l->b);
@@ -161,7 +161,7 @@ static void compare_registers(Lift *l, unsigned i, uint32_t argument, uint64_t u
   x87_require(l, 1u << a | 1u << b, underflow | (uint64_t)pops << X87_FAULT_POPS_SHIFT, done);
   x87_note(l, IR_NO_REG);
   x87_pop(l, pops);
-  x87_call_imm(l, x87_helper(argument), x87_slot_argument(a) | x87_slot_argument(b) << 8 | pops);
+  lift_plain_helper_imm(l, x87_helper(argument), x87_slot_argument(a) | x87_slot_argument(b) << 8 | pops);
   l->x87.maybe_pending = true;
   x87_done(l, done);
 }
@@ -217,7 +217,7 @@ void lift_x87_compare_flags(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_cold_begin(&l->b);
   ir_bind(&l->b, slow);
   x87_note(l, IR_NO_REG);
-  x87_call_imm(l, x87_helper(argument), x87_slot_argument(a) | x87_slot_argument(b) << 8 | pops);
+  lift_plain_helper_imm(l, x87_helper(argument), x87_slot_argument(a) | x87_slot_argument(b) << 8 | pops);
   x87_leave_if_pending(l, fault);
   ir_bind(&l->b, fault);
   flags_of_helper(l);
@@ -229,5 +229,5 @@ void lift_x87_compare_flags(Lift *l, const X86Insn *insn, uint32_t argument) {
 /* FXAM looks at empty registers too. */
 void lift_x87_examine(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_begin(l);
-  x87_call_imm(l, LIFT_HELPER_X87_FXAM, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_FXAM, 0);
 }

@@ -37,7 +37,7 @@ void lift_x87_load_control(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_cbnz(&l->b, 4, masked, unmasks);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, unmasks);
-  x87_call(l, LIFT_HELPER_X87_FLDCW, value);
+  lift_plain_helper(l, LIFT_HELPER_X87_FLDCW, value);
   x87_leave_if_pending(l, on);
   ir_cold_end(&l->b);
   ir_store_state(&l->b, 2, value, X87_FIELD(control));
@@ -66,13 +66,13 @@ void lift_x87_store_status(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* FNCLEX */
 void lift_x87_clear_exceptions(Lift *l, const X86Insn *insn, uint32_t argument) {
-  x87_call_imm(l, LIFT_HELPER_X87_FNCLEX, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_FNCLEX, 0);
   x87_forget(l, l->x87.top);
 }
 
 /* FNINIT */
 void lift_x87_initialise(Lift *l, const X86Insn *insn, uint32_t argument) {
-  x87_call_imm(l, LIFT_HELPER_X87_FNINIT, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_FNINIT, 0);
   l->x87 = (LiftX87){.known = true, .empty = 0xff};
 }
 
@@ -113,9 +113,9 @@ static void probe(Lift *l, IrReg base, unsigned size) {
 
 /* FNSTENV */
 void lift_x87_store_environment(Lift *l, const X86Insn *insn, uint32_t argument) {
-  x87_call_imm(l, LIFT_HELPER_X87_FNSTENV, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_FNSTENV, 0);
   move_transfer(l, lift_address_register(l, insn), ENVIRONMENT_SIZE, true);
-  x87_call_imm(l, LIFT_HELPER_X87_MASK_ALL, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_MASK_ALL, 0);
   x87_forget(l, l->x87.top);
 }
 
@@ -123,7 +123,7 @@ void lift_x87_store_environment(Lift *l, const X86Insn *insn, uint32_t argument)
 void lift_x87_load_environment(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_wait(l);
   move_transfer(l, lift_address_register(l, insn), ENVIRONMENT_SIZE, false);
-  x87_call_imm(l, LIFT_HELPER_X87_FLDENV, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_FLDENV, 0);
   x87_forget(l, 0);
 }
 
@@ -148,11 +148,11 @@ static void move_registers(Lift *l, IrReg base, unsigned offset, unsigned stride
 
 /* FNSAVE */
 void lift_x87_save(Lift *l, const X86Insn *insn, uint32_t argument) {
-  x87_call_imm(l, LIFT_HELPER_X87_FNSAVE, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_FNSAVE, 0);
   IrReg base = lift_address_register(l, insn);
   move_transfer(l, base, ENVIRONMENT_SIZE, true);
   move_registers(l, base, ENVIRONMENT_SIZE, REGISTER_SIZE, true);
-  x87_call_imm(l, LIFT_HELPER_X87_FNINIT, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_FNINIT, 0);
   l->x87 = (LiftX87){.known = true, .empty = 0xff};
 }
 
@@ -162,7 +162,7 @@ void lift_x87_restore(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrReg base = lift_address_register(l, insn);
   probe(l, base, ENVIRONMENT_SIZE + 8 * REGISTER_SIZE);
   move_transfer(l, base, ENVIRONMENT_SIZE, false);
-  x87_call_imm(l, LIFT_HELPER_X87_FRSTOR, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_FRSTOR, 0);
   move_registers(l, base, ENVIRONMENT_SIZE, REGISTER_SIZE, false);
   x87_forget(l, 0);
 }
@@ -195,8 +195,8 @@ static void move_xmm(Lift *l, IrReg base, bool to_memory) {
 void lift_x87_fxsave(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrReg base = lift_copy(l, lift_address_register(l, insn));
   require_alignment(l, base);
-  x87_call_imm(l, LIFT_HELPER_X87_FXSAVE, 0);
-  x87_call_imm(l, LIFT_HELPER_SSE_STMXCSR, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_FXSAVE, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_SSE_STMXCSR, 0);
   IrReg value = ir_temp(&l->b);
   for (unsigned i = 0; i < 3; i++) {
     unsigned size = i && insn->operand_size != 8 ? 4 : 8;
@@ -219,8 +219,8 @@ void lift_x87_fxrstor(Lift *l, const X86Insn *insn, uint32_t argument) {
   probe(l, base, FXSAVE_XMM + 16 * 16);
   ir_load(&l->b, 4, IR_EXTEND_ZERO, mxcsr, lift_address_offset(l, base, FXSAVE_MXCSR, 4));
   move_transfer(l, base, FXSAVE_MXCSR, false);
-  x87_call(l, LIFT_HELPER_SSE_LDMXCSR, mxcsr);
-  x87_call_imm(l, LIFT_HELPER_X87_FXRSTOR, 0);
+  lift_plain_helper(l, LIFT_HELPER_SSE_LDMXCSR, mxcsr);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_FXRSTOR, 0);
   move_registers(l, base, FXSAVE_REGISTERS, 16, false);
   move_xmm(l, base, false);
   x87_forget(l, 0);

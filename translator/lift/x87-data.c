@@ -25,7 +25,7 @@ static void cold_load(Lift *l, const X86Insn *insn, IrLabel cold, IrLabel join, 
   ir_cold_begin(&l->b);
   ir_bind(&l->b, cold);
   x87_note(l, lift_address_register(l, insn));
-  x87_call(l, helper, value);
+  lift_plain_helper(l, helper, value);
   x87_leave_if_pending(l, join);
   ir_cold_end(&l->b);
 }
@@ -134,7 +134,7 @@ void lift_x87_load_bcd(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
   ir_store_state(&l->b, 8, low, X87_FIELD(transfer[0]));
   x87_push(l);
-  x87_call(l, LIFT_HELPER_X87_FBLD, high);
+  lift_plain_helper(l, LIFT_HELPER_X87_FBLD, high);
   x87_done(l, done);
 }
 
@@ -155,7 +155,7 @@ void lift_x87_load_constant(Lift *l, const X86Insn *insn, uint32_t argument) {
     store_slot(l, l->x87.top, significand, exponent);
     x87_clear_c1(l);
   } else {
-    x87_call_imm(l, LIFT_HELPER_X87_FLD_CONSTANT, argument);
+    lift_plain_helper_imm(l, LIFT_HELPER_X87_FLD_CONSTANT, argument);
   }
   x87_done(l, done);
 }
@@ -190,7 +190,7 @@ static void store_extended(Lift *l, const X86Insn *insn) {
     ir_cold_begin(&l->b);
     ir_bind(&l->b, fault);
     x87_note(l, base);
-    x87_call_imm(l, LIFT_HELPER_X87_UNDERFLOW, 1u << slot | X87_FAULT_MARKS);
+    lift_plain_helper_imm(l, LIFT_HELPER_X87_UNDERFLOW, 1u << slot | X87_FAULT_MARKS);
     ir_const(&l->b, significand, UINT64_C(0xc000000000000000));
     ir_const(&l->b, exponent, 0xffff);
     x87_leave_if_pending(l, join);
@@ -217,7 +217,7 @@ static void finish_store(Lift *l, const X86Insn *insn, unsigned pops) {
   ir_tbnz(&l->b, staged, STAGED_ABORT_BIT, abort);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, abort);
-  x87_call_imm(l, LIFT_HELPER_X87_STORE_EXCEPTIONS, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_STORE_EXCEPTIONS, 0);
   x87_leave_if_pending(l, aborted);
   ir_cold_end(&l->b);
   ir_bind(&l->b, aborted);
@@ -233,7 +233,7 @@ static void finish_store(Lift *l, const X86Insn *insn, unsigned pops) {
   ir_tbnz(&l->b, staged, STAGED_PENDING_BIT, pending);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, pending);
-  x87_call_imm(l, LIFT_HELPER_X87_STORE_EXCEPTIONS, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_STORE_EXCEPTIONS, 0);
   x87_leave_if_pending(l, done);
   ir_cold_end(&l->b);
   ir_ubfx(&l->b, 4, value, staged, STAGED_C1_BIT, 1);
@@ -256,12 +256,12 @@ static void store_by_helper(Lift *l, const X86Insn *insn, LiftHelper helper, boo
     ir_tbz(&l->b, valid, slot, fault);
     ir_cold_begin(&l->b);
     ir_bind(&l->b, fault);
-    x87_call_imm(l, LIFT_HELPER_X87_UNDERFLOW_STORE,
+    lift_plain_helper_imm(l, LIFT_HELPER_X87_UNDERFLOW_STORE,
                     (uint64_t)width << 16 | integer | (pops ? 1u << slot << 8 : 0));
     ir_branch(&l->b, join);
     ir_cold_end(&l->b);
   }
-  x87_call_imm(l, helper, x87_slot_argument(slot) | (uint64_t)width << 16);
+  lift_plain_helper_imm(l, helper, x87_slot_argument(slot) | (uint64_t)width << 16);
   ir_bind(&l->b, join);
   finish_store(l, insn, pops);
 }

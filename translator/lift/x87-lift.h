@@ -79,9 +79,6 @@ void x87_know_valid(Lift *l, unsigned slot);
 /* In cold code: leaves the region for the next instruction if an exception waits, otherwise goes to `label`. */
 void x87_leave_if_pending(Lift *l, IrLabel label);
 
-/* Calls a helper that looks at no flags: they stay as they are, in any form. */
-void x87_call(Lift *l, LiftHelper helper, IrReg argument);
-void x87_call_imm(Lift *l, LiftHelper helper, uint64_t argument);
 /* In cold code: raises an exception at this instruction. */
 void x87_raise(Lift *l, int vector);
 

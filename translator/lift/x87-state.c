@@ -15,16 +15,6 @@ static IrReg load_field(Lift *l, unsigned size, size_t offset) {
 
 /* --- Calls and exceptions, with the flags in whatever form they are ------------------------------- */
 
-void x87_call(Lift *l, LiftHelper helper, IrReg argument) {
-  ir_emit(&l->b, IR_HELPER, 8, IR_NONE, argument.id, IR_NONE, helper);
-}
-
-void x87_call_imm(Lift *l, LiftHelper helper, uint64_t argument) {
-  IrReg value = argument ? ir_temp(&l->b) : IR_ZERO;
-  if (argument) ir_const(&l->b, value, argument);
-  x87_call(l, helper, value);
-}
-
 void x87_raise(Lift *l, int vector) {
   uint8_t form = l->form;
   lift_flags_canonical(l, X86_F_STATUS);
@@ -110,7 +100,7 @@ void x87_begin(Lift *l) {
   ir_cold_begin(&l->b);
   ir_bind(&l->b, elsewhere);
   ir_tbnz(&l->b, top, PENDING_BIT, raise);
-  x87_call_imm(l, LIFT_HELPER_X87_ROTATE, l->x87.top);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_ROTATE, l->x87.top);
   ir_branch(&l->b, on);
   ir_bind(&l->b, raise);
   x87_raise(l, VECTOR_MF);
@@ -208,7 +198,7 @@ static void fault_block(Lift *l, IrLabel fault, LiftHelper helper, uint64_t argu
   ir_cold_begin(&l->b);
   ir_bind(&l->b, fault);
   x87_note(l, IR_NO_REG);
-  x87_call_imm(l, helper, argument);
+  lift_plain_helper_imm(l, helper, argument);
   x87_leave_if_pending(l, done);
   ir_cold_end(&l->b);
 }
@@ -272,7 +262,7 @@ void lift_x87_enter_mmx(Lift *l) {
   ir_cold_begin(&l->b);
   ir_bind(&l->b, enter);
   ir_tbnz(&l->b, state, PENDING_BIT + 8, raise);
-  x87_call_imm(l, LIFT_HELPER_X87_ENTER_MMX, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_ENTER_MMX, 0);
   ir_branch(&l->b, on);
   ir_bind(&l->b, raise);
   x87_raise(l, VECTOR_MF);
