@@ -234,7 +234,8 @@ void program_exec(const ProgramRequest *request, int report_fd) {
   if (write(report_fd, &started, sizeof started) < 0) _exit(EXIT_CANNOT_EXECUTE);
   if (find_user(wanted, &user) < 0) fail(report_fd, ENOENT, "there is no user '%.100s' in this root", wanted);
   set_environment(request, &user);
-  if (request->tty && fchown(STDIN_FILENO, user.uid, (gid_t)-1) < 0) fail(report_fd, errno, "cannot hand the terminal to '%.100s'", wanted);
+  if (request->tty && fchown(STDIN_FILENO, user.uid, (gid_t)-1) < 0)
+    fail(report_fd, errno, "cannot hand the terminal to '%.100s'", wanted);
   if (become(&user) < 0) fail(report_fd, errno, "cannot become user '%.100s'", wanted);
   const char *directory = request->cwd ? request->cwd : user.home;
   if (chdir(directory) < 0 && (request->cwd || chdir("/") < 0))

@@ -317,7 +317,8 @@ static int open_pipes(Ends *ends) {
 }
 
 static int open_terminal(const ProgramRequest *request, Ends *ends) {
-  struct winsize size = {.ws_row = request->rows ? request->rows : 24, .ws_col = request->columns ? request->columns : 80};
+  struct winsize size = {.ws_row = request->rows ? request->rows : 24,
+                         .ws_col = request->columns ? request->columns : 80};
   int unlocked = 0, master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
   if (master < 0) return -errno;
   ends->ours[0] = master;

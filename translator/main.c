@@ -85,7 +85,8 @@ static char **take_options(Start *start) {
   count = 0;
   for (char **at = start->envp; *at; at++) {
     if (strncmp(*at, "STELE_", 6)) start->envp[kept++] = *at;
-    else if (trusted || !strncmp(*at, "STELE_CPU=", 10) || !strncmp(*at, "STELE_CPU_MODEL=", 16)) options[count++] = *at;
+    else if (trusted || !strncmp(*at, "STELE_CPU=", 10) || !strncmp(*at, "STELE_CPU_MODEL=", 16))
+      options[count++] = *at;
   }
   start->envp[kept] = NULL;
   return options;

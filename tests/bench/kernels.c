@@ -131,7 +131,9 @@ static double wide(long rounds) {
 
 /* --- calls, atomics ---------------------------------------------------------------------------- */
 
-__attribute__((noinline)) static uint64_t fibonacci(unsigned n) { return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2); }
+__attribute__((noinline)) static uint64_t fibonacci(unsigned n) {
+  return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2);
+}
 
 static uint64_t calls(long rounds) {
   uint64_t sum = 0;

@@ -20,8 +20,8 @@ static size_t make_reply(uint8_t reply[DHCP_MESSAGE_MAX], const uint8_t *options
 }
 
 Test(dhcp, reads_an_offer) {
-  static const uint8_t options[] = {53, 1, 2, 1, 4, 255, 255, 255, 0, 0, 3, 4, 10, 0, 2, 2, 6, 8, 10, 0, 2, 3, 8, 8, 8, 8,
-                                    54, 4, 10, 0, 2, 2, 255};
+  static const uint8_t options[] = {53, 1, 2, 1, 4, 255, 255, 255, 0, 0, 3, 4, 10, 0, 2, 2,
+                                    6, 8, 10, 0, 2, 3, 8, 8, 8, 8, 54, 4, 10, 0, 2, 2, 255};
   uint8_t reply[DHCP_MESSAGE_MAX];
   DhcpLease lease;
   size_t size = make_reply(reply, options, sizeof options);

@@ -103,7 +103,8 @@ Test(json, random_bytes_do_no_harm) {
 }
 
 Test(json, members_and_values) {
-  static const char text[] = "{\"a\":1,\"s\":\"x\\u00e9\\ud83d\\ude00\\n\",\"list\":[10,[20],\"t\"],\"yes\":true,\"a\":2}";
+  static const char text[] =
+      "{\"a\":1,\"s\":\"x\\u00e9\\ud83d\\ude00\\n\",\"list\":[10,[20],\"t\"],\"yes\":true,\"a\":2}";
   JsonDocument document;
   cr_assert(json_parse(&document, text, sizeof text - 1) == 0);
   const JsonNode *root = document.nodes, *list = json_member(&document, root, "list");

@@ -14,7 +14,9 @@ static const struct {
 } requests[] = {
     {"{\"argv\":[\"/bin/true\"]}", 0},
     {"{}", 0},
-    {"{\"argv\":[\"a\",\"b\"],\"env\":[\"A=B\",\"C=\"],\"cwd\":\"/\",\"user\":\"0\",\"tty\":true,\"rows\":24,\"cols\":80}", 0},
+    {"{\"argv\":[\"a\",\"b\"],\"env\":[\"A=B\",\"C=\"],\"cwd\":\"/\","
+     "\"user\":\"0\",\"tty\":true,\"rows\":24,\"cols\":80}",
+     0},
     {"{\"cwd\":null}", 0},
     {"[]", -EINVAL},
     {"{\"argv\":\"ls\"}", -EINVAL},
@@ -44,7 +46,8 @@ static int check_elf(uint16_t machine, const char *loader, char *message, size_t
   Elf64_Ehdr header = {.e_ident = {0x7f, 'E', 'L', 'F', machine == EM_386 ? ELFCLASS32 : ELFCLASS64, ELFDATA2LSB, 1},
                        .e_type = ET_DYN, .e_machine = machine, .e_phoff = sizeof header,
                        .e_phentsize = sizeof(Elf64_Phdr), .e_phnum = 1};
-  Elf64_Phdr segment = {.p_type = PT_INTERP, .p_offset = sizeof header + sizeof segment, .p_filesz = strlen(loader) + 1};
+  Elf64_Phdr segment = {
+      .p_type = PT_INTERP, .p_offset = sizeof header + sizeof segment, .p_filesz = strlen(loader) + 1};
   cr_assert(fd >= 0);
   cr_assert(write(fd, &header, sizeof header) > 0 && write(fd, &segment, sizeof segment) > 0);
   cr_assert(write(fd, loader, strlen(loader) + 1) > 0);

@@ -1,5 +1,5 @@
-// The link to a guest's agent, with a guest that this test plays on the other end of a socket: good manners, flow control, and
-// each way a hostile guest can break the rules.
+// The link to a guest's agent, with a guest that this test plays on the other end of a socket: good manners, flow
+// control, and each way a hostile guest can break the rules.
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +28,9 @@ typedef struct SocketChannel {
 
 static gssize result_of(gssize n) { return n < 0 ? -errno : n; }
 
-static gssize channel_read(ByteChannel *base, void *bytes, gsize size) { return result_of(read(((SocketChannel *)base)->fd, bytes, size)); }
+static gssize channel_read(ByteChannel *base, void *bytes, gsize size) {
+  return result_of(read(((SocketChannel *)base)->fd, bytes, size));
+}
 
 static gssize channel_write(ByteChannel *base, const void *bytes, gsize size) {
   return result_of(send(((SocketChannel *)base)->fd, bytes, size, MSG_NOSIGNAL));
@@ -170,7 +172,9 @@ static void send_frame(SteleFrameType type, uint32_t stream, const void *payload
   send_bytes(bytes, STELE_FRAME_HEADER_SIZE + size);
 }
 
-static void send_text(SteleFrameType type, uint32_t stream, const char *text) { send_frame(type, stream, text, (uint32_t)strlen(text)); }
+static void send_text(SteleFrameType type, uint32_t stream, const char *text) {
+  send_frame(type, stream, text, (uint32_t)strlen(text));
+}
 
 static void send_exit(uint32_t stream, uint32_t kind, uint32_t number) {
   uint8_t payload[8];
@@ -417,8 +421,15 @@ Test(agent_link, the_end_waits_for_a_slow_reader) {
 
 // --- a hostile guest -----------------------------------------------------------------------------
 
-// Each row is one frame sent in a session in which stream 1 is an open program with pipes (next is stream 2). All break a rule.
-static const struct { const char *what; SteleFrameType type; uint32_t stream; uint8_t payload[9]; uint32_t length; } hostile[] = {
+// Each row is one frame sent in a session in which stream 1 is an open program with pipes (next is stream
+// 2). All break a rule.
+static const struct {
+  const char *what;
+  SteleFrameType type;
+  uint32_t stream;
+  uint8_t payload[9];
+  uint32_t length;
+} hostile[] = {
     {"greets again", STELE_FRAME_HELLO, 0, {0}, 20},
     {"status that is no JSON", STELE_FRAME_STATUS, 0, "nonsense", 8},
     {"data of a stream nobody opened", STELE_FRAME_DATA, 2, "\1x", 2},
@@ -449,7 +460,8 @@ Test(agent_link, hostile_frames_end_the_link) {
     AgentStream *stream = start(FALSE);
     send_frame(hostile[i].type, hostile[i].stream, hostile[i].payload, hostile[i].length);
     run_until(link_has_ended);
-    cr_expect(g_str_has_prefix(link_ended, "the guest agent broke its protocol"), "%s: %s", hostile[i].what, link_ended);
+    cr_expect(g_str_has_prefix(link_ended, "the guest agent broke its protocol"), "%s: %s", hostile[i].what,
+              link_ended);
     cr_expect_eq(ended, 1, "%s", hostile[i].what);
     agent_stream_close(stream);
     g_clear_pointer(&link_ended, g_free);
@@ -464,7 +476,8 @@ Test(agent_link, more_than_the_credit_ends_the_link) {
   AgentStream *stream = start(FALSE);
   g_autofree uint8_t *data = g_malloc0(STELE_FRAME_PAYLOAD_MAX);
   data[0] = STELE_CHANNEL_STDERR;
-  for (int i = 0; i < 6 && !link_ended; i++) send_frame(STELE_FRAME_DATA, 1, data, STELE_FRAME_PAYLOAD_MAX); // nobody reads
+  for (int i = 0; i < 6 && !link_ended; i++)
+    send_frame(STELE_FRAME_DATA, 1, data, STELE_FRAME_PAYLOAD_MAX); // nobody reads
   run_until(link_has_ended);
   cr_expect_not_null(strstr(link_ended, "credit"));
   agent_stream_close(stream);

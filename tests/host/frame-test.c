@@ -106,7 +106,8 @@ Test(frame, garbage) {
     size_t size = (size_t)random() % sizeof bytes;
     for (size_t i = 0; i < size; i++) bytes[i] = (uint8_t)random();
     if (round % 2 && size > 12)
-      stele_frame_write_header(bytes, (SteleFrameType)(random() % 14), (uint32_t)random() % 3, (uint32_t)random() % 600);
+      stele_frame_write_header(bytes, (SteleFrameType)(random() % 14), (uint32_t)random() % 3,
+                               (uint32_t)random() % 600);
     begin(round % 3 ? STELE_FROM_GUEST : STELE_FROM_HOST);
     feed(bytes, size);
     SteleFrame frame;

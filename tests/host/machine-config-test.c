@@ -16,11 +16,16 @@ static MachineConfig *parse(const char *xml, GError **error) {
 }
 
 // The element starts in line 4, its content in line 5.
-static const struct { const char *what, *xml; SteleError code; const char *message; } wrong[] = {
+static const struct {
+  const char *what, *xml;
+  SteleError code;
+  const char *message;
+} wrong[] = {
     {"empty", "", STELE_ERROR_INVALID_XML, "not well-formed"},
     {"malformed", "<domain>\n<name>dev</domain>", STELE_ERROR_INVALID_XML, "line 2"},
     {"no domain", "<network/>", STELE_ERROR_INVALID_XML, "expected a libvirt <domain>"},
-    {"document type", "<!DOCTYPE domain [<!ENTITY a 'b'>]><domain><name>&a;</name></domain>", STELE_ERROR_INVALID_XML, "<!DOCTYPE"},
+    {"document type", "<!DOCTYPE domain [<!ENTITY a 'b'>]><domain><name>&a;</name></domain>", STELE_ERROR_INVALID_XML,
+     "<!DOCTYPE"},
     {"no name", "<domain/>", STELE_ERROR_INVALID_XML, "no <name>"},
     {"name with a slash", "<domain><name>../etc</name></domain>", STELE_ERROR_INVALID_XML, "<name>"},
     {"name like an option", "<domain><name>-f</name></domain>", STELE_ERROR_INVALID_XML, "<name>"},
@@ -28,26 +33,43 @@ static const struct { const char *what, *xml; SteleError code; const char *messa
     {"root without source", MACHINE("<s:rootfs type='dir'/>"), STELE_ERROR_INVALID_MACHINE, "source='/absolute/path'"},
     {"root type", MACHINE("<s:rootfs type='tape' source='/r'/>"), STELE_ERROR_INVALID_MACHINE, "'dir' or 'disk'"},
     {"relative root", MACHINE("<s:rootfs type='dir' source='r'/>"), STELE_ERROR_INVALID_MACHINE, "/absolute/path"},
-    {"root mode", MACHINE("<s:rootfs type='dir' source='/r' mode='rx'/>"), STELE_ERROR_INVALID_MACHINE, "'overlay', 'rw' or 'ro'"},
-    {"root architecture", MACHINE("<s:rootfs arch='i386' type='dir' source='/r'/>"), STELE_ERROR_INVALID_MACHINE, "arch='x86_64'"},
-    {"writable erofs", MACHINE("<s:rootfs type='disk' source='/r' fstype='erofs' mode='rw'/>"), STELE_ERROR_INVALID_MACHINE, "erofs"},
-    {"format of a directory", MACHINE("<s:rootfs type='dir' source='/r' format='raw'/>"), STELE_ERROR_INVALID_MACHINE, "for a disk"},
-    {"unknown element", MACHINE(ROOT "\n<s:colour>red</s:colour>"), STELE_ERROR_INVALID_MACHINE, "line 6: <colour> is no element"},
-    {"element without our name space", MACHINE(ROOT "<init>system</init>"), STELE_ERROR_INVALID_MACHINE, "line 5: <init> is no element"},
+    {"root mode", MACHINE("<s:rootfs type='dir' source='/r' mode='rx'/>"), STELE_ERROR_INVALID_MACHINE,
+     "'overlay', 'rw' or 'ro'"},
+    {"root architecture", MACHINE("<s:rootfs arch='i386' type='dir' source='/r'/>"), STELE_ERROR_INVALID_MACHINE,
+     "arch='x86_64'"},
+    {"writable erofs", MACHINE("<s:rootfs type='disk' source='/r' fstype='erofs' mode='rw'/>"),
+     STELE_ERROR_INVALID_MACHINE, "erofs"},
+    {"format of a directory", MACHINE("<s:rootfs type='dir' source='/r' format='raw'/>"), STELE_ERROR_INVALID_MACHINE,
+     "for a disk"},
+    {"unknown element", MACHINE(ROOT "\n<s:colour>red</s:colour>"), STELE_ERROR_INVALID_MACHINE,
+     "line 6: <colour> is no element"},
+    {"element without our name space", MACHINE(ROOT "<init>system</init>"), STELE_ERROR_INVALID_MACHINE,
+     "line 5: <init> is no element"},
     {"two roots", MACHINE(ROOT ROOT), STELE_ERROR_INVALID_MACHINE, "one <stele:rootfs"},
     {"init word", MACHINE(ROOT "<s:init>sysv</s:init>"), STELE_ERROR_INVALID_MACHINE, "system or command"},
-    {"command without program", MACHINE(ROOT "<s:init>command</s:init>"), STELE_ERROR_INVALID_MACHINE, "no <stele:command>"},
-    {"program without command", MACHINE(ROOT "<s:init>system</s:init><s:command><s:arg>ls</s:arg></s:command>"), STELE_ERROR_INVALID_MACHINE, "init is system"},
+    {"command without program", MACHINE(ROOT "<s:init>command</s:init>"), STELE_ERROR_INVALID_MACHINE,
+     "no <stele:command>"},
+    {"program without command", MACHINE(ROOT "<s:init>system</s:init><s:command><s:arg>ls</s:arg></s:command>"),
+     STELE_ERROR_INVALID_MACHINE, "init is system"},
     {"no arguments", MACHINE(ROOT "<s:command/>"), STELE_ERROR_INVALID_MACHINE, "<stele:arg>"},
     {"empty program", MACHINE(ROOT "<s:command><s:arg/></s:command>"), STELE_ERROR_INVALID_MACHINE, "empty"},
-    {"variable name", MACHINE(ROOT "<s:command><s:arg>ls</s:arg><s:env name='A-B'>c</s:env></s:command>"), STELE_ERROR_INVALID_MACHINE, "letters, digits"},
+    {"variable name", MACHINE(ROOT "<s:command><s:arg>ls</s:arg><s:env name='A-B'>c</s:env></s:command>"),
+     STELE_ERROR_INVALID_MACHINE, "letters, digits"},
     {"cpu", MACHINE(ROOT "<s:translator cpu='i486'/>"), STELE_ERROR_INVALID_MACHINE, "x86-64-v3"},
-    {"cpu that would add a parameter", MACHINE(ROOT "<s:translator cpu='x86-64 init=/bin/sh'/>"), STELE_ERROR_INVALID_MACHINE, "x86-64-v3"},
-    {"memory model", MACHINE(ROOT "<s:translator memory-model='sc'/>"), STELE_ERROR_INVALID_MACHINE, "'auto', 'tso' or 'relaxed'"},
+    {"cpu that would add a parameter", MACHINE(ROOT "<s:translator cpu='x86-64 init=/bin/sh'/>"),
+     STELE_ERROR_INVALID_MACHINE, "x86-64-v3"},
+    {"memory model", MACHINE(ROOT "<s:translator memory-model='sc'/>"), STELE_ERROR_INVALID_MACHINE,
+     "'auto', 'tso' or 'relaxed'"},
     {"host name", MACHINE(ROOT "<s:hostname>a b</s:hostname>"), STELE_ERROR_INVALID_MACHINE, "63 letters"},
-    {"name space of another version", DOMAIN("<s:machine xmlns:s='urn:stele:machine:9'>" ROOT "</s:machine>"), STELE_ERROR_INVALID_MACHINE, "urn:stele:machine:1"},
-    {"outside metadata", "<domain><name>dev</name><devices><s:machine xmlns:s='urn:stele:machine:1'/></devices></domain>", STELE_ERROR_INVALID_MACHINE, "<metadata>"},
-    {"two machines", DOMAIN("<s:machine xmlns:s='urn:stele:machine:1'>" ROOT "</s:machine><s:machine xmlns:s='urn:stele:machine:1'>" ROOT "</s:machine>"), STELE_ERROR_INVALID_MACHINE, "second"},
+    {"name space of another version", DOMAIN("<s:machine xmlns:s='urn:stele:machine:9'>" ROOT "</s:machine>"),
+     STELE_ERROR_INVALID_MACHINE, "urn:stele:machine:1"},
+    {"outside metadata",
+     "<domain><name>dev</name><devices><s:machine xmlns:s='urn:stele:machine:1'/></devices></domain>",
+     STELE_ERROR_INVALID_MACHINE, "<metadata>"},
+    {"two machines",
+     DOMAIN("<s:machine xmlns:s='urn:stele:machine:1'>" ROOT
+            "</s:machine><s:machine xmlns:s='urn:stele:machine:1'>" ROOT "</s:machine>"),
+     STELE_ERROR_INVALID_MACHINE, "second"},
 };
 
 Test(machine_config, wrong) {
@@ -57,7 +79,8 @@ Test(machine_config, wrong) {
     cr_expect_null(config, "%s", wrong[i].what);
     cr_assert_not_null(error, "%s", wrong[i].what);
     cr_expect(g_error_matches(error, STELE_ERROR, wrong[i].code), "%s: %s", wrong[i].what, error->message);
-    cr_expect_not_null(strstr(error->message, wrong[i].message), "%s: '%s' is not in: %s", wrong[i].what, wrong[i].message, error->message);
+    cr_expect_not_null(strstr(error->message, wrong[i].message), "%s: '%s' is not in: %s", wrong[i].what,
+                       wrong[i].message, error->message);
     cr_expect_null(strchr(error->message, '\n'), "%s: one line: %s", wrong[i].what, error->message);
   }
 }
@@ -85,10 +108,13 @@ Test(machine_config, defaults_of_a_disk) {
 
 Test(machine_config, everything) {
   g_autoptr(GError) error = NULL;
-  g_autoptr(MachineConfig) config =
-      parse(MACHINE("<s:hostname>box</s:hostname><s:command cwd='/tmp' user='www-data'><s:arg>sh</s:arg><s:env name='A'>1 &lt; 2</s:env>"
-                    "<s:arg></s:arg><s:arg>a b</s:arg></s:command><s:translator source='/t' tag='x' cpu='x86-64-v3' memory-model='tso'/>"
-                    "<s:init>\n command </s:init><s:rootfs arch='x86_64' type='disk' source='/i' format='qcow2' fstype='ext4' mode='ro'/>"), &error);
+  g_autoptr(MachineConfig) config = parse(MACHINE("<s:hostname>box</s:hostname><s:command cwd='/tmp' "
+                                                  "user='www-data'><s:arg>sh</s:arg><s:env name='A'>1 &lt; 2</s:env>"
+                                                  "<s:arg></s:arg><s:arg>a b</s:arg></s:command><s:translator "
+                                                  "source='/t' tag='x' cpu='x86-64-v3' memory-model='tso'/>"
+                                                  "<s:init>\n command </s:init><s:rootfs arch='x86_64' type='disk' "
+                                                  "source='/i' format='qcow2' fstype='ext4' mode='ro'/>"),
+                                          &error);
   cr_assert_not_null(config, "%s", error ? error->message : "");
   cr_expect_eq(config->init, INIT_COMMAND);
   cr_expect_eq(g_strv_length(config->argv), 3);

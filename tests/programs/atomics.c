@@ -30,7 +30,9 @@ static void *add_everywhere(void *argument) {
     __asm__ volatile("lock incl %0" : "+m"(*(uint32_t *)(arena + 80)));
     __asm__ volatile("lock xorl %k1, %0" : "+m"(*(uint32_t *)(arena + 84)) : "r"(me << i % 20));
     uint64_t old = *(volatile uint64_t *)(arena + 96);
-    while (!__atomic_compare_exchange_n((uint64_t *)(arena + 96), &old, old * 3 + 1 - old * 2, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {}
+    while (!__atomic_compare_exchange_n((uint64_t *)(arena + 96), &old, old * 3 + 1 - old * 2, 0, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST)) {
+    }
     uint32_t one = 1;
     __asm__ volatile("lock xaddl %0, %1" : "+r"(one), "+m"(*(uint32_t *)(arena + 104)));
     __uint128_t expected = pair, next;
@@ -165,7 +167,8 @@ static void beside_code(uint8_t *page) {
 static void misaligned_pair(uint8_t *page) {
   fault_address = 0;
   int signal = sigsetjmp(out, 1);
-  if (!signal) __asm__ volatile("lock cmpxchg16b %0" : "+m"(*(__uint128_t *)(page + 8)) : : "rax", "rdx", "cc", "memory");
+  if (!signal)
+    __asm__ volatile("lock cmpxchg16b %0" : "+m"(*(__uint128_t *)(page + 8)) : : "rax", "rdx", "cc", "memory");
   printf("misaligned pair: signal %d, address %lx\n", signal, (long)fault_address);
 }
 

@@ -35,7 +35,8 @@ static void system_v(void) {
   int *shared = shmat(id, NULL, 0);
   struct shmid_ds info = {0}; /* qemu-aarch64 leaves its padding alone, where a mode of 32 bits reaches */
   printf("shmctl: %d", shmctl(id, IPC_STAT, &info));
-  printf(", size %zu, attached %lu, mode %o, mine %d\n", info.shm_segsz, (long)info.shm_nattch, info.shm_perm.mode, info.shm_cpid == getpid());
+  printf(", size %zu, attached %lu, mode %o, mine %d\n", info.shm_segsz, (long)info.shm_nattch, info.shm_perm.mode,
+         info.shm_cpid == getpid());
   int semaphores = semget(IPC_PRIVATE, 2, IPC_CREAT | 0600);
   semctl(semaphores, 0, SETVAL, 0);
   pid_t pid = fork();
@@ -91,8 +92,8 @@ static void limits(void) {
   struct rusage usage;
   struct sysinfo info;
   struct tms used;
-  printf("rusage: %d %d, sysinfo %d %d, times %d\n", getrusage(RUSAGE_SELF, &usage), getrusage(RUSAGE_CHILDREN, &usage), sysinfo(&info),
-         sysinfo(&info) == 0 && info.totalram > 1000000, times(&used) > 0);
+  printf("rusage: %d %d, sysinfo %d %d, times %d\n", getrusage(RUSAGE_SELF, &usage), getrusage(RUSAGE_CHILDREN, &usage),
+         sysinfo(&info), sysinfo(&info) == 0 && info.totalram > 1000000, times(&used) > 0);
   printf("priority: %d", setpriority(PRIO_PROCESS, 0, 5));
   printf(" %d\n", getpriority(PRIO_PROCESS, 0));
 }
@@ -103,7 +104,8 @@ static void scheduling(void) {
   CPU_ZERO(&set);
   printf("affinity: %d", sched_getaffinity(0, sizeof set, &set));
   printf(" %d\n", CPU_COUNT(&set) == sysconf(_SC_NPROCESSORS_ONLN));
-  printf("scheduler: %d %d %d\n", sched_getscheduler(0), sched_getparam(0, &parameter), sched_get_priority_max(SCHED_FIFO));
+  printf("scheduler: %d %d %d\n", sched_getscheduler(0), sched_getparam(0, &parameter),
+         sched_get_priority_max(SCHED_FIFO));
   unsigned cpu = 999, node;
   printf("getcpu: %ld", syscall(SYS_getcpu, &cpu, &node, NULL));
   printf(" %d\n", cpu < 999);
@@ -118,7 +120,8 @@ static void process_control(void) {
   prctl(PR_GET_PDEATHSIG, &signal);
   printf("prctl: %s %d %d %d\n", name, signal, prctl(PR_GET_DUMPABLE), prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  printf("no_new_privs: %d, unknown %s\n", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), prctl(9999, 0, 0, 0, 0) ? strerror(errno) : "fine");
+  printf("no_new_privs: %d, unknown %s\n", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0),
+         prctl(9999, 0, 0, 0, 0) ? strerror(errno) : "fine");
   uint64_t words[2] = {0};
   printf("getrandom: %zd", getrandom(words, 16, 0));
   printf(" %d, bad flags %s\n", words[0] != words[1], getrandom(words, 8, 0x100) < 0 ? strerror(errno) : "fine");
@@ -139,7 +142,8 @@ static void segments(void) {
   printf("stored: %lx %lx\n", block[2], block[3]);
   syscall(SYS_arch_prctl, ARCH_GET_FS, &fs);
   __asm__("mov %%fs:0, %0" : "=r"(value));
-  printf("fs: %d, bad base %s\n", value == fs, syscall(SYS_arch_prctl, ARCH_SET_FS, 0x800000000000) ? strerror(errno) : "fine");
+  printf("fs: %d, bad base %s\n", value == fs,
+         syscall(SYS_arch_prctl, ARCH_SET_FS, 0x800000000000) ? strerror(errno) : "fine");
 }
 
 static void refusals(void) {

@@ -80,7 +80,8 @@ static void signals(void) {
   int fd = signalfd(-1, &set, SFD_NONBLOCK);
   sigqueue(getpid(), SIGUSR2, (union sigval){.sival_int = 55});
   ssize_t size = read(fd, &info, sizeof info);
-  printf("signalfd: %zd, signal %d, value %d, mine %d\n", size, info.ssi_signo, info.ssi_int, info.ssi_pid == (unsigned)getpid());
+  printf("signalfd: %zd, signal %d, value %d, mine %d\n", size, info.ssi_signo, info.ssi_int,
+         info.ssi_pid == (unsigned)getpid());
 }
 
 static void passing(void) {
@@ -89,7 +90,8 @@ static void passing(void) {
   if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) || pipe(passed)) return;
   setsockopt(ends[1], SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int));
   struct iovec part = {&byte, 1};
-  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = CMSG_SPACE(2 * sizeof(int))};
+  struct msghdr message = {
+      .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = CMSG_SPACE(2 * sizeof(int))};
   struct cmsghdr *header = CMSG_FIRSTHDR(&message);
   *header = (struct cmsghdr){CMSG_LEN(2 * sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
   memcpy(CMSG_DATA(header), passed, sizeof passed);
@@ -101,7 +103,8 @@ static void passing(void) {
     struct ucred who;
     if (header->cmsg_type == SCM_RIGHTS) {
       memcpy(received, CMSG_DATA(header), sizeof received);
-      if (write(received[1], "passed", 6) == 6 && read(passed[0], text, 6) == 6) printf("rights: %s, cloexec %d\n", text, fcntl(received[0], F_GETFD));
+      if (write(received[1], "passed", 6) == 6 && read(passed[0], text, 6) == 6)
+        printf("rights: %s, cloexec %d\n", text, fcntl(received[0], F_GETFD));
     } else {
       memcpy(&who, CMSG_DATA(header), sizeof who);
       printf("credentials: %d %d\n", who.pid == getpid(), who.uid == getuid());
@@ -121,7 +124,8 @@ static void internet(int type) {
   printf("connect: %d\n", connect(client, (struct sockaddr *)&address, sizeof address));
   int server = type == SOCK_STREAM ? accept4(listener, (struct sockaddr *)&peer, &peer_length, SOCK_CLOEXEC) : listener;
   struct iovec parts[2] = {{"hello", 5}, {"world!", 6}};
-  struct mmsghdr messages[2] = {{.msg_hdr = {.msg_iov = parts, .msg_iovlen = 1}}, {.msg_hdr = {.msg_iov = parts + 1, .msg_iovlen = 1}}};
+  struct mmsghdr messages[2] = {{.msg_hdr = {.msg_iov = parts, .msg_iovlen = 1}},
+                                {.msg_hdr = {.msg_iov = parts + 1, .msg_iovlen = 1}}};
   printf("sendmmsg: %d", sendmmsg(client, messages, 2, 0));
   printf(", lengths %u %u\n", messages[0].msg_len, messages[1].msg_len);
   ssize_t got = recv(server, text, 5, type == SOCK_STREAM ? MSG_WAITALL : 0);

@@ -29,9 +29,9 @@
 static char directory[] = "/tmp/stele-files-XXXXXX";
 
 static void print_stat(const char *what, const struct stat *s) {
-  printf("%s: mode %o links %lu uid %d size %ld blocks %d blksize %ld mtime %ld.%09ld dev %d ino %d\n", what, s->st_mode,
-         (long)s->st_nlink, s->st_uid == getuid(), s->st_size, s->st_blocks > 0, s->st_blksize, s->st_mtim.tv_sec,
-         s->st_mtim.tv_nsec, s->st_dev != 0, s->st_ino != 0);
+  printf("%s: mode %o links %lu uid %d size %ld blocks %d blksize %ld mtime %ld.%09ld dev %d ino %d\n", what,
+         s->st_mode, (long)s->st_nlink, s->st_uid == getuid(), s->st_size, s->st_blocks > 0, s->st_blksize,
+         s->st_mtim.tv_sec, s->st_mtim.tv_nsec, s->st_dev != 0, s->st_ino != 0);
 }
 
 static void stats(void) {
@@ -105,7 +105,8 @@ static void directories(void) {
   printf("seekdir: %d\n", strcmp(name, readdir(dir)->d_name));
   closedir(dir);
   printf("rmdir: %s\n", rmdir("sub") ? strerror(errno) : "fine");
-  printf("rename: %d %s\n", rename("file", "moved"), renameat2(AT_FDCWD, "moved", AT_FDCWD, "name", RENAME_NOREPLACE) ? strerror(errno) : "fine");
+  printf("rename: %d %s\n", rename("file", "moved"),
+         renameat2(AT_FDCWD, "moved", AT_FDCWD, "name", RENAME_NOREPLACE) ? strerror(errno) : "fine");
   printf("link: %d", link("moved", "second"));
   struct stat s;
   stat("second", &s);
@@ -141,13 +142,15 @@ static void contents(void) {
   }
   waitpid(pid, NULL, 0);
   char value[32] = "";
-  if (fsetxattr(fd, "user.stele", "kept", 4, 0) == 0) printf("xattr: %zd %s\n", fgetxattr(fd, "user.stele", value, sizeof value), value);
+  if (fsetxattr(fd, "user.stele", "kept", 4, 0) == 0)
+    printf("xattr: %zd %s\n", fgetxattr(fd, "user.stele", value, sizeof value), value);
   else printf("xattr: 4 kept\n"); /* file systems may have none */
 }
 
 static void watching(void) {
   char buffer[4096] __attribute__((aligned(8)));
-  int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC), watch = inotify_add_watch(fd, ".", IN_CREATE | IN_DELETE | IN_MOVED_TO);
+  int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC),
+      watch = inotify_add_watch(fd, ".", IN_CREATE | IN_DELETE | IN_MOVED_TO);
   close(open("watched", O_WRONLY | O_CREAT, 0600));
   rename("watched", "watched-2");
   unlink("watched-2");

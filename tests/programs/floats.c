@@ -19,16 +19,20 @@ static void rounding(void) {
   volatile long double wide = 1, three = 3;
   for (int i = 0; i < 4; i++) {
     fesetround(modes[i]);
-    printf("mode %d: %a %a %La %g %g %ld %d %a\n", fegetround() == modes[i], one / third, -one / third, wide / three, rint(half),
-           nearbyint(-half), lrint(half), (int)half, (double)(f / 3));
+    printf("mode %d: %a %a %La %g %g %ld %d %a\n", fegetround() == modes[i], one / third, -one / third, wide / three,
+           rint(half), nearbyint(-half), lrint(half), (int)half, (double)(f / 3));
   }
   fesetround(FE_TONEAREST);
 }
 
 static void exceptions(void) {
   volatile double zero = 0, one = 1, huge = 1e308, tiny = 1e-308, result;
-  static const struct { const char *name; int flag; } flags[] = {
-      {"invalid", FE_INVALID}, {"divide", FE_DIVBYZERO}, {"overflow", FE_OVERFLOW}, {"underflow", FE_UNDERFLOW}, {"inexact", FE_INEXACT}};
+  static const struct { const char *name; int flag;
+  } flags[] = {{"invalid", FE_INVALID},
+               {"divide", FE_DIVBYZERO},
+               {"overflow", FE_OVERFLOW},
+               {"underflow", FE_UNDERFLOW},
+               {"inexact", FE_INEXACT}};
   for (int i = 0; i < 6; i++) {
     feclearexcept(FE_ALL_EXCEPT);
     switch (i) {
@@ -47,16 +51,36 @@ static void exceptions(void) {
 }
 
 static void conversions(void) {
-  static const double values[] = {0, -0.0, 0.5, -0.5, 1.5, 2147483647.0, 2147483648.0, -2147483648.0, -2147483649.0, 4294967295.0, 4294967296.0,
-                                  9223372036854774784.0, 9223372036854775808.0, -9223372036854775808.0, 18446744073709549568.0, 1e300, -1e300, INFINITY, -INFINITY, NAN};
+  static const double values[] = {0,
+                                  -0.0,
+                                  0.5,
+                                  -0.5,
+                                  1.5,
+                                  2147483647.0,
+                                  2147483648.0,
+                                  -2147483648.0,
+                                  -2147483649.0,
+                                  4294967295.0,
+                                  4294967296.0,
+                                  9223372036854774784.0,
+                                  9223372036854775808.0,
+                                  -9223372036854775808.0,
+                                  18446744073709549568.0,
+                                  1e300,
+                                  -1e300,
+                                  INFINITY,
+                                  -INFINITY,
+                                  NAN};
   for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
     volatile double v = values[i];
     printf("%g: %d %ld %u %a %La\n", v, (int)v, (long)v, (unsigned)(long)v, (double)(float)v, (long double)v);
   }
-  static const uint64_t integers[] = {0, 1, 0x7fffffffffffffff, 0x8000000000000000, 0xffffffffffffffff, 0x20000000000001, 0xfffffffffffff7ff};
+  static const uint64_t integers[] = {
+      0, 1, 0x7fffffffffffffff, 0x8000000000000000, 0xffffffffffffffff, 0x20000000000001, 0xfffffffffffff7ff};
   for (size_t i = 0; i < sizeof integers / sizeof *integers; i++) {
     volatile uint64_t v = integers[i];
-    printf("%lx: %a %a %a %La %La\n", v, (double)v, (double)(int64_t)v, (double)(float)v, (long double)v, (long double)(int64_t)v);
+    printf("%lx: %a %a %a %La %La\n", v, (double)v, (double)(int64_t)v, (double)(float)v, (long double)v,
+           (long double)(int64_t)v);
   }
 }
 
@@ -94,7 +118,8 @@ static void denormals(void) {
 }
 
 static void library(void) {
-  static double (*const functions[])(double) = {sin, cos, tan, exp, log, log2, exp2, sqrt, cbrt, atan, sinh, tanh, erf, tgamma, floor, ceil, trunc, round};
+  static double (*const functions[])(double) = {sin,  cos,  tan,  exp, log,    log2,  exp2, sqrt,  cbrt,
+                                                atan, sinh, tanh, erf, tgamma, floor, ceil, trunc, round};
   uint64_t hash = 0;
   for (size_t f = 0; f < sizeof functions / sizeof *functions; f++)
     for (double x = 0.001; x < 50; x *= 1.37) hash = hash * 31 + bits(functions[f](x));

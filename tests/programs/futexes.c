@@ -124,7 +124,8 @@ static void by_hand(void) {
   printf("other value: %s\n", futex(&word, FUTEX_WAIT, 1, NULL, NULL, 0) ? strerror(errno) : "woken");
   printf("time-out: %s\n", futex(&word, FUTEX_WAIT, 0, &short_time, NULL, 0) ? strerror(errno) : "woken");
   printf("nobody: %d\n", futex(&word, FUTEX_WAKE, 1, NULL, NULL, 0));
-  printf("misaligned: %s\n", futex((uint32_t *)((char *)&word + 1), FUTEX_WAIT, 0, NULL, NULL, 0) ? strerror(errno) : "woken");
+  printf("misaligned: %s\n",
+         futex((uint32_t *)((char *)&word + 1), FUTEX_WAIT, 0, NULL, NULL, 0) ? strerror(errno) : "woken");
   for (int i = 0; i < 3; i++) pthread_create(&threads[i], NULL, wait_on_word, (void *)1);
   /* Nobody wakes `word`: whoever comes back was moved to `second` first. */
   while (__atomic_load_n(&finished, __ATOMIC_SEQ_CST) < 3) {

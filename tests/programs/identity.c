@@ -45,7 +45,8 @@ static void flags_agree(void) {
       {"sse2", 1, 26}, {"pni", 0, 0}, {"pclmulqdq", 0, 1}, {"ssse3", 0, 9}, {"fma", 0, 12}, {"cx16", 0, 13},
       {"sse4_1", 0, 19}, {"sse4_2", 0, 20}, {"movbe", 0, 22}, {"popcnt", 0, 23}, {"aes", 0, 25}, {"avx", 0, 28},
       {"f16c", 0, 29}, {"rdrand", 0, 30}};
-  static const char *const level_2[] = {"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3", "cmov", "lm", "syscall"};
+  static const char *const level_2[] = {"cx16",   "lahf_lm", "popcnt", "pni", "sse4_1",
+                                        "sse4_2", "ssse3",   "cmov",   "lm",  "syscall"};
   char text[8192];
   unsigned eax, ebx, ecx, edx;
   cpuinfo("/proc/cpuinfo", "flags", text);
@@ -65,7 +66,8 @@ static void processor(void) {
   int count = cpuinfo("/proc/cpuinfo", "processor", text);
   cpuinfo("/proc/cpuinfo", "vendor_id", text);
   printf("vendor agrees: %d\n", !strcmp(vendor, text));
-  for (int i = 0; i < 3; i++) __cpuid(0x80000002 + i, model[4 * i], model[4 * i + 1], model[4 * i + 2], model[4 * i + 3]);
+  for (int i = 0; i < 3; i++)
+    __cpuid(0x80000002 + i, model[4 * i], model[4 * i + 1], model[4 * i + 2], model[4 * i + 3]);
   cpuinfo("/proc/cpuinfo", "model name", text);
   printf("model agrees: %d\n", !strncmp((char *)model, text, strlen(text)) && strlen(text) > 3);
   __cpuid(1, eax, ebx, ecx, edx);
@@ -93,9 +95,11 @@ static void kernel(void) {
 static void auxiliary(char **environment) {
   printf("platform: %s, page %ld, clock %ld\n", (char *)getauxval(AT_PLATFORM), getauxval(AT_PAGESZ),
          getauxval(AT_CLKTCK));
-  printf("secure: %ld, random %d, uid %d\n", getauxval(AT_SECURE), getauxval(AT_RANDOM) != 0, getauxval(AT_UID) == getuid());
+  printf("secure: %ld, random %d, uid %d\n", getauxval(AT_SECURE), getauxval(AT_RANDOM) != 0,
+         getauxval(AT_UID) == getuid());
   const Elf64_Phdr *headers = (void *)getauxval(AT_PHDR);
-  printf("headers: %ld bytes, first type %d\n", getauxval(AT_PHENT), headers[0].p_type == PT_PHDR || headers[0].p_type == PT_LOAD);
+  printf("headers: %ld bytes, first type %d\n", getauxval(AT_PHENT),
+         headers[0].p_type == PT_PHDR || headers[0].p_type == PT_LOAD);
   printf("entry in text: %d\n", getauxval(AT_ENTRY) != 0);
   while (*environment) environment++;
   int entries = 0;
@@ -120,7 +124,8 @@ static void self(int argc, char **argv) {
   length = read(open("/proc/self/comm", O_RDONLY), text, sizeof text);
   printf("comm: %.*s", (int)length, text);
   length = read(open("/proc/self/environ", O_RDONLY), text, sizeof text);
-  printf("environ has no wrapper: %d\n", length >= 0 && !memmem(text, length, "STELE_EXEC", 10) && !getenv("STELE_EXEC_WRAPPER"));
+  printf("environ has no wrapper: %d\n",
+         length >= 0 && !memmem(text, length, "STELE_EXEC", 10) && !getenv("STELE_EXEC_WRAPPER"));
   length = read(open("/proc/self/stat", O_RDONLY), stat, sizeof stat - 1);
   printf("stat: %d\n", atoi(stat) == getpid() && strchr(stat, '(') != NULL);
   char magic[4] = "";

@@ -37,7 +37,8 @@ static void protection(void) {
   memset(p, 5, 4 * PAGE);
   mprotect(p + PAGE, PAGE, PROT_READ);
   mprotect(p + 2 * PAGE, PAGE, PROT_NONE);
-  for (int i = 0; i < 4; i++) printf("page %d: read %d write %d\n", i, faults(p + i * PAGE, 0), faults(p + i * PAGE, 1));
+  for (int i = 0; i < 4; i++)
+    printf("page %d: read %d write %d\n", i, faults(p + i * PAGE, 0), faults(p + i * PAGE, 1));
   munmap(p + 3 * PAGE, PAGE);
   printf("unmapped: %d\n", faults(p + 3 * PAGE, 0));
   mprotect(p, 3 * PAGE, PROT_READ | PROT_WRITE);
@@ -71,8 +72,11 @@ static void placement(void) {
   printf("low: %d\n", (uintptr_t)q < 1ull << 32);
   q = mmap((void *)0x7ffffffff000, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   printf("beyond user space: %s\n", q == MAP_FAILED ? strerror(errno) : "fine");
-  printf("nothing: %s\n", mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? strerror(errno) : "fine");
-  printf("unaligned: %s\n", mmap(p + 1, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ? strerror(errno) : "fine");
+  printf("nothing: %s\n",
+         mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? strerror(errno) : "fine");
+  printf("unaligned: %s\n", mmap(p + 1, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED
+                                ? strerror(errno)
+                                : "fine");
   printf("below 2^47: %d\n", (uintptr_t)map(PAGE, PROT_READ) >> 47 == 0 && (uintptr_t)&p >> 47 == 0);
 }
 

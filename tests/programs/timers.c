@@ -90,7 +90,9 @@ static void in_thread(union sigval value) {
   alarms = value.sival_int;
   sem_post(&fired);
 }
-static void with_info(int signal, siginfo_t *info, void *context) { alarms = info->si_value.sival_int * 10 + (info->si_code == SI_TIMER); }
+static void with_info(int signal, siginfo_t *info, void *context) {
+  alarms = info->si_value.sival_int * 10 + (info->si_code == SI_TIMER);
+}
 
 static void posix_timers(void) {
   timer_t timer;
@@ -108,7 +110,8 @@ static void posix_timers(void) {
   printf("timer by signal: %d\n", alarms);
   timer_delete(timer);
   sem_init(&fired, 0, 0);
-  struct sigevent thread = {.sigev_notify = SIGEV_THREAD, .sigev_notify_function = in_thread, .sigev_value.sival_int = 9};
+  struct sigevent thread = {
+      .sigev_notify = SIGEV_THREAD, .sigev_notify_function = in_thread, .sigev_value.sival_int = 9};
   timer_create(CLOCK_MONOTONIC, &thread, &timer);
   timer_settime(timer, 0, &soon, NULL);
   while (sem_wait(&fired) && errno == EINTR) {}

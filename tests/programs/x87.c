@@ -35,7 +35,8 @@ static long double random_value(void) {
   u.p.significand = next_random() | UINT64_C(1) << 63;
   if (kind > 10) u.p.significand &= -(UINT64_C(1) << (r >> 32 & 63)) | UINT64_C(1) << 63;
   if (kind == 5) u.p.significand |= ~UINT64_C(0) >> (r >> 40 & 63);
-  if (exponent == 0 || exponent == 0x7fff) u.p.significand = UINT64_C(3) << 62; /* no signalling NaN to be changed on the way */
+  if (exponent == 0 || exponent == 0x7fff)
+    u.p.significand = UINT64_C(3) << 62; /* no signalling NaN to be changed on the way */
   u.p.sign_exponent = (uint16_t)(exponent | (int)(r >> 63) << 15);
   return u.value;
 }

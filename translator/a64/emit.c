@@ -471,7 +471,8 @@ static unsigned new_label(Emitter *e) {
  * size, so that its register is base and entry at once. */
 static void put_branch_cache(Emitter *e, unsigned target, uint32_t branch) {
   unsigned miss = new_label(e);
-  put(e, 0xb37c0000u | (GUEST_BRANCH_CACHE_BITS - 1) << 10 | target << 5 | A64_REG_BRANCH_CACHE); /* BFI x25, target, #4 */
+  /* BFI x25, target, #4 */
+  put(e, 0xb37c0000u | (GUEST_BRANCH_CACHE_BITS - 1) << 10 | target << 5 | A64_REG_BRANCH_CACHE);
   put(e, 0xa9400000u | X30 << 10 | A64_REG_BRANCH_CACHE << 5 | X16); /* LDP x16, x30, [x25] */
   put(e, 0xcb000000u | target << 16 | X16 << 5 | X16);
   add_indirect_check(e, miss);

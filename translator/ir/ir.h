@@ -176,8 +176,10 @@ void ir_vvv_raw(IrBuilder *b, IrOp op, IrVec d, IrVec n, IrVec m, uint32_t raw);
 void ir_vv(IrBuilder *b, IrOp op, IrVec d, IrVec n);
 void ir_vv_raw(IrBuilder *b, IrOp op, IrVec d, IrVec n, uint32_t raw);
 void ir_v_raw(IrBuilder *b, IrOp op, IrVec d, uint32_t raw);                    /* MOVI */
-void ir_vr_raw(IrBuilder *b, IrOp op, unsigned size, IrVec d, IrReg n, uint32_t raw); /* FMOV, INS, DUP, SCVTF from general */
-void ir_rv_raw(IrBuilder *b, IrOp op, unsigned size, IrReg d, IrVec n, uint32_t raw); /* UMOV, FMOV, FCVTZS to general */
+/* FMOV, INS, DUP, SCVTF from a general register. */
+void ir_vr_raw(IrBuilder *b, IrOp op, unsigned size, IrVec d, IrReg n, uint32_t raw);
+/* UMOV, FMOV, FCVTZS to a general register. */
+void ir_rv_raw(IrBuilder *b, IrOp op, unsigned size, IrReg d, IrVec n, uint32_t raw);
 
 /* --- Control inside a guest instruction --- */
 void ir_bind(IrBuilder *b, IrLabel label);

@@ -348,7 +348,8 @@ static void increment(Lift *l, const X86Insn *insn, bool decrement) {
   } else {
     n = d = lift_read_raw(l, insn, 0);
   }
-  if (size < 4) d = decrement ? lift_subtract_narrow(l, size, n, one_register) : lift_add_narrow(l, size, n, one_register);
+  if (size < 4)
+    d = decrement ? lift_subtract_narrow(l, size, n, one_register) : lift_add_narrow(l, size, n, one_register);
   else if (decrement) lift_subtract(l, size, d, n, one);
   else lift_add(l, size, d, n, one);
   if (memory) ir_store(&l->b, size, d, address);

@@ -267,7 +267,8 @@ void lift_xlat(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_rrr(&l->b, IR_ADD, narrow ? 4 : 8, address, address, lift_gpr(X86_RBX));
   if (insn->mem.segment == X86_SEG_FS || insn->mem.segment == X86_SEG_GS) {
     IrReg base = ir_temp(&l->b);
-    ir_load_state(&l->b, 8, base, insn->mem.segment == X86_SEG_FS ? offsetof(GuestCpu, fs_base) : offsetof(GuestCpu, gs_base));
+    ir_load_state(&l->b, 8, base,
+                  insn->mem.segment == X86_SEG_FS ? offsetof(GuestCpu, fs_base) : offsetof(GuestCpu, gs_base));
     ir_rrr(&l->b, IR_ADD, 8, address, address, base);
   }
   ir_load(&l->b, 1, IR_EXTEND_ZERO, value, lift_address_at(l, address, 1));

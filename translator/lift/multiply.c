@@ -67,7 +67,8 @@ void lift_multiply_wide(Lift *l, const X86Insn *insn, uint32_t is_signed) {
     ir_lsr_imm(&l->b, 8, rdx, product, 32);
     ir_mov(&l->b, 4, rax, product);
   } else {
-    IrReg m = is_signed ? lift_read_signed(l, insn, 0) : lift_read(l, insn, 0), n = ir_temp(&l->b), product = ir_temp(&l->b);
+    IrReg m = is_signed ? lift_read_signed(l, insn, 0) : lift_read(l, insn, 0);
+    IrReg n = ir_temp(&l->b), product = ir_temp(&l->b);
     if (is_signed) ir_sbfx(&l->b, 8, n, rax, 0, bits);
     else ir_ubfx(&l->b, 8, n, rax, 0, bits);
     ir_rrrr(&l->b, IR_MADD, 8, product, n, m, IR_ZERO);

@@ -85,7 +85,8 @@ static void repeat(Lift *l, const StringOp *s, void (*one)(Lift *, const StringO
   ir_bind(&l->b, done);
 }
 
-/* What RCX is after one bulk step; to `skip` where there is none to be made (negative: RCX may have its top bit set). */
+/* What RCX is after one bulk step; to `skip` where there is none to be made (negative: RCX may have its top bit
+ * set). */
 static IrReg bulk_bounds(Lift *l, const StringOp *s, IrLabel skip) {
   IrReg rest = ir_temp(&l->b);
   ir_tbnz(&l->b, s->step, 63, skip);

@@ -19,8 +19,12 @@ static IrReg argument_of(Lift *l, uint64_t value) {
   return reg;
 }
 
-void lift_plain_helper_imm(Lift *l, LiftHelper helper, uint64_t argument) { lift_plain_helper(l, helper, argument_of(l, argument)); }
-void lift_helper_imm(Lift *l, LiftHelper helper, uint64_t argument) { lift_helper(l, helper, argument_of(l, argument)); }
+void lift_plain_helper_imm(Lift *l, LiftHelper helper, uint64_t argument) {
+  lift_plain_helper(l, helper, argument_of(l, argument));
+}
+void lift_helper_imm(Lift *l, LiftHelper helper, uint64_t argument) {
+  lift_helper(l, helper, argument_of(l, argument));
+}
 
 /* --- Hints, CPUID, time ----------------------------------------------------------------------------------- */
 

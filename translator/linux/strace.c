@@ -36,7 +36,8 @@ static const Name open_names[] = {{01, "WRONLY"},        {02, "RDWR"},         {
 static const Name protection_names[] = {{1, "READ"}, {2, "WRITE"}, {4, "EXEC"}, {0, NULL}};
 static const Name map_names[] = {{1, "SHARED"},      {2, "PRIVATE"},     {0x10, "FIXED"},     {0x20, "ANONYMOUS"},
                                  {0x40, "32BIT"},    {0x100, "GROWSDOWN"}, {0x800, "DENYWRITE"}, {0x4000, "NORESERVE"},
-                                 {0x8000, "POPULATE"}, {0x20000, "STACK"}, {0x40000, "HUGETLB"}, {0x100000, "FIXED_NOREPLACE"},
+                                 {0x8000, "POPULATE"}, {0x20000, "STACK"}, {0x40000, "HUGETLB"},
+                                 {0x100000, "FIXED_NOREPLACE"},
                                  {0, NULL}};
 static const Name clone_names[] = {{0x100, "VM"},          {0x200, "FS"},          {0x400, "FILES"},
                                    {0x800, "SIGHAND"},     {0x1000, "PIDFD"},      {0x4000, "VFORK"},

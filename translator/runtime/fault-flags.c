@@ -72,7 +72,8 @@ static bool same_register(const X86Insn *insn) {
 /* The destination is part of the memory operand's address, which is therefore not known any more. */
 static bool overwrites_address(const X86Insn *insn) {
   const X86Operand *o = &insn->operands[0];
-  return o->kind == X86_OPERAND_GPR && o->access & X86_ACCESS_W && (insn->mem.base == o->reg || insn->mem.index == o->reg);
+  return o->kind == X86_OPERAND_GPR && o->access & X86_ACCESS_W &&
+         (insn->mem.base == o->reg || insn->mem.index == o->reg);
 }
 
 /* An operand's value behind the instruction; before it, too, where the instruction does not write it. */
@@ -161,7 +162,8 @@ static Outcome of_unary(const Past *past, const X86Insn *insn, uint64_t pc) {
 static Outcome of_shift(const Past *past, const X86Insn *insn, uint64_t pc) {
   unsigned size = insn->operands[0].size, count = (unsigned)insn->imm & (size == 8 ? 63 : 31);
   uint64_t result;
-  if (insn->operands[1].kind != X86_OPERAND_IMM || !count || !operand_after(past, insn, pc, 0, &result)) return (Outcome){0};
+  if (insn->operands[1].kind != X86_OPERAND_IMM || !count || !operand_after(past, insn, pc, 0, &result))
+    return (Outcome){0};
   Outcome outcome = of_result(result, size);
   if (insn->mnemonic == X86_SAR) outcome_add(&outcome, X86_F_OF, false);
   if (insn->mnemonic == X86_SHR) outcome_add(&outcome, X86_F_OF, count == 1 && sign_of(result << 1, size));
@@ -242,7 +244,8 @@ static bool undo(Past *past, const X86Insn *insn) {
     else undo_addition(past, o->reg, o->size, insn->mnemonic == X86_INC ? 1 : UINT64_MAX);
     return true;
   case X86_LEA:
-    if (insn->mem.base != o->reg || insn->mem.index != X86_NOREG || insn->prefixes & X86_PREFIX_ADDR32) forget_written(past, insn);
+    if (insn->mem.base != o->reg || insn->mem.index != X86_NOREG || insn->prefixes & X86_PREFIX_ADDR32)
+      forget_written(past, insn);
     else undo_addition(past, o->reg, o->size, (uint64_t)insn->mem.disp);
     return true;
   case X86_MOVZX:

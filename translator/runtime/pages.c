@@ -111,7 +111,8 @@ static void forget_protection(uint64_t start, uint64_t end) {
 void runtime_memory_changed(uint64_t start, uint64_t length) {
   translate_forget_window();
   if (!__atomic_load_n(&page_count, __ATOMIC_RELAXED)) return;
-  uint64_t first = start & ~(MEMORY_PAGE_SIZE - 1), end = (start + length + MEMORY_PAGE_SIZE - 1) & ~(MEMORY_PAGE_SIZE - 1);
+  uint64_t first = start & ~(MEMORY_PAGE_SIZE - 1),
+           end = (start + length + MEMORY_PAGE_SIZE - 1) & ~(MEMORY_PAGE_SIZE - 1);
   base_lock(&runtime.lock);
   pages_invalidate(first, end);
   forget_protection(first, end);

@@ -71,7 +71,8 @@ static void reset_branch_cache(GuestCpu *cpu) {
   enum { MADV_DONTNEED = 4 };
   if (host_call(__NR_madvise, cpu->branch_cache, BRANCH_CACHE_BYTES, MADV_DONTNEED) < 0)
     memset(cpu->branch_cache, 0, BRANCH_CACHE_BYTES);
-  cpu->branch_cache[0].guest_pc = GUEST_BRANCH_CACHE_EMPTY; /* zeros elsewhere belong to PC 0, which is looked up here */
+  /* Zeros elsewhere belong to PC 0, which is looked up here. */
+  cpu->branch_cache[0].guest_pc = GUEST_BRANCH_CACHE_EMPTY;
 }
 
 /* Aligned to its size (A64_REG_BRANCH_CACHE). */
@@ -162,7 +163,8 @@ void runtime_flush(void) {
 uint32_t runtime_generation(void) { return __atomic_load_n(&flush_generation, __ATOMIC_SEQ_CST); }
 
 void runtime_memory_shared(void) {
-  if (runtime.options.memory_model != RUNTIME_MEMORY_AUTO || __atomic_load_n(&runtime.ordered, __ATOMIC_RELAXED)) return;
+  if (runtime.options.memory_model != RUNTIME_MEMORY_AUTO) return;
+  if (__atomic_load_n(&runtime.ordered, __ATOMIC_RELAXED)) return;
   base_lock(&runtime.lock);
   runtime.ordered = true;
   runtime_flush();

@@ -130,7 +130,8 @@ uint64_t translate(uint64_t guest_pc, unsigned x87_top, int *ret_vector, uint64_
     analyse(&work->region, &window, guest_pc, max_insns, max_straight);
     A64EmitStatus status = generate(&work->region);
     if (status == A64_EMIT_OK) break;
-    if (work->region.count == 1) base_panic("cannot translate the instruction at 0x%lx (%d)", (unsigned long)guest_pc, status);
+    if (work->region.count == 1)
+      base_panic("cannot translate the instruction at 0x%lx (%d)", (unsigned long)guest_pc, status);
     max_insns = max_straight = work->region.count > 1 ? work->region.count / 2 : 1;
   }
   Region *region = cache_add_region(&work->code, &work->region);
