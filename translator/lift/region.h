@@ -41,7 +41,7 @@ typedef struct LiftRegion {
   uint32_t count;
   uint32_t max_insns;
   bool strict_flags;   /* flags survive calls, returns and indirect jumps */
-  bool exact_flags;    /* every instruction's flags are kept, read or not */
+  bool exact_flags;    /* every instruction's flags are kept, read or not, and its NaNs made at once */
   bool return_reads_flags; /* set by region_analyse(): a call's continuation reads flags (see region.c) */
   uint64_t lowest, highest; /* guest bytes the translation depends on */
   uint16_t end_count, leader_count;

@@ -3,21 +3,22 @@
  * Out of range or NaN, x86 gives the integer indefinite (only the top bit set); AArch64 saturates, NaN to
  * zero. FRINT32Z and relatives (FEAT_FRINTTS) round to a float that is the indefinite in those cases, so a
  * conversion is two instructions. Without them, FPSR.IOC tells that a conversion was out of range, and the
- * cold path asks a helper. */
+ * cold path asks a helper. What is out of range is not inexact besides (Intel SDM volume 1, 4.9.1.6): there the
+ * inexact flag comes from rounding a second time what the helper has left of the source, the probe. */
 #include "lift/sse.h"
 
 /* --- To integers --- */
 
 typedef struct RoundOps {
   uint16_t to32[2], to64[2]; /* current rounding mode, toward zero */
-  uint16_t current;          /* FRINTX: current mode, without FEAT_FRINTTS */
+  uint16_t current, inexact; /* without FEAT_FRINTTS: current mode; the same, raising the inexact flag */
 } RoundOps;
 
 static const RoundOps round_ops[] = {
-    [SSE_PS] = {{IR_FRINT32X_4S, IR_FRINT32Z_4S}, {IR_FRINT64X_4S, IR_FRINT64Z_4S}, IR_FRINTX_4S},
-    [SSE_PD] = {{IR_FRINT32X_2D, IR_FRINT32Z_2D}, {IR_FRINT64X_2D, IR_FRINT64Z_2D}, IR_FRINTX_2D},
-    [SSE_SS] = {{IR_FRINT32X_S, IR_FRINT32Z_S}, {IR_FRINT64X_S, IR_FRINT64Z_S}, IR_FRINTX_S},
-    [SSE_SD] = {{IR_FRINT32X_D, IR_FRINT32Z_D}, {IR_FRINT64X_D, IR_FRINT64Z_D}, IR_FRINTX_D},
+    [SSE_PS] = {{IR_FRINT32X_4S, IR_FRINT32Z_4S}, {IR_FRINT64X_4S, IR_FRINT64Z_4S}, IR_FRINTI_4S, IR_FRINTX_4S},
+    [SSE_PD] = {{IR_FRINT32X_2D, IR_FRINT32Z_2D}, {IR_FRINT64X_2D, IR_FRINT64Z_2D}, IR_FRINTI_2D, IR_FRINTX_2D},
+    [SSE_SS] = {{IR_FRINT32X_S, IR_FRINT32Z_S}, {IR_FRINT64X_S, IR_FRINT64Z_S}, IR_FRINTI_S, IR_FRINTX_S},
+    [SSE_SD] = {{IR_FRINT32X_D, IR_FRINT32Z_D}, {IR_FRINT64X_D, IR_FRINT64Z_D}, IR_FRINTI_D, IR_FRINTX_D},
 };
 
 /* `value` rounded for a conversion to integers of `bytes`; with FEAT_FRINTTS in range as well. */
@@ -28,8 +29,27 @@ static IrVec round_for(Lift *l, SseFormat format, unsigned bytes, bool truncate,
   return truncate ? value : sse_vv(l, (IrOp)ops->current, value);
 }
 
+/* The source, to be rounded by raise_inexact(); IR_NONE where the conversion raises the inexact flag itself. */
+static IrVec probe_for(Lift *l, bool truncate, IrVec source) {
+  bool raises = truncate || l->features & A64_HAS_FRINT;
+  return raises ? (IrVec){IR_NONE} : sse_copy(l, source);
+}
+
+static void raise_inexact(Lift *l, SseFormat format, IrVec probe) {
+  if (probe.id != IR_NONE) sse_vv(l, (IrOp)round_ops[format].inexact, probe);
+}
+
+/* Calls the helper, which mends operand 2 and makes zeros of what is out of range in the probe. */
+static void call_helper(Lift *l, uint64_t kind, IrVec value, IrVec probe) {
+  bool probes = probe.id != IR_NONE;
+  sse_store_operand(l, 0, value);
+  if (probes) sse_store_operand(l, 1, probe);
+  lift_plain_helper_imm(l, LIFT_HELPER_SSE_CONVERT, kind | (probes ? SSE_CONVERT_PROBE : 0));
+  if (probes) sse_load_operand(l, 1, probe);
+}
+
 /* A cold path, taken when IOC is set, in which the helper mends `result` (vector) or `general`. */
-static void mend(Lift *l, uint64_t kind, IrVec value, IrVec result, IrReg general) {
+static void mend(Lift *l, uint64_t kind, IrVec value, IrVec probe, IrVec result, IrReg general) {
   IrBuilder *b = &l->b;
   if (l->features & A64_HAS_FRINT) return;
   IrLabel cold = ir_label(b), done = ir_label(b);
@@ -40,10 +60,9 @@ static void mend(Lift *l, uint64_t kind, IrVec value, IrVec result, IrReg genera
   ir_bind(b, cold);
   bool vector = general.id == IR_NONE;
   size_t slot = offsetof(GuestCpu, operand[2]);
-  sse_store_operand(l, 0, value);
   if (vector) sse_store_operand(l, 2, result);
   else ir_store_state(b, 8, general, slot);
-  lift_plain_helper_imm(l, LIFT_HELPER_SSE_CONVERT, kind);
+  call_helper(l, kind, value, probe);
   if (vector) sse_load_operand(l, 2, result);
   else ir_load_state(b, kind & SSE_CONVERT_64 ? 8 : 4, general, slot);
   ir_branch(b, done);
@@ -55,7 +74,8 @@ static void mend(Lift *l, uint64_t kind, IrVec value, IrVec result, IrReg genera
 void sse_lift_to_general(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)(argument & 3);
   unsigned size = insn->operands[0].size == 8 ? 8 : 4;
-  IrVec value = round_for(l, format, size, argument & 4, sse_scalar_source(l, insn, 1, sse_bytes(format)));
+  IrVec source = sse_scalar_source(l, insn, 1, sse_bytes(format));
+  IrVec probe = probe_for(l, argument & 4, source), value = round_for(l, format, size, argument & 4, source);
   IrOp op = sse_is_double(format) ? IR_FCVTZS_GD : IR_FCVTZS_GS;
   if (l->features & A64_HAS_FRINT) {
     ir_rv_raw(&l->b, op, size, lift_gpr(insn->operands[0].reg), value, 0);
@@ -63,29 +83,31 @@ void sse_lift_to_general(Lift *l, const X86Insn *insn, uint32_t argument) {
   }
   IrReg d = ir_temp(&l->b);
   ir_rv_raw(&l->b, op, size, d, value, 0);
-  mend(l, format | (size == 8 ? SSE_CONVERT_64 : 0), value, (IrVec){IR_NONE}, d);
+  mend(l, format | (size == 8 ? SSE_CONVERT_64 : 0), value, probe, (IrVec){IR_NONE}, d);
+  raise_inexact(l, format, probe);
   ir_mov(&l->b, size, lift_gpr(insn->operands[0].reg), d);
 }
 
 /* Four (two) floats to 32-bit integers. */
 static IrVec singles_to_integers(Lift *l, IrVec source, bool truncate) {
-  IrVec value = round_for(l, SSE_PS, 4, truncate, source);
+  IrVec probe = probe_for(l, truncate, source), value = round_for(l, SSE_PS, 4, truncate, source);
   IrVec result = sse_vv(l, IR_FCVTZS_4S, value);
-  mend(l, SSE_PS, value, result, IR_NO_REG);
+  mend(l, SSE_PS, value, probe, result, IR_NO_REG);
+  raise_inexact(l, SSE_PS, probe);
   return result;
 }
 
 /* Two doubles to 32-bit integers, zeros above. */
 static IrVec doubles_to_integers(Lift *l, IrVec source, bool truncate) {
-  IrVec value = round_for(l, SSE_PD, 4, truncate, source), result;
+  IrVec probe = probe_for(l, truncate, source), value = round_for(l, SSE_PD, 4, truncate, source), result;
   if (l->features & A64_HAS_FRINT) {
     result = sse_vv(l, IR_FCVTZS_2D, value);
     return sse_vv(l, IR_XTN_2S, result);
   }
   result = ir_vector_temp(&l->b);
-  sse_store_operand(l, 0, value);
-  lift_plain_helper_imm(l, LIFT_HELPER_SSE_CONVERT, SSE_CONVERT_PD_TO_32);
+  call_helper(l, SSE_CONVERT_PD_TO_32, value, probe);
   sse_load_operand(l, 2, result);
+  raise_inexact(l, SSE_PD, probe);
   return result;
 }
 

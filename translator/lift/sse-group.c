@@ -9,7 +9,9 @@
  * cold path takes back first. Registers are written as usual, for a
  * load in the group may fault and must find precise state; the value a register had before the group is
  * copied to a temporary when the group has read it and first writes it. What a fault inside a group may show
- * is a NaN of the wrong sign or payload made by one of the few instructions before it. */
+ * is a NaN of the wrong sign or payload made by one of the few instructions before it; with exact_flags
+ * (lift/region.h) a group is one instruction, and it cannot. */
+#include "lift/region.h"
 #include "lift/sse.h"
 
 enum { NOT_GROUPED, PLAIN, ARITHMETIC };
@@ -297,5 +299,6 @@ static void forward_copy(Lift *l) {
 void lift_sse_leave(Lift *l, const X86Insn *next) {
   if (!l->b.overflow) forward_copy(l);
   if (!l->group.count) return;
-  if (!next || (!is_groupable(next) && between(&l->group, next) == CLOSES)) close_group(l);
+  bool ends = !next || l->region->exact_flags || (!is_groupable(next) && between(&l->group, next) == CLOSES);
+  if (ends) close_group(l);
 }

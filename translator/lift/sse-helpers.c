@@ -69,40 +69,53 @@ static unsigned exponent_of(const FloatFormat *f, bool wide, uint64_t value) {
   return (unsigned)(value >> f->fraction_bits) & (wide ? 0x7ff : 0xff);
 }
 
-/* Truncates; raises what the conversion does. */
-static uint32_t double_to_int32(uint64_t value, uint32_t *mxcsr) {
-  unsigned exponent = value >> 52 & 0x7ff;
-  if (exponent < 1023) {
+/* Truncates; raises what the conversion does. False when the value is out of range. */
+static bool double_to_int32(uint64_t value, uint32_t *ret_integer, uint32_t *mxcsr) {
+  enum { FRACTION_BITS = 52, BIAS = 1023 };
+  unsigned exponent = value >> FRACTION_BITS & 0x7ff;
+  uint64_t significand = (value & ((UINT64_C(1) << FRACTION_BITS) - 1)) | UINT64_C(1) << FRACTION_BITS;
+  *ret_integer = 0x80000000;
+  if (exponent > BIAS + 31) return false;
+  if (exponent < BIAS) {
     if (value << 1) *mxcsr |= MXCSR_PE;
-    return 0;
+    *ret_integer = 0;
+    return true;
   }
-  if (exponent >= 1023 + 31) {
-    if (value != UINT64_C(0xc1e0) << 48) *mxcsr |= MXCSR_IE;
-    return 0x80000000;
+  unsigned shift = BIAS + FRACTION_BITS - exponent;
+  uint64_t magnitude = significand >> shift;
+  if (magnitude > (value >> 63 ? UINT64_C(0x80000000) : 0x7fffffff)) return false;
+  if (significand & ((UINT64_C(1) << shift) - 1)) *mxcsr |= MXCSR_PE;
+  *ret_integer = (uint32_t)(value >> 63 ? 0 - magnitude : magnitude);
+  return true;
+}
+
+static void doubles_to_int32(GuestCpu *cpu, bool probe) {
+  uint32_t integers[2];
+  for (unsigned i = 0; i < 2; i++) {
+    if (double_to_int32(cpu->operand[0].lane[i], &integers[i], &cpu->mxcsr)) continue;
+    cpu->mxcsr |= MXCSR_IE;
+    if (probe) cpu->operand[1].lane[i] = 0;
   }
-  uint64_t fraction = (value & ((UINT64_C(1) << 52) - 1)) | UINT64_C(1) << 52;
-  unsigned shift = 1023 + 52 - exponent;
-  if (fraction & ((UINT64_C(1) << shift) - 1)) *mxcsr |= MXCSR_PE;
-  uint32_t magnitude = (uint32_t)(fraction >> shift);
-  return value >> 63 ? -magnitude : magnitude;
+  cpu->operand[2] = (GuestVector){{integers[0] | (uint64_t)integers[1] << 32, 0}};
 }
 
 void sse_helper_convert(GuestCpu *cpu, uint64_t argument) {
-  const GuestVector *from = &cpu->operand[0];
-  GuestVector *to = &cpu->operand[2];
+  bool probe = argument & SSE_CONVERT_PROBE;
   if (argument & SSE_CONVERT_PD_TO_32) {
-    uint64_t low = double_to_int32(from->lane[0], &cpu->mxcsr);
-    uint64_t high = double_to_int32(from->lane[1], &cpu->mxcsr);
-    *to = (GuestVector){{low | high << 32, 0}};
+    doubles_to_int32(cpu, probe);
     return;
   }
   bool wide = argument & 1;
   unsigned from_bits = wide ? 64 : 32, to_bits = argument & SSE_CONVERT_64 ? 64 : 32;
   FloatFormat f = float_format(wide);
   unsigned limit = (wide ? 1023u : 127u) + to_bits - 1;
-  for (unsigned i = 0; i < lane_count((unsigned)argument & 3); i++)
-    if (exponent_of(&f, wide, lane_get(from, from_bits, i)) >= limit)
-      lane_set(to, to_bits, i, UINT64_C(1) << (to_bits - 1));
+  uint64_t lowest = UINT64_C(1) << (from_bits - 1) | (uint64_t)limit << (wide ? 52 : 23);
+  for (unsigned i = 0; i < lane_count((unsigned)argument & 3); i++) {
+    uint64_t value = lane_get(&cpu->operand[0], from_bits, i);
+    if (exponent_of(&f, wide, value) < limit || value == lowest) continue;
+    lane_set(&cpu->operand[2], to_bits, i, UINT64_C(1) << (to_bits - 1));
+    if (probe) lane_set(&cpu->operand[1], from_bits, i, 0);
+  }
 }
 
 /* --- MXCSR --- */

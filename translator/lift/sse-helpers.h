@@ -16,8 +16,9 @@ void sse_helper_nan(GuestCpu *cpu, uint64_t argument);
 
 /* Puts the integer indefinite into the lanes of slot 2 whose source lane in slot 0, already rounded to an integer,
  * is out of range. argument: source SseFormat | SSE_CONVERT_*. With SSE_CONVERT_PD_TO_32 the whole
- * conversion of two doubles to two 32-bit integers is done here. */
-enum { SSE_CONVERT_64 = 4, SSE_CONVERT_PD_TO_32 = 8 };
+ * conversion of two doubles to two 32-bit integers is done here; with SSE_CONVERT_PROBE lanes out of range become
+ * zero in slot 1. */
+enum { SSE_CONVERT_64 = 4, SSE_CONVERT_PD_TO_32 = 8, SSE_CONVERT_PROBE = 16 };
 void sse_helper_convert(GuestCpu *cpu, uint64_t argument);
 
 /* LDMXCSR of `argument`; STMXCSR: cpu->mxcsr becomes the whole value (the host's flags merged). */
