@@ -24,7 +24,7 @@ enum {
 enum { NZCV_N = 1u << 31, NZCV_Z = 1 << 30, NZCV_C = 1 << 29, NZCV_V = 1 << 28 };
 
 /* Not __builtin_parity(): libgcc's may use v0, which is a guest register. */
-static bool is_even(uint8_t byte) {
+bool guest_flags_even(uint8_t byte) {
   byte ^= byte >> 4;
   return !(0x6996 >> (byte & 15) & 1); /* bit n: n has an odd number of ones */
 }
@@ -35,7 +35,7 @@ uint64_t guest_flags_get(const GuestCpu *cpu) {
   if (cpu->nzcv & NZCV_Z) flags |= RFLAGS_ZF;
   if (!(cpu->nzcv & NZCV_C)) flags |= RFLAGS_CF;
   if (cpu->nzcv & NZCV_V) flags |= RFLAGS_OF;
-  if (is_even((uint8_t)cpu->flag_result)) flags |= RFLAGS_PF;
+  if (guest_flags_even((uint8_t)cpu->flag_result)) flags |= RFLAGS_PF;
   if ((cpu->flag_result ^ cpu->flag_aux) & 0x10) flags |= RFLAGS_AF;
   if (cpu->direction < 0) flags |= RFLAGS_DF;
   return flags;

@@ -107,6 +107,9 @@ uint64_t guest_flags_get(const GuestCpu *cpu);
 /* Sets all status flags, DF and the other user-changeable bits from an RFLAGS value. */
 void guest_flags_set(GuestCpu *cpu, uint64_t rflags);
 
+/* Whether a byte has an even number of ones: PF of a result's low byte. */
+bool guest_flags_even(uint8_t byte);
+
 /* MXCSR as the architecture shows it; the runtime merges host FPSR when it synchronises. */
 enum { GUEST_MXCSR_DEFAULT = 0x1f80, GUEST_FCW_DEFAULT = 0x37f };
 

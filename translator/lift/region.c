@@ -138,7 +138,7 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   region->highest = last->decode == X86_DECODE_OK ? last->pc + last->insn.length : last->pc + 1;
 }
 
-static uint16_t find_insn(const LiftRegion *region, uint64_t pc) {
+uint16_t region_find(const LiftRegion *region, uint64_t pc) {
   uint32_t low = 0, high = region->count;
   while (low < high) {
     uint32_t middle = (low + high) / 2;
@@ -222,7 +222,7 @@ static void find_target(LiftRegion *region, uint32_t index) {
   RegionInsn *r = &region->insns[index];
   uint64_t target = branch_target(r);
   if (target < region->entry || target >= region->highest) return;
-  r->target = find_insn(region, target);
+  r->target = region_find(region, target);
   if (r->target == REGION_NO_INSN) return;
   RegionInsn *leader = &region->insns[r->target];
   make_leader(region, r->target, r->target <= index);

@@ -57,6 +57,9 @@ typedef struct LiftRegion {
 void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns,
                    uint32_t max_straight);
 
+/* The index of the instruction at `pc`, or REGION_NO_INSN. */
+uint16_t region_find(const LiftRegion *region, uint64_t pc);
+
 /* Finds blocks and computes liveness. */
 void region_analyse(LiftRegion *region);
 

@@ -98,10 +98,9 @@ static bool sign_of(uint64_t value, unsigned size) { return value >> (8 * size -
 
 static Outcome of_result(uint64_t result, unsigned size) {
   Outcome outcome = {0};
-  uint8_t parity = (uint8_t)(result ^ result >> 4);
   outcome_add(&outcome, X86_F_ZF, low_bytes(result, size) == 0);
   outcome_add(&outcome, X86_F_SF, sign_of(result, size));
-  outcome_add(&outcome, X86_F_PF, !(0x6996 >> (parity & 15) & 1)); /* bit n: n has an odd number of ones */
+  outcome_add(&outcome, X86_F_PF, guest_flags_even((uint8_t)result));
   return outcome;
 }
 
@@ -296,12 +295,6 @@ static uint32_t instruction_before(const LiftRegion *region, uint32_t i) {
   return region->insns[i - 1].adjacent ? i - 1 : REGION_NO_INSN;
 }
 
-static uint32_t find_instruction(const LiftRegion *region, uint64_t pc) {
-  for (uint32_t i = 0; i < region->count; i++)
-    if (region->insns[i].pc == pc) return i;
-  return REGION_NO_INSN;
-}
-
 /* --- Putting it together -------------------------------------------------------------------------------------- */
 
 /* "SF != OF" is live where only that is read: then one of the two alone must not change. */
@@ -334,7 +327,7 @@ static Past now(const GuestCpu *cpu, const RegionInsn *faulting) {
 
 static void recover(GuestCpu *cpu, const Region *region) {
   const LiftRegion *guest = translate_analyse_again(region);
-  uint32_t i = guest ? find_instruction(guest, cpu->rip) : REGION_NO_INSN;
+  uint32_t i = guest ? region_find(guest, cpu->rip) : REGION_NO_INSN;
   if (i == REGION_NO_INSN) return;
   uint8_t live = guest->insns[i].live_before;
   Past past = now(cpu, &guest->insns[i]);

@@ -61,16 +61,15 @@ static void set_zero_flag(GuestCpu *cpu, bool zero) {
 
 /* An address no AArch64 atomic takes: atomic among such operations only, as split locks are a rarity. */
 static bool exchange_misaligned(uint64_t address, uint64_t *expected, uint64_t fresh) {
-  static BaseLock split_lock;
   uint64_t old;
   uint8_t *at = (uint8_t *)(uintptr_t)address;
   __atomic_fetch_or(at, 0, __ATOMIC_SEQ_CST); /* faults come before the lock */
   __atomic_fetch_or(at + sizeof old - 1, 0, __ATOMIC_SEQ_CST);
-  base_lock(&split_lock);
+  base_lock(&runtime_split_lock);
   memcpy(&old, at, sizeof old);
   bool equal = old == *expected;
   if (equal) memcpy(at, &fresh, sizeof fresh);
-  base_unlock(&split_lock);
+  base_unlock(&runtime_split_lock);
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
   *expected = old;
   return equal;

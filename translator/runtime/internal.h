@@ -130,6 +130,8 @@ void runtime_canonical_flags(GuestCpu *cpu, unsigned form);
 /* Works out the status flags at cpu->rip that no code would have read (fault-flags.c), from a synchronised state.
  * `host_pc` is in the region that was left. Takes the lock, letting others flush meanwhile. */
 void runtime_recover_flags(GuestCpu *cpu, uint64_t host_pc);
+/* Makes locked operations on addresses that no AArch64 atomic takes atomic among themselves (misaligned.c). */
+extern BaseLock runtime_split_lock;
 /* Counts how often everything has been forgotten: host PCs from before are gone. */
 uint32_t runtime_generation(void);
 /* Stops all other threads outside generated code and forgets all translations; the lock is held. */

@@ -79,7 +79,7 @@ typedef struct LockedOperation {
   uint8_t old;      /* gets the old value */
 } LockedOperation;
 
-static BaseLock split_lock;
+BaseLock runtime_split_lock;
 
 static uint64_t combine(LockedKind kind, uint64_t old, uint64_t operand) {
   switch (kind) {
@@ -137,14 +137,14 @@ static void do_locked(struct sigcontext *host, const LockedOperation *operation)
   unsigned bytes = operation->bytes;
   uint64_t old = 0, operand = get_register(host, operation->operand);
   uint64_t mask = bytes == 8 ? UINT64_MAX : (UINT64_C(1) << bytes * 8) - 1;
-  base_lock(&split_lock);
+  base_lock(&runtime_split_lock);
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
   memcpy(&old, at, bytes);
   uint64_t fresh = combine(operation->kind, old, operand) & mask;
   bool store = operation->kind != LOCKED_CAS || old == (get_register(host, operation->expected) & mask);
   if (store) memcpy(at, &fresh, bytes);
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  base_unlock(&split_lock);
+  base_unlock(&runtime_split_lock);
   set_register(host, operation->old, old);
   host->pc += 4 * operation->words;
 }
