@@ -55,7 +55,7 @@ typedef struct Emitter {
   uint32_t free_general, free_vector; /* host registers not taken by temporaries */
   uint64_t guest_pc;
   uint8_t flag_form;
-  bool misaligned; /* its ordered accesses may be (A64EmitOptions) */
+  bool asks_misaligned, misaligned; /* its ordered accesses may be (A64EmitOptions) */
 
   uint32_t fixup_count, literal_count, literal_use_count, cold_map_count, next_label;
 } Emitter;
@@ -656,7 +656,7 @@ static uint32_t place_temporaries(Emitter *e, const IrInsn *insn, const IrOpInfo
 static void begin_guest_instruction(Emitter *e, const IrInsn *insn) {
   e->guest_pc = (uint64_t)insn->imm;
   e->flag_form = insn->cond;
-  if (e->options->is_misaligned) e->misaligned = e->options->is_misaligned(e->guest_pc);
+  if (e->asks_misaligned) e->misaligned = e->options->is_misaligned(e->guest_pc);
   map_pc(e);
 }
 
@@ -746,7 +746,8 @@ static void join(Emitter *e) {
 
 A64EmitStatus a64_emit(const IrBuilder *b, const A64EmitOptions *options, A64Code *code) {
   Emitter e = {.b = b, .options = options, .code = code, .free_general = A64_TEMPS,
-               .free_vector = A64_VECTOR_TEMPS, .next_label = b->next_label, .at = code->words, .start = code->words,
+               .free_vector = A64_VECTOR_TEMPS,
+               .asks_misaligned = options->is_misaligned != NULL, .next_label = b->next_label, .at = code->words, .start = code->words,
                .limit = code->words + code->capacity, .other_at = s.cold};
   code->count = code->exit_count = code->entry_count = code->indirect_count = 0;
   code->pc_map_count = code->relocation_count = 0;

@@ -114,7 +114,7 @@ static bool append_insn(LiftRegion *region, uint64_t pc) {
   return d->status == X86_DECODE_OK;
 }
 
-static bool writes_memory(const X86Insn *insn) {
+static __attribute__((noinline)) bool writes_memory(const X86Insn *insn) {
   for (unsigned i = 0; i < insn->operand_count; i++)
     if (insn->operands[i].kind == X86_OPERAND_MEM && insn->operands[i].access & X86_ACCESS_W) return true;
   return false;
@@ -128,10 +128,11 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   region->max_insns = max_insns;
   uint64_t pc = entry;
   uint32_t limit = max_straight;
+  const bool checked = region->checked;
   while (region->count < limit && append_insn(region, pc)) {
     const RegionInsn *r = &region->insns[region->count - 1];
     pc += r->insn.length;
-    if (region->checked && writes_memory(&r->insn)) break; /* perhaps what follows */
+    if (checked && writes_memory(&r->insn)) break; /* perhaps what follows */
     if (r->insn.flow == X86_FLOW_NEXT) continue;
     region->ends[region->end_count++] = (uint16_t)(region->count - 1);
     limit = max_insns;
@@ -178,15 +179,18 @@ static void look_at_page(LiftRegion *region, uint64_t address) {
   if (region->look_count < REGION_MAX_LOOKED) region->looked[region->look_count++] = page;
 }
 
-/* The translation depends on bytes in [start, end), too; false when there are too many such places. */
-static bool look_at(LiftRegion *region, uint64_t start, uint64_t end) {
-  if (start < region->look_lowest) region->look_lowest = start;
-  if (end > region->look_highest) region->look_highest = end;
-  if (!region->window.writable) return true;
+static __attribute__((noinline)) bool look_at_pages(LiftRegion *region, uint64_t start, uint64_t end) {
   if (region->look_count + 2 > REGION_MAX_LOOKED) return false;
   look_at_page(region, start);
   look_at_page(region, end - 1);
   return true;
+}
+
+/* The translation depends on bytes in [start, end), too; false when there are too many such places. */
+static inline bool look_at(LiftRegion *region, uint64_t start, uint64_t end) {
+  if (start < region->look_lowest) region->look_lowest = start;
+  if (end > region->look_highest) region->look_highest = end;
+  return !region->window.writable || look_at_pages(region, start, end);
 }
 
 /* Flags read from `pc` on before being written; those still open after PEEK_INSNS, or where control goes
@@ -447,8 +451,10 @@ void region_lift(Lift *l, LiftRegion *region) {
   region->insns[0].x87_top = region->entry_x87_top;
   RegionInsn *r = region->insns;
   for (l->index = 0; l->index < region->count && !l->b.overflow; l->index++, r++) {
-    if (r->leader) begin_block(l, r);
-    if (r == region->insns && region->checked) check_source(l, region);
+    if (r->leader) {
+      begin_block(l, r);
+      if (region->checked && r == region->insns) check_source(l, region);
+    }
     lift_one(l, r);
     end_instruction(l, r);
   }

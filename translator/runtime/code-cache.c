@@ -167,8 +167,23 @@ bool cache_has_room(void) {
   return cache.free_count || (cache.current && cache.chunk_bytes - cache.current->used >= CACHE_REGION_BYTES);
 }
 
-static void *keep(Chunk *chunk, const void *source, size_t size) {
-  return memcpy(alloc_in(chunk, size), source, size);
+/* Copies an array to *at, and moves that on. */
+static void *keep(uint8_t **at, const void *source, size_t size) {
+  void *copy = memcpy(*at, source, size);
+  *at += (size + 7) & ~(size_t)7;
+  return copy;
+}
+
+/* What is kept of emitted code beside its words. */
+static void keep_tables(Chunk *chunk, Region *region, const A64Code *code) {
+  size_t exits = code->exit_count * sizeof *code->exits, entries = code->entry_count * sizeof *code->entries;
+  size_t checks = code->indirect_count * sizeof *code->indirect_checks;
+  size_t map = code->pc_map_count * sizeof *code->pc_map;
+  uint8_t *at = alloc_in(chunk, exits + entries + checks + map + 8);
+  region->exits = keep(&at, code->exits, exits);
+  region->entries = keep(&at, code->entries, entries);
+  region->indirect_checks = keep(&at, code->indirect_checks, checks);
+  region->pc_map = keep(&at, code->pc_map, map);
 }
 
 static void note_dependence(Chunk *chunk, const Region *region) {
@@ -193,10 +208,7 @@ Region *cache_add_region(A64Code *code, const LiftRegion *guest) {
                      .exit_count = (uint16_t)code->exit_count, .entry_count = (uint16_t)code->entry_count,
                      .indirect_count = (uint16_t)code->indirect_count, .pc_map_count = (uint16_t)code->pc_map_count,
                      .checked = guest->checked};
-  region->exits = keep(chunk, code->exits, code->exit_count * sizeof *code->exits);
-  region->entries = keep(chunk, code->entries, code->entry_count * sizeof *code->entries);
-  region->indirect_checks = keep(chunk, code->indirect_checks, code->indirect_count * sizeof *code->indirect_checks);
-  region->pc_map = keep(chunk, code->pc_map, code->pc_map_count * sizeof *code->pc_map);
+  keep_tables(chunk, region, code);
   note_dependence(chunk, region);
   append_region(chunk, region);
   return region;

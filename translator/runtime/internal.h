@@ -162,8 +162,8 @@ bool thread_bring_out(RuntimeThread *thread, void *context);
 
 /* --- Block map: guest PC to host PC of region entries (block-map.c) --- */
 
-uint64_t block_map_find(uint64_t guest_pc); /* 0 when there is none */
-void block_map_add(uint64_t guest_pc, uint64_t host_pc);
+uint64_t block_map_find(uint64_t guest_pc, Region **ret_region); /* 0 when there is none */
+void block_map_add(uint64_t guest_pc, uint64_t host_pc, Region *region);
 void block_map_remove(uint64_t guest_pc, uint64_t host_pc);
 void block_map_clear(void);
 
@@ -176,7 +176,7 @@ typedef enum TranslateStatus {
 } TranslateStatus;
 
 /* Translates the region at guest_pc; the lock is held. `x87_top`: the slot of ST(0) there (guest/state.h). */
-TranslateStatus translate(RuntimeThread *thread, uint64_t guest_pc, unsigned x87_top, uint64_t *ret_host_pc,
+TranslateStatus translate(RuntimeThread *thread, uint64_t guest_pc, unsigned x87_top, Region **ret_region,
                           uint64_t *ret_address);
 
 /* Decodes and analyses once more what a region was made of; the lock is held, and the result is good for as long.

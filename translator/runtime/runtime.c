@@ -112,39 +112,47 @@ static void remember_branch(GuestCpu *cpu, uint64_t host_pc) {
   *entry = (GuestBranchCacheEntry){cpu->rip, host_pc};
 }
 
+/* Host code of cpu->rip, translating it if need be; 0 when it cannot be fetched. `*exit` is NULL afterwards when its region
+ * may be gone. */
+static uint64_t look_up(RuntimeThread *thread, A64Exit **exit, Region **ret_region, uint64_t *ret_fault) {
+  GuestCpu *cpu = thread->cpu;
+  for (;;) {
+    uint64_t host_pc = block_map_find(cpu->rip, ret_region);
+    if (host_pc) return host_pc;
+    switch (translate(thread, cpu->rip, cpu->x87.top & 7, ret_region, ret_fault)) {
+    case TRANSLATE_OK: return (uint64_t)(uintptr_t)(*ret_region)->code + (*ret_region)->entries[0].host_offset;
+    case TRANSLATE_FAULT: return 0;
+    case TRANSLATE_NO_ROOM: break;
+    }
+    *exit = NULL;
+    cache_make_room();
+  }
+}
+
 /* Host code of cpu->rip, for which the thread is IN_CODE then; 0 after the guest got an exception instead. */
 static uint64_t find_code(RuntimeThread *thread, Pending *pending) {
   enum { FETCH = 0x14 }; /* page-fault error code: user, instruction fetch */
   GuestCpu *cpu = thread->cpu;
-  uint64_t address = 0;
-  Region *region = NULL;
+  uint64_t fault;
+  Region *from = NULL, *region;
   A64Exit *exit = NULL;
-  TranslateStatus status = TRANSLATE_OK;
   base_lock(&runtime.lock);
   runtime.stats.dispatches++;
-  if (pending->site) resolve_exit(thread, pending->site, &region, &exit);
+  if (pending->site) resolve_exit(thread, pending->site, &from, &exit);
   detour_end(thread);
   thread->state = THREAD_OUTSIDE;
-  uint64_t host_pc = block_map_find(cpu->rip);
-  while (!host_pc) {
-    status = translate(thread, cpu->rip, cpu->x87.top & 7, &host_pc, &address);
-    if (status != TRANSLATE_NO_ROOM) break;
-    exit = NULL; /* may go meanwhile */
-    cache_make_room();
-    host_pc = block_map_find(cpu->rip);
-  }
+  uint64_t host_pc = look_up(thread, &exit, &region, &fault);
   if (host_pc) {
-    if (exit) link_exit(region, exit, cache_find_region(host_pc), host_pc);
+    if (exit) link_exit(from, exit, region, host_pc);
     if (pending->remember) remember_branch(cpu, host_pc);
     thread_enter(thread);
   }
   base_unlock(&runtime.lock);
   *pending = (Pending){0};
-  if (!host_pc) {
-    thread_leave(thread);
-    raise(cpu, 14, address, FETCH);
-  }
-  return host_pc;
+  if (host_pc) return host_pc;
+  thread_leave(thread);
+  raise(cpu, 14, fault, FETCH);
+  return 0;
 }
 
 /* A return went elsewhere than its call: after longjmp() the entry is further up, after a switch of stacks it

@@ -144,7 +144,8 @@ static uint64_t fetch_fault_address(uint64_t pc) {
 
 static void publish(Region *region, const RegionWindow *window) {
   for (unsigned i = 0; i < region->entry_count; i++)
-    block_map_add(region->entries[i].guest_pc, (uint64_t)(uintptr_t)region->code + region->entries[i].host_offset);
+    block_map_add(region->entries[i].guest_pc, (uint64_t)(uintptr_t)region->code + region->entries[i].host_offset,
+                  region);
   if (window->writable) pages_note_region(region, &work->region);
   runtime.stats.regions++;
   runtime.stats.guest_insns += work->region.count;
@@ -188,7 +189,7 @@ static void make_smaller(Analysis *a, A64EmitStatus status) {
   a->max_insns = a->max_straight = count / 2;
 }
 
-TranslateStatus translate(RuntimeThread *thread, uint64_t guest_pc, unsigned x87_top, uint64_t *ret_host_pc,
+TranslateStatus translate(RuntimeThread *thread, uint64_t guest_pc, unsigned x87_top, Region **ret_region,
                           uint64_t *ret_address) {
   RegionWindow window;
   if (!find_window(guest_pc, &window)) {
@@ -213,7 +214,7 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t guest_pc, unsigned x87
   Region *region = cache_add_region(&work->code, &work->region);
   publish(region, &window);
   if (dump_wanted(guest_pc)) dump_region(&work->lift, &work->region, region);
-  *ret_host_pc = (uint64_t)(uintptr_t)region->code + region->entries[0].host_offset;
+  *ret_region = region;
   return TRANSLATE_OK;
 }
 
