@@ -91,15 +91,22 @@ static uint64_t effective_mask(const LinuxThread *thread) {
 /* --- signals a program sends itself ---------------------------------------------------------------------- */
 
 /* A process may give itself any si_code (rt_sigqueueinfo(2)), also those of faults, by which the handler would take the
- * signal for one of the kernel's: such a code is sent as one that nobody else uses. */
-enum { DISGUISED = -0x40000000, DISGUISED_END = DISGUISED + 0x10000 };
+ * signal for one of the kernel's. Such a code is sent behind si_addr, which is all that the kernel delivers with it,
+ * under one that only glibc has ever used and whose layout has room there. */
+enum { DISGUISE = -60 /* SI_ASYNCNL */ };
+#define DISGUISED (UINT64_C(0x7374656c65) << 24)
 
 void linux_siginfo_from_host(LinuxSiginfo *info) {
-  if (is_synchronous(info->signal) && info->code >= DISGUISED && info->code < DISGUISED_END) info->code -= DISGUISED;
+  uint64_t code = info->field[1] ^ DISGUISED;
+  if (!is_synchronous(info->signal) || info->code != DISGUISE || code > INT16_MAX) return;
+  info->code = (int32_t)code;
+  info->field[1] = 0;
 }
 
 static void siginfo_to_host(LinuxSiginfo *info, int signal) {
-  if (is_synchronous(signal) && info->code > 0 && info->code < DISGUISED_END - DISGUISED) info->code += DISGUISED;
+  if (!is_synchronous(signal) || info->code <= 0 || info->code > INT16_MAX) return;
+  info->field[1] = DISGUISED | (uint64_t)info->code;
+  info->code = DISGUISE;
 }
 
 int64_t sys_rt_sigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
