@@ -321,11 +321,11 @@ static void sent_exceptions(int rounds) {
 }
 
 /* As the kernel's own would look: si_code > 0, which a process may send itself. */
-static void sent_as_faults(int rounds) {
+static void sent_as_faults_of(int first, int end, int rounds) {
   int expected = 0;
-  for (int i = 0; i < 5; i++) handle(exceptions[i], note, 0);
+  for (int i = first; i < end; i++) handle(exceptions[i], note, 0);
   for (int round = 0; round < rounds; round++)
-    for (int i = 0; i < 5; i++)
+    for (int i = first; i < end; i++)
       for (int code = 1; code <= 2; code++) {
         siginfo_t info = {.si_signo = exceptions[i], .si_code = code};
         info.si_addr = (void *)(0x1230 + (uint64_t)round);
@@ -338,6 +338,8 @@ static void sent_as_faults(int rounds) {
       }
   printf("delivered: %d\n", expected);
 }
+static void sent_as_access(int rounds) { sent_as_faults_of(0, 2, rounds); }
+static void sent_as_faults(int rounds) { sent_as_faults_of(2, 5, rounds); }
 
 /* While blocked they wait, can be fetched, and come when open. */
 static void blocked_exceptions(int rounds) {
@@ -413,5 +415,6 @@ static const Case cases[] = {
     {"calls", signals_calls}, {"system-calls", signals_system_calls}, {"vectors", signals_vectors},
     {"timers", timers}, {"process-wide", process_wide}, {"terminate", terminate},
     {"sent-exceptions", sent_exceptions}, {"sent-as-faults", sent_as_faults},
+    {"sent-as-access", sent_as_access},
     {"blocked-exceptions", blocked_exceptions}, {"mixed-exceptions", mixed_exceptions}};
 MAIN(cases)
