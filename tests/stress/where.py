@@ -169,9 +169,19 @@ def processes_of(session):
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         fields = slurp(f"/proc/{pid}/stat").rpartition(")")[2].split()
-        if len(fields) > 3 and int(fields[3]) == session and fields[0] != "Z":
+        if len(fields) > 3 and int(fields[3]) == session and (fields[0] != "Z" or threads_of(pid)):
             found.append(int(pid))
     return sorted(found)
+
+
+def threads_of(pid):
+    """The threads of a process that have not ended; its first one may have."""
+    try:
+        tids = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    states = {int(tid): slurp(f"/proc/{pid}/task/{tid}/stat").rpartition(")")[2].split()[:1] for tid in tids}
+    return sorted(tid for tid, state in states.items() if state not in ([], ["Z"], ["X"]))
 
 
 def dump(session, stele):
@@ -183,8 +193,8 @@ def dump(session, stele):
         command = slurp(f"/proc/{pid}/cmdline").replace("\0", " ")
         lines.append(f"  process {pid}: {command[-100:]}, pending {pending(pid)}")
         try:
-            memory = Memory(pid)
-            tids = sorted(map(int, os.listdir(f"/proc/{pid}/task")))
+            tids = threads_of(pid)
+            memory = Memory(tids[0] if tids else pid)
         except OSError as error:
             lines.append(f"    ({error.strerror})")
             continue
