@@ -3,6 +3,7 @@
  * interrupted, that change code meanwhile, that stand deep in calls, and that leave by longjmp and other contexts.
  * Build: static dynamic, -pthread
  */
+#include <semaphore.h>
 #include <setjmp.h>
 #include <sys/time.h>
 #include <ucontext.h>
@@ -44,7 +45,9 @@ static void functions(int rounds) {
 
 /* --- Signals meanwhile -------------------------------------------------------------------------------------- */
 
-static volatile int handled, stop;
+static int handled;
+static volatile bool stop;
+static sem_t arrived;
 static __thread volatile int handled_here;
 static pthread_t target_threads[THREADS];
 
@@ -52,6 +55,7 @@ static void count_signal(int signal, siginfo_t *info, void *context) {
   (void)signal, (void)info, (void)context;
   handled_here += IMAGE_FUNCTION(handled_here % functions_per_round)(1) > 0;
   __atomic_add_fetch(&handled, 1, __ATOMIC_SEQ_CST);
+  sem_post(&arrived);
 }
 
 static void tick(int signal, siginfo_t *info, void *context) { (void)signal, (void)info, (void)context; }
@@ -60,7 +64,7 @@ static void tick(int signal, siginfo_t *info, void *context) { (void)signal, (vo
 static void *send_signals(void *argument) {
   for (int i = 0; i < (int)(long)argument; i++) {
     CHECK(pthread_kill(target_threads[i % THREADS], SIGRTMIN + 1) == 0);
-    while (__atomic_load_n(&handled, __ATOMIC_SEQ_CST) != i + 1) sched_yield();
+    while (__atomic_load_n(&handled, __ATOMIC_SEQ_CST) != i + 1) sem_wait(&arrived);
   }
   stop = true;
   return NULL;
