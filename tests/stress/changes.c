@@ -148,7 +148,7 @@ static void turns(int rounds) {
   printf("wrong: %ld\n", wrong + (long)result);
 }
 
-/* --- A JIT's life ------------------------------------------------------------------------------------------- */
+/* --- A JIT's life --- */
 
 enum { GENERATION = 200 };
 
@@ -205,7 +205,7 @@ static void generations_threads(int rounds) {
   printf("wrong: %ld\n", wrong);
 }
 
-/* --- Data beside code ----------------------------------------------------------------------------------------- */
+/* --- Data beside code --- */
 
 /* Counters of several threads on the page of a function that all call. */
 static void *count_beside(void *argument) {

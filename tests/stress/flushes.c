@@ -43,7 +43,7 @@ static void functions(int rounds) {
     printf("calls: %ld\n", in_threads(call_all));
 }
 
-/* --- Signals meanwhile -------------------------------------------------------------------------------------- */
+/* --- Signals meanwhile --- */
 
 static int handled;
 static volatile bool stop;
@@ -99,7 +99,7 @@ static void signals(int rounds) {
   printf("handled: %d, wrong: %ld\n", handled, wrong);
 }
 
-/* --- Changed code meanwhile --------------------------------------------------------------------------------- */
+/* --- Changed code meanwhile --- */
 
 /* Each thread rewrites functions of its own page and calls them between the image's functions. */
 static void *call_and_change(void *argument) {
@@ -122,7 +122,7 @@ static void changes(int rounds) {
   for (int done = 0; done < rounds; done += functions_per_round) printf("wrong: %ld\n", in_threads(call_and_change));
 }
 
-/* --- Flushes while calls are open --------------------------------------------------------------------------- */
+/* --- Flushes while calls are open --- */
 
 static int next_function(int count, unsigned *state) {
   *state = *state * 1664525u + 1013904223u;

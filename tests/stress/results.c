@@ -341,7 +341,7 @@ static void readiness(int round) {
   close(ends[0]), close(ends[1]), close(epoll);
 }
 
-/* --- Threads: what the kernel writes when they come and go ----------------------------------------------------- */
+/* --- Threads: what the kernel writes when they come and go --- */
 
 typedef struct ThreadWords {
   volatile int parent, child, done;
@@ -414,7 +414,7 @@ static void fork_parent_id(int round) {
   expect_child((pid_t)child, 31 << 8);
 }
 
-/* --- Futexes --------------------------------------------------------------------------------------------------- */
+/* --- Futexes --- */
 
 static void *unlock_later(void *argument) {
   int *word = argument;
@@ -463,7 +463,7 @@ static void robust(int round) {
   CHECK(pthread_mutex_unlock(mutex) == 0);
 }
 
-/* --- Time ---------------------------------------------------------------------------------------------------------- */
+/* --- Time --- */
 
 static void interrupt(int signal, siginfo_t *info, void *context) { (void)signal, (void)info, (void)context; }
 
@@ -499,7 +499,7 @@ static void clocks(int round) {
   (void)round;
 }
 
-/* --- Files and the system ------------------------------------------------------------------------------------------- */
+/* --- Files and the system --- */
 
 static void file_facts(int round) {
   struct stat *facts = RESULT(struct stat);

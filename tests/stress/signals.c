@@ -29,7 +29,7 @@ static void wait_until(const int *counter, int wanted) {
   while (__atomic_load_n(counter, __ATOMIC_SEQ_CST) < wanted) sem_wait(&arrived);
 }
 
-/* --- Loops: every one runs until `stop`, in a region of its own that all threads share ----------------------- */
+/* --- Loops: every one runs until `stop`, in a region of its own that all threads share --- */
 
 static uint8_t memory[THREADS][PAGE] __attribute__((aligned(64)));
 
@@ -194,7 +194,7 @@ IN_LOOP(calls)
 IN_LOOP(system_calls)
 IN_LOOP(vectors)
 
-/* --- Timers of every thread, and their ticks counted by what the kernel says it merged ----------------------- */
+/* --- Timers of every thread, and their ticks counted by what the kernel says it merged --- */
 
 static volatile int ticks[THREADS];
 static void tick(int signal, siginfo_t *info, void *context) {
@@ -236,7 +236,7 @@ static void timers(int rounds) {
   printf("all timers ticked %d times\n", rounds);
 }
 
-/* --- To the process: whichever thread has it open ------------------------------------------------------------ */
+/* --- To the process: whichever thread has it open --- */
 
 static int for_process;
 static void count_for_process(int signal, siginfo_t *info, void *context) {
@@ -260,7 +260,7 @@ static void process_wide(int rounds) {
   printf("handled: %d\n", for_process);
 }
 
-/* --- A default action ends a process whose threads spin ------------------------------------------------------ */
+/* --- A default action ends a process whose threads spin --- */
 
 static Loop *const ending[] = {loop_plain, loop_pause, loop_misaligned, loop_x87, loop_cpuid, loop_move_string,
                                loop_indirect, loop_returns, loop_locked, loop_flags};
@@ -287,7 +287,7 @@ static void terminate(int rounds) {
   printf("%d ended\n", rounds);
 }
 
-/* --- Signals of processor exceptions, sent --------------------------------------------------------------------- */
+/* --- Signals of processor exceptions, sent --- */
 
 static const int exceptions[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
 static volatile int seen_signal, seen_code, seen_value, seen_count;
