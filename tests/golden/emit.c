@@ -18,6 +18,7 @@
 
 #include "a64/disassemble.h"
 #include "a64/emit.h"
+#include "a64/encode.h"
 #include "lift/region.h"
 #include "opt/opt.h"
 #include "x86/format.h"

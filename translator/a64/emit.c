@@ -4,23 +4,25 @@
  * operations are emitted in order, a temporary taking a host register at its definition and giving it back
  * at its last use. Guest registers have fixed homes, so nothing is ever spilled: a guest instruction
  * needs few temporaries, and running out is reported, not handled. Cold code goes to a buffer of its own and is
- * appended at the end. Encodings: Arm ARM C4.1 and C6.2. */
+ * appended at the end. */
 #include "a64/emit.h"
 
 #include <string.h>
 
-#include "a64/immediates.h"
+#include "a64/encode.h"
 #include "guest/state.h"
 
 enum {
   MAX_FIXUPS = 8192,
   MAX_LITERALS = 2048,
   MAX_COLD_WORDS = 16384,
-  NO_REGISTER = 0xff,
-  X16 = A64_REG_EXIT0,
-  X17 = A64_REG_EXIT1,
-  X30 = A64_REG_LINK
+  NO_REGISTER = 0xff
 };
+
+#define X16 A64_X(A64_REG_EXIT0)
+#define X17 A64_X(A64_REG_EXIT1)
+#define X30 A64_X(A64_REG_LINK)
+#define XZR A64_X(A64_REG_ZERO)
 
 /* Positions are word indexes; cold positions have this bit until the parts are joined. */
 #define COLD_BIT 0x80000000u
@@ -139,19 +141,19 @@ static unsigned take(Emitter *e, uint32_t *free_set, uint32_t allowed) {
 }
 
 /* Host register of an IR general register, assigned at its first appearance. */
-static unsigned general(Emitter *e, unsigned id) {
-  if (id < IR_TEMP_FIRST) return id;
+static A64Reg general(Emitter *e, unsigned id) {
+  if (id < IR_TEMP_FIRST) return A64_X(id);
   if (s.general[id] == NO_REGISTER) {
     uint32_t allowed = s.general_crosses[id] ? ~A64_TEMPS_CALLER_SAVED : UINT32_MAX;
     s.general[id] = (uint8_t)take(e, &e->free_general, allowed);
   }
-  return s.general[id];
+  return A64_X(s.general[id]);
 }
 
-static unsigned vector(Emitter *e, unsigned id) {
-  if (id < IR_TEMP_FIRST) return id;
+static A64Vec vector(Emitter *e, unsigned id) {
+  if (id < IR_TEMP_FIRST) return (A64Vec){id};
   if (s.vector[id] == NO_REGISTER) s.vector[id] = (uint8_t)take(e, &e->free_vector, UINT32_MAX);
-  return s.vector[id];
+  return (A64Vec){s.vector[id]};
 }
 
 static void release_operand(Emitter *e, unsigned kind, unsigned id) {
@@ -189,6 +191,12 @@ static inline void put(Emitter *e, uint32_t word) {
   else e->status = A64_EMIT_TOO_LARGE;
 }
 
+/* A word whose encoder may have refused. */
+static inline void put_checked(Emitter *e, uint32_t word) {
+  if (word) put(e, word);
+  else e->status = A64_EMIT_UNENCODABLE;
+}
+
 /* Goes on writing out of line, or in line. */
 static void set_cold(Emitter *e, bool cold) {
   if (e->cold == cold) return;
@@ -217,10 +225,10 @@ static void put_trampoline(Emitter *e, bool link, A64Trampoline trampoline) {
   }
   code->relocations[code->relocation_count++] =
       (A64Relocation){position(e), A64_RELOCATE_TRAMPOLINE, (uint8_t)trampoline};
-  put(e, link ? 0x94000000u : 0x14000000u);
+  put(e, link ? a64_bl(0) : a64_b(0));
 }
 
-static void put_literal(Emitter *e, unsigned host, uint64_t value, bool guest_address) {
+static void put_literal(Emitter *e, A64Reg host, uint64_t value, bool guest_address) {
   unsigned i = 0;
   while (i < e->literal_count &&
          (s.literals[i].value != value || s.literals[i].guest_address != guest_address))
@@ -231,181 +239,159 @@ static void put_literal(Emitter *e, unsigned host, uint64_t value, bool guest_ad
   }
   if (i == e->literal_count) s.literals[e->literal_count++] = (Literal){value, guest_address};
   s.literal_uses[e->literal_use_count++] = (LiteralUse){position(e), (uint16_t)i};
-  put(e, 0x58000000u | host);
+  put(e, a64_load_literal(host, 0));
 }
 
-/* ORR Xd, XZR, Xm or its 32-bit form. */
-static void put_mov(Emitter *e, unsigned size, unsigned d, unsigned n) {
-  put(e, (size == 8 ? 0xaa0003e0u : 0x2a0003e0u) | n << 16 | d);
-}
-
-static void put_const(Emitter *e, unsigned d, uint64_t value) {
-  for (unsigned hw = 0; hw < 4; hw++) {
-    uint64_t rest = value & ~(UINT64_C(0xffff) << 16 * hw);
-    if (rest == 0) {
-      put(e, 0xd2800000u | hw << 21 | (uint32_t)(value >> 16 * hw & 0xffff) << 5 | d);
+static void put_const(Emitter *e, A64Reg d, uint64_t value) {
+  for (unsigned at = 0; at < 4; at++) {
+    uint64_t field = UINT64_C(0xffff) << 16 * at;
+    if ((value & ~field) == 0) {
+      put(e, a64_movz(8, d, (uint32_t)(value >> 16 * at), at));
       return;
     }
-    if (~value == (~value & UINT64_C(0xffff) << 16 * hw)) {
-      put(e, 0x92800000u | hw << 21 | (uint32_t)(~value >> 16 * hw & 0xffff) << 5 | d);
+    if (~value == (~value & field)) {
+      put(e, a64_movn(8, d, (uint32_t)(~value >> 16 * at), at));
       return;
     }
-    if (hw < 2 && value <= UINT32_MAX && (~(uint32_t)value & ~(0xffffu << 16 * hw)) == 0) {
-      put(e, 0x12800000u | hw << 21 | (~(uint32_t)value >> 16 * hw & 0xffff) << 5 | d);
+    if (at < 2 && value <= UINT32_MAX && (~(uint32_t)value & ~(uint32_t)field) == 0) {
+      put(e, a64_movn(4, d, ~(uint32_t)value >> 16 * at, at));
       return;
     }
   }
-  uint32_t field;
-  if (a64_logical_immediate(value, 8, &field)) put(e, 0xb2000000u | field | A64_REG_ZERO << 5 | d);
-  else if (value <= UINT32_MAX && a64_logical_immediate(value, 4, &field))
-    put(e, 0x32000000u | field | A64_REG_ZERO << 5 | d);
+  uint32_t word = a64_mov_bitmask(8, d, value);
+  if (!word && value <= UINT32_MAX) word = a64_mov_bitmask(4, d, value);
+  if (word) put(e, word);
   else put_literal(e, d, value, false);
 }
 
 /* --- Guest memory --------------------------------------------------------------------------------- */
 
-static unsigned log2_size(unsigned size) { return (unsigned)__builtin_ctz(size); }
-
-/* size and opc fields of load/store, general or vector, in the unscaled form's place. */
-static uint32_t load_store_base(const IrInsn *insn, bool load, bool is_vector) {
-  unsigned log2 = log2_size(insn->size);
-  if (is_vector) {
-    uint32_t opc = (insn->size == 16 ? 2u : 0u) | load;
-    return 0x3c000000u | (log2 & 3) << 30 | opc << 22;
-  }
-  static const uint8_t load_opc[] = {[IR_EXTEND_ZERO] = 1, [IR_EXTEND_SIGN64] = 2, [IR_EXTEND_SIGN32] = 3};
-  return 0x38000000u | log2 << 30 | (uint32_t)(load ? load_opc[insn->cond] : 0) << 22;
+static A64Opc load_opc(const IrInsn *insn) {
+  static const uint8_t opc[] = {
+      [IR_EXTEND_ZERO] = A64_LOAD, [IR_EXTEND_SIGN64] = A64_LOAD_SIGN64, [IR_EXTEND_SIGN32] = A64_LOAD_SIGN32};
+  return (A64Opc)opc[insn->cond];
 }
 
-static void put_plain_access(Emitter *e, const IrInsn *insn, uint32_t base, unsigned t, unsigned n) {
-  unsigned log2 = log2_size(insn->size);
-  base |= n << 5 | t;
+static void put_plain_access(Emitter *e, const IrInsn *insn, A64Transfer transfer) {
+  A64Reg n = general(e, insn->reg[1]);
   if (insn->reg[2] != IR_NONE) {
-    put(e, base | 0x00206800u | (insn->shift ? 1u << 12 : 0) | general(e, insn->reg[2]) << 16);
-  } else if (insn->imm >= 0 && !(insn->imm & (insn->size - 1)) && insn->imm >> log2 < 4096) {
-    put(e, base | 0x01000000u | (uint32_t)(insn->imm >> log2) << 10);
-  } else {
-    put(e, base | ((uint32_t)insn->imm & 0x1ff) << 12);
+    put(e, a64_at_index(transfer, n, general(e, insn->reg[2]), insn->shift != 0));
+    return;
   }
+  uint32_t word = a64_at_scaled(transfer, n, insn->size, insn->imm);
+  if (word) put(e, word);
+  else put_checked(e, a64_at_unscaled(transfer, n, insn->imm));
 }
 
 /* Load-acquire (RCpc where the host has it) and store-release of general registers: base only, or with
  * LRCPC2 a 9-bit offset. */
-static void put_ordered_load(Emitter *e, const IrInsn *insn, unsigned t, unsigned n) {
-  unsigned log2 = log2_size(insn->size);
-  static const uint8_t opc[] = {[IR_EXTEND_ZERO] = 1, [IR_EXTEND_SIGN64] = 2, [IR_EXTEND_SIGN32] = 3};
+static void put_ordered_load(Emitter *e, const IrInsn *insn, A64Reg t, A64Reg n) {
   if (e->options->features & A64_HAS_LRCPC2) {
-    put(e, 0x19000000u | log2 << 30 | (uint32_t)opc[insn->cond] << 22 | ((uint32_t)insn->imm & 0x1ff) << 12 |
-               n << 5 | t);
+    put_checked(e, a64_ordered_unscaled(insn->size, load_opc(insn), t, n, insn->imm));
     return;
   }
-  put(e, (e->options->features & A64_HAS_LRCPC ? 0x38bfc000u : 0x08dffc00u) | log2 << 30 | n << 5 | t);
-  if (insn->cond == IR_EXTEND_SIGN64) put(e, 0x93400000u | (insn->size * 8 - 1) << 10 | t << 5 | t);
-  else if (insn->cond == IR_EXTEND_SIGN32) put(e, 0x13000000u | (insn->size * 8 - 1) << 10 | t << 5 | t);
+  put(e, e->options->features & A64_HAS_LRCPC ? a64_ldapr(insn->size, t, n) : a64_ldar(insn->size, t, n));
+  if (insn->cond != IR_EXTEND_ZERO) put(e, a64_sign_extend(insn->cond == IR_EXTEND_SIGN64 ? 8 : 4, insn->size, t, t));
 }
 
-static void put_ordered_store(Emitter *e, const IrInsn *insn, unsigned t, unsigned n) {
-  unsigned log2 = log2_size(insn->size);
+static void put_ordered_store(Emitter *e, const IrInsn *insn, A64Reg t, A64Reg n) {
   if (e->options->features & A64_HAS_LRCPC2)
-    put(e, 0x19000000u | log2 << 30 | ((uint32_t)insn->imm & 0x1ff) << 12 | n << 5 | t);
-  else put(e, 0x089ffc00u | log2 << 30 | n << 5 | t);
+    put_checked(e, a64_ordered_unscaled(insn->size, A64_STORE, t, n, insn->imm));
+  else put(e, a64_stlr(insn->size, t, n));
 }
 
 static void emit_load(Emitter *e, const IrInsn *insn) {
-  unsigned n = general(e, insn->reg[1]), t = general(e, insn->reg[0]);
+  A64Reg n = general(e, insn->reg[1]), t = general(e, insn->reg[0]);
   if (e->options->ordered) put_ordered_load(e, insn, t, n);
-  else put_plain_access(e, insn, load_store_base(insn, true, false), t, n);
+  else put_plain_access(e, insn, a64_transfer(insn->size, load_opc(insn), t));
 }
 
 static void emit_store(Emitter *e, const IrInsn *insn) {
-  unsigned n = general(e, insn->reg[1]), t = general(e, insn->reg[0]);
+  A64Reg n = general(e, insn->reg[1]), t = general(e, insn->reg[0]);
   if (e->options->ordered) put_ordered_store(e, insn, t, n);
-  else put_plain_access(e, insn, load_store_base(insn, false, false), t, n);
+  else put_plain_access(e, insn, a64_transfer(insn->size, A64_STORE, t));
 }
 
 static void emit_load_vector(Emitter *e, const IrInsn *insn) {
-  put_plain_access(e, insn, load_store_base(insn, true, true), vector(e, insn->reg[0]), general(e, insn->reg[1]));
-  if (e->options->ordered) put(e, 0xd50339bfu); /* DMB ISHLD */
+  put_plain_access(e, insn, a64_transfer_vector(insn->size, A64_LOAD, vector(e, insn->reg[0])));
+  if (e->options->ordered) put(e, A64_DMB_ISHLD);
 }
 
 static void emit_store_vector(Emitter *e, const IrInsn *insn) {
-  if (e->options->ordered) put(e, 0xd5033bbfu); /* DMB ISH */
-  put_plain_access(e, insn, load_store_base(insn, false, true), vector(e, insn->reg[0]),
-                   general(e, insn->reg[1]));
+  if (e->options->ordered) put(e, A64_DMB_ISH);
+  put_plain_access(e, insn, a64_transfer_vector(insn->size, A64_STORE, vector(e, insn->reg[0])));
 }
 
-/* LDP/STP of 64-bit registers. Stack accesses only, which are private to their thread (see PUSH). */
+/* Stack accesses only, which are private to their thread (see PUSH). */
 static void emit_pair(Emitter *e, const IrInsn *insn, bool load) {
-  static const uint32_t form[] = {
-      [IR_INDEX_OFFSET] = 0xa9000000u, [IR_INDEX_PRE] = 0xa9800000u, [IR_INDEX_POST] = 0xa8800000u};
-  unsigned n = general(e, insn->reg[1]), t = general(e, insn->reg[0]), t2 = general(e, insn->reg[2]);
-  put(e, form[insn->cond] | (load ? 1u << 22 : 0) | ((uint32_t)(insn->imm / 8) & 0x7f) << 15 | t2 << 10 |
-             n << 5 | t);
+  static const uint8_t form[] = {
+      [IR_INDEX_OFFSET] = A64_PAIR_OFFSET, [IR_INDEX_PRE] = A64_PAIR_PRE, [IR_INDEX_POST] = A64_PAIR_POST};
+  A64Reg n = general(e, insn->reg[1]), t = general(e, insn->reg[0]), t2 = general(e, insn->reg[2]);
+  put_checked(e, a64_pair(load, (A64PairIndex)form[insn->cond], t, t2, n, insn->imm));
 }
 
 /* Pushes and pops are plain accesses in every memory model: the slots above and at RSP become visible to
  * others only through a later store of a pointer or value, which is ordered. */
 static void emit_push(Emitter *e, const IrInsn *insn) {
-  put(e, 0xf8000c00u | ((uint32_t)insn->imm & 0x1ff) << 12 | general(e, insn->reg[1]) << 5 |
-             general(e, insn->reg[0]));
+  A64Reg n = general(e, insn->reg[1]), t = general(e, insn->reg[0]);
+  put_checked(e, a64_at_pre(a64_transfer(8, A64_STORE, t), n, insn->imm));
 }
 
 static void emit_pop(Emitter *e, const IrInsn *insn) {
-  put(e, 0xf8400400u | ((uint32_t)insn->imm & 0x1ff) << 12 | general(e, insn->reg[1]) << 5 |
-             general(e, insn->reg[0]));
+  A64Reg n = general(e, insn->reg[1]), t = general(e, insn->reg[0]);
+  put_checked(e, a64_at_post(a64_transfer(8, A64_LOAD, t), n, insn->imm));
 }
 
 /* --- Locked operations ---------------------------------------------------------------------------- */
 
-/* LSE encodings, acquire and release, by operation. */
-static uint32_t lse_base(IrOp op) {
+static A64Atomic lse_operation(IrOp op) {
   switch (op) {
-  case IR_ATOMIC_ADD: return 0x38e00000u;
-  case IR_ATOMIC_CLEAR: return 0x38e01000u;
-  case IR_ATOMIC_XOR: return 0x38e02000u;
-  case IR_ATOMIC_OR: return 0x38e03000u;
-  case IR_ATOMIC_SWAP: return 0x38e08000u;
-  default: return 0x08e0fc00u; /* CASAL */
+  case IR_ATOMIC_ADD: return A64_LDADD;
+  case IR_ATOMIC_CLEAR: return A64_LDCLR;
+  case IR_ATOMIC_XOR: return A64_LDEOR;
+  case IR_ATOMIC_OR: return A64_LDSET;
+  default: return A64_SWP;
   }
 }
 
-/* The same with exclusives: x16 the old value until it is safe to write d, x17 the new one and status. */
-static void put_exclusive_loop(Emitter *e, const IrInsn *insn, unsigned d, unsigned n, unsigned m) {
-  uint32_t size = log2_size(insn->size) << 30, sf = insn->size == 8 ? 1u << 31 : 0;
-  put(e, 0x085ffc00u | size | n << 5 | X16); /* LDAXR x16, [n] */
-  unsigned value = X17;
-  switch ((IrOp)insn->op) {
-  case IR_ATOMIC_ADD: put(e, 0x0b000000u | sf | m << 16 | X16 << 5 | X17); break;
-  case IR_ATOMIC_CLEAR: put(e, 0x0a200000u | sf | m << 16 | X16 << 5 | X17); break;
-  case IR_ATOMIC_XOR: put(e, 0x4a000000u | sf | m << 16 | X16 << 5 | X17); break;
-  case IR_ATOMIC_OR: put(e, 0x2a000000u | sf | m << 16 | X16 << 5 | X17); break;
-  default: value = m; break;
+/* What operation and m make of the old value in x16, in x17; a swap needs nothing. */
+static bool put_new_value(Emitter *e, IrOp op, unsigned size, A64Reg m) {
+  switch (op) {
+  case IR_ATOMIC_ADD: put(e, a64_add(size, X17, X16, m)); return true;
+  case IR_ATOMIC_CLEAR: put(e, a64_bic(size, X17, X16, m)); return true;
+  case IR_ATOMIC_XOR: put(e, a64_eor(size, X17, X16, m)); return true;
+  case IR_ATOMIC_OR: put(e, a64_orr(size, X17, X16, m)); return true;
+  default: return false;
   }
+}
+
+/* The same with exclusives: x16 the old value until it is safe to write d, x17 the new one and status.
+ * a64_decode_locked() knows these loops. */
+static void put_exclusive_loop(Emitter *e, const IrInsn *insn, A64Reg d, A64Reg n, A64Reg m) {
+  unsigned size = insn->size, wide = size == 8 ? 8 : 4;
+  put(e, a64_ldaxr(size, X16, n));
   if (insn->op == IR_ATOMIC_CAS) {
-    put(e, 0x4a000000u | sf | d << 16 | X16 << 5 | X17); /* EOR x17, x16, d */
-    if (insn->size < 4) put(e, 0x53000000u | (insn->size * 8 - 1) << 10 | X17 << 5 | X17);
-    put(e, (sf | 0x35000000u) | 3 << 5 | X17); /* CBNZ x17, past the loop */
-    put(e, 0x0800fc00u | size | X17 << 16 | n << 5 | value);
-    put(e, 0x35000000u | ((uint32_t)(insn->size < 4 ? -5 : -4) & 0x7ffff) << 5 | X17);
+    put(e, a64_eor(wide, X17, X16, d));
+    if (size < 4) put(e, a64_zero_extend(size, X17, X17));
+    put(e, a64_cbnz(wide, X17, 3 * 4)); /* past the loop */
+    put(e, a64_stlxr(size, X17, m, n));
+    put(e, a64_cbnz(4, X17, size < 4 ? -5 * 4 : -4 * 4));
   } else {
-    bool needs_status = value == X17;
-    unsigned status = needs_status ? X30 : X17; /* must differ from STLXR's value */
-    put(e, 0x0800fc00u | size | status << 16 | n << 5 | value);
-    put(e, 0x35000000u | ((uint32_t)(needs_status ? -3 : -2) & 0x7ffff) << 5 | status);
+    bool made = put_new_value(e, (IrOp)insn->op, wide, m);
+    A64Reg status = made ? X30 : X17; /* must differ from STLXR's value */
+    put(e, a64_stlxr(size, status, made ? X17 : m, n));
+    put(e, a64_cbnz(4, status, made ? -3 * 4 : -2 * 4));
   }
-  if (d != A64_REG_ZERO) put_mov(e, insn->size == 8 ? 8 : 4, d, X16);
-  put(e, 0xd5033bbfu); /* DMB ISH: exclusives alone do not order later loads */
+  if (d.number != A64_REG_ZERO) put(e, a64_mov(wide, d, X16));
+  put(e, A64_DMB_ISH); /* exclusives alone do not order later loads */
 }
 
 static void emit_atomic(Emitter *e, const IrInsn *insn) {
-  unsigned n = general(e, insn->reg[1]), m = general(e, insn->reg[2]);
-  unsigned d = insn->reg[0] == IR_NONE ? A64_REG_ZERO : general(e, insn->reg[0]);
-  if (!(e->options->features & A64_HAS_LSE)) {
-    put_exclusive_loop(e, insn, d, n, m);
-    return;
-  }
-  uint32_t word = lse_base(insn->op) | log2_size(insn->size) << 30 | n << 5;
-  put(e, insn->op == IR_ATOMIC_CAS ? word | d << 16 | m : word | m << 16 | d);
+  A64Reg n = general(e, insn->reg[1]), m = general(e, insn->reg[2]);
+  A64Reg d = insn->reg[0] == IR_NONE ? XZR : general(e, insn->reg[0]);
+  if (!(e->options->features & A64_HAS_LSE)) put_exclusive_loop(e, insn, d, n, m);
+  else if (insn->op == IR_ATOMIC_CAS) put(e, a64_compare_and_swap(insn->size, d, m, n));
+  else put(e, a64_atomic(insn->size, lse_operation((IrOp)insn->op), m, d, n));
 }
 
 /* --- Leaving the region --------------------------------------------------------------------------- */
@@ -426,7 +412,7 @@ static void add_indirect_check(Emitter *e, unsigned label) {
     return;
   }
   code->indirect_checks[code->indirect_count++] = position(e);
-  put_branch(e, 0xb5000000u | X16, label); /* CBNZ x16 */
+  put_branch(e, a64_cbnz(8, X16, 0), label);
 }
 
 static void emit_exit(Emitter *e, const IrInsn *insn) {
@@ -436,9 +422,9 @@ static void emit_exit(Emitter *e, const IrInsn *insn) {
 
 /* (guest return address, host return address) onto the return-address stack; the host address is that of the
  * word `ahead` words after the ADR. */
-static void put_shadow_push(Emitter *e, unsigned guest_return, unsigned ahead) {
-  put(e, 0x10000000u | (ahead * 4 >> 2) << 5 | X16);                 /* ADR x16 */
-  put(e, 0xa9bf0000u | X16 << 10 | A64_REG_ZERO << 5 | guest_return); /* STP return, x16, [sp, #-16]! */
+static void put_shadow_push(Emitter *e, A64Reg guest_return, unsigned ahead) {
+  put(e, a64_adr(X16, ahead * 4));
+  put(e, a64_pair(false, A64_PAIR_PRE, guest_return, X16, XZR, -16)); /* XZR: SP */
 }
 
 static void emit_call(Emitter *e, const IrInsn *insn) {
@@ -448,11 +434,11 @@ static void emit_call(Emitter *e, const IrInsn *insn) {
 }
 
 /* Out of line: the branch cache has not got the target, or the prediction was wrong. */
-static void put_miss(Emitter *e, unsigned label, unsigned target, A64Trampoline trampoline) {
+static void put_miss(Emitter *e, unsigned label, A64Reg target, A64Trampoline trampoline) {
   bool was_cold = e->cold;
   set_cold(e, true);
   s.labels[label] = position(e);
-  put_mov(e, 8, X17, target);
+  put(e, a64_mov(8, X17, target));
   put_trampoline(e, false, trampoline);
   set_cold(e, was_cold);
 }
@@ -469,34 +455,34 @@ static unsigned new_label(Emitter *e) {
 
 /* Five instructions on a hit: index, entry, compare, go (x30 holds the host target). The cache is aligned to its
  * size, so that its register is base and entry at once. */
-static void put_branch_cache(Emitter *e, unsigned target, uint32_t branch) {
+static void put_branch_cache(Emitter *e, A64Reg target, uint32_t branch) {
   unsigned miss = new_label(e);
-  /* BFI x25, target, #4 */
-  put(e, 0xb37c0000u | (GUEST_BRANCH_CACHE_BITS - 1) << 10 | target << 5 | A64_REG_BRANCH_CACHE);
-  put(e, 0xa9400000u | X30 << 10 | A64_REG_BRANCH_CACHE << 5 | X16); /* LDP x16, x30, [x25] */
-  put(e, 0xcb000000u | target << 16 | X16 << 5 | X16);
+  put(e, a64_bfi(A64_X(A64_REG_BRANCH_CACHE), target, 4, GUEST_BRANCH_CACHE_BITS));
+  put(e, a64_pair(true, A64_PAIR_OFFSET, X16, X30, A64_X(A64_REG_BRANCH_CACHE), 0));
+  put(e, a64_sub(8, X16, X16, target));
   add_indirect_check(e, miss);
-  put(e, branch | X30 << 5);
+  put(e, branch);
   put_miss(e, miss, target, A64_TRAMPOLINE_INDIRECT);
 }
 _Static_assert(sizeof(GuestBranchCacheEntry) == 16, "BFI above");
 
 static void emit_exit_indirect(Emitter *e, const IrInsn *insn) {
-  put_branch_cache(e, general(e, insn->reg[1]), 0xd61f0000u);
+  put_branch_cache(e, general(e, insn->reg[1]), a64_br(X30));
 }
 
 /* rn: target, rm: guest return address. */
 static void emit_call_indirect(Emitter *e, const IrInsn *insn) {
   put_shadow_push(e, general(e, insn->reg[2]), 7);
-  put_branch_cache(e, general(e, insn->reg[1]), 0xd63f0000u);
+  put_branch_cache(e, general(e, insn->reg[1]), a64_blr(X30));
 }
 
 static void emit_return(Emitter *e, const IrInsn *insn) {
-  unsigned target = general(e, insn->reg[1]), miss = new_label(e);
-  put(e, 0xa8c10000u | X30 << 10 | A64_REG_ZERO << 5 | X16); /* LDP x16, x30, [sp], #16 */
-  put(e, 0xcb000000u | target << 16 | X16 << 5 | X16);
+  A64Reg target = general(e, insn->reg[1]);
+  unsigned miss = new_label(e);
+  put(e, a64_pair(true, A64_PAIR_POST, X16, X30, XZR, 16)); /* XZR: SP */
+  put(e, a64_sub(8, X16, X16, target));
   add_indirect_check(e, miss);
-  put(e, 0xd65f03c0u); /* RET */
+  put(e, a64_ret(X30));
   put_miss(e, miss, target, A64_TRAMPOLINE_RETURN);
 }
 
@@ -512,7 +498,7 @@ static void emit_raise(Emitter *e, const IrInsn *insn) {
 }
 
 static void emit_helper(Emitter *e, const IrInsn *insn) {
-  if (insn->reg[1] != IR_NONE) put_mov(e, 8, X17, general(e, insn->reg[1]));
+  if (insn->reg[1] != IR_NONE) put(e, a64_mov(8, X17, general(e, insn->reg[1])));
   put_const(e, X16, (uint64_t)insn->imm);
   put_trampoline(e, true, A64_TRAMPOLINE_HELPER);
 }
@@ -561,22 +547,16 @@ static void emit_block(Emitter *e, const IrInsn *insn) {
 }
 
 static void emit_move(Emitter *e, const IrInsn *insn) {
-  unsigned n = general(e, insn->reg[1]), d = general(e, insn->reg[0]);
-  if (insn->size == 4 || d != n) put_mov(e, insn->size, d, n);
+  A64Reg n = general(e, insn->reg[1]), d = general(e, insn->reg[0]);
+  if (insn->size == 4 || d.number != n.number) put(e, a64_mov(insn->size, d, n));
 }
 
 static void emit_constant(Emitter *e, const IrInsn *insn) {
-  unsigned d = general(e, insn->reg[0]);
-  if (d != A64_REG_ZERO) put_const(e, d, (uint64_t)insn->imm);
-}
-
-static uint32_t test_bit(const Emitter *e, const IrInsn *insn, uint32_t base, unsigned t) {
-  (void)e;
-  return base | (uint32_t)(insn->cond & 0x20) << 26 | (uint32_t)(insn->cond & 0x1f) << 19 | t;
+  A64Reg d = general(e, insn->reg[0]);
+  if (d.number != A64_REG_ZERO) put_const(e, d, (uint64_t)insn->imm);
 }
 
 static void emit_pseudo(Emitter *e, const IrInsn *insn) {
-  uint32_t sf = insn->size == 8 ? 1u << 31 : 0;
   switch ((IrOp)insn->op) {
   case IR_MOV: emit_move(e, insn); break;
   case IR_CONST: emit_constant(e, insn); break;
@@ -596,12 +576,12 @@ static void emit_pseudo(Emitter *e, const IrInsn *insn) {
   case IR_ATOMIC_SWAP:
   case IR_ATOMIC_CAS: emit_atomic(e, insn); break;
   case IR_LABEL: bind(e, (unsigned)insn->imm, 0); break;
-  case IR_B: emit_branch(e, insn, 0x14000000u); break;
-  case IR_BCOND: emit_branch(e, insn, 0x54000000u | insn->cond); break;
-  case IR_CBZ: emit_branch(e, insn, sf | 0x34000000u | general(e, insn->reg[1])); break;
-  case IR_CBNZ: emit_branch(e, insn, sf | 0x35000000u | general(e, insn->reg[1])); break;
-  case IR_TBZ: emit_branch(e, insn, test_bit(e, insn, 0x36000000u, general(e, insn->reg[1]))); break;
-  case IR_TBNZ: emit_branch(e, insn, test_bit(e, insn, 0x37000000u, general(e, insn->reg[1]))); break;
+  case IR_B: emit_branch(e, insn, a64_b(0)); break;
+  case IR_BCOND: emit_branch(e, insn, a64_b_cond(insn->cond, 0)); break;
+  case IR_CBZ: emit_branch(e, insn, a64_cbz(insn->size, general(e, insn->reg[1]), 0)); break;
+  case IR_CBNZ: emit_branch(e, insn, a64_cbnz(insn->size, general(e, insn->reg[1]), 0)); break;
+  case IR_TBZ: emit_branch(e, insn, a64_tbz(general(e, insn->reg[1]), insn->cond, 0)); break;
+  case IR_TBNZ: emit_branch(e, insn, a64_tbnz(general(e, insn->reg[1]), insn->cond, 0)); break;
   case IR_COLD_BEGIN:
     set_cold(e, true);
     map_pc(e);
@@ -632,13 +612,13 @@ static uint32_t place_temporaries(Emitter *e, const IrInsn *insn, const IrOpInfo
   uint32_t word = 0;
   for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
     unsigned k = (unsigned)__builtin_ctz(temps), kind = info->kind[k], id = insn->reg[k];
-    if (kind & IR_KIND_U) word |= (kind & IR_KIND_V ? vector(e, id) : general(e, id)) << field[k];
+    if (kind & IR_KIND_U) word |= (kind & IR_KIND_V ? vector(e, id).number : general(e, id).number) << field[k];
   }
   release_operands(e, insn, IR_KIND_U | IR_KIND_D, IR_KIND_U);
   for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
     unsigned k = (unsigned)__builtin_ctz(temps), kind = info->kind[k], id = insn->reg[k];
     if ((kind & (IR_KIND_U | IR_KIND_D)) == IR_KIND_D)
-      word |= (kind & IR_KIND_V ? vector(e, id) : general(e, id)) << field[k];
+      word |= (kind & IR_KIND_V ? vector(e, id).number : general(e, id).number) << field[k];
   }
   release_operands(e, insn, IR_KIND_D, IR_KIND_D);
   return word;
@@ -749,39 +729,7 @@ A64EmitStatus a64_emit(const IrBuilder *b, const A64EmitOptions *options, A64Cod
   return e.status;
 }
 
-/* --- Branch instructions in place ------------------------------------------------------------------ */
-
-/* The immediate field of a branch: first bit and width (Arm ARM C4.1.65). */
-static void branch_field(uint32_t word, unsigned *ret_lsb, unsigned *ret_width) {
-  *ret_lsb = 5;
-  if ((word & 0x7c000000u) == 0x14000000u) {
-    *ret_lsb = 0;
-    *ret_width = 26;
-  } else if ((word & 0x7e000000u) == 0x36000000u) {
-    *ret_width = 14;
-  } else {
-    *ret_width = 19;
-  }
-}
-
-static inline uint32_t set_branch_field(uint32_t word, unsigned lsb, unsigned width, int64_t distance) {
-  int64_t words = distance >> 2, limit = INT64_C(1) << (width - 1);
-  if ((uint64_t)(words + limit) >= (uint64_t)limit * 2) return 0;
-  uint32_t mask = ((1u << width) - 1) << lsb;
-  return (word & ~mask) | ((uint32_t)words << lsb & mask);
-}
-
-uint32_t a64_retarget(uint32_t word, int64_t distance) {
-  unsigned lsb, width;
-  branch_field(word, &lsb, &width);
-  return set_branch_field(word, lsb, width, distance);
-}
-
-int64_t a64_branch_distance(uint32_t word) {
-  unsigned lsb, width;
-  branch_field(word, &lsb, &width);
-  return (int64_t)((uint64_t)(word >> lsb) << (64 - width)) >> (64 - width) << 2;
-}
+/* --- Completing code for a place ------------------------------------------------------------------ */
 
 bool a64_relocate(A64Code *code, uint64_t host_base, const uint64_t trampolines[A64_TRAMPOLINE_COUNT],
                   uint64_t guest_bias) {
@@ -794,7 +742,8 @@ bool a64_relocate(A64Code *code, uint64_t host_base, const uint64_t trampolines[
       word[1] = (uint32_t)(value >> 32);
       continue;
     }
-    *word = set_branch_field(*word, 0, 26, (int64_t)(trampolines[r->trampoline] - (host_base + r->offset))); /* B, BL */
+    int64_t distance = (int64_t)(trampolines[r->trampoline] - (host_base + r->offset));
+    *word = a64_with_distance(*word, 0, 26, distance); /* B, BL */
     if (!*word) return false;
   }
   return true;

@@ -79,7 +79,8 @@ typedef struct A64EmitOptions {
 typedef enum A64EmitStatus {
   A64_EMIT_OK = 0,
   A64_EMIT_TOO_LARGE,        /* some capacity was reached: translate a smaller region */
-  A64_EMIT_OUT_OF_REGISTERS  /* too many temporaries live at once */
+  A64_EMIT_OUT_OF_REGISTERS, /* too many temporaries live at once */
+  A64_EMIT_UNENCODABLE       /* an operand no instruction holds: lifting must not make one */
 } A64EmitStatus;
 
 /* Trampoline branches are emitted with offset 0; a64_relocate() completes them for a place. */
@@ -89,11 +90,5 @@ A64EmitStatus a64_emit(const IrBuilder *b, const A64EmitOptions *options, A64Cod
  * addresses moved by `guest_bias`. False when a trampoline is out of a branch's reach. */
 bool a64_relocate(A64Code *code, uint64_t host_base, const uint64_t trampolines[A64_TRAMPOLINE_COUNT],
                   uint64_t guest_bias);
-
-/* The branch instruction `word` (B, BL, B.cond, CBZ, CBNZ, TBZ, TBNZ) with its target `distance` bytes away;
- * 0 when out of reach. */
-uint32_t a64_retarget(uint32_t word, int64_t distance);
-/* Distance in bytes of the branch instruction `word`. */
-int64_t a64_branch_distance(uint32_t word);
 
 #endif

@@ -6,14 +6,13 @@
  * and the checks before indirect branches and returns made to fail; all of that is undone by link_close(), or
  * by the next link. Patching is under the lock, except for link_open(), which a signal handler calls: every
  * word it writes is also correct on its own. */
+#include "a64/encode.h"
 #include "runtime/internal.h"
-
-enum { CBNZ_X = 0xb5000000u, B = 0x14000000u, BL = 0x94000000u, B_MASK = 0xfc000000u };
 
 static uint32_t *word_at(const Region *region, uint32_t offset) { return region->code + offset / 4; }
 
 static uint32_t to_trampoline(const uint32_t *site, A64Trampoline trampoline) {
-  return a64_retarget(BL, (int64_t)(runtime.trampolines[trampoline] - (uint64_t)(uintptr_t)site));
+  return a64_bl((int64_t)(runtime.trampolines[trampoline] - (uint64_t)(uintptr_t)site));
 }
 
 static void unlink_exit(Region *region, const A64Exit *exit) {
@@ -30,7 +29,7 @@ void link_exit(Region *region, A64Exit *exit, uint64_t host_pc) {
   if (exit->kind == A64_EXIT_LOOP || region->dead || region->interrupted) return;
   uint32_t *site = word_at(region, exit->site);
   int64_t distance = (int64_t)(host_pc - (uint64_t)(uintptr_t)site);
-  cache_patch(site, a64_retarget(exit->kind == A64_EXIT_CALL ? BL : B, distance));
+  cache_patch(site, exit->kind == A64_EXIT_CALL ? a64_bl(distance) : a64_b(distance));
   if (exit->branch != UINT32_MAX) {
     uint32_t *branch = word_at(region, exit->branch);
     uint32_t direct = a64_retarget(*branch, (int64_t)(host_pc - (uint64_t)(uintptr_t)branch));
@@ -69,7 +68,7 @@ uint64_t link_exit_target(uint64_t site, Region **ret_region, A64Exit **ret_exit
 }
 
 /* Where the CBNZ of an indirect check goes; as an unconditional branch it always goes there. */
-static uint32_t forced(uint32_t check) { return a64_retarget(B, a64_branch_distance(check)); }
+static uint32_t forced(uint32_t check) { return a64_b(a64_branch_distance(check)); }
 
 void link_open(Region *region) {
   region->interrupted = true;
@@ -79,7 +78,7 @@ void link_open(Region *region) {
   }
   for (unsigned i = 0; i < region->indirect_count; i++) {
     uint32_t *check = word_at(region, region->indirect_checks[i]);
-    if ((*check & B_MASK) != B) cache_patch(check, forced(*check));
+    if (!a64_is_b(*check)) cache_patch(check, forced(*check));
   }
 }
 
@@ -100,7 +99,7 @@ void link_close(Region *region) {
     if (region->exits[i].kind == A64_EXIT_LOOP) restore_loop(region, &region->exits[i]);
   for (unsigned i = 0; i < region->indirect_count; i++) {
     uint32_t *check = word_at(region, region->indirect_checks[i]);
-    if ((*check & B_MASK) == B) cache_patch(check, a64_retarget(CBNZ_X | A64_REG_EXIT0, a64_branch_distance(*check)));
+    if (a64_is_b(*check)) cache_patch(check, a64_cbnz(8, A64_X(A64_REG_EXIT0), a64_branch_distance(*check)));
   }
 }
 

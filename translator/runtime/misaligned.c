@@ -12,6 +12,7 @@
 #include <asm/sigcontext.h>
 #include <asm/ucontext.h>
 
+#include "a64/encode.h"
 #include "guest/memory-map.h"
 #include "runtime/fault.h"
 
