@@ -65,6 +65,7 @@ static uint32_t random_word(void) {
 enum { WORDS = 64, SEVERAL = 64 };
 static IrInsn insns[IR_MAX_INSNS];
 static IrBuilder builder = {.insns = insns};
+static A64Emitter *emitter;
 static uint32_t words[WORDS];
 static A64Relocation relocations[SEVERAL];
 static A64Code code = {.words = words, .capacity = WORDS, .relocations = relocations, .relocation_capacity = SEVERAL};
@@ -74,7 +75,7 @@ static void print_locked(IrOp op, unsigned size, uint32_t features) {
   ir_reset(&builder);
   ir_mark(&builder, IR_GUEST, 0, 0, 0);
   ir_atomic(&builder, op, size, (IrReg){3}, (IrReg){5}, (IrReg){7});
-  A64EmitStatus status = a64_emit(&builder, &options, &code);
+  A64EmitStatus status = a64_emit(emitter, &builder, &options, &code);
   for (uint32_t at = 0; status == A64_EMIT_OK && at < code.count; at++) {
     A64Locked locked;
     if (!a64_decode_locked(&words[at], &locked)) continue;
@@ -91,6 +92,8 @@ static void print_locked(IrOp op, unsigned size, uint32_t features) {
 static void print_all_locked(void) {
   static const IrOp operations[] = {IR_ATOMIC_ADD, IR_ATOMIC_CLEAR, IR_ATOMIC_XOR,
                                     IR_ATOMIC_OR,  IR_ATOMIC_SWAP,  IR_ATOMIC_CAS};
+  emitter = calloc(1, a64_emitter_size());
+  if (!emitter) abort();
   for (size_t i = 0; i < sizeof operations / sizeof *operations; i++)
     for (unsigned size = 1; size <= 8; size *= 2) {
       print_locked(operations[i], size, A64_HAS_LSE);

@@ -43,7 +43,7 @@ typedef struct Literal {
   bool guest_address;
 } Literal;
 
-typedef struct Emitter {
+struct A64Emitter {
   const IrBuilder *b;
   const A64EmitOptions *options;
   A64Code *code;
@@ -59,10 +59,7 @@ typedef struct Emitter {
   uint8_t flag_form;
 
   uint32_t fixup_count, literal_count, literal_use_count, cold_map_count, next_label;
-} Emitter;
 
-/* Scratch of the one translation under way (translation is serialised by its callers). */
-static struct {
   uint8_t general[IR_MAX_TEMPS], vector[IR_MAX_TEMPS];          /* host register of each temporary */
   uint32_t general_last[IR_MAX_TEMPS], vector_last[IR_MAX_TEMPS]; /* index of the last use */
   uint16_t general_calls[IR_MAX_TEMPS]; /* helper calls before the definition */
@@ -74,59 +71,63 @@ static struct {
   Fixup fixups[MAX_FIXUPS];
   Literal literals[MAX_LITERALS];
   LiteralUse literal_uses[MAX_FIXUPS];
-  uint32_t cold[MAX_COLD_WORDS];
+  uint32_t cold_words[MAX_COLD_WORDS];
   A64PcMap cold_map[A64_MAX_PC_MAP];
-} s;
+};
+typedef A64Emitter Emitter;
+
+size_t a64_emitter_size(void) { return sizeof(A64Emitter); }
 
 /* --- Lifetimes ------------------------------------------------------------------------------------ */
 
-static void scan_operand(uint32_t i, unsigned kind, unsigned id, unsigned calls) {
+static void scan_operand(Emitter *e, uint32_t i, unsigned kind, unsigned id, unsigned calls) {
   if (kind & IR_KIND_V) {
-    s.vector_last[id] = i;
+    e->vector_last[id] = i;
     return;
   }
-  if (s.general[id] == 0) { /* first appearance */
-    s.general[id] = 1;
-    s.general_calls[id] = (uint16_t)calls;
+  if (e->general[id] == 0) { /* first appearance */
+    e->general[id] = 1;
+    e->general_calls[id] = (uint16_t)calls;
   }
-  if (s.general_calls[id] != calls) s.general_crosses[id] = true;
-  s.general_last[id] = i;
+  if (e->general_calls[id] != calls) e->general_crosses[id] = true;
+  e->general_last[id] = i;
 }
 
 /* A local loop keeps alive what was made before it and is used in it. */
-static void extend_over_loop(const IrBuilder *b, uint32_t head, uint32_t end) {
+static void extend_over_loop(Emitter *e, uint32_t head, uint32_t end) {
   for (uint32_t i = head; i < end; i++) {
-    const IrInsn *insn = &b->insns[i];
+    const IrInsn *insn = &e->b->insns[i];
     for (unsigned k = 0; k < 4; k++) {
       unsigned id = insn->reg[k], kind = ir_op_info[insn->op].kind[k];
       if (!(insn->temps >> k & 1)) continue;
-      uint32_t *last = kind & IR_KIND_V ? &s.vector_last[id] : &s.general_last[id];
+      uint32_t *last = kind & IR_KIND_V ? &e->vector_last[id] : &e->general_last[id];
       if (*last < end) *last = end;
     }
   }
 }
 
-static void scan_lifetimes(const IrBuilder *b) {
-  memset(s.general + IR_TEMP_FIRST, 0, b->next_temp - IR_TEMP_FIRST);
-  memset(s.general_crosses + IR_TEMP_FIRST, 0, (b->next_temp - IR_TEMP_FIRST) * sizeof(bool));
+static void scan_lifetimes(Emitter *e) {
+  const IrBuilder *b = e->b;
+  memset(e->general + IR_TEMP_FIRST, 0, b->next_temp - IR_TEMP_FIRST);
+  memset(e->general_crosses + IR_TEMP_FIRST, 0, (b->next_temp - IR_TEMP_FIRST) * sizeof(bool));
   unsigned calls = 0;
   const IrInsn *insn = b->insns;
   for (uint32_t i = 0, count = b->count; i < count; i++, insn++) {
     if (insn->op == IR_GUEST) continue;
     for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
       unsigned k = (unsigned)__builtin_ctz(temps);
-      scan_operand(i, ir_op_info[insn->op].kind[k], insn->reg[k], calls);
+      scan_operand(e, i, ir_op_info[insn->op].kind[k], insn->reg[k], calls);
     }
     switch (insn->op) {
     case IR_HELPER:
     case IR_SYSCALL: calls++; break;
-    case IR_LABEL: s.label_index[insn->imm] = i; break;
-    case IR_LOOP_END: extend_over_loop(b, s.label_index[insn->imm], i); break;
+    case IR_LABEL: e->label_index[insn->imm] = i; break;
+    case IR_LOOP_END: extend_over_loop(e, e->label_index[insn->imm], i); break;
     default: break;
     }
   }
-  memset(s.general + IR_TEMP_FIRST, NO_REGISTER, b->next_temp - IR_TEMP_FIRST);
-  memset(s.vector + IR_TEMP_FIRST, NO_REGISTER, b->next_vector_temp - IR_TEMP_FIRST);
+  memset(e->general + IR_TEMP_FIRST, NO_REGISTER, b->next_temp - IR_TEMP_FIRST);
+  memset(e->vector + IR_TEMP_FIRST, NO_REGISTER, b->next_vector_temp - IR_TEMP_FIRST);
 }
 
 static unsigned take(Emitter *e, uint32_t *free_set, uint32_t allowed) {
@@ -143,24 +144,24 @@ static unsigned take(Emitter *e, uint32_t *free_set, uint32_t allowed) {
 /* Host register of an IR general register, assigned at its first appearance. */
 static A64Reg general(Emitter *e, unsigned id) {
   if (id < IR_TEMP_FIRST) return A64_X(id);
-  if (s.general[id] == NO_REGISTER) {
-    uint32_t allowed = s.general_crosses[id] ? ~A64_TEMPS_CALLER_SAVED : UINT32_MAX;
-    s.general[id] = (uint8_t)take(e, &e->free_general, allowed);
+  if (e->general[id] == NO_REGISTER) {
+    uint32_t allowed = e->general_crosses[id] ? ~A64_TEMPS_CALLER_SAVED : UINT32_MAX;
+    e->general[id] = (uint8_t)take(e, &e->free_general, allowed);
   }
-  return A64_X(s.general[id]);
+  return A64_X(e->general[id]);
 }
 
 static A64Vec vector(Emitter *e, unsigned id) {
   if (id < IR_TEMP_FIRST) return (A64Vec){id};
-  if (s.vector[id] == NO_REGISTER) s.vector[id] = (uint8_t)take(e, &e->free_vector, UINT32_MAX);
-  return (A64Vec){s.vector[id]};
+  if (e->vector[id] == NO_REGISTER) e->vector[id] = (uint8_t)take(e, &e->free_vector, UINT32_MAX);
+  return (A64Vec){e->vector[id]};
 }
 
 static void release_operand(Emitter *e, unsigned kind, unsigned id) {
   if (kind & IR_KIND_V) {
-    if (s.vector_last[id] == e->index) e->free_vector |= 1u << s.vector[id];
-  } else if (s.general_last[id] == e->index) {
-    e->free_general |= 1u << s.general[id];
+    if (e->vector_last[id] == e->index) e->free_vector |= 1u << e->vector[id];
+  } else if (e->general_last[id] == e->index) {
+    e->free_general |= 1u << e->general[id];
   }
 }
 
@@ -174,7 +175,7 @@ static void release_operands(Emitter *e, const IrInsn *insn, unsigned mask, unsi
 
 /* What a local loop has kept alive (extend_over_loop) ends with it. */
 static void release_loop(Emitter *e, const IrInsn *end) {
-  for (uint32_t i = s.label_index[end->imm]; i < e->index; i++) {
+  for (uint32_t i = e->label_index[end->imm]; i < e->index; i++) {
     release_operands(e, &e->b->insns[i], 0, 0);
   }
 }
@@ -204,7 +205,7 @@ static void set_cold(Emitter *e, bool cold) {
   e->cold = cold;
   e->at = e->other_at;
   e->other_at = at;
-  e->start = cold ? s.cold : e->code->words;
+  e->start = cold ? e->cold_words : e->code->words;
   e->limit = e->start + (cold ? (uint32_t)MAX_COLD_WORDS : e->code->capacity);
 }
 
@@ -213,7 +214,7 @@ static void put_branch(Emitter *e, uint32_t word, unsigned label) {
     e->status = A64_EMIT_TOO_LARGE;
     return;
   }
-  s.fixups[e->fixup_count++] = (Fixup){position(e), (uint16_t)label};
+  e->fixups[e->fixup_count++] = (Fixup){position(e), (uint16_t)label};
   put(e, word);
 }
 
@@ -231,14 +232,14 @@ static void put_trampoline(Emitter *e, bool link, A64Trampoline trampoline) {
 static void put_literal(Emitter *e, A64Reg host, uint64_t value, bool guest_address) {
   unsigned i = 0;
   while (i < e->literal_count &&
-         (s.literals[i].value != value || s.literals[i].guest_address != guest_address))
+         (e->literals[i].value != value || e->literals[i].guest_address != guest_address))
     i++;
   if (i == MAX_LITERALS || e->literal_use_count == MAX_FIXUPS) {
     e->status = A64_EMIT_TOO_LARGE;
     return;
   }
-  if (i == e->literal_count) s.literals[e->literal_count++] = (Literal){value, guest_address};
-  s.literal_uses[e->literal_use_count++] = (LiteralUse){position(e), (uint16_t)i};
+  if (i == e->literal_count) e->literals[e->literal_count++] = (Literal){value, guest_address};
+  e->literal_uses[e->literal_use_count++] = (LiteralUse){position(e), (uint16_t)i};
   put(e, a64_load_literal(host, 0));
 }
 
@@ -437,7 +438,7 @@ static void emit_call(Emitter *e, const IrInsn *insn) {
 static void put_miss(Emitter *e, unsigned label, A64Reg target, A64Trampoline trampoline) {
   bool was_cold = e->cold;
   set_cold(e, true);
-  s.labels[label] = position(e);
+  e->labels[label] = position(e);
   put(e, a64_mov(8, X17, target));
   put_trampoline(e, false, trampoline);
   set_cold(e, was_cold);
@@ -449,7 +450,7 @@ static unsigned new_label(Emitter *e) {
     e->status = A64_EMIT_TOO_LARGE;
     return 0;
   }
-  s.labels[e->next_label] = UNBOUND;
+  e->labels[e->next_label] = UNBOUND;
   return e->next_label++;
 }
 
@@ -509,24 +510,24 @@ static void emit_helper(Emitter *e, const IrInsn *insn) {
  * thread has to come out (A64_EXIT_LOOP). */
 static void emit_branch(Emitter *e, const IrInsn *insn, uint32_t word) {
   unsigned label = (unsigned)insn->imm;
-  bool loop = s.labels[label] != UNBOUND && s.label_pc[label] && !e->cold;
+  bool loop = e->labels[label] != UNBOUND && e->label_pc[label] && !e->cold;
   uint32_t branch = position(e);
   put_branch(e, word, label);
   if (!loop) return;
   set_cold(e, true);
-  add_exit(e, A64_EXIT_LOOP, s.label_pc[label]);
+  add_exit(e, A64_EXIT_LOOP, e->label_pc[label]);
   if (e->status == A64_EMIT_OK) e->code->exits[e->code->exit_count - 1].branch = branch;
   put_trampoline(e, true, A64_TRAMPOLINE_LINK);
   set_cold(e, false);
 }
 
 static void bind(Emitter *e, unsigned label, uint64_t pc) {
-  s.labels[label] = position(e);
-  s.label_pc[label] = pc;
-  s.label_exit[label] = 0;
+  e->labels[label] = position(e);
+  e->label_pc[label] = pc;
+  e->label_exit[label] = 0;
   const IrInsn *next = &e->b->insns[e->index + 1];
   if (e->index + 1 < e->b->count && next->op == IR_EXIT)
-    s.label_exit[label] = (uint16_t)(e->code->exit_count + 1);
+    e->label_exit[label] = (uint16_t)(e->code->exit_count + 1);
 }
 
 static void map_pc(Emitter *e) {
@@ -534,7 +535,7 @@ static void map_pc(Emitter *e) {
   uint32_t guest = (uint32_t)(e->guest_pc - e->options->guest_entry) & 0x3fffffffu;
   guest |= (uint32_t)e->flag_form << 30;
   if (code->pc_map_count + e->cold_map_count >= A64_MAX_PC_MAP) e->status = A64_EMIT_TOO_LARGE;
-  else if (e->cold) s.cold_map[e->cold_map_count++] = (A64PcMap){written(e), guest};
+  else if (e->cold) e->cold_map[e->cold_map_count++] = (A64PcMap){written(e), guest};
   else code->pc_map[code->pc_map_count++] = (A64PcMap){written(e) * 4, guest};
 }
 
@@ -659,28 +660,28 @@ static void append_literals(Emitter *e) {
   if (written(e) & 1 && e->literal_count) put(e, 0);
   uint32_t first = written(e);
   for (unsigned i = 0; i < e->literal_count; i++) {
-    if (s.literals[i].guest_address && code->relocation_count < code->relocation_capacity)
+    if (e->literals[i].guest_address && code->relocation_count < code->relocation_capacity)
       code->relocations[code->relocation_count++] = (A64Relocation){written(e), A64_RELOCATE_GUEST_ADDRESS, 0};
-    put(e, (uint32_t)s.literals[i].value);
-    put(e, (uint32_t)(s.literals[i].value >> 32));
+    put(e, (uint32_t)e->literals[i].value);
+    put(e, (uint32_t)(e->literals[i].value >> 32));
   }
   if (e->status != A64_EMIT_OK) return;
   for (unsigned i = 0; i < e->literal_use_count; i++) {
-    uint32_t at = final_index(code, s.literal_uses[i].position);
-    code->words[at] |= ((first + 2 * s.literal_uses[i].literal - at) & 0x7ffff) << 5;
+    uint32_t at = final_index(code, e->literal_uses[i].position);
+    code->words[at] |= ((first + 2 * e->literal_uses[i].literal - at) & 0x7ffff) << 5;
   }
 }
 
 static void resolve_branches(Emitter *e) {
   A64Code *code = e->code;
   for (unsigned i = 0; i < e->fixup_count; i++) {
-    uint32_t at = final_index(code, s.fixups[i].position);
-    unsigned label = s.fixups[i].label;
-    int64_t distance = ((int64_t)final_index(code, s.labels[label]) - at) * 4;
+    uint32_t at = final_index(code, e->fixups[i].position);
+    unsigned label = e->fixups[i].label;
+    int64_t distance = ((int64_t)final_index(code, e->labels[label]) - at) * 4;
     uint32_t word = a64_retarget(code->words[at], distance);
     if (!word) e->status = A64_EMIT_TOO_LARGE;
     code->words[at] = word;
-    unsigned exit = label < e->b->next_label ? s.label_exit[label] : 0;
+    unsigned exit = label < e->b->next_label ? e->label_exit[label] : 0;
     if (exit) code->exits[exit - 1].branch = code->exits[exit - 1].branch == UINT32_MAX ? at : UINT32_MAX - 1;
   }
 }
@@ -689,7 +690,7 @@ static void join(Emitter *e) {
   A64Code *code = e->code;
   set_cold(e, false);
   code->hot_count = written(e);
-  for (const uint32_t *word = s.cold; word < e->other_at; word++) put(e, *word);
+  for (const uint32_t *word = e->cold_words; word < e->other_at; word++) put(e, *word);
   if (e->status != A64_EMIT_OK) return;
   for (uint32_t i = 0; i < code->exit_count; i++) {
     code->exits[i].site = final_index(code, code->exits[i].site) * 4;
@@ -702,7 +703,7 @@ static void join(Emitter *e) {
   code->cold_pc_map = code->pc_map_count;
   for (uint32_t i = 0; i < e->cold_map_count; i++)
     code->pc_map[code->pc_map_count++] =
-        (A64PcMap){(s.cold_map[i].host_offset + code->hot_count) * 4, s.cold_map[i].guest_offset};
+        (A64PcMap){(e->cold_map[i].host_offset + code->hot_count) * 4, e->cold_map[i].guest_offset};
   append_literals(e);
   if (e->status != A64_EMIT_OK) return;
   code->count = written(e);
@@ -713,20 +714,36 @@ static void join(Emitter *e) {
   for (uint32_t i = 0; i < code->relocation_count; i++) code->relocations[i].offset *= 4;
 }
 
-A64EmitStatus a64_emit(const IrBuilder *b, const A64EmitOptions *options, A64Code *code) {
-  Emitter e = {.b = b, .options = options, .code = code, .free_general = A64_TEMPS,
-               .free_vector = A64_VECTOR_TEMPS, .next_label = b->next_label, .at = code->words, .start = code->words,
-               .limit = code->words + code->capacity, .other_at = s.cold};
+static void begin(Emitter *e, const IrBuilder *b, const A64EmitOptions *options, A64Code *code) {
+  e->b = b;
+  e->options = options;
+  e->code = code;
+  e->status = A64_EMIT_OK;
+  e->cold = false;
+  e->at = e->start = code->words;
+  e->limit = code->words + code->capacity;
+  e->other_at = e->cold_words;
+  e->index = 0;
+  e->free_general = A64_TEMPS;
+  e->free_vector = A64_VECTOR_TEMPS;
+  e->guest_pc = 0;
+  e->flag_form = 0;
+  e->fixup_count = e->literal_count = e->literal_use_count = e->cold_map_count = 0;
+  e->next_label = b->next_label;
+  memset(e->labels, 0xff, b->next_label * sizeof *e->labels); /* UNBOUND */
   code->count = code->exit_count = code->entry_count = code->indirect_count = 0;
   code->pc_map_count = code->relocation_count = 0;
-  memset(s.labels, 0xff, b->next_label * sizeof *s.labels); /* UNBOUND */
-  scan_lifetimes(b);
-  for (const IrInsn *insn = b->insns, *end = insn + b->count; insn < end && e.status == A64_EMIT_OK; insn++) {
-    emit_one(&e, insn);
-    e.index++;
+}
+
+A64EmitStatus a64_emit(A64Emitter *e, const IrBuilder *b, const A64EmitOptions *options, A64Code *code) {
+  begin(e, b, options, code);
+  scan_lifetimes(e);
+  for (const IrInsn *insn = b->insns, *end = insn + b->count; insn < end && e->status == A64_EMIT_OK; insn++) {
+    emit_one(e, insn);
+    e->index++;
   }
-  if (e.status == A64_EMIT_OK) join(&e);
-  return e.status;
+  if (e->status == A64_EMIT_OK) join(e);
+  return e->status;
 }
 
 /* --- Completing code for a place ------------------------------------------------------------------ */

@@ -83,8 +83,13 @@ typedef enum A64EmitStatus {
   A64_EMIT_UNENCODABLE       /* an operand no instruction holds: lifting must not make one */
 } A64EmitStatus;
 
+/* What emission needs while it goes on: zeroed memory of this size that the caller owns, used again from region to
+ * region. */
+typedef struct A64Emitter A64Emitter;
+size_t a64_emitter_size(void);
+
 /* Trampoline branches are emitted with offset 0; a64_relocate() completes them for a place. */
-A64EmitStatus a64_emit(const IrBuilder *b, const A64EmitOptions *options, A64Code *code);
+A64EmitStatus a64_emit(A64Emitter *e, const IrBuilder *b, const A64EmitOptions *options, A64Code *code);
 
 /* Completes code that will stand at `host_base`, with trampolines at the given host addresses and guest
  * addresses moved by `guest_bias`. False when a trampoline is out of a branch's reach. */

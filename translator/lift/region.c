@@ -21,20 +21,7 @@ enum {
 
 /* --- Decoding ------------------------------------------------------------------------------------- */
 
-/* What was decoded lately, by PC: exits are looked behind before the code there is translated, and regions
- * overlap. Valid while the bytes are the same. Translation is serialised by its callers. */
-enum { DECODED = 1024 };
-
-typedef struct Decoded {
-  uint64_t not_pc; /* ~PC: zeros stand for none */
-  uint64_t bytes[2];
-  X86Insn insn;
-  uint8_t status; /* X86DecodeStatus */
-} Decoded;
-
-static Decoded decoded[DECODED];
-
-static __attribute__((noinline)) const Decoded *decode_anew(Decoded *d, uint64_t pc, const uint8_t *bytes,
+static __attribute__((noinline)) const RegionDecode *decode_anew(RegionDecode *d, uint64_t pc, const uint8_t *bytes,
                                                             uint64_t available) {
   bool whole = available >= sizeof d->bytes;
   d->not_pc = whole ? ~pc : 0;
@@ -43,12 +30,13 @@ static __attribute__((noinline)) const Decoded *decode_anew(Decoded *d, uint64_t
   return d;
 }
 
-static inline const Decoded *decode_at(const RegionWindow *window, uint64_t pc) {
-  static const Decoded outside = {.status = X86_DECODE_TRUNCATED};
+static inline const RegionDecode *decode_at(LiftRegion *region, uint64_t pc) {
+  static const RegionDecode outside = {.status = X86_DECODE_TRUNCATED};
+  const RegionWindow *window = &region->window;
   if (pc < window->start || pc >= window->end) return &outside;
   const uint8_t *bytes = window->bytes + (pc - window->start);
   uint64_t available = window->end - pc, now[2];
-  Decoded *d = &decoded[pc & (DECODED - 1)];
+  RegionDecode *d = &region->decodes[pc & (REGION_DECODES - 1)];
   if (d->not_pc != ~pc || available < sizeof now) return decode_anew(d, pc, bytes, available);
   __builtin_memcpy(now, bytes, sizeof now);
   return d->bytes[0] == now[0] && d->bytes[1] == now[1] ? d : decode_anew(d, pc, bytes, available);
@@ -100,7 +88,7 @@ static void begin_insn(RegionInsn *r) {
 /* Appends the instruction at `pc`; false when it cannot be decoded, which ends the region (and is part of it where
  * it is the first). */
 static bool append_insn(LiftRegion *region, uint64_t pc) {
-  const Decoded *d = decode_at(&region->window, pc);
+  const RegionDecode *d = decode_at(region, pc);
   if (d->status != X86_DECODE_OK && region->count > 0) return false;
   RegionInsn *r = &region->insns[region->count];
   begin_insn(r);
@@ -159,12 +147,12 @@ static uint8_t kills(const X86Insn *insn) {
 
 /* Flags read from `pc` on before being written; those still open after PEEK_INSNS, or where control goes
  * where it cannot be followed, count when `pessimistic`. */
-static uint8_t peek(const LiftRegion *region, uint64_t pc, bool pessimistic) {
+static uint8_t peek(LiftRegion *region, uint64_t pc, bool pessimistic) {
   if (region->exact_flags) return ALL_FLAGS;
   uint8_t open = ALL_FLAGS, read = 0;
   unsigned limit = pessimistic ? PEEK_INSNS : PEEK_DEFINITE;
   for (unsigned i = 0; i < limit && open; i++) {
-    const Decoded *d = decode_at(&region->window, pc);
+    const RegionDecode *d = decode_at(region, pc);
     const X86Insn *insn = &d->insn;
     if (d->status != X86_DECODE_OK) break;
     if (insn->flow == X86_FLOW_SYSTEM && !pessimistic) return read; /* what it leaves in R11 nobody reads */
@@ -180,9 +168,9 @@ static uint8_t peek(const LiftRegion *region, uint64_t pc, bool pessimistic) {
   return pessimistic ? read | open : read;
 }
 
-uint8_t region_flags_wanted_at(const LiftRegion *region, uint64_t pc) { return peek(region, pc, true); }
+uint8_t region_flags_wanted_at(LiftRegion *region, uint64_t pc) { return peek(region, pc, true); }
 
-static uint8_t live_out(const LiftRegion *region, const RegionInsn *r) {
+static uint8_t live_out(LiftRegion *region, const RegionInsn *r) {
   switch (r->insn.flow) {
   case X86_FLOW_JUMP:
   case X86_FLOW_COND: return peek(region, branch_target(r), true);
@@ -248,7 +236,7 @@ static void find_blocks(LiftRegion *region) {
 /* --- Liveness ------------------------------------------------------------------------------------- */
 
 /* Flags live after an instruction, by the present state of its successors. */
-static uint8_t flags_after(const LiftRegion *region, const RegionInsn *r) {
+static uint8_t flags_after(LiftRegion *region, const RegionInsn *r) {
   const X86Insn *insn = &r->insn;
   if (r->decode != X86_DECODE_OK || insn->flow == X86_FLOW_TRAP) return ALL_FLAGS;
   uint8_t live = 0;

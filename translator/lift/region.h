@@ -34,6 +34,17 @@ typedef struct RegionWindow {
   const uint8_t *bytes;
 } RegionWindow;
 
+/* What was decoded lately, by PC: exits are looked behind before the code there is translated, and regions
+ * overlap. Valid while the bytes are the same. */
+enum { REGION_DECODES = 1024 };
+typedef struct RegionDecode {
+  uint64_t not_pc; /* ~PC: zeros stand for none */
+  uint64_t bytes[2];
+  X86Insn insn;
+  uint8_t status; /* X86DecodeStatus */
+} RegionDecode;
+
+/* The caller's, zeroed at first, and used again from region to region. */
 typedef struct LiftRegion {
   RegionWindow window;
   uint64_t entry;
@@ -48,6 +59,7 @@ typedef struct LiftRegion {
   uint16_t ends[REGION_MAX_INSNS + 1];    /* indices of those that transfer control, and of the last */
   uint16_t leaders[REGION_MAX_INSNS + 1]; /* indices, as they were found */
   RegionInsn insns[REGION_MAX_INSNS + 1];
+  RegionDecode decodes[REGION_DECODES];
 } LiftRegion;
 
 /* Decodes the region at `entry` (within the window) of at most max_insns instructions; from half of that on it
@@ -67,7 +79,7 @@ void region_analyse(LiftRegion *region);
 void region_lift(Lift *l, LiftRegion *region);
 
 /* Status flags that code at `pc` may read before writing them. */
-uint8_t region_flags_wanted_at(const LiftRegion *region, uint64_t pc);
+uint8_t region_flags_wanted_at(LiftRegion *region, uint64_t pc);
 
 /* The instruction after the one being lifted when control certainly goes there; NULL otherwise. */
 const RegionInsn *region_next(const Lift *l);

@@ -7,10 +7,7 @@
 
 enum { REACH = 6 /* operations looked at before a move */ };
 
-/* Uses and definitions of each temporary, saturating; of the one pass under way. */
-static uint8_t appearances[IR_MAX_TEMPS];
-
-static void count_appearances(const IrBuilder *b) {
+static void count_appearances(const IrBuilder *b, uint8_t *appearances) {
   for (unsigned i = IR_TEMP_FIRST; i < b->next_temp; i++) appearances[i] = 0;
   for (uint32_t i = 0; i < b->count; i++) {
     const IrInsn *insn = &b->insns[i];
@@ -61,8 +58,9 @@ static IrInsn *find_maker(const IrBuilder *b, uint32_t at) {
   return NULL;
 }
 
-void opt_moves(IrBuilder *b) {
-  count_appearances(b);
+void opt_moves(OptScratch *scratch, IrBuilder *b) {
+  const uint8_t *appearances = scratch->appearances;
+  count_appearances(b, scratch->appearances);
   for (uint32_t i = 0; i < b->count; i++) {
     IrInsn *move = &b->insns[i];
     if (move->op != IR_MOV || move->temps != 2 || appearances[move->reg[1]] != 2) continue;

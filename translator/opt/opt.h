@@ -5,14 +5,19 @@
 
 #include "ir/ir.h"
 
-/* All passes in their order. `ordered`: accesses keep x86 order and are not merged. */
-void opt_run(IrBuilder *b, bool ordered);
+/* What passes need while they go on; the caller's, with anything in it. */
+typedef struct OptScratch {
+  uint8_t appearances[IR_MAX_TEMPS]; /* uses and definitions of each temporary, saturating (moves.c) */
+} OptScratch;
+
+/* All passes in their order. */
+void opt_run(OptScratch *scratch, IrBuilder *b);
 
 /* Bytes are not merged into registers whose other bits are or become zero (bytes.c). */
 void opt_bytes(IrBuilder *b);
 
 /* Results are made in the registers they would be moved to (moves.c). */
-void opt_moves(IrBuilder *b);
+void opt_moves(OptScratch *scratch, IrBuilder *b);
 
 /* Copies of registers that are then changed are not made (copies.c). */
 void opt_copies(IrBuilder *b);

@@ -19,6 +19,8 @@ static struct {
   Lift lift;
   LiftRegion region;
   A64Code code;
+  A64Emitter *emitter;
+  OptScratch opt;
 } *work;
 
 static bool make_work(void) {
@@ -27,7 +29,9 @@ static bool make_work(void) {
   IrInsn *insns = base_pages_alloc(IR_MAX_INSNS * sizeof *insns);
   uint32_t *words = base_pages_alloc(CODE_WORDS * sizeof *words);
   A64Relocation *relocations = base_pages_alloc(RELOCATIONS * sizeof *relocations);
-  if (!work || !insns || !words || !relocations) return false;
+  A64Emitter *emitter = base_pages_alloc(a64_emitter_size());
+  if (!work || !insns || !words || !relocations || !emitter) return false;
+  work->emitter = emitter;
   work->lift.b.insns = insns;
   work->code.words = words;
   work->code.capacity = CODE_WORDS;
@@ -94,9 +98,9 @@ static A64EmitStatus generate(LiftRegion *region) {
   work->lift.ordered = runtime.ordered;
   region_lift(&work->lift, region);
   if (work->lift.b.overflow) return A64_EMIT_TOO_LARGE;
-  opt_run(&work->lift.b, runtime.ordered);
+  opt_run(&work->opt, &work->lift.b);
   A64EmitOptions options = {.guest_entry = region->entry, .features = runtime.features, .ordered = runtime.ordered};
-  return a64_emit(&work->lift.b, &options, &work->code);
+  return a64_emit(work->emitter, &work->lift.b, &options, &work->code);
 }
 
 /* An instruction at the window's end whose bytes go on where nothing can be fetched: the address of those. */
