@@ -105,7 +105,6 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   region->window = *window;
   region->entry = region->lowest = entry;
   region->count = region->end_count = region->leader_count = 0;
-  region->max_insns = max_insns;
   uint64_t pc = entry;
   uint32_t limit = max_straight;
   while (region->count < limit && append_insn(region, pc)) {
@@ -167,8 +166,6 @@ static uint8_t peek(LiftRegion *region, uint64_t pc, bool pessimistic) {
   }
   return pessimistic ? read | open : read;
 }
-
-uint8_t region_flags_wanted_at(LiftRegion *region, uint64_t pc) { return peek(region, pc, true); }
 
 static uint8_t live_out(LiftRegion *region, const RegionInsn *r) {
   switch (r->insn.flow) {

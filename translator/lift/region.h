@@ -50,7 +50,6 @@ typedef struct LiftRegion {
   uint64_t entry;
   uint8_t entry_x87_top; /* RegionInsn.x87_top of the entry, from the state that arrives there; 0: not known */
   uint32_t count;
-  uint32_t max_insns;
   bool strict_flags;   /* flags survive calls, returns and indirect jumps */
   bool exact_flags;    /* every instruction's flags are kept, read or not, and its NaNs made at once */
   bool return_reads_flags; /* set by region_analyse(): a call's continuation reads flags (see region.c) */
@@ -77,9 +76,6 @@ void region_analyse(LiftRegion *region);
 
 /* Lifts all of it into l->b. l's features and memory model are set. */
 void region_lift(Lift *l, LiftRegion *region);
-
-/* Status flags that code at `pc` may read before writing them. */
-uint8_t region_flags_wanted_at(LiftRegion *region, uint64_t pc);
 
 /* The instruction after the one being lifted when control certainly goes there; NULL otherwise. */
 const RegionInsn *region_next(const Lift *l);

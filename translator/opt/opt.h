@@ -5,6 +5,22 @@
 
 #include "ir/ir.h"
 
+/* --- What passes share --- */
+
+/* Leaves out an operation; its place in the list stays. */
+static inline void opt_drop(IrInsn *insn) {
+  *insn = (IrInsn){.op = IR_NOP, .reg = {IR_NONE, IR_NONE, IR_NONE, IR_NONE}};
+}
+
+/* Whether the operation reads or writes the general register. */
+static inline bool opt_touches(const IrInsn *insn, unsigned home) {
+  for (unsigned k = 0; k < 4; k++)
+    if (ir_op_info[insn->op].kind[k] & IR_KIND_G && insn->reg[k] == home) return true;
+  return false;
+}
+
+/* --- The passes --- */
+
 /* What passes need while they go on; the caller's, with anything in it. */
 typedef struct OptScratch {
   uint8_t appearances[IR_MAX_TEMPS]; /* uses and definitions of each temporary, saturating (moves.c) */
