@@ -16,7 +16,7 @@
 #include <time.h>
 
 #include "a64/emit.h"
-#include "lift/region.h"
+#include "lift/lift.h"
 #include "opt/opt.h"
 
 enum { PIECE = 256, CODE_WORDS = 32768, RELOCATIONS = 4096, CHECK_TIME = 64 };
@@ -91,7 +91,7 @@ static void translate(uint64_t seed, const uint8_t *bytes) {
     region_analyse(&region);
     lift.features = features;
     lift.ordered = ordered;
-    region_lift(&lift, &region);
+    lift_region(&lift, &region);
     if (lift.b.overflow) continue;
     const char *problem = ir_verify(&lift.b);
     if (problem) fail(seed, bytes, problem);

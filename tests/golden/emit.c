@@ -19,7 +19,7 @@
 #include "a64/disassemble.h"
 #include "a64/emit.h"
 #include "a64/encode.h"
-#include "lift/region.h"
+#include "lift/lift.h"
 #include "opt/opt.h"
 #include "x86/format.h"
 
@@ -75,7 +75,7 @@ static void translate(const Piece *piece, const uint8_t *bytes, const Configurat
   region_analyse(&region);
   lift.features = c->features;
   lift.ordered = c->ordered;
-  region_lift(&lift, &region);
+  lift_region(&lift, &region);
   const char *problem = lift.b.overflow ? "IR overflow" : ir_verify(&lift.b);
   if (problem) fail_at(bytes, piece, problem);
   opt_run(&scratch, &lift.b);

@@ -13,6 +13,7 @@
 
 #include "guest/state.h"
 #include "ir/ir.h"
+#include "region/region.h"
 #include "x86/decode.h"
 
 /* Where the guest's flags are while a block is lifted. */
@@ -103,6 +104,15 @@ typedef struct LiftAddress {
   uint16_t joins;
 } LiftAddress;
 
+/* What a basic block is told by those lifted before it; by the index of its first instruction. */
+typedef struct LiftBlock {
+  uint16_t label;
+  uint8_t entry_form;   /* FlagForm at its beginning */
+  uint8_t x87_top;      /* 1 + the slot that a block branching here leaves ST(0) in; 0: none has yet */
+  bool form_known;      /* entry_form and vectors were inherited from the only predecessor */
+  LiftVectors vectors;
+} LiftBlock;
+
 typedef struct Lift Lift;
 struct Lift {
   IrBuilder b;
@@ -121,8 +131,13 @@ struct Lift {
   LiftGroup group; /* zero where a region begins */
   LiftVectors vectors; /* zero where a block begins: lift_sse_block() */
   LiftX87 x87; /* zero where a region begins; lift_x87_block() where a block begins */
-  struct LiftRegion *region; /* control flow around the instruction: lift/region.h */
+  const LiftRegion *region; /* control flow around the instruction */
+  uint8_t entry_x87_top; /* LiftBlock.x87_top of the entry, from the state that arrives there; 0: not known */
+  LiftBlock blocks[REGION_MAX_INSNS + 1];
 };
+
+/* Lifts all of a region, decoded and analysed, into l->b. l's features and memory model are set. */
+void lift_region(Lift *l, const LiftRegion *region);
 
 typedef void LiftFunction(Lift *l, const X86Insn *insn, uint32_t argument);
 

@@ -10,8 +10,7 @@
  * load in the group may fault and must find precise state; the value a register had before the group is
  * copied to a temporary when the group has read it and first writes it. What a fault inside a group may show
  * is a NaN of the wrong sign or payload made by one of the few instructions before it; with exact_flags
- * (lift/region.h) a group is one instruction, and it cannot. */
-#include "lift/region.h"
+ * (region/region.h) a group is one instruction, and it cannot. */
 #include "lift/sse.h"
 
 enum { NOT_GROUPED, PLAIN, ARITHMETIC };

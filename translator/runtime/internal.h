@@ -4,7 +4,7 @@
 
 #include "a64/emit.h"
 #include "base/base.h"
-#include "lift/region.h"
+#include "lift/lift.h"
 #include "runtime/runtime.h"
 
 /* A translated region. Code is never moved; when a region dies (its guest code changed), each of its entries

@@ -96,7 +96,7 @@ const LiftRegion *translate_analyse_again(const Region *region) {
 static A64EmitStatus generate(LiftRegion *region) {
   work->lift.features = runtime.features;
   work->lift.ordered = runtime.ordered;
-  region_lift(&work->lift, region);
+  lift_region(&work->lift, region);
   if (work->lift.b.overflow) return A64_EMIT_TOO_LARGE;
   opt_run(&work->opt, &work->lift.b);
   A64EmitOptions options = {.guest_entry = region->entry, .features = runtime.features, .ordered = runtime.ordered};
@@ -128,7 +128,7 @@ uint64_t translate(uint64_t guest_pc, unsigned x87_top, int *ret_vector, uint64_
     return 0;
   }
   if (!make_work()) base_panic("out of memory for the translator's work space");
-  work->region.entry_x87_top = (uint8_t)(x87_top + 1);
+  work->lift.entry_x87_top = (uint8_t)(x87_top + 1);
   uint32_t max_insns = REGION_INSNS, max_straight = REGION_STRAIGHT;
   for (;;) {
     analyse(&work->region, &window, guest_pc, max_insns, max_straight);

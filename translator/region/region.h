@@ -1,12 +1,13 @@
-/* The unit of translation: several basic blocks of guest code that lie close together.
+/* The unit of translation: several basic blocks of guest code that lie close together, and what can be said of them
+ * before anything is lifted.
  *
  * Decoding sweeps forward from the entry, over conditional branches and calls, and on to code that an
  * earlier branch of the region reaches; then blocks are found and the flags' liveness is computed over all
  * of them, so that each instruction is lifted knowing which flags anyone will read. */
-#ifndef STELE_LIFT_REGION_H
-#define STELE_LIFT_REGION_H
+#ifndef STELE_REGION_REGION_H
+#define STELE_REGION_REGION_H
 
-#include "lift/lift.h"
+#include "x86/decode.h"
 
 enum { REGION_MAX_INSNS = 256, REGION_NO_INSN = 0xffff };
 
@@ -19,12 +20,7 @@ typedef struct RegionInsn {
   bool entry;       /* a leader other regions and returns may enter */
   uint8_t decode;   /* X86DecodeStatus: when not OK, executing it raises an exception */
   uint16_t target;  /* index of a branch's target inside the region, or REGION_NO_INSN */
-  uint16_t label;   /* of a leader */
   uint8_t predecessors; /* of a leader, inside the region; saturates */
-  uint8_t entry_form;   /* FlagForm at a leader's beginning */
-  LiftVectors vectors;  /* known at a leader's beginning */
-  uint8_t x87_top;      /* 1 + the slot that a block branching here leaves ST(0) in; 0: none has yet */
-  bool form_known;      /* entry_form and vectors were inherited from the only predecessor */
   bool loop_head;       /* a leader some later instruction branches back to */
 } RegionInsn;
 
@@ -48,7 +44,6 @@ typedef struct RegionDecode {
 typedef struct LiftRegion {
   RegionWindow window;
   uint64_t entry;
-  uint8_t entry_x87_top; /* RegionInsn.x87_top of the entry, from the state that arrives there; 0: not known */
   uint32_t count;
   bool strict_flags;   /* flags survive calls, returns and indirect jumps */
   bool exact_flags;    /* every instruction's flags are kept, read or not, and its NaNs made at once */
@@ -74,10 +69,12 @@ uint16_t region_find(const LiftRegion *region, uint64_t pc);
 /* Finds blocks and computes liveness. */
 void region_analyse(LiftRegion *region);
 
-/* Lifts all of it into l->b. l's features and memory model are set. */
-void region_lift(Lift *l, LiftRegion *region);
+static inline bool region_ends_block(const X86Insn *insn) { return insn->flow != X86_FLOW_NEXT; }
 
-/* The instruction after the one being lifted when control certainly goes there; NULL otherwise. */
-const RegionInsn *region_next(const Lift *l);
+/* Whether the block at `index` is entered from one place alone, inside the region. */
+bool region_block_inherits(const LiftRegion *region, uint32_t index);
+
+/* The instruction after the one at `index` when control certainly goes there; NULL otherwise. */
+const RegionInsn *region_next(const LiftRegion *region, uint32_t index);
 
 #endif
