@@ -57,6 +57,7 @@ struct A64Emitter {
   uint32_t free_general, free_vector; /* host registers not taken by temporaries */
   uint64_t guest_pc;
   uint8_t flag_form;
+  bool asks_misaligned, misaligned; /* its ordered accesses may be (A64EmitOptions) */
 
   uint32_t fixup_count, literal_count, literal_use_count, cold_map_count, next_label;
 
@@ -303,14 +304,22 @@ static void put_ordered_store(Emitter *e, const IrInsn *insn, A64Reg t, A64Reg n
 
 static void emit_load(Emitter *e, const IrInsn *insn) {
   A64Reg n = general(e, insn->reg[1]), t = general(e, insn->reg[0]);
-  if (e->options->ordered) put_ordered_load(e, insn, t, n);
-  else put_plain_access(e, insn, a64_transfer(insn->size, load_opc(insn), t));
+  if (e->options->ordered && !e->misaligned) {
+    put_ordered_load(e, insn, t, n);
+    return;
+  }
+  put_plain_access(e, insn, a64_transfer(insn->size, load_opc(insn), t));
+  if (e->options->ordered) put(e, A64_DMB_ISHLD);
 }
 
 static void emit_store(Emitter *e, const IrInsn *insn) {
   A64Reg n = general(e, insn->reg[1]), t = general(e, insn->reg[0]);
-  if (e->options->ordered) put_ordered_store(e, insn, t, n);
-  else put_plain_access(e, insn, a64_transfer(insn->size, A64_STORE, t));
+  if (e->options->ordered && !e->misaligned) {
+    put_ordered_store(e, insn, t, n);
+    return;
+  }
+  if (e->options->ordered) put(e, A64_DMB_ISH);
+  put_plain_access(e, insn, a64_transfer(insn->size, A64_STORE, t));
 }
 
 static void emit_load_vector(Emitter *e, const IrInsn *insn) {
@@ -628,6 +637,7 @@ static uint32_t place_temporaries(Emitter *e, const IrInsn *insn, const IrOpInfo
 static void begin_guest_instruction(Emitter *e, const IrInsn *insn) {
   e->guest_pc = (uint64_t)insn->imm;
   e->flag_form = insn->cond;
+  if (e->asks_misaligned) e->misaligned = e->options->is_misaligned(e->guest_pc);
   map_pc(e);
 }
 
@@ -704,6 +714,7 @@ static void join(Emitter *e) {
   for (uint32_t i = 0; i < e->cold_map_count; i++)
     code->pc_map[code->pc_map_count++] =
         (A64PcMap){(e->cold_map[i].host_offset + code->hot_count) * 4, e->cold_map[i].guest_offset};
+  code->instruction_count = written(e);
   append_literals(e);
   if (e->status != A64_EMIT_OK) return;
   code->count = written(e);
@@ -728,6 +739,8 @@ static void begin(Emitter *e, const IrBuilder *b, const A64EmitOptions *options,
   e->free_vector = A64_VECTOR_TEMPS;
   e->guest_pc = 0;
   e->flag_form = 0;
+  e->asks_misaligned = options->is_misaligned != NULL;
+  e->misaligned = false;
   e->fixup_count = e->literal_count = e->literal_use_count = e->cold_map_count = 0;
   e->next_label = b->next_label;
   memset(e->labels, 0xff, b->next_label * sizeof *e->labels); /* UNBOUND */

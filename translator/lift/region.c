@@ -53,6 +53,38 @@ static void end_instruction(Lift *l, const RegionInsn *r) {
   }
 }
 
+/* Code that nothing guards against changes compares itself with what it was made of: the guest bytes, in words, with
+ * constants. Now and then it asks whether it still has to. */
+static void check_source(Lift *l, const LiftRegion *region) {
+  const size_t budget = offsetof(GuestCpu, check_budget);
+  IrBuilder *b = &l->b;
+  uint64_t start = region->lowest & ~UINT64_C(7), end = (region->highest + 7) & ~UINT64_C(7);
+  IrReg base = ir_temp(b), differs = ir_temp(b), left = ir_temp(b);
+  l->pc = region->entry;
+  ir_mark(b, IR_GUEST, region->entry, l->form, 0);
+  ir_guest_address(b, base, start);
+  for (uint64_t at = start; at < end; at += 8) {
+    IrReg now = ir_temp(b), then = ir_temp(b);
+    unsigned low = at < region->lowest ? (unsigned)(region->lowest - at) : 0;
+    unsigned high = at + 8 > region->highest ? (unsigned)(at + 8 - region->highest) : 0;
+    uint64_t bytes;
+    __builtin_memcpy(&bytes, region->window.bytes + (at - region->window.start), sizeof bytes);
+    ir_load(b, 8, IR_EXTEND_ZERO, now, (IrAddress){base, IR_NO_REG, 0, 0});
+    ir_add_imm(b, 8, base, base, 8);
+    ir_const(b, then, bytes);
+    ir_rrr(b, IR_EOR, 8, now, now, then);
+    if (low) ir_lsr_imm(b, 8, now, now, 8 * low);
+    if (high) ir_lsl_imm(b, 8, now, now, 8 * (high + low));
+    if (at == start) ir_mov(b, 8, differs, now);
+    else ir_rrr(b, IR_ORR, 8, differs, differs, now);
+  }
+  lift_raise_if_not_zero(l, 8, differs, LIFT_CODE_CHANGED);
+  ir_load_state(b, 8, left, budget);
+  ir_add_imm(b, 8, left, left, -1);
+  ir_store_state(b, 8, left, budget);
+  lift_raise_if_zero(l, 8, left, LIFT_CODE_STABLE);
+}
+
 /* What blocks tell each other is nothing yet. */
 static void begin_blocks(Lift *l, const LiftRegion *region) {
   for (unsigned i = 0; i < region->leader_count; i++)
@@ -68,7 +100,10 @@ void lift_region(Lift *l, const LiftRegion *region) {
   begin_blocks(l, region);
   const RegionInsn *r = region->insns;
   for (l->index = 0; l->index < region->count && !l->b.overflow; l->index++, r++) {
-    if (r->leader) begin_block(l, r);
+    if (r->leader) {
+      begin_block(l, r);
+      if (region->checked && r == region->insns) check_source(l, region);
+    }
     lift_one(l, r);
     end_instruction(l, r);
   }

@@ -40,6 +40,8 @@ static inline const RegionDecode *decode_at(LiftRegion *region, uint64_t pc) {
   return d->bytes[0] == now[0] && d->bytes[1] == now[1] ? d : decode_anew(d, pc, bytes, available);
 }
 
+void region_forget_decoded(LiftRegion *region) { __builtin_memset(region->decodes, 0, sizeof region->decodes); }
+
 static uint64_t branch_target(const RegionInsn *r) {
   return r->pc + r->insn.length + (uint64_t)r->insn.imm;
 }
@@ -95,6 +97,12 @@ static bool append_insn(LiftRegion *region, uint64_t pc) {
   return d->status == X86_DECODE_OK;
 }
 
+static __attribute__((noinline)) bool writes_memory(const X86Insn *insn) {
+  for (unsigned i = 0; i < insn->operand_count; i++)
+    if (insn->operands[i].kind == X86_OPERAND_MEM && insn->operands[i].access & X86_ACCESS_W) return true;
+  return false;
+}
+
 void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns,
                    uint32_t max_straight) {
   region->window = *window;
@@ -102,9 +110,11 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   region->count = region->end_count = region->leader_count = 0;
   uint64_t pc = entry;
   uint32_t limit = max_straight;
+  const bool checked = region->checked;
   while (region->count < limit && append_insn(region, pc)) {
     const RegionInsn *r = &region->insns[region->count - 1];
     pc += r->insn.length;
+    if (checked && writes_memory(&r->insn)) break; /* perhaps what follows */
     if (r->insn.flow == X86_FLOW_NEXT) continue;
     region->ends[region->end_count++] = (uint16_t)(region->count - 1);
     limit = max_insns;
@@ -118,6 +128,9 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
     region->ends[region->end_count++] = (uint16_t)index;
   const RegionInsn *last = &region->insns[index];
   region->highest = last->decode == X86_DECODE_OK ? last->pc + last->insn.length : last->pc + 1;
+  region->look_lowest = region->lowest;
+  region->look_highest = region->highest;
+  region->look_count = 0;
 }
 
 uint16_t region_find(const LiftRegion *region, uint64_t pc) {
@@ -139,27 +152,56 @@ static uint8_t kills(const X86Insn *insn) {
   return killed;
 }
 
+static void look_at_page(LiftRegion *region, uint64_t address) {
+  enum { PAGE = 4096 };
+  uint64_t page = address & ~(uint64_t)(PAGE - 1);
+  if (page + PAGE > region->lowest && page < region->highest) return;
+  for (unsigned i = 0; i < region->look_count; i++)
+    if (region->looked[i] == page) return;
+  if (region->look_count < REGION_MAX_LOOKED) region->looked[region->look_count++] = page;
+}
+
+static __attribute__((noinline)) bool look_at_pages(LiftRegion *region, uint64_t start, uint64_t end) {
+  if (region->look_count + 2 > REGION_MAX_LOOKED) return false;
+  look_at_page(region, start);
+  look_at_page(region, end - 1);
+  return true;
+}
+
+/* The translation depends on bytes in [start, end), too; false when there are too many such places. */
+static inline bool look_at(LiftRegion *region, uint64_t start, uint64_t end) {
+  if (start < region->look_lowest) region->look_lowest = start;
+  if (end > region->look_highest) region->look_highest = end;
+  return !region->window.writable || look_at_pages(region, start, end);
+}
+
 /* Flags read from `pc` on before being written; those still open after PEEK_INSNS, or where control goes
  * where it cannot be followed, count when `pessimistic`. */
 static uint8_t peek(LiftRegion *region, uint64_t pc, bool pessimistic) {
   if (region->exact_flags) return ALL_FLAGS;
   uint8_t open = ALL_FLAGS, read = 0;
+  uint64_t start = pc; /* of the run of instructions being looked at */
+  bool open_count = pessimistic;
   unsigned limit = pessimistic ? PEEK_INSNS : PEEK_DEFINITE;
   for (unsigned i = 0; i < limit && open; i++) {
     const RegionDecode *d = decode_at(region, pc);
     const X86Insn *insn = &d->insn;
     if (d->status != X86_DECODE_OK) break;
-    if (insn->flow == X86_FLOW_SYSTEM && !pessimistic) return read; /* what it leaves in R11 nobody reads */
+    pc += insn->length;
+    if (insn->flow == X86_FLOW_SYSTEM && !pessimistic) break; /* what it leaves in R11 nobody reads */
     read |= insn->flags_read & open;
     open &= (uint8_t)~kills(insn);
-    pc += insn->length;
     if (insn->flow == X86_FLOW_NEXT) continue;
-    if (insn->flow == X86_FLOW_JUMP) pc += (uint64_t)insn->imm;
-    else if (insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_RET)
-      return region->strict_flags ? read | open : read;
-    else break;
+    if (insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_RET) {
+      open_count = region->strict_flags;
+      break;
+    }
+    if (insn->flow != X86_FLOW_JUMP) break;
+    if (!look_at(region, start, pc)) return pessimistic ? ALL_FLAGS : read;
+    start = pc += (uint64_t)insn->imm;
   }
-  return pessimistic ? read | open : read;
+  if (!look_at(region, start, pc + 1) && pessimistic) return ALL_FLAGS;
+  return open_count ? read | open : read;
 }
 
 static uint8_t live_out(LiftRegion *region, const RegionInsn *r) {

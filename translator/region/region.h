@@ -9,7 +9,7 @@
 
 #include "x86/decode.h"
 
-enum { REGION_MAX_INSNS = 256, REGION_NO_INSN = 0xffff };
+enum { REGION_MAX_INSNS = 256, REGION_NO_INSN = 0xffff, REGION_MAX_LOOKED = 16 };
 
 typedef struct RegionInsn {
   X86Insn insn;
@@ -28,6 +28,8 @@ typedef struct RegionInsn {
 typedef struct RegionWindow {
   uint64_t start, end;
   const uint8_t *bytes;
+  bool writable;  /* some of it may change by stores of this process */
+  bool unwatched; /* some of it may change without anybody here noticing */
 } RegionWindow;
 
 /* What was decoded lately, by PC: exits are looked behind before the code there is translated, and regions
@@ -47,8 +49,12 @@ typedef struct LiftRegion {
   uint32_t count;
   bool strict_flags;   /* flags survive calls, returns and indirect jumps */
   bool exact_flags;    /* every instruction's flags are kept, read or not, and its NaNs made at once */
+  bool checked;        /* the code compares its guest bytes with these whenever it is entered, and looks at no others */
   bool return_reads_flags; /* set by region_analyse(): a call's continuation reads flags (see region.c) */
-  uint64_t lowest, highest; /* guest bytes the translation depends on */
+  uint64_t lowest, highest; /* guest bytes translated */
+  uint64_t look_lowest, look_highest; /* all that lie between those the translation depends on */
+  uint8_t look_count;
+  uint64_t looked[REGION_MAX_LOOKED]; /* pages looked at beyond those translated, where the window is writable */
   uint16_t end_count, leader_count;
   uint16_t ends[REGION_MAX_INSNS + 1];    /* indices of those that transfer control, and of the last */
   uint16_t leaders[REGION_MAX_INSNS + 1]; /* indices, as they were found */
@@ -65,6 +71,9 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
 
 /* The index of the instruction at `pc`, or REGION_NO_INSN. */
 uint16_t region_find(const LiftRegion *region, uint64_t pc);
+
+/* What has been decoded is not remembered any more: reading memory was broken off. */
+void region_forget_decoded(LiftRegion *region);
 
 /* Finds blocks and computes liveness. */
 void region_analyse(LiftRegion *region);
