@@ -1,5 +1,5 @@
 /* The x87 register stack while lifting: where ST(0) is, which registers are in use, what waits. */
-#include "lift/x87-lift.h"
+#include "lift/x87/x87.h"
 
 #define PENDING_BIT 7 /* of top */
 
