@@ -162,7 +162,7 @@ static void random_extended(uint8_t *to) {
 }
 
 /* An FXSAVE image (SDM volume 1, 10.5.1): all exceptions masked. Denormals are not flushed: FPCR's one bit
- * does what DAZ and FTZ do only roughly (lift/sse-state.h). */
+ * does what DAZ and FTZ do only roughly (lift/vector/state.h). */
 static void random_fx(uint8_t *fx) {
   static const uint16_t controls[] = {0x37f, 0x37f, 0x37f, 0x37f, 0x27f, 0x77f, 0xb7f, 0xf7f, 0x7f, 0x67f};
   static const uint32_t mxcsrs[] = {0x1f80, 0x1f80, 0x1f80, 0x1f80, 0x3f80, 0x5f80, 0x7f80};

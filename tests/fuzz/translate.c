@@ -16,7 +16,7 @@
 #include <time.h>
 
 #include "a64/emit.h"
-#include "lift/region.h"
+#include "lift/lift.h"
 #include "opt/opt.h"
 
 enum { PIECE = 256, CODE_WORDS = 32768, RELOCATIONS = 4096, CHECK_TIME = 64 };
@@ -24,6 +24,8 @@ enum { PIECE = 256, CODE_WORDS = 32768, RELOCATIONS = 4096, CHECK_TIME = 64 };
 static Lift lift;
 static LiftRegion region;
 static A64Code code;
+static A64Emitter *emitter;
+static OptScratch scratch;
 static uint64_t random_state;
 static const uint8_t *file;
 static size_t file_size;
@@ -89,15 +91,15 @@ static void translate(uint64_t seed, const uint8_t *bytes) {
     region_analyse(&region);
     lift.features = features;
     lift.ordered = ordered;
-    region_lift(&lift, &region);
+    lift_region(&lift, &region);
     if (lift.b.overflow) continue;
     const char *problem = ir_verify(&lift.b);
     if (problem) fail(seed, bytes, problem);
-    opt_run(&lift.b, ordered);
+    opt_run(&scratch, &lift.b);
     problem = ir_verify(&lift.b);
     if (problem) fail(seed, bytes, problem);
     A64EmitOptions options = {.guest_entry = pc, .features = features, .ordered = ordered};
-    if (a64_emit(&lift.b, &options, &code) == A64_EMIT_OK) return;
+    if (a64_emit(emitter, &lift.b, &options, &code) == A64_EMIT_OK) return;
   }
   fail(seed, bytes, "one instruction alone is too large");
 }
@@ -123,7 +125,8 @@ int main(int argc, char **argv) {
   lift.b.insns = calloc(IR_MAX_INSNS, sizeof *lift.b.insns);
   code.words = calloc(code.capacity = CODE_WORDS, sizeof *code.words);
   code.relocations = calloc(code.relocation_capacity = RELOCATIONS, sizeof *code.relocations);
-  if (!lift.b.insns || !code.words || !code.relocations) return 2;
+  emitter = calloc(1, a64_emitter_size());
+  if (!lift.b.insns || !code.words || !code.relocations || !emitter) return 2;
   do {
     uint8_t *bytes = malloc(PIECE); /* its own allocation: a sanitizer sees reads beyond it */
     random_state = seed;

@@ -18,7 +18,8 @@
 
 #include "a64/disassemble.h"
 #include "a64/emit.h"
-#include "lift/region.h"
+#include "a64/encode.h"
+#include "lift/lift.h"
 #include "opt/opt.h"
 #include "x86/format.h"
 
@@ -48,6 +49,8 @@ typedef struct Piece {
 static Lift lift;
 static LiftRegion region;
 static A64Code code;
+static A64Emitter *emitter;
+static OptScratch scratch;
 static uint32_t listed; /* words printed with '!' */
 
 static void fail(const char *what) {
@@ -72,12 +75,12 @@ static void translate(const Piece *piece, const uint8_t *bytes, const Configurat
   region_analyse(&region);
   lift.features = c->features;
   lift.ordered = c->ordered;
-  region_lift(&lift, &region);
+  lift_region(&lift, &region);
   const char *problem = lift.b.overflow ? "IR overflow" : ir_verify(&lift.b);
   if (problem) fail_at(bytes, piece, problem);
-  opt_run(&lift.b, c->ordered);
+  opt_run(&scratch, &lift.b);
   A64EmitOptions options = {.guest_entry = piece->pc, .features = c->features, .ordered = c->ordered};
-  if (a64_emit(&lift.b, &options, &code) != A64_EMIT_OK) fail_at(bytes, piece, "a64_emit() failed");
+  if (a64_emit(emitter, &lift.b, &options, &code) != A64_EMIT_OK) fail_at(bytes, piece, "a64_emit() failed");
 }
 
 /* --- What the words are --------------------------------------------------------------------------- */
@@ -223,6 +226,8 @@ int main(int argc, char **argv) {
   lift.b.insns = calloc(IR_MAX_INSNS, sizeof *lift.b.insns);
   code.words = calloc(CODE_WORDS, sizeof *code.words);
   code.relocations = calloc(RELOCATIONS, sizeof *code.relocations);
+  emitter = calloc(1, a64_emitter_size());
+  if (!lift.b.insns || !code.words || !code.relocations || !emitter) fail("out of memory");
   code.capacity = CODE_WORDS;
   code.relocation_capacity = RELOCATIONS;
   unsigned long long offset, body, whole;

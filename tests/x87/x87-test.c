@@ -33,7 +33,7 @@ typedef void Software(GuestCpu *cpu, uint64_t argument);
 
 /* Declarations of the functions, and a native function for each line. */
 #define HELPER(name, function) Software function;
-#include "lift/helpers-x87.def"
+#include "lift/x87/helpers.def"
 #undef HELPER
 
 #define NAME2(line) native_##line

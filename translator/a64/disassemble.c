@@ -683,12 +683,11 @@ static uint32_t fixed_bits(const IrOpInfo *row) {
 
 /* The row a word belongs to, or NULL. */
 static const IrOpInfo *find_row(uint32_t word) {
-  static uint32_t fixed[IR_OP_COUNT]; /* 0: not computed yet */
+  enum { GROUP = 15 << 25 }; /* what kind of instruction (Arm ARM C4.1): no operand is in there */
   for (unsigned op = 0; op < IR_OP_COUNT; op++) {
     const IrOpInfo *row = &ir_op_info[op];
-    if (row->pseudo) continue;
-    if (!fixed[op]) fixed[op] = fixed_bits(row);
-    if (!((row->encoding ^ word) & fixed[op])) return row;
+    if (row->pseudo || (row->encoding ^ word) & GROUP) continue;
+    if (!((row->encoding ^ word) & fixed_bits(row))) return row;
   }
   return NULL;
 }

@@ -83,21 +83,21 @@ typedef struct A64EmitOptions {
 typedef enum A64EmitStatus {
   A64_EMIT_OK = 0,
   A64_EMIT_TOO_LARGE,        /* some capacity was reached: translate a smaller region */
-  A64_EMIT_OUT_OF_REGISTERS  /* too many temporaries live at once */
+  A64_EMIT_OUT_OF_REGISTERS, /* too many temporaries live at once */
+  A64_EMIT_UNENCODABLE       /* an operand no instruction holds: lifting must not make one */
 } A64EmitStatus;
 
+/* What emission needs while it goes on: zeroed memory of this size that the caller owns, used again from region to
+ * region. */
+typedef struct A64Emitter A64Emitter;
+size_t a64_emitter_size(void);
+
 /* Trampoline branches are emitted with offset 0; a64_relocate() completes them for a place. */
-A64EmitStatus a64_emit(const IrBuilder *b, const A64EmitOptions *options, A64Code *code);
+A64EmitStatus a64_emit(A64Emitter *e, const IrBuilder *b, const A64EmitOptions *options, A64Code *code);
 
 /* Completes code that will stand at `host_base`, with trampolines at the given host addresses and guest
  * addresses moved by `guest_bias`. False when a trampoline is out of a branch's reach. */
 bool a64_relocate(A64Code *code, uint64_t host_base, const uint64_t trampolines[A64_TRAMPOLINE_COUNT],
                   uint64_t guest_bias);
-
-/* The branch instruction `word` (B, BL, B.cond, CBZ, CBNZ, TBZ, TBNZ) with its target `distance` bytes away;
- * 0 when out of reach. */
-uint32_t a64_retarget(uint32_t word, int64_t distance);
-/* Distance in bytes of the branch instruction `word`. */
-int64_t a64_branch_distance(uint32_t word);
 
 #endif

@@ -24,7 +24,7 @@ typedef struct GuestX87Register {
 } GuestX87Register;
 
 /* Translated code addresses the register file by slot, with the slot of ST(0) known when it was
- * translated; a block entered with another top has the file rotated first (lift/x87-state.c). So slot s
+ * translated; a block entered with another top has the file rotated first (lift/x87/state.c). So slot s
  * holds physical register (s - rotation) & 7, and rotation is 0 whenever MMX instructions run. Code that
  * wants architectural values takes them from x87/x87.h. */
 typedef struct GuestX87 {

@@ -4,7 +4,7 @@
  * there may read are brought into canonical form. A block with a single way in takes the form over. */
 #include "lift/internal.h"
 
-static RegionInsn *current(const Lift *l) { return &l->region->insns[l->index]; }
+static const RegionInsn *current(const Lift *l) { return &l->region->insns[l->index]; }
 
 static bool next_is_adjacent(const Lift *l) {
   const RegionInsn *r = current(l);
@@ -43,7 +43,7 @@ static void pass_form(Lift *l, uint32_t index, bool no_parity) {
   if (form == FLAGS_FCMP && ordered &&
       !(l->region->insns[index].live_before & (X86_F_SF | X86_F_LT | X86_F_PF | X86_F_AF)))
     l->form = FLAGS_CANONICAL;
-  region_pass_form(l, index);
+  lift_pass_form(l, index);
   l->form = form;
 }
 
@@ -55,7 +55,7 @@ static void settle_flags(Lift *l, uint8_t read) {
 /* Where the branch goes: a block's label, or one of an exit still to be placed. */
 static IrLabel taken_label(Lift *l) {
   const RegionInsn *r = current(l);
-  if (r->target != REGION_NO_INSN) return (IrLabel){l->region->insns[r->target].label};
+  if (r->target != REGION_NO_INSN) return (IrLabel){l->blocks[r->target].label};
   return ir_label(&l->b);
 }
 
@@ -143,7 +143,7 @@ void lift_jmp(Lift *l, const X86Insn *insn, uint32_t argument) {
   } else {
     if (!region_block_inherits(l->region, r->target)) lift_flags_canonical(l, l->live_flags);
     if (r->target > l->index) pass_form(l, r->target, false);
-    if (r->target != l->index + 1) ir_branch(&l->b, (IrLabel){l->region->insns[r->target].label});
+    if (r->target != l->index + 1) ir_branch(&l->b, (IrLabel){l->blocks[r->target].label});
   }
 }
 

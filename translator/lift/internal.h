@@ -3,7 +3,6 @@
 #define STELE_LIFT_INTERNAL_H
 
 #include "lift/lift.h"
-#include "lift/region.h"
 
 #define LIFT_FLAG_RESULT ((IrReg){A64_REG_FLAG_RESULT})
 #define LIFT_FLAG_AUX ((IrReg){A64_REG_FLAG_AUX})
@@ -90,8 +89,7 @@ IrReg lift_condition_value(Lift *l, unsigned condition);
 
 void lift_exit(Lift *l, uint64_t target);
 void lift_undecodable(Lift *l, X86DecodeStatus status);
-/* Whether the block at `index` takes over the flags' form from its one predecessor; and telling it. */
-bool region_block_inherits(const LiftRegion *region, uint32_t index);
-void region_pass_form(Lift *l, uint32_t index);
+/* Tells the block at `index` the flags' form where it takes that over (region_block_inherits()). */
+void lift_pass_form(Lift *l, uint32_t index);
 
 #endif

@@ -13,6 +13,7 @@
 
 #include "guest/state.h"
 #include "ir/ir.h"
+#include "region/region.h"
 #include "x86/decode.h"
 
 /* Where the guest's flags are while a block is lifted. */
@@ -23,7 +24,7 @@ typedef enum FlagForm {
   FLAGS_LOGIC      /* as DIRECT with C and V known to be 0 */
 } FlagForm;
 
-/* What is known of the x87 stack while a block is lifted (lift/x87-state.h). */
+/* What is known of the x87 stack while a block is lifted (lift/x87/state.c). */
 typedef struct LiftX87 {
   bool known;         /* `top` has been checked in this block; otherwise it is a guess */
   bool guessed;       /* a block before this one says so; otherwise its first instruction has to */
@@ -36,13 +37,13 @@ typedef struct LiftX87 {
 } LiftX87;
 
 /* XMM registers whose upper part is known to be zero at this point of the block (bit n: XMMn), as after a
- * MOVSD load: scalar results then need no merging. lift/sse.c keeps it. */
+ * MOVSD load: scalar results then need no merging. lift/vector/sse.c keeps it. */
 typedef struct LiftVectors {
   uint16_t zero_above4, zero_above8; /* bytes 4-15, bytes 8-15 */
 } LiftVectors;
 
 /* Scalars just merged into XMM registers: the temporaries they came from, and the merging operations, which
- * are not needed when another one follows before anybody looks (lift/sse.c). */
+ * are not needed when another one follows before anybody looks (lift/vector/sse.c). */
 typedef struct LiftScalars {
   uint16_t valid;     /* bit n: XMMn */
   uint16_t temp[16];
@@ -66,7 +67,7 @@ typedef struct LiftFused {
   IrReg reg;
 } LiftFused;
 
-/* Floating-point instructions in a row whose NaNs are checked once, after the last (lift/sse-group.c). */
+/* Floating-point instructions in a row whose NaNs are checked once, after the last (lift/vector/group.c). */
 enum { LIFT_GROUP_MAX = 24 };
 typedef struct LiftGroup {
   uint8_t count;      /* instructions; 0: no group is open */
@@ -84,7 +85,7 @@ typedef struct LiftGroup {
   uint64_t pcs[LIFT_GROUP_MAX];
 } LiftGroup;
 
-/* SHA256RNDS2 does four rounds for two (lift/sse-sha.c): the result of the one at `index` of the region (0: none), and
+/* SHA256RNDS2 does four rounds for two (lift/vector/sha.c): the result of the one at `index` of the region (0: none), and
  * the state behind it as AArch64 orders it, to go on from while nothing else writes the two registers. */
 typedef struct LiftSha {
   uint32_t index;
@@ -102,6 +103,15 @@ typedef struct LiftAddress {
   uint32_t index; /* of the instruction */
   uint16_t joins;
 } LiftAddress;
+
+/* What a basic block is told by those lifted before it; by the index of its first instruction. */
+typedef struct LiftBlock {
+  uint16_t label;
+  uint8_t entry_form;   /* FlagForm at its beginning */
+  uint8_t x87_top;      /* 1 + the slot that a block branching here leaves ST(0) in; 0: none has yet */
+  bool form_known;      /* entry_form and vectors were inherited from the only predecessor */
+  LiftVectors vectors;
+} LiftBlock;
 
 typedef struct Lift Lift;
 struct Lift {
@@ -121,8 +131,13 @@ struct Lift {
   LiftGroup group; /* zero where a region begins */
   LiftVectors vectors; /* zero where a block begins: lift_sse_block() */
   LiftX87 x87; /* zero where a region begins; lift_x87_block() where a block begins */
-  struct LiftRegion *region; /* control flow around the instruction: lift/region.h */
+  const LiftRegion *region; /* control flow around the instruction */
+  uint8_t entry_x87_top; /* LiftBlock.x87_top of the entry, from the state that arrives there; 0: not known */
+  LiftBlock blocks[REGION_MAX_INSNS + 1];
 };
+
+/* Lifts all of a region, decoded and analysed, into l->b. l's features and memory model are set. */
+void lift_region(Lift *l, const LiftRegion *region);
 
 typedef void LiftFunction(Lift *l, const X86Insn *insn, uint32_t argument);
 
@@ -194,7 +209,7 @@ void lift_plain_helper_imm(Lift *l, LiftHelper helper, uint64_t argument);
 void lift_x87_block(Lift *l);
 
 /* Before an instruction with MMX operands: the x87 registers become MMX ones (rotation and top 0, all valid;
- * Intel SDM volume 1, 9.5). Costs nothing where l->x87.mmx. lift/x87-state.c. */
+ * Intel SDM volume 1, 9.5). Costs nothing where l->x87.mmx. lift/x87/state.c. */
 void lift_x87_enter_mmx(Lift *l);
 
 /* Around the lifting of every instruction: lift_sse_enter() before, lift_sse_leave() after it with the instruction

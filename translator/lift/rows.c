@@ -1,18 +1,18 @@
 /* The row of each mnemonic: the lift function and its argument, from the .def files. */
 #include "lift/lift.h"
-#include "lift/sse.h"
-#include "lift/x87-lift.h"
+#include "lift/vector/sse.h"
+#include "lift/x87/x87.h"
 
 #define LIFT(mnemonic, function, argument) LiftFunction function;
-#include "lift/integer.def"
-#include "lift/sse.def"
-#include "lift/x87.def"
+#include "lift/integer/integer.def"
+#include "lift/vector/sse.def"
+#include "lift/x87/x87.def"
 #undef LIFT
 
 const LiftRow lift_rows[X86_MNEMONIC_COUNT] = {
 #define LIFT(mnemonic, function, argument) [X86_##mnemonic] = {function, argument},
-#include "lift/integer.def"
-#include "lift/sse.def"
-#include "lift/x87.def"
+#include "lift/integer/integer.def"
+#include "lift/vector/sse.def"
+#include "lift/x87/x87.def"
 #undef LIFT
 };

@@ -15,6 +15,7 @@
 #include <asm/sigcontext.h>
 #include <asm/ucontext.h>
 
+#include "a64/decode.h"
 #include "linux/linux.h"
 #include "linux/signals.h"
 #include "runtime/runtime.h"
@@ -372,19 +373,6 @@ void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t
 
 /* --- the host's handlers ----------------------------------------------------------------------------- */
 
-/* Whether an AArch64 load/store instruction writes (Arm ARM, C4.1.94): for kernels that give no ESR. */
-static bool instruction_writes(uint32_t insn) {
-  if ((insn & 0x3a000000) == 0x28000000) return !(insn & 1 << 22);             /* pairs */
-  if ((insn & 0x3f000000) == 0x08000000)                                        /* exclusive, CAS */
-    return !(insn & 1 << 22) || ((insn & 0x00a07c00) == 0x00a07c00);
-  if ((insn & 0x3f000000) == 0x19000000) return !(insn & 3 << 22);              /* STLUR */
-  if ((insn & 0x3b200c00) == 0x38200000) return (insn & 0x0000fc00) != 0xc000;  /* atomics, not LDAPR */
-  if ((insn & 0x3f000000) == 0x3d000000 || (insn & 0x3f000000) == 0x3c000000) return !(insn & 1 << 22);
-  if ((insn & 0x3b000000) == 0x39000000 || (insn & 0x3b000000) == 0x38000000) return !(insn & 3 << 22);
-  if ((insn & 0xbe000000) == 0x0c000000) return !(insn & 1 << 22);              /* vector structures */
-  return (insn & 0xffffffe0) == 0xd50b7420;                                     /* DC ZVA */
-}
-
 static bool fault_writes(const struct ucontext *context) {
   const uint8_t *at = context->uc_mcontext.__reserved, *end = at + sizeof context->uc_mcontext.__reserved;
   while (at + sizeof(struct _aarch64_ctx) <= end) {
@@ -393,9 +381,9 @@ static bool fault_writes(const struct ucontext *context) {
     if (header->magic == ESR_CONTEXT) return ((const struct esr_context *)header)->esr & ESR_WRITE;
     at += header->size;
   }
-  uint32_t instruction = 0; /* the PC itself may be what is wrong */
+  uint32_t instruction = 0; /* a kernel that gives no ESR; the PC itself may be what is wrong */
   linux_guarded_copy(&instruction, (const void *)context->uc_mcontext.pc, sizeof instruction);
-  return instruction_writes(instruction);
+  return a64_writes_memory(instruction);
 }
 
 /* A fault of the guest's own: its frame is built here, and returning goes to the handler. */

@@ -21,10 +21,6 @@ static bool is_bit(const IrBuilder *b, uint32_t at) {
   return false;
 }
 
-static void drop(IrInsn *insn) {
-  *insn = (IrInsn){.op = IR_NOP, .reg = {IR_NONE, IR_NONE, IR_NONE, IR_NONE}};
-}
-
 static void replace(IrBuilder *b, uint32_t at) {
   IrInsn *merge = &b->insns[at];
   bool bit = is_bit(b, at);
@@ -40,14 +36,8 @@ static bool widened_next(IrBuilder *b, uint32_t at) {
   unsigned home = b->insns[at].reg[0];
   if (next->op != IR_UBFM || next->size != 4 || next->imm != LOW_BYTE || next->reg[0] != home || next->reg[1] != home)
     return false;
-  drop(next);
+  opt_drop(next);
   return true;
-}
-
-static bool touches(const IrInsn *insn, unsigned home) {
-  for (unsigned k = 0; k < 4; k++)
-    if (ir_op_info[insn->op].kind[k] & IR_KIND_G && insn->reg[k] == home) return true;
-  return false;
 }
 
 /* The register was set to zero before and not touched since. The zero is dropped where no fault could show it
@@ -59,12 +49,12 @@ static bool known_zero(IrBuilder *b, uint32_t at) {
     IrInsn *insn = &b->insns[i - 1];
     if (insn->op == IR_CONST && insn->reg[0] == home) {
       bool zero = insn->imm == 0;
-      if (zero && !may_fault) drop(insn);
+      if (zero && !may_fault) opt_drop(insn);
       return zero;
     }
     uint8_t effects = ir_op_info[insn->op].effects;
     if (insn->op != IR_GUEST && effects & (IR_EFFECT_SB | IR_EFFECT_CT | IR_EFFECT_CL)) return false;
-    if (touches(insn, home)) return false;
+    if (opt_touches(insn, home)) return false;
     may_fault |= (effects & (IR_EFFECT_LD | IR_EFFECT_ST)) != 0;
   }
   return false;

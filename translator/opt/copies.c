@@ -84,10 +84,6 @@ static void rename_reads(const Copy *c) {
   }
 }
 
-static void drop(IrInsn *insn) {
-  *insn = (IrInsn){.op = IR_NOP, .reg = {IR_NONE, IR_NONE, IR_NONE, IR_NONE}};
-}
-
 static void forward(IrBuilder *b, uint32_t at) {
   IrInsn *move = &b->insns[at];
   bool vector = move->op == IR_MOV_16B;
@@ -111,7 +107,7 @@ static void forward(IrBuilder *b, uint32_t at) {
       if (taken != REPLACED || !first) return;
       rename_reads(&c);
       *move = *insn;
-      drop(insn);
+      opt_drop(insn);
       break;
     }
     if (taken == REPLACED) {
@@ -121,7 +117,7 @@ static void forward(IrBuilder *b, uint32_t at) {
     note_writes(&c, insn);
   }
   for (uint32_t i = at; i < end; i++)
-    if ((i == at && !c.original_changed) || b->insns[i].op == IR_GUEST) drop(&b->insns[i]);
+    if ((i == at && !c.original_changed) || b->insns[i].op == IR_GUEST) opt_drop(&b->insns[i]);
 }
 
 void opt_copies(IrBuilder *b) {

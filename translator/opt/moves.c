@@ -7,10 +7,7 @@
 
 enum { REACH = 6 /* operations looked at before a move */ };
 
-/* Uses and definitions of each temporary, saturating; of the one pass under way. */
-static uint8_t appearances[IR_MAX_TEMPS];
-
-static void count_appearances(const IrBuilder *b) {
+static void count_appearances(const IrBuilder *b, uint8_t *appearances) {
   for (unsigned i = IR_TEMP_FIRST; i < b->next_temp; i++) appearances[i] = 0;
   for (uint32_t i = 0; i < b->count; i++) {
     const IrInsn *insn = &b->insns[i];
@@ -44,25 +41,20 @@ static bool makes(const IrInsn *insn, unsigned temporary) {
          !(info->effects & (IR_EFFECT_ST | IR_EFFECT_SB | IR_EFFECT_CT | IR_EFFECT_CL));
 }
 
-static bool touches(const IrInsn *insn, unsigned home) {
-  for (unsigned k = 0; k < 4; k++)
-    if (ir_op_info[insn->op].kind[k] & IR_KIND_G && insn->reg[k] == home) return true;
-  return false;
-}
-
 /* The operation before the move at `at` that makes its source and may make its destination; NULL: there is none. */
 static IrInsn *find_maker(const IrBuilder *b, uint32_t at) {
   const IrInsn *move = &b->insns[at];
   for (uint32_t i = at; i > 0 && at - i < REACH; i--) {
     IrInsn *insn = &b->insns[i - 1];
     if (makes(insn, move->reg[1])) return move->size == 8 || makes_word(insn) ? insn : NULL;
-    if (ir_op_info[insn->op].effects & ~(IR_EFFECT_RF | IR_EFFECT_WF) || touches(insn, move->reg[0])) return NULL;
+    if (ir_op_info[insn->op].effects & ~(IR_EFFECT_RF | IR_EFFECT_WF) || opt_touches(insn, move->reg[0])) return NULL;
   }
   return NULL;
 }
 
-void opt_moves(IrBuilder *b) {
-  count_appearances(b);
+void opt_moves(OptScratch *scratch, IrBuilder *b) {
+  const uint8_t *appearances = scratch->appearances;
+  count_appearances(b, scratch->appearances);
   for (uint32_t i = 0; i < b->count; i++) {
     IrInsn *move = &b->insns[i];
     if (move->op != IR_MOV || move->temps != 2 || appearances[move->reg[1]] != 2) continue;
@@ -70,8 +62,6 @@ void opt_moves(IrBuilder *b) {
     if (!maker) continue;
     maker->reg[0] = move->reg[0];
     ir_note_temps(maker);
-    move->op = IR_NOP;
-    move->reg[0] = move->reg[1] = IR_NONE;
-    move->temps = 0;
+    opt_drop(move);
   }
 }

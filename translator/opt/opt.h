@@ -5,14 +5,35 @@
 
 #include "ir/ir.h"
 
-/* All passes in their order. `ordered`: accesses keep x86 order and are not merged. */
-void opt_run(IrBuilder *b, bool ordered);
+/* --- What passes share --- */
+
+/* Leaves out an operation; its place in the list stays. */
+static inline void opt_drop(IrInsn *insn) {
+  *insn = (IrInsn){.op = IR_NOP, .reg = {IR_NONE, IR_NONE, IR_NONE, IR_NONE}};
+}
+
+/* Whether the operation reads or writes the general register. */
+static inline bool opt_touches(const IrInsn *insn, unsigned home) {
+  for (unsigned k = 0; k < 4; k++)
+    if (ir_op_info[insn->op].kind[k] & IR_KIND_G && insn->reg[k] == home) return true;
+  return false;
+}
+
+/* --- The passes --- */
+
+/* What passes need while they go on; the caller's, with anything in it. */
+typedef struct OptScratch {
+  uint8_t appearances[IR_MAX_TEMPS]; /* uses and definitions of each temporary, saturating (moves.c) */
+} OptScratch;
+
+/* All passes in their order. */
+void opt_run(OptScratch *scratch, IrBuilder *b);
 
 /* Bytes are not merged into registers whose other bits are or become zero (bytes.c). */
 void opt_bytes(IrBuilder *b);
 
 /* Results are made in the registers they would be moved to (moves.c). */
-void opt_moves(IrBuilder *b);
+void opt_moves(OptScratch *scratch, IrBuilder *b);
 
 /* Copies of registers that are then changed are not made (copies.c). */
 void opt_copies(IrBuilder *b);

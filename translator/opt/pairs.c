@@ -20,10 +20,7 @@ static void make_pair(IrInsn *first, IrInsn *second) {
   pair.imm = push ? -16 : 16;
   ir_note_temps(&pair);
   *first = pair;
-  second->op = IR_NOP;
-  second->reg[0] = second->reg[1] = IR_NONE;
-  second->imm = 0;
-  second->temps = 0;
+  opt_drop(second);
 }
 
 void opt_pairs(IrBuilder *b) {

@@ -6,6 +6,7 @@
  * region, none of them lost, and no instruction another processor may be executing is changed (Arm ARM B2.2.5).
  *
  * Everything but detour_after_fork() is async-signal-safe: the thread is IN_CODE, so the region stays. */
+#include "a64/encode.h"
 #include "runtime/internal.h"
 
 #include <string.h>
@@ -49,10 +50,8 @@ static void free_slot(const uint32_t *slot) {
 
 /* --- The copy ----------------------------------------------------------------------------------------- */
 
-enum { B = 0x14000000u, BL = 0x94000000u, B_OR_BL_MASK = 0x7c000000u };
-
 static uint32_t to_link_trampoline(const uint32_t *at) {
-  return a64_retarget(BL, (int64_t)(runtime.trampolines[A64_TRAMPOLINE_LINK] - (uint64_t)(uintptr_t)at));
+  return a64_bl((int64_t)(runtime.trampolines[A64_TRAMPOLINE_LINK] - (uint64_t)(uintptr_t)at));
 }
 
 /* Branches that leave the region lead to where they led from its own place. */
@@ -60,7 +59,7 @@ static void move_branches(uint32_t *copy, const Region *region) {
   int64_t moved = (int64_t)((uint64_t)(uintptr_t)region->code - (uint64_t)(uintptr_t)copy);
   for (uint32_t offset = 0; offset < region->instruction_bytes; offset += 4) {
     uint32_t *at = copy + offset / 4;
-    if ((*at & B_OR_BL_MASK) != B) continue;
+    if (!a64_is_b_or_bl(*at)) continue;
     int64_t distance = a64_branch_distance(*at);
     if ((uint64_t)(offset + distance) >= region->code_bytes) *at = a64_retarget(*at, distance + moved);
   }
@@ -77,8 +76,8 @@ static void open_exits(uint32_t *copy, const Region *region) {
   for (unsigned i = 0; i < region->indirect_count; i++) { /* as if the prediction were wrong, also just behind the check */
     uint32_t *check = copy + region->indirect_checks[i] / 4;
     int64_t distance = a64_branch_distance(*check);
-    check[0] = a64_retarget(B, distance);
-    check[1] = a64_retarget(B, distance - 4);
+    check[0] = a64_b(distance);
+    check[1] = a64_b(distance - 4);
   }
 }
 

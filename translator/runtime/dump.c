@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "a64/disassemble.h"
+#include "a64/encode.h"
 #include "x86/format.h"
 
 enum { TEXT = 96, MAX_BYTES = 15 };
@@ -28,8 +29,6 @@ bool dump_wanted(uint64_t guest_pc) {
 
 /* --- Host code ------------------------------------------------------------------------------------ */
 
-static bool is_literal_load(uint32_t word) { return (word & 0xff000000u) == 0x58000000u; }
-
 /* Offset of the literal that the word at `offset` loads. */
 static uint32_t literal_offset(const Region *region, uint32_t offset) {
   return offset + ((region->code[offset / 4] >> 5 & 0x7ffff) << 2);
@@ -38,7 +37,7 @@ static uint32_t literal_offset(const Region *region, uint32_t offset) {
 static uint32_t literals_start(const Region *region) {
   uint32_t start = region->code_bytes;
   for (uint32_t offset = 0; offset < start; offset += 4)
-    if (is_literal_load(region->code[offset / 4]) && literal_offset(region, offset) < start)
+    if (a64_is_load_literal(region->code[offset / 4]) && literal_offset(region, offset) < start)
       start = literal_offset(region, offset);
   return start;
 }
@@ -58,10 +57,10 @@ static void format_host(const Region *region, uint32_t offset, char *text, size_
   uint64_t address = (uint64_t)(uintptr_t)region->code + offset;
   size_t length = (size_t)a64_disassemble(word, address, text, size);
   const char *name = NULL;
-  if ((word & 0x7c000000u) == 0x14000000u) name = trampoline_name(address + (uint64_t)a64_branch_distance(word));
+  if (a64_is_b_or_bl(word)) name = trampoline_name(address + (uint64_t)a64_branch_distance(word));
   if (name && length < size) {
     base_format(text + length, size - length, " <%s>", name);
-  } else if (is_literal_load(word) && length < size) {
+  } else if (a64_is_load_literal(word) && length < size) {
     const uint32_t *literal = &region->code[literal_offset(region, offset) / 4];
     base_format(text + length, size - length, " =0x%lx", (unsigned long)((uint64_t)literal[1] << 32 | literal[0]));
   }

@@ -1,6 +1,6 @@
 /* Status flags at a fault that nobody was going to read.
  *
- * Generated code makes only flags that are read before they are written again (lift/region.c). A handler or a
+ * Generated code makes only flags that are read before they are written again (region/region.c). A handler or a
  * debugger sees all of them, so the others are worked out where that can be done: the region is analysed
  * once more, and its instructions are gone through backward from the fault, as long as there is one way only
  * that control can have come, undoing what each did to the registers, until the one that wrote the flag.

@@ -12,7 +12,7 @@
 #include <asm/ucontext.h>
 
 #include "guest/memory-map.h"
-#include "lift/sse-state.h"
+#include "lift/vector/state.h"
 #include "runtime/fault.h"
 #include "runtime/layout.h"
 

@@ -7,7 +7,7 @@
 
 #include "a64/emit.h"
 #include "base/base.h"
-#include "lift/region.h"
+#include "lift/lift.h"
 #include "runtime/runtime.h"
 
 typedef struct Region Region;

@@ -6,9 +6,8 @@
  * reaches, but only while one thread alone can be in code (Runtime.concurrent). No other word of a region ever changes.
  *
  * All of it is under the lock. */
+#include "a64/encode.h"
 #include "runtime/internal.h"
-
-enum { B = 0x14000000u, BL = 0x94000000u };
 
 static uint32_t *word_at(const Region *region, uint32_t offset) { return region->code + offset / 4; }
 
@@ -23,7 +22,7 @@ static void close_branch(Region *region, const A64Exit *exit) {
 }
 
 static uint32_t unlinked(const uint32_t *site) {
-  return a64_retarget(BL, (int64_t)(runtime.trampolines[A64_TRAMPOLINE_LINK] - (uint64_t)(uintptr_t)site));
+  return a64_bl((int64_t)(runtime.trampolines[A64_TRAMPOLINE_LINK] - (uint64_t)(uintptr_t)site));
 }
 
 static void unlink_exit(Region *region, const A64Exit *exit) {
@@ -60,7 +59,7 @@ void link_exit(Region *region, A64Exit *exit, Region *target, uint64_t host_pc) 
   uint32_t *site = word_at(region, exit->site);
   if (*site != unlinked(site)) return; /* another thread has just done the same */
   int64_t distance = (int64_t)(host_pc - (uint64_t)(uintptr_t)site);
-  cache_patch(site, a64_retarget(exit->kind == A64_EXIT_CALL ? BL : B, distance));
+  cache_patch(site, exit->kind == A64_EXIT_CALL ? a64_bl(distance) : a64_b(distance));
   if (exit->branch != UINT32_MAX && !runtime.concurrent) {
     uint32_t *branch = word_at(region, exit->branch);
     uint32_t direct = a64_retarget(*branch, (int64_t)(host_pc - (uint64_t)(uintptr_t)branch));

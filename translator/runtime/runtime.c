@@ -10,7 +10,7 @@
 
 #include "base/host-call.h"
 #include "guest/memory-map.h"
-#include "lift/sse-state.h"
+#include "lift/vector/state.h"
 #include "runtime/layout.h"
 
 Runtime runtime;

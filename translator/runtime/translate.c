@@ -25,6 +25,8 @@ static struct {
   LiftRegion region;
   A64Code code;
   uint8_t source[CHECKED_BYTES + 16]; /* what checked code is made from and compares itself with */
+  A64Emitter *emitter;
+  OptScratch opt;
 } *work;
 
 static bool make_work(void) {
@@ -33,7 +35,9 @@ static bool make_work(void) {
   IrInsn *insns = base_pages_alloc(IR_MAX_INSNS * sizeof *insns);
   uint32_t *words = base_pages_alloc(CODE_WORDS * sizeof *words);
   A64Relocation *relocations = base_pages_alloc(RELOCATIONS * sizeof *relocations);
-  if (!work || !insns || !words || !relocations) return false;
+  A64Emitter *emitter = base_pages_alloc(a64_emitter_size());
+  if (!work || !insns || !words || !relocations || !emitter) return false;
+  work->emitter = emitter;
   work->lift.b.insns = insns;
   work->code.words = words;
   work->code.capacity = CODE_WORDS;
@@ -110,7 +114,7 @@ static bool analyse(RuntimeThread *thread, const Analysis *a, bool checked) {
   a->region->strict_flags = runtime.strict_flags;
   a->region->exact_flags = runtime.options.exact_flags || checked;
   if (guard_call(thread, analyse_guarded, (void *)a)) return true;
-  region_forget_decoded();
+  region_forget_decoded(&work->region);
   return false;
 }
 
@@ -126,12 +130,12 @@ const LiftRegion *translate_analyse_again(RuntimeThread *thread, const Region *r
 static A64EmitStatus generate(LiftRegion *region) {
   work->lift.features = runtime.features;
   work->lift.ordered = runtime.ordered;
-  region_lift(&work->lift, region);
+  lift_region(&work->lift, region);
   if (work->lift.b.overflow) return A64_EMIT_TOO_LARGE;
-  opt_run(&work->lift.b, runtime.ordered);
+  opt_run(&work->opt, &work->lift.b);
   A64EmitOptions options = {.guest_entry = region->entry, .features = runtime.features, .ordered = runtime.ordered,
                             .is_misaligned = misaligned_any() ? misaligned_is_known : NULL};
-  return a64_emit(&work->lift.b, &options, &work->code);
+  return a64_emit(work->emitter, &work->lift.b, &options, &work->code);
 }
 
 /* An instruction at the window's end whose bytes go on where nothing can be fetched: the address of those. */
@@ -197,7 +201,7 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t guest_pc, unsigned x87
     return TRANSLATE_FAULT;
   }
   if (!make_work()) base_panic("out of memory for the translator's work space");
-  work->region.entry_x87_top = (uint8_t)(x87_top + 1);
+  work->lift.entry_x87_top = (uint8_t)(x87_top + 1);
   Analysis analysis = {&work->region, &window, guest_pc, REGION_INSNS, REGION_STRAIGHT};
   bool checked = false;
   for (A64EmitStatus status = A64_EMIT_TOO_LARGE; status != A64_EMIT_OK;) {

@@ -38,13 +38,12 @@ typedef struct Row {
   uint64_t head;            /* the first eight bytes of X86Insn but for length and operand_size */
   uint32_t flags;           /* flags_read to flags_maybe */
   uint32_t operands;        /* indices of operand_templates, a byte each, first operand lowest */
-  uint8_t feature;          /* enum X86Feature */
   uint16_t attributes;      /* ROW_* */
   uint16_t immediate_sizes; /* bytes by column, a nibble each */
   uint16_t operand_sizes;   /* bytes by column, a nibble each */
   uint8_t widths;           /* column by (REX.W, 66), two bits each */
   uint8_t immediate_kind;   /* IMMEDIATE_* */
-} Row;
+} __attribute__((aligned(32))) Row; /* the size makes indexing a shift */
 
 #define HEAD(mnemonic, operand_count, prefixes, condition, flow)                                   \
   ((mnemonic) | (uint64_t)(operand_count) << 24 | (uint64_t)(prefixes) << 40 |                     \
@@ -437,7 +436,6 @@ static inline X86DecodeStatus decode_window(const uint8_t *bytes, X86Insn *ret_i
   uint64_t head = row->head | length << HEAD_LENGTH | operand_size << HEAD_OPERAND_SIZE;
   __builtin_memcpy(insn, &head, sizeof head);
   __builtin_memcpy(&insn->flags_read, &row->flags, sizeof row->flags);
-  insn->feature = row->feature;
   if ((row->attributes & ROW_SPECIAL || d->seen & (SEEN_67 | SEEN_LOCK | SEEN_VEX)) &&
       !decode_special(d->seen, d->rex, d->vvvv, row, insn))
     return X86_DECODE_INVALID;

@@ -105,8 +105,7 @@ typedef struct X86Insn {
   uint8_t flags_undefined; /* left undefined by the manual (so also dead before) */
   uint8_t flags_maybe;     /* subset of written|undefined that keeps its old value in some cases
                               (shift by CL of zero, REP of zero iterations): never kills liveness */
-  uint16_t feature;        /* enum X86Feature (mnemonics.h): CPUID feature the encoding belongs to */
-  uint16_t imm2;
+  uint32_t imm2;
   X86Operand operands[4];  /* explicit operands in Intel order; implicit ones belong to the mnemonic */
   X86Mem mem;
   int64_t imm;             /* sign-extended as the instruction does (zero-extended for MOV r64, imm64's own) */

@@ -88,7 +88,6 @@ class Row:
     opcodes: list = field(default_factory=list)
     conditions: dict = field(default_factory=dict)  # selector → allowed values
     flags: str = "none"
-    feature: str = "BASE"
     flow: str = "next"
 
     def error(self, text):
@@ -133,7 +132,7 @@ def parse_attributes(row):
         if attribute.startswith("f:"):
             row.flags = attribute[2:]
         elif attribute.startswith("cpu:"):
-            row.feature = attribute[4:]
+            pass  # for the reader
         elif attribute == "trap":
             row.flow = "trap"
         elif attribute.startswith("flow:"):
@@ -186,7 +185,6 @@ class Compiler:
     def __init__(self, rows, flags):
         self.rows, self.flags = rows, flags
         self.mnemonics = unique(row.mnemonic for row in rows)
-        self.features = unique(["BASE"] + [row.feature for row in rows])
         self.flag_names = list(flags)
         self.templates = [("0",) * 12]
         self.leaves = [None]
@@ -297,7 +295,6 @@ class Compiler:
         made = (f"HEAD(X86_{row.mnemonic}, {len(operands)}, {prefixes}, {condition}, {FLOWS.index(row.flow)})",
                 f"FLAGS({read}, {written}, {undefined}, {maybe})",
                 sum(template << 8 * i for i, template in enumerate(operands)),
-                f"X86_FEATURE_{row.feature}",
                 " | ".join(f"ROW_{name.upper()}" for name in self.attributes(row)) or "0",
                 sum(size << 4 * i for i, size in enumerate(sizes)), self.operand_sizes(row),
                 self.widths(row), f"IMMEDIATE_{kind}")
@@ -360,9 +357,7 @@ def write_mnemonics(made, out):
     out.write("/* Generated from instructions.tbl by generate.py. */\n"
               "#ifndef STELE_X86_MNEMONICS_H\n#define STELE_X86_MNEMONICS_H\n\n")
     write_lines(out, "enum X86Mnemonic {\n  X86_INVALID,\n",
-                [f"X86_{name}" for name in made.mnemonics], "  X86_MNEMONIC_COUNT\n};\n\n")
-    write_lines(out, "enum X86Feature {\n", [f"X86_FEATURE_{name}" for name in made.features],
-                "  X86_FEATURE_COUNT\n};\n\n#endif\n")
+                [f"X86_{name}" for name in made.mnemonics], "  X86_MNEMONIC_COUNT\n};\n\n#endif\n")
 
 
 def enumeration(out, prefix, names):

@@ -83,7 +83,7 @@ void x87_enter_mmx(GuestCpu *cpu, uint64_t argument) {
 /* --- Stack faults: the whole instruction happens here --- */
 
 /* Arguments of x87_underflow: a set of slots that receive the default NaN, then what the instruction does
- * (lift/x87-lift.h). */
+ * (lift/x87/x87.h). */
 enum {
   UNDERFLOW_POPS_SHIFT = 8,
   UNDERFLOW_COMPARES = 1 << 10,

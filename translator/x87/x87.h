@@ -2,7 +2,7 @@
  *
  * Everything works on the guest's x87 state in memory (guest/state.h) and is pure integer C: no libc, no
  * host floating point, the same results on every host; tests/x87 runs it beside a real x87. Generated
- * code calls the functions of lift/helpers-x87.def; this header is for other C code. The state's register
+ * code calls the functions of lift/x87/helpers.def; this header is for other C code. The state's register
  * file may be rotated and FSW is kept in parts, so architectural values are asked for here. */
 #ifndef STELE_X87_H
 #define STELE_X87_H

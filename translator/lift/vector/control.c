@@ -1,5 +1,5 @@
 /* String comparison, MXCSR, fences and cache control. */
-#include "lift/sse.h"
+#include "lift/vector/sse.h"
 
 /* PCMPISTRI … PCMPESTRM. argument: SSE_STRING_EXPLICIT, SSE_STRING_MASK. */
 void sse_lift_string_compare(Lift *l, const X86Insn *insn, uint32_t argument) {

@@ -5,8 +5,7 @@
  * after two. So each RNDS2 does four rounds and takes the result of two from them, whatever the other two's
  * constants were; and when XMM0's upper half is brought down for a second RNDS2 with the registers exchanged, as it
  * always is, that one finds its result done, and the next four rounds their state. */
-#include "lift/region.h"
-#include "lift/sse.h"
+#include "lift/vector/sse.h"
 
 enum { LOOK_AHEAD = 8 };
 

@@ -7,8 +7,8 @@
  * is right if it is no NaN, or if IOC is clear; otherwise the cold path has a helper choose the NaN from
  * the operands, which are still there, and clear IOC into the guest's MXCSR.
  *
- * IOC is sticky, so instructions in a row are checked together (sse-group.c). */
-#include "lift/sse.h"
+ * IOC is sticky, so instructions in a row are checked together (group.c). */
+#include "lift/vector/sse.h"
 
 static void fix_nans(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result) {
   sse_store_operand(l, 0, a);

@@ -3,7 +3,7 @@
  * AArch64 has no shuffle with immediate lanes; most immediates that compilers use are one of its fixed
  * permutations, most others two of them. Those are found by trying: a permutation of four lanes is eight
  * bits, as x86 writes it. */
-#include "lift/sse.h"
+#include "lift/vector/sse.h"
 
 typedef struct Permutation {
   uint8_t control; /* lane i of the result is lane control >> 2i & 3 of the source */

@@ -1,5 +1,5 @@
 /* Packed integer arithmetic, comparison, logic and shifts, for XMM and MMX registers alike. */
-#include "lift/sse.h"
+#include "lift/vector/sse.h"
 
 /* One operation, lane by lane: the upper half of an MMX operand does not disturb the lower. */
 void sse_lift_binary(Lift *l, const X86Insn *insn, uint32_t argument) {

@@ -1,4 +1,4 @@
-/* The C functions SSE lifting calls (helpers-sse.def), and what their arguments mean. Vectors pass through
+/* The C functions SSE lifting calls (helpers.def), and what their arguments mean. Vectors pass through
  * GuestCpu.operand: sources in slots 0 and 1, the result in slot 2. All are pure integer C. */
 #ifndef STELE_LIFT_SSE_HELPERS_H
 #define STELE_LIFT_SSE_HELPERS_H

@@ -1,12 +1,13 @@
-/* The unit of translation: several basic blocks of guest code that lie close together.
+/* The unit of translation: several basic blocks of guest code that lie close together, and what can be said of them
+ * before anything is lifted.
  *
  * Decoding sweeps forward from the entry, over conditional branches and calls, and on to code that an
  * earlier branch of the region reaches; then blocks are found and the flags' liveness is computed over all
  * of them, so that each instruction is lifted knowing which flags anyone will read. */
-#ifndef STELE_LIFT_REGION_H
-#define STELE_LIFT_REGION_H
+#ifndef STELE_REGION_REGION_H
+#define STELE_REGION_REGION_H
 
-#include "lift/lift.h"
+#include "x86/decode.h"
 
 enum { REGION_MAX_INSNS = 256, REGION_NO_INSN = 0xffff, REGION_MAX_LOOKED = 16 };
 
@@ -19,12 +20,7 @@ typedef struct RegionInsn {
   bool entry;       /* a leader other regions and returns may enter */
   uint8_t decode;   /* X86DecodeStatus: when not OK, executing it raises an exception */
   uint16_t target;  /* index of a branch's target inside the region, or REGION_NO_INSN */
-  uint16_t label;   /* of a leader */
   uint8_t predecessors; /* of a leader, inside the region; saturates */
-  uint8_t entry_form;   /* FlagForm at a leader's beginning */
-  LiftVectors vectors;  /* known at a leader's beginning */
-  uint8_t x87_top;      /* 1 + the slot that a block branching here leaves ST(0) in; 0: none has yet */
-  bool form_known;      /* entry_form and vectors were inherited from the only predecessor */
   bool loop_head;       /* a leader some later instruction branches back to */
 } RegionInsn;
 
@@ -36,12 +32,21 @@ typedef struct RegionWindow {
   bool unwatched; /* some of it may change without anybody here noticing */
 } RegionWindow;
 
+/* What was decoded lately, by PC: exits are looked behind before the code there is translated, and regions
+ * overlap. Valid while the bytes are the same. */
+enum { REGION_DECODES = 1024 };
+typedef struct RegionDecode {
+  uint64_t not_pc; /* ~PC: zeros stand for none */
+  uint64_t bytes[2];
+  X86Insn insn;
+  uint8_t status; /* X86DecodeStatus */
+} RegionDecode;
+
+/* The caller's, zeroed at first, and used again from region to region. */
 typedef struct LiftRegion {
   RegionWindow window;
   uint64_t entry;
-  uint8_t entry_x87_top; /* RegionInsn.x87_top of the entry, from the state that arrives there; 0: not known */
   uint32_t count;
-  uint32_t max_insns;
   bool strict_flags;   /* flags survive calls, returns and indirect jumps */
   bool exact_flags;    /* every instruction's flags are kept, read or not, and its NaNs made at once */
   bool checked;        /* the code compares its guest bytes with these whenever it is entered, and looks at no others */
@@ -54,6 +59,7 @@ typedef struct LiftRegion {
   uint16_t ends[REGION_MAX_INSNS + 1];    /* indices of those that transfer control, and of the last */
   uint16_t leaders[REGION_MAX_INSNS + 1]; /* indices, as they were found */
   RegionInsn insns[REGION_MAX_INSNS + 1];
+  RegionDecode decodes[REGION_DECODES];
 } LiftRegion;
 
 /* Decodes the region at `entry` (within the window) of at most max_insns instructions; from half of that on it
@@ -67,15 +73,17 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
 uint16_t region_find(const LiftRegion *region, uint64_t pc);
 
 /* What has been decoded is not remembered any more: reading memory was broken off. */
-void region_forget_decoded(void);
+void region_forget_decoded(LiftRegion *region);
 
 /* Finds blocks and computes liveness. */
 void region_analyse(LiftRegion *region);
 
-/* Lifts all of it into l->b. l's features and memory model are set. */
-void region_lift(Lift *l, LiftRegion *region);
+static inline bool region_ends_block(const X86Insn *insn) { return insn->flow != X86_FLOW_NEXT; }
 
-/* The instruction after the one being lifted when control certainly goes there; NULL otherwise. */
-const RegionInsn *region_next(const Lift *l);
+/* Whether the block at `index` is entered from one place alone, inside the region. */
+bool region_block_inherits(const LiftRegion *region, uint32_t index);
+
+/* The instruction after the one at `index` when control certainly goes there; NULL otherwise. */
+const RegionInsn *region_next(const LiftRegion *region, uint32_t index);
 
 #endif

@@ -1,5 +1,5 @@
 /* Vector moves: whole registers, halves, lanes, between the register files, masks of signs. */
-#include "lift/sse.h"
+#include "lift/vector/sse.h"
 
 static void store(Lift *l, const X86Insn *insn, IrVec value) {
   unsigned size = insn->operands[0].size;

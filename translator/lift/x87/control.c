@@ -2,7 +2,7 @@
  *
  * Stores to memory come before changes of state, and a load of several words touches all of them before
  * the state changes, so that faults are precise. */
-#include "lift/x87-lift.h"
+#include "lift/x87/x87.h"
 
 static IrReg load_field(Lift *l, unsigned size, size_t offset) {
   IrReg value = ir_temp(&l->b);

@@ -23,7 +23,7 @@ static IrReg source_register(Lift *l, const X86Insn *insn, unsigned operand) {
 
 /* The conditional jump right behind this instruction when it is the only reader of its flags. */
 static const X86Insn *only_reader(const Lift *l) {
-  const RegionInsn *next = region_next(l);
+  const RegionInsn *next = region_next(l->region, l->index);
   if (!next || next->insn.mnemonic != X86_JCC || next->live_after) return NULL;
   return &next->insn;
 }

@@ -5,7 +5,7 @@
  * conversion is two instructions. Without them, FPSR.IOC tells that a conversion was out of range, and the
  * cold path asks a helper. What is out of range is not inexact besides (Intel SDM volume 1, 4.9.1.6): there the
  * inexact flag comes from rounding a second time what the helper has left of the source, the probe. */
-#include "lift/sse.h"
+#include "lift/vector/sse.h"
 
 /* --- To integers --- */
 

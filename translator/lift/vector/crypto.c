@@ -1,5 +1,5 @@
 /* AES, carry-less multiplication and CRC32, by the host's instructions where it has them. */
-#include "lift/sse.h"
+#include "lift/vector/sse.h"
 
 /* Slots 0 and 1 to a helper, slot 2 to the destination. */
 static void by_helper(Lift *l, const X86Insn *insn, LiftHelper helper, uint64_t argument, IrVec n, IrVec m) {

@@ -1,6 +1,6 @@
 /* Groups: vector instructions in a row whose arithmetic is checked for NaNs once, at the end.
  *
- * Results that differ from x86's set FPSR.IOC (sse-float.c), and IOC is sticky, so one look at it covers
+ * Results that differ from x86's set FPSR.IOC (float.c), and IOC is sticky, so one look at it covers
  * everything since it was last clear. Where it is set, the cold path puts the registers back as they were
  * when the group began and lifts the same instructions again, each result mended by the helper.
  *
@@ -10,9 +10,8 @@
  * load in the group may fault and must find precise state; the value a register had before the group is
  * copied to a temporary when the group has read it and first writes it. What a fault inside a group may show
  * is a NaN of the wrong sign or payload made by one of the few instructions before it; with exact_flags
- * (lift/region.h) a group is one instruction, and it cannot. */
-#include "lift/region.h"
-#include "lift/sse.h"
+ * (region/region.h) a group is one instruction, and it cannot. */
+#include "lift/vector/sse.h"
 
 enum { NOT_GROUPED, PLAIN, ARITHMETIC };
 enum { MAX_SAVED = 6 };

@@ -5,7 +5,7 @@
  * goes to the helper that knows everything (x87/arithmetic.c), out of line and with nothing changed yet. A
  * value is its significand and, as in the register, its sign and exponent in one; sums and differences of
  * those carry the sign along. */
-#include "lift/x87-lift.h"
+#include "lift/x87/x87.h"
 
 /* Bits 14 and 13 of an exponent differ in the middle half. */
 enum { MIDDLE_BIT = 14, SIGN_BIT = 15, SIGN = 0x8000, BIAS = 16383 };

@@ -84,7 +84,7 @@ void x87_raise(Lift *l, int vector);
 
 LiftFunction lift_x87_load, lift_x87_load_integer, lift_x87_load_constant;
 
-/* --- Arithmetic in place (lift/x87-inline.c) --- */
+/* --- Arithmetic in place (lift/x87/inline.c) --- */
 
 typedef struct X87Value {
   IrReg significand, sign_exponent;

@@ -1,5 +1,5 @@
 /* The x87 register stack while lifting: where ST(0) is, which registers are in use, what waits. */
-#include "lift/x87-lift.h"
+#include "lift/x87/x87.h"
 
 #define PENDING_BIT 7 /* of top */
 
@@ -59,19 +59,20 @@ void x87_leave_if_pending(Lift *l, IrLabel label) {
 /* Blocks agree on the slot of ST(0) where one leads to the other: a forward branch leaves word for its
  * target, falling through hands on what is known. After a call the stack is empty, or has a result. */
 void lift_x87_block(Lift *l) {
-  RegionInsn *insns = l->region->insns, *here = &insns[l->index];
+  const RegionInsn *here = &l->region->insns[l->index];
+  LiftBlock *block = &l->blocks[l->index];
   LiftX87 old = l->x87;
   l->x87 = (LiftX87){0};
   if (l->index > 0 && (old.known || old.guessed)) {
     const RegionInsn *before = here - 1;
-    if (before->target != REGION_NO_INSN && before->target >= l->index && !insns[before->target].x87_top)
-      insns[before->target].x87_top = old.top + 1;
+    if (before->target != REGION_NO_INSN && before->target >= l->index && !l->blocks[before->target].x87_top)
+      l->blocks[before->target].x87_top = old.top + 1;
     bool falls_through = before->insn.flow == X86_FLOW_NEXT || before->insn.flow == X86_FLOW_COND;
-    if (falls_through && before->pc + before->insn.length == here->pc && !here->x87_top)
-      here->x87_top = old.top + 1;
+    if (falls_through && before->pc + before->insn.length == here->pc && !block->x87_top)
+      block->x87_top = old.top + 1;
   }
-  if (!here->x87_top) return;
-  l->x87.top = here->x87_top - 1;
+  if (!block->x87_top) return;
+  l->x87.top = block->x87_top - 1;
   l->x87.guessed = true;
 }
 

@@ -1,5 +1,5 @@
 /* Operands of vector instructions: reading, writing, and what is known of the registers' upper parts. */
-#include "lift/sse.h"
+#include "lift/vector/sse.h"
 
 IrVec sse_source(Lift *l, const X86Insn *insn, unsigned operand) {
   const X86Operand *o = &insn->operands[operand];

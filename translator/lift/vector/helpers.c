@@ -1,7 +1,7 @@
 /* What SSE lifting does in C: rare cases of generated code, and instructions too large to write out. */
-#include "lift/sse-helpers.h"
+#include "lift/vector/helpers.h"
 
-#include "lift/sse-state.h"
+#include "lift/vector/state.h"
 
 enum { FPSR_IOC = 1, MXCSR_IE = 1 << 0, MXCSR_PE = 1 << 5 };
 

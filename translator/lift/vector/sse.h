@@ -8,7 +8,7 @@
 
 #include "ir/vector.h"
 #include "lift/lift.h"
-#include "lift/sse-helpers.h"
+#include "lift/vector/helpers.h"
 
 static inline bool sse_is_double(SseFormat format) { return format & 1; }
 static inline bool sse_is_scalar(SseFormat format) { return format & 2; }
@@ -79,15 +79,15 @@ void sse_store_operand(Lift *l, unsigned slot, IrVec value);
 void sse_load_operand(Lift *l, unsigned slot, IrVec d);
 
 /* a op b in a new temporary (scalar: zeros above); its NaNs become x86's by the end of the group. `op` is
- * IR_FADD_4S and the like of the same format, IR_FSQRT_* for one operand (then a is b). sse-float.c. */
+ * IR_FADD_4S and the like of the same format, IR_FSQRT_* for one operand (then a is b). float.c. */
 IrVec sse_arithmetic(Lift *l, IrOp op, SseFormat format, IrVec a, IrVec b);
 
-/* Low half of `value`: lane 0 of doublewords `control` & 3 and so on. sse-shuffle.c. */
+/* Low half of `value`: lane 0 of doublewords `control` & 3 and so on. shuffle.c. */
 IrVec sse_shuffle4(Lift *l, IrVec value, unsigned control, unsigned bytes);
 
 /* The functions of sse.def. */
 #define LIFT(mnemonic, function, argument) LiftFunction function;
-#include "lift/sse.def"
+#include "lift/vector/sse.def"
 #undef LIFT
 
 #endif

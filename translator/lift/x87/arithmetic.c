@@ -1,5 +1,5 @@
 /* x87 arithmetic, comparisons and functions: operands are checked here, values are the helpers'. */
-#include "lift/x87-lift.h"
+#include "lift/x87/x87.h"
 
 /* A memory operand's bits as the helpers take them: integers sign-extended. */
 static IrReg load_operand(Lift *l, const X86Insn *insn, bool integer) {
@@ -9,7 +9,7 @@ static IrReg load_operand(Lift *l, const X86Insn *insn, bool integer) {
   return value;
 }
 
-/* A helper's rows are: registers, m32, m64, integer (lift/helpers-x87.def). */
+/* A helper's rows are: registers, m32, m64, integer (lift/x87/helpers.def). */
 static LiftHelper memory_helper(const X86Insn *insn, uint32_t argument) {
   unsigned form = argument & X87_INTEGER ? 3 : insn->operands[1].size == 4 ? 1 : 2;
   return (LiftHelper)(x87_helper(argument) + form);

@@ -52,7 +52,7 @@ static void change_constant_bit(Lift *l, BitOp op, unsigned size, IrReg home, un
 
 /* Bit `number` of `value`, read by nothing but the jump on CF behind BT. */
 static bool fuse_bit_test(Lift *l, IrReg value, unsigned number) {
-  const RegionInsn *next = region_next(l);
+  const RegionInsn *next = region_next(l->region, l->index);
   if (!next || next->insn.mnemonic != X86_JCC || next->live_after || next->insn.condition >> 1 != 1) return false;
   l->fused = (LiftFused){.kind = FUSED_BIT, .bit = (uint8_t)number, .reg = value};
   return true;

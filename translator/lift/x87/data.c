@@ -2,7 +2,7 @@
  *
  * What is exact is done here on general registers: copies of registers and of 80-bit values, loads of
  * normal float and double values and of integers. Rounding is the helpers'. */
-#include "lift/x87-lift.h"
+#include "lift/x87/x87.h"
 
 static void copy_slot(Lift *l, unsigned to, unsigned from) {
   IrVec value = ir_vector_temp(&l->b);

@@ -1,5 +1,5 @@
 /* Conversions between MXCSR and FPCR, FPSR: the bits of each. */
-#include "lift/sse-state.h"
+#include "lift/vector/state.h"
 
 enum {
   MXCSR_IE = 1 << 0, MXCSR_DE = 1 << 1, MXCSR_ZE = 1 << 2, MXCSR_OE = 1 << 3, MXCSR_UE = 1 << 4,

@@ -1,0 +1,334 @@
+/* Forming regions and computing which flags are live.
+ *
+ * Liveness across a region's exits: at direct jumps the target's first instructions are looked at; at
+ * indirect jumps everything is live but PF and AF, which nothing reads so far from where they come from. Flags are
+ * not carried through calls and returns: no calling convention
+ * does, and where code is written by hand to do so anyway, it shows: the callee or the continuation reads
+ * a flag it has not set. Callees of direct calls are looked at for that; a continuation that does makes
+ * region_analyse() report return_reads_flags, and the runtime then translates everything anew with
+ * strict_flags, where everything is live at every exit. Instructions that load flags from data (POPF,
+ * SAHF) always produce all of them. With exact_flags everything is live everywhere. */
+#include "region/region.h"
+
+enum {
+  PEEK_INSNS = 64,      /* instructions looked at behind a direct exit */
+  PEEK_DEFINITE = 32,   /* and behind a call or return, until a flag is read or all are written */
+  MAX_GAP = 128,        /* bytes the sweep may skip to reach a branch target */
+  ALL_FLAGS = X86_F_STATUS | X86_F_LT
+};
+
+/* --- Decoding ------------------------------------------------------------------------------------- */
+
+static __attribute__((noinline)) const RegionDecode *decode_anew(RegionDecode *d, uint64_t pc, const uint8_t *bytes,
+                                                            uint64_t available) {
+  bool whole = available >= sizeof d->bytes;
+  d->not_pc = whole ? ~pc : 0;
+  if (whole) __builtin_memcpy(d->bytes, bytes, sizeof d->bytes);
+  d->status = (uint8_t)x86_decode(bytes, available, &d->insn);
+  return d;
+}
+
+static inline const RegionDecode *decode_at(LiftRegion *region, uint64_t pc) {
+  static const RegionDecode outside = {.status = X86_DECODE_TRUNCATED};
+  const RegionWindow *window = &region->window;
+  if (pc < window->start || pc >= window->end) return &outside;
+  const uint8_t *bytes = window->bytes + (pc - window->start);
+  uint64_t available = window->end - pc, now[2];
+  RegionDecode *d = &region->decodes[pc & (REGION_DECODES - 1)];
+  if (d->not_pc != ~pc || available < sizeof now) return decode_anew(d, pc, bytes, available);
+  __builtin_memcpy(now, bytes, sizeof now);
+  return d->bytes[0] == now[0] && d->bytes[1] == now[1] ? d : decode_anew(d, pc, bytes, available);
+}
+
+void region_forget_decoded(LiftRegion *region) { __builtin_memset(region->decodes, 0, sizeof region->decodes); }
+
+static uint64_t branch_target(const RegionInsn *r) {
+  return r->pc + r->insn.length + (uint64_t)r->insn.imm;
+}
+
+static bool has_direct_target(const X86Insn *insn) {
+  return insn->flow == X86_FLOW_JUMP || insn->flow == X86_FLOW_COND;
+}
+
+/* The closest target of the region's branches at or after `pc`, or 0. */
+static uint64_t nearest_target(const LiftRegion *region, uint64_t pc) {
+  uint64_t best = 0;
+  for (unsigned i = 0; i < region->end_count; i++) {
+    const RegionInsn *r = &region->insns[region->ends[i]];
+    if (!has_direct_target(&r->insn)) continue;
+    uint64_t target = branch_target(r);
+    if (target >= pc && target - pc < MAX_GAP && (!best || target < best)) best = target;
+  }
+  return best;
+}
+
+static bool falls_through(const X86Insn *insn) {
+  switch (insn->flow) {
+  case X86_FLOW_JUMP:
+  case X86_FLOW_JUMP_IND:
+  case X86_FLOW_RET:
+  case X86_FLOW_TRAP: return false;
+  default: return true;
+  }
+}
+
+/* All that is found out about an instruction later. */
+static void begin_insn(RegionInsn *r) {
+  r->live_before = r->live_after = 0;
+  r->adjacent = r->leader = r->entry = false;
+  r->decode = X86_DECODE_OK;
+  r->target = REGION_NO_INSN;
+  r->predecessors = 0;
+  r->loop_head = false;
+}
+
+/* Appends the instruction at `pc`; false when it cannot be decoded, which ends the region (and is part of it where
+ * it is the first). */
+static bool append_insn(LiftRegion *region, uint64_t pc) {
+  const RegionDecode *d = decode_at(region, pc);
+  if (d->status != X86_DECODE_OK && region->count > 0) return false;
+  RegionInsn *r = &region->insns[region->count];
+  begin_insn(r);
+  r->pc = pc;
+  r->insn = d->insn;
+  r->decode = d->status;
+  if (region->count > 0) r[-1].adjacent = r[-1].pc + r[-1].insn.length == pc;
+  region->count++;
+  return d->status == X86_DECODE_OK;
+}
+
+static __attribute__((noinline)) bool writes_memory(const X86Insn *insn) {
+  for (unsigned i = 0; i < insn->operand_count; i++)
+    if (insn->operands[i].kind == X86_OPERAND_MEM && insn->operands[i].access & X86_ACCESS_W) return true;
+  return false;
+}
+
+void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns,
+                   uint32_t max_straight) {
+  region->window = *window;
+  region->entry = region->lowest = entry;
+  region->count = region->end_count = region->leader_count = 0;
+  uint64_t pc = entry;
+  uint32_t limit = max_straight;
+  const bool checked = region->checked;
+  while (region->count < limit && append_insn(region, pc)) {
+    const RegionInsn *r = &region->insns[region->count - 1];
+    pc += r->insn.length;
+    if (checked && writes_memory(&r->insn)) break; /* perhaps what follows */
+    if (r->insn.flow == X86_FLOW_NEXT) continue;
+    region->ends[region->end_count++] = (uint16_t)(region->count - 1);
+    limit = max_insns;
+    if (region->count >= max_insns / 2) break;
+    if (falls_through(&r->insn)) continue;
+    pc = nearest_target(region, pc);
+    if (!pc) break;
+  }
+  uint32_t index = region->count - 1;
+  if (!region->end_count || region->ends[region->end_count - 1] != index)
+    region->ends[region->end_count++] = (uint16_t)index;
+  const RegionInsn *last = &region->insns[index];
+  region->highest = last->decode == X86_DECODE_OK ? last->pc + last->insn.length : last->pc + 1;
+  region->look_lowest = region->lowest;
+  region->look_highest = region->highest;
+  region->look_count = 0;
+}
+
+uint16_t region_find(const LiftRegion *region, uint64_t pc) {
+  uint32_t low = 0, high = region->count;
+  while (low < high) {
+    uint32_t middle = (low + high) / 2;
+    if (region->insns[middle].pc < pc) low = middle + 1;
+    else high = middle;
+  }
+  return low < region->count && region->insns[low].pc == pc ? (uint16_t)low : REGION_NO_INSN;
+}
+
+/* --- Flags at exits ------------------------------------------------------------------------------- */
+
+static uint8_t kills(const X86Insn *insn) {
+  uint8_t killed = (uint8_t)((insn->flags_written | insn->flags_undefined) & ~insn->flags_maybe);
+  /* "SF != OF" is known anew when both are. */
+  if ((killed & (X86_F_SF | X86_F_OF)) == (X86_F_SF | X86_F_OF)) killed |= X86_F_LT;
+  return killed;
+}
+
+static void look_at_page(LiftRegion *region, uint64_t address) {
+  enum { PAGE = 4096 };
+  uint64_t page = address & ~(uint64_t)(PAGE - 1);
+  if (page + PAGE > region->lowest && page < region->highest) return;
+  for (unsigned i = 0; i < region->look_count; i++)
+    if (region->looked[i] == page) return;
+  if (region->look_count < REGION_MAX_LOOKED) region->looked[region->look_count++] = page;
+}
+
+static __attribute__((noinline)) bool look_at_pages(LiftRegion *region, uint64_t start, uint64_t end) {
+  if (region->look_count + 2 > REGION_MAX_LOOKED) return false;
+  look_at_page(region, start);
+  look_at_page(region, end - 1);
+  return true;
+}
+
+/* The translation depends on bytes in [start, end), too; false when there are too many such places. */
+static inline bool look_at(LiftRegion *region, uint64_t start, uint64_t end) {
+  if (start < region->look_lowest) region->look_lowest = start;
+  if (end > region->look_highest) region->look_highest = end;
+  return !region->window.writable || look_at_pages(region, start, end);
+}
+
+/* Flags read from `pc` on before being written; those still open after PEEK_INSNS, or where control goes
+ * where it cannot be followed, count when `pessimistic`. */
+static uint8_t peek(LiftRegion *region, uint64_t pc, bool pessimistic) {
+  if (region->exact_flags) return ALL_FLAGS;
+  uint8_t open = ALL_FLAGS, read = 0;
+  uint64_t start = pc; /* of the run of instructions being looked at */
+  bool open_count = pessimistic;
+  unsigned limit = pessimistic ? PEEK_INSNS : PEEK_DEFINITE;
+  for (unsigned i = 0; i < limit && open; i++) {
+    const RegionDecode *d = decode_at(region, pc);
+    const X86Insn *insn = &d->insn;
+    if (d->status != X86_DECODE_OK) break;
+    pc += insn->length;
+    if (insn->flow == X86_FLOW_SYSTEM && !pessimistic) break; /* what it leaves in R11 nobody reads */
+    read |= insn->flags_read & open;
+    open &= (uint8_t)~kills(insn);
+    if (insn->flow == X86_FLOW_NEXT) continue;
+    if (insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_RET) {
+      open_count = region->strict_flags;
+      break;
+    }
+    if (insn->flow != X86_FLOW_JUMP) break;
+    if (!look_at(region, start, pc)) return pessimistic ? ALL_FLAGS : read;
+    start = pc += (uint64_t)insn->imm;
+  }
+  if (!look_at(region, start, pc + 1) && pessimistic) return ALL_FLAGS;
+  return open_count ? read | open : read;
+}
+
+static uint8_t live_out(LiftRegion *region, const RegionInsn *r) {
+  switch (r->insn.flow) {
+  case X86_FLOW_JUMP:
+  case X86_FLOW_COND: return peek(region, branch_target(r), true);
+  case X86_FLOW_CALL: return region->strict_flags ? ALL_FLAGS : peek(region, branch_target(r), false);
+  case X86_FLOW_CALL_IND:
+  case X86_FLOW_RET: return region->strict_flags ? ALL_FLAGS : 0;
+  case X86_FLOW_JUMP_IND: return region->strict_flags ? ALL_FLAGS : ALL_FLAGS & ~(X86_F_PF | X86_F_AF);
+  default: return 0;
+  }
+}
+
+/* --- Blocks --------------------------------------------------------------------------------------- */
+
+static void count_predecessor(RegionInsn *leader) {
+  if (leader->predecessors < UINT8_MAX) leader->predecessors++;
+}
+
+/* Control comes back to the next instruction from outside the region. */
+static bool returns_behind(const X86Insn *insn) {
+  return insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_SYSTEM;
+}
+
+static void make_leader(LiftRegion *region, uint32_t index, bool entry) {
+  RegionInsn *r = &region->insns[index];
+  r->entry |= entry;
+  if (r->leader) return;
+  r->leader = true;
+  region->leaders[region->leader_count++] = (uint16_t)index;
+  if (index > 0 && r[-1].adjacent && falls_through(&r[-1].insn) && !returns_behind(&r[-1].insn)) count_predecessor(r);
+}
+
+static void find_target(LiftRegion *region, uint32_t index) {
+  RegionInsn *r = &region->insns[index];
+  uint64_t target = branch_target(r);
+  if (target < region->entry || target >= region->highest) return;
+  r->target = region_find(region, target);
+  if (r->target == REGION_NO_INSN) return;
+  RegionInsn *leader = &region->insns[r->target];
+  make_leader(region, r->target, r->target <= index);
+  if (r->target <= index) leader->loop_head = true;
+  count_predecessor(leader);
+}
+
+static void find_blocks(LiftRegion *region) {
+  make_leader(region, 0, true);
+  for (unsigned i = 0; i < region->end_count; i++) {
+    uint32_t index = region->ends[i];
+    const RegionInsn *r = &region->insns[index];
+    if (r->decode != X86_DECODE_OK) continue;
+    if (has_direct_target(&r->insn)) find_target(region, index);
+    if (index + 1 < region->count) make_leader(region, index + 1, returns_behind(&r->insn));
+  }
+  for (unsigned i = 0; i < region->leader_count; i++) { /* several ways in: as good an entry as any */
+    RegionInsn *r = &region->insns[region->leaders[i]];
+    if (r->predecessors != 1 && r != region->insns) r->entry = true;
+  }
+}
+
+/* --- Liveness ------------------------------------------------------------------------------------- */
+
+/* Flags live after an instruction, by the present state of its successors. */
+static uint8_t flags_after(LiftRegion *region, const RegionInsn *r) {
+  const X86Insn *insn = &r->insn;
+  if (r->decode != X86_DECODE_OK || insn->flow == X86_FLOW_TRAP) return ALL_FLAGS;
+  uint8_t live = 0;
+  if (insn->flow == X86_FLOW_NEXT || insn->flow == X86_FLOW_SYSTEM || insn->flow == X86_FLOW_COND) {
+    if (r->adjacent) live = r[1].live_before;
+    else live = peek(region, r->pc + insn->length, true);
+    if (insn->flow != X86_FLOW_COND) return live;
+  }
+  if (r->target != REGION_NO_INSN) return live | region->insns[r->target].live_before;
+  return live | r->live_after; /* holds live_out(): see region_analyse() */
+}
+
+/* One pass backward over the region; true when another is needed, as a loop's head asks for more flags than
+ * the pass had assumed at its back edge. */
+static bool propagate(LiftRegion *region) {
+  bool changed = false;
+  for (RegionInsn *r = &region->insns[region->count]; r-- > region->insns;) {
+    if (r->insn.flow == X86_FLOW_NEXT && r->adjacent && !r->loop_head) {
+      uint8_t live = r[1].live_before;
+      r->live_after = live;
+      r->live_before = (uint8_t)((live & ~kills(&r->insn)) | r->insn.flags_read);
+      continue;
+    }
+    uint8_t after = flags_after(region, r);
+    uint8_t before = r->decode == X86_DECODE_OK ? (uint8_t)((after & ~kills(&r->insn)) | r->insn.flags_read) : after;
+    r->live_after = r->target == REGION_NO_INSN && r->decode == X86_DECODE_OK && region_ends_block(&r->insn)
+                        ? r->live_after | after : after;
+    if (before != r->live_before && r->loop_head) changed = true;
+    r->live_before = before;
+  }
+  return changed;
+}
+
+static void keep_all_flags(LiftRegion *region) {
+  for (uint32_t i = 0; i < region->count; i++) region->insns[i].live_before = region->insns[i].live_after = ALL_FLAGS;
+}
+
+void region_analyse(LiftRegion *region) {
+  find_blocks(region);
+  region->return_reads_flags = false;
+  if (region->exact_flags) {
+    keep_all_flags(region);
+    return;
+  }
+  for (unsigned i = 0; i < region->end_count; i++) {
+    RegionInsn *r = &region->insns[region->ends[i]];
+    if (r->decode != X86_DECODE_OK) continue;
+    if (r->target == REGION_NO_INSN) r->live_after = live_out(region, r);
+    if ((r->insn.flow == X86_FLOW_CALL || r->insn.flow == X86_FLOW_CALL_IND) &&
+        peek(region, r->pc + r->insn.length, false))
+      region->return_reads_flags = true;
+  }
+  while (propagate(region)) {}
+}
+
+bool region_block_inherits(const LiftRegion *region, uint32_t index) {
+  const RegionInsn *r = &region->insns[index];
+  return r->predecessors == 1 && !r->entry;
+}
+
+const RegionInsn *region_next(const LiftRegion *region, uint32_t index) {
+  const RegionInsn *r = &region->insns[index];
+  if (!r->adjacent || r[1].leader || region_ends_block(&r->insn)) return NULL;
+  return r[1].decode == X86_DECODE_OK ? &r[1] : NULL;
+}
