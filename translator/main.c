@@ -29,6 +29,8 @@ static const char usage[] =
     "  STELE_FLAGS=exact          keep status flags nothing reads, too, for signal handlers that look (slower)\n"
     "  STELE_CODE_CACHE=MIB       room for translated code, 1 to 127 (96)\n"
     "  STELE_CPU=x86-64|x86-64-v2 what CPUID and /proc/cpuinfo offer\n"
+    "  STELE_CPU_VENDOR=GenuineIntel|AuthenticAMD|VirtualStele\n"
+    "                             the maker that CPUID names (programs trust few names; see stele(1))\n"
     "  STELE_CPU_MODEL=NAME       the processor's name in /proc/cpuinfo and CPUID\n"
     "  STELE_EXEC_WRAPPER=WORDS   put in front of stele when the program starts another\n";
 
@@ -74,8 +76,13 @@ static const char *setting(char *const *options, const char *name) {
   return NULL;
 }
 
+/* What names the processor: STELE_CPU, STELE_CPU_VENDOR, STELE_CPU_MODEL. */
+static bool describes_processor(const char *option) {
+  return !strncmp(option, "STELE_CPU=", 10) || !strncmp(option, "STELE_CPU_", 10);
+}
+
 /* Takes the STELE_… variables out of the environment. A set-uid program's starter is trusted with the
- * processor's level and name alone: others name files to write, or weaken the order of memory. */
+ * processor's level and names alone: others name files to write, or weaken the order of memory. */
 static char **take_options(Start *start) {
   size_t count = 0, kept = 0;
   for (char **at = start->envp; *at; at++) count += !strncmp(*at, "STELE_", 6);
@@ -85,8 +92,7 @@ static char **take_options(Start *start) {
   count = 0;
   for (char **at = start->envp; *at; at++) {
     if (strncmp(*at, "STELE_", 6)) start->envp[kept++] = *at;
-    else if (trusted || !strncmp(*at, "STELE_CPU=", 10) || !strncmp(*at, "STELE_CPU_MODEL=", 16))
-      options[count++] = *at;
+    else if (trusted || describes_processor(*at)) options[count++] = *at;
   }
   start->envp[kept] = NULL;
   return options;
@@ -107,6 +113,12 @@ static LinuxCpuLevel cpu_level(const char *name) {
   if (!name || !strcmp(name, "x86-64-v2")) return LINUX_CPU_V2;
   if (!strcmp(name, "x86-64")) return LINUX_CPU_BASELINE;
   fail(EXIT_USAGE, "STELE_CPU is '%s'; it can be x86-64 or x86-64-v2 (AVX is not translated)", name);
+}
+
+static LinuxCpuVendor cpu_vendor(const char *name) {
+  int vendor = name ? linux_identity_vendor(name) : LINUX_CPU_INTEL;
+  if (vendor >= 0) return (LinuxCpuVendor)vendor;
+  fail(EXIT_USAGE, "STELE_CPU_VENDOR is '%s'; it can be GenuineIntel, AuthenticAMD or VirtualStele", name);
 }
 
 static RuntimeMemoryModel memory_model(const char *name) {
@@ -313,6 +325,7 @@ static _Noreturn void run(Start *start) {
   linux_program.options = take_options(start);
   linux_program.exec_wrapper = setting(linux_program.options, "STELE_EXEC_WRAPPER");
   linux_program.cpu_level = cpu_level(setting(linux_program.options, "STELE_CPU"));
+  linux_program.cpu_vendor = cpu_vendor(setting(linux_program.options, "STELE_CPU_VENDOR"));
   linux_program.cpu_model = setting(linux_program.options, "STELE_CPU_MODEL");
   linux_program.host_hwcap = auxv_value(start, AT_HWCAP, 0);
   linux_program.host_hwcap2 = auxv_value(start, AT_HWCAP2, 0);

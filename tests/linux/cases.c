@@ -208,12 +208,44 @@ static int64_t read_file(const char *path, size_t size) {
   return got;
 }
 
+typedef struct Leaf {
+  uint32_t eax, ebx, ecx, edx;
+} Leaf;
+
+static Leaf cpuid(uint32_t leaf, uint32_t index) {
+  cpu0->gpr[RAX] = leaf, cpu0->gpr[RCX] = index;
+  linux_cpuid(cpu0);
+  return (Leaf){(uint32_t)cpu0->gpr[RAX], (uint32_t)cpu0->gpr[RBX], (uint32_t)cpu0->gpr[RCX], (uint32_t)cpu0->gpr[RDX]};
+}
+
+/* Leaf 0 names the vendor asked for, with its family and its own way to tell of caches; all else is the same. */
+static int test_vendors(void) {
+  static const struct {
+    const char *name;
+    uint32_t family, highest_extended, caches, no_caches;
+  } vendors[] = {{"GenuineIntel", 6, 0x80000008, 4, 0x8000001d},
+                 {"AuthenticAMD", 0x15, 0x8000001e, 0x8000001d, 4},
+                 {"VirtualStele", 6, 0x80000008, 4, 0x8000001d}};
+  Leaf features = cpuid(1, 0), more = cpuid(7, 0);
+  EXPECT(linux_identity_vendor("CyrixInstead") == -EINVAL && linux_identity_vendor("Genuine") == -EINVAL);
+  for (size_t i = 0; i < sizeof vendors / sizeof *vendors; i++) {
+    linux_program.cpu_vendor = (LinuxCpuVendor)linux_identity_vendor(vendors[i].name);
+    Leaf leaf = cpuid(0, 0), one = cpuid(1, 0), host = cpuid(0x40000000, 0);
+    uint32_t name[3] = {leaf.ebx, leaf.edx, leaf.ecx}, host_name[3] = {host.ebx, host.ecx, host.edx};
+    uint32_t family = one.eax >> 8 & 15;
+    EXPECT(!memcmp(name, vendors[i].name, 12) && !memcmp(host_name, "VirtualStele", 12));
+    EXPECT((family == 15 ? family + (one.eax >> 20 & 255) : family) == vendors[i].family);
+    EXPECT(one.ecx == features.ecx && one.ecx >> 31 && one.edx == features.edx && cpuid(7, 0).ebx == more.ebx);
+    EXPECT(cpuid(0x80000000, 0).eax == vendors[i].highest_extended);
+    EXPECT((cpuid(vendors[i].caches, 2).eax & 0xff) == 0x43 && cpuid(vendors[i].no_caches, 0).eax == 0);
+    EXPECT((cpuid(0x80000005, 0).ecx != 0) == (linux_program.cpu_vendor == LINUX_CPU_AMD));
+  }
+  linux_program.cpu_vendor = LINUX_CPU_INTEL;
+  return 0;
+}
+
 static int test_identity(void) {
   EXPECT(call(X_uname, P(scratch)) == 0 && !strcmp(scratch + 4 * 65, "x86_64"));
-  cpu0->gpr[RAX] = 0;
-  linux_cpuid(cpu0);
-  uint32_t vendor[3] = {(uint32_t)cpu0->gpr[RBX], (uint32_t)cpu0->gpr[RDX], (uint32_t)cpu0->gpr[RCX]};
-  EXPECT(!memcmp(vendor, "VirtualStele", 12));
   int64_t length = read_file("/proc/cpuinfo", 2000);
   EXPECT(length > 0 && contains(scratch, (size_t)length, "vendor_id\t: VirtualStele"));
   EXPECT(contains(scratch, (size_t)length, " sse4_2 ") && !contains(scratch, (size_t)length, " avx"));
@@ -422,6 +454,7 @@ static const struct {
     {"getdents", test_getdents},
     {"epoll", test_epoll},
     {"identity", test_identity},
+    {"vendors", test_vendors},
     {"/proc/self", test_proc_self},
     {"signal frame", test_signal_frame},
     {"signal mask", test_signal_mask},

@@ -45,7 +45,7 @@ static void flags_agree(void) {
       {"fpu", 1, 0}, {"tsc", 1, 4}, {"cx8", 1, 8}, {"cmov", 1, 15}, {"mmx", 1, 23}, {"fxsr", 1, 24}, {"sse", 1, 25},
       {"sse2", 1, 26}, {"pni", 0, 0}, {"pclmulqdq", 0, 1}, {"ssse3", 0, 9}, {"fma", 0, 12}, {"cx16", 0, 13},
       {"sse4_1", 0, 19}, {"sse4_2", 0, 20}, {"movbe", 0, 22}, {"popcnt", 0, 23}, {"aes", 0, 25}, {"avx", 0, 28},
-      {"f16c", 0, 29}, {"rdrand", 0, 30}};
+      {"f16c", 0, 29}, {"rdrand", 0, 30}, {"hypervisor", 0, 31}};
   static const char *const level_2[] = {"cx16",   "lahf_lm", "popcnt", "pni", "sse4_1",
                                         "sse4_2", "ssse3",   "cmov",   "lm",  "syscall"};
   char text[8192];
@@ -61,12 +61,12 @@ static void flags_agree(void) {
 }
 
 static void processor(void) {
-  char vendor[13], text[8192], other[8192];
+  char host[13], text[8192], other[8192];
   unsigned model[12], eax, ebx, ecx, edx;
-  cpuid_vendor(vendor);
+  cpuid_host(host);
   int count = cpuinfo("/proc/cpuinfo", "processor", text);
   cpuinfo("/proc/cpuinfo", "vendor_id", text);
-  printf("vendor agrees: %d\n", as_promised(!strcmp(vendor, text)));
+  printf("hypervisor agrees: %d\n", as_promised(!strcmp(host, text)));
   for (int i = 0; i < 3; i++)
     __cpuid(0x80000002 + i, model[4 * i], model[4 * i + 1], model[4 * i + 2], model[4 * i + 3]);
   cpuinfo("/proc/cpuinfo", "model name", text);
