@@ -307,11 +307,23 @@ static uint64_t load(const Start *start, const Invocation *invocation, uint64_t 
   if (error) fail(error == -ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN, "%s", message);
   host_call(__NR_close, invocation->fd);
   linux_brk_init(loaded.brk);
+  if (loaded.executable_stack)
+    linux_protect(linux_program.stack_low, linux_program.stack_high - linux_program.stack_low,
+                  MEMORY_READ | MEMORY_WRITE | MEMORY_EXEC);
   int64_t stack = linux_build_stack(&loaded, argv, start->envp, invocation->execfn, start->auxv);
   tell_kernel(&loaded, (uint64_t)stack);
   base_free(argv);
   *ret_entry = loaded.entry;
   return (uint64_t)stack;
+}
+
+/* x86-64 programs map, protect and lay out files by pages of 4 KiB, which a kernel with larger ones can't do. */
+static void check_page_size(const Start *start) {
+  uint64_t size = auxv_value(start, AT_PAGESZ, MEMORY_PAGE_SIZE);
+  if (size != MEMORY_PAGE_SIZE)
+    fail(EXIT_CANNOT_RUN, "this kernel has pages of %lu KiB and x86-64 programs need 4 KiB: run them in a machine "
+                          "(vmctl, steled), whose guest kernel has such pages, or boot a kernel that has",
+         size / 1024);
 }
 
 static bool guest_rip(uint64_t *ret_rip) {
@@ -335,6 +347,7 @@ static _Noreturn void run(Start *start) {
   linux_program.by_binfmt = execfd != ~UINT64_C(0);
   Invocation invocation =
       linux_program.by_binfmt ? binfmt_invocation(start, (int)execfd) : parse_command_line(start);
+  check_page_size(start);
   find_program(start, &invocation);
   name_program(start, &invocation);
   linux_strace_init(setting(linux_program.options, "STELE_STRACE"));

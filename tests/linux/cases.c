@@ -17,7 +17,7 @@
 enum {
   X_read = 0, X_write = 1, X_open = 2, X_close = 3, X_stat = 4, X_fstat = 5, X_mmap = 9, X_mprotect = 10,
   X_munmap = 11, X_brk = 12, X_rt_sigaction = 13, X_rt_sigprocmask = 14, X_rt_sigreturn = 15, X_pipe = 22,
-  X_mremap = 25, X_getpid = 39, X_clone = 56, X_fork = 57, X_exit = 60, X_wait4 = 61, X_kill = 62,
+  X_mremap = 25, X_shmget = 29, X_shmat = 30, X_shmctl = 31, X_shmdt = 67, X_getpid = 39, X_clone = 56, X_fork = 57, X_exit = 60, X_wait4 = 61, X_kill = 62,
   X_uname = 63, X_fcntl = 72, X_getdents = 78, X_readlink = 89, X_sigaltstack = 131, X_rt_sigpending = 127,
   X_rt_sigsuspend = 130, X_arch_prctl = 158, X_gettid = 186, X_futex = 202, X_getdents64 = 217,
   X_epoll_create = 213, X_exit_group = 231, X_epoll_wait = 232, X_epoll_ctl = 233, X_tgkill = 234,
@@ -70,6 +70,58 @@ static int test_fs_base(void) {
 }
 
 /* --- memory ------------------------------------------------------------------------------------------- */
+
+/* What has no file's name is known by a second address all the same. */
+static int test_views(void) {
+  enum { SHARED_ANONYMOUS = 0x21 };
+  uint64_t first = (uint64_t)call(X_mmap, 0, 8192, 3, SHARED_ANONYMOUS, -1ul, 0);
+  uint64_t other = (uint64_t)call(X_mmap, 0, 8192, 3, SHARED_ANONYMOUS, -1ul, 0);
+  MemoryRange range;
+  EXPECT(memory_map_next(first, &range) && range.object && !memory_map_next_alias(first, 0));
+  EXPECT(memory_map_next(other, &range) && range.object && !memory_map_next_alias(other + 4096, 0));
+  int64_t id = call(X_shmget, 0, 8192, 01600);
+  EXPECT(id >= 0);
+  uint64_t one = (uint64_t)call(X_shmat, id, 0, 0), two = (uint64_t)call(X_shmat, id, 0, 010000);
+  call(X_shmctl, id, 0, 0);
+  EXPECT(memory_map_next_alias(one + 4096, 0) == two + 4096 && memory_map_next_alias(two, 0) == one);
+  EXPECT(call(X_shmdt, two) == 0 && !memory_map_next_alias(one, 0) && call(X_shmdt, one) == 0);
+  call(X_munmap, first, 8192), call(X_munmap, other, 8192);
+  return 0;
+}
+
+/* Only what installed software's files hold is taken for constant; any other file may be mapped to write elsewhere. */
+static int test_shared_files(void) {
+  static const struct {
+    const char *path;
+    uint64_t protection, flags;
+    bool shared;
+  } mappings[] = {{"/tmp", 1, 1, true}, {"/usr", 1, 1, false}, {"/tmp", 3, 2, false}, {"/tmp", 3, 1, true}};
+  for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++) {
+    unsigned before = fake_shared;
+    int64_t fd = call(X_openat, P(-100), P(guest_string(mappings[i].path)), 020200002 /* O_TMPFILE | O_RDWR */, 0600);
+    if (fd < 0) continue; /* a file system without, or not ours to write */
+    EXPECT(call(X_mmap, 0, 4096, mappings[i].protection, mappings[i].flags, (uint64_t)fd, 0) > 0);
+    EXPECT((fake_shared != before) == mappings[i].shared);
+    call(X_close, fd);
+  }
+  return 0;
+}
+
+/* Nothing is placed where what grows down may come. */
+static int test_growing(void) {
+  uint64_t at = (uint64_t)call(X_mmap, 0, 4096, 3, 0x122, -1ul, 0), end;
+  EXPECT(memory_map_query(at, &end) == (3 | MEMORY_GROWS));
+  uint64_t next = (uint64_t)call(X_mmap, 0, 4096, 3, 0x22, -1ul, 0);
+  EXPECT(next + 4096 + MEMORY_GUARD_GAP <= at || next > at);
+  EXPECT(call(X_mprotect, next, 4096, 0x01000001) == -EINVAL && call(X_mprotect, at, 4096, 0x01000003) == 0);
+  EXPECT(call(X_munmap, next, 4096) == 0);
+  *(volatile char *)(at - 3 * 4096) = 1; /* the host's kernel extends it, the map learns of it when asked */
+  EXPECT(memory_map_query(at - 4096, &end) == -EFAULT);
+  EXPECT(call(X_mprotect, at - 2 * 4096, 4096, 1) == 0 && memory_map_query(at - 2 * 4096, &end) == (1 | MEMORY_GROWS));
+  EXPECT(memory_map_query(at - 3 * 4096, &end) == -EFAULT && call(X_munmap, at - 5 * 4096, 6 * 4096) == 0);
+  EXPECT(!memory_map_overlaps(at - 5 * 4096, at + 4096));
+  return 0;
+}
 
 static int test_mmap(void) {
   uint64_t end;
@@ -446,6 +498,9 @@ static const struct {
     {"registers of a system call", test_syscall_registers},
     {"fs base", test_fs_base},
     {"mmap, mprotect, munmap", test_mmap},
+    {"second views of memory", test_views},
+    {"shared files", test_shared_files},
+    {"growing down", test_growing},
     {"mremap", test_mremap},
     {"brk", test_brk},
     {"gaps", test_gaps},

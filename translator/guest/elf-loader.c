@@ -92,7 +92,6 @@ int elf_read_image(const uint8_t *header_bytes, const uint8_t *program_headers, 
   Elf64_Ehdr header;
   memcpy(&header, header_bytes, sizeof header);
   *image = (ElfImage){.position_independent = header.e_type == ET_DYN,
-                      .executable_stack = true,
                       .entry = header.e_entry,
                       .program_header_count = header.e_phnum,
                       .alignment = MEMORY_PAGE_SIZE};

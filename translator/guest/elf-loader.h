@@ -18,7 +18,7 @@ typedef struct ElfSegment {
 
 typedef struct ElfImage {
   bool position_independent; /* ET_DYN */
-  bool executable_stack;     /* PT_GNU_STACK says so, or is absent */
+  bool executable_stack;     /* PT_GNU_STACK says so; on x86-64 an absent one says no (arch/x86, asm/elf.h) */
   uint64_t entry;
   uint64_t program_headers; /* address in memory; 0 when not loaded */
   uint16_t program_header_count;

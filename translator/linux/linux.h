@@ -230,6 +230,7 @@ typedef struct LinuxLoaded {
   uint64_t program_header_count;
   uint64_t loader_base;      /* AT_BASE */
   uint64_t low, high;        /* the program's image */
+  bool executable_stack;
   uint64_t brk;
 } LinuxLoaded;
 

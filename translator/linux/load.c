@@ -180,6 +180,7 @@ static int load_program(Loading *program, LinuxLoaded *ret_loaded) {
                               .program_header_count = image->program_header_count,
                               .low = program->bias + image->low,
                               .high = program->bias + image->high,
+                              .executable_stack = image->executable_stack,
                               .brk = program->bias + image->high + random_pages(13)};
   if (image->interpreter_size) return load_interpreter(program, ret_loaded);
   return 0;
