@@ -261,9 +261,16 @@ uint64_t linux_path(uint64_t guest_path, char buffer[LINUX_PATH_MAX]);
 /* Whether the path names the running program through /proc. */
 bool linux_path_is_exe(const char *path);
 
-/* `fd` was just opened for reading from the path at `guest_path`: the descriptor to give the guest, which
+/* Whether the path ends in /proc/PID/exe of a translated process (`follow`: or in links that lead there), and then the
+ * path of the program it runs. `target` may be `path`. */
+bool linux_procfs_exe(int dirfd, const char *path, bool follow, char target[LINUX_PATH_MAX]);
+
+/* Whether that is the translator's own file: a call that has come to it may have followed such a link. */
+bool linux_procfs_is_translator(uint64_t device, uint64_t inode);
+
+/* `fd` was just opened for reading from the path at `guest_path`, which starts at `dirfd`: the descriptor to give the guest, which
  * may be one with generated content instead (fd is closed then). */
-int64_t linux_procfs_opened(int64_t fd, uint64_t guest_path, uint64_t flags);
+int64_t linux_procfs_opened(int64_t fd, int dirfd, uint64_t guest_path, uint64_t flags);
 
 /* A link's text for readlink, where it differs from the host's: its length, 0 where it does not differ. */
 int linux_procfs_readlink(int dirfd, uint64_t guest_path, char target[LINUX_PATH_MAX]);

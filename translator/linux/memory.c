@@ -374,7 +374,10 @@ static int64_t remap_to(const Remap *remap, uint64_t target) {
   if (got < 0) return got;
   if (!keep && remap->old_length) memory_map_clear(remap->old, remap->old + remap->old_length);
   memory_map_set_object(got, got + remap->new_length, remap->range_flags, remap->object, remap->offset);
-  if (!remap->old_length) aliases_changed((uint64_t)got, remap->new_length);
+  if (!remap->old_length) { /* a page of code, protected again by now, would hand its protection down */
+    host_call(__NR_mprotect, got, remap->new_length, host_protection((int)(remap->range_flags & MEMORY_PROTECTION)));
+    aliases_changed((uint64_t)got, remap->new_length);
+  }
   if (remap->old_length) changed(remap->old, remap->old + remap->old_length, remap->range_flags);
   changed(got, got + remap->new_length, remap->range_flags);
   return got;
@@ -423,6 +426,12 @@ static int64_t remap_locked(Remap *remap) {
   if (flags & MEMORY_SEALED) return -EPERM;
   MemoryRange range;
   memory_map_next(remap->old, &range);
+  uint64_t seen = remap->old_length ? remap->old_length : remap->new_length;
+  if (seen > range_end - remap->old) seen = range_end - remap->old;
+  if (flags & MEMORY_EXEC) { /* code that was translated is write-protected, which leaves the host's mapping in pieces */
+    changed(remap->old, remap->old + seen, (uint32_t)flags);
+    host_call(__NR_mprotect, remap->old, seen, host_protection(flags & MEMORY_PROTECTION));
+  }
   remap->range_flags = (uint32_t)flags;
   remap->object = range.object;
   remap->offset = range.offset + (remap->old - range.start);
