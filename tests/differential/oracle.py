@@ -76,8 +76,8 @@ class Result:
 def run(command, timeout, **options):
     options.setdefault("stdin", subprocess.DEVNULL)
     options.setdefault("env", ENVIRONMENT)
-    with subprocess.Popen(WITH_DEFAULT_SIGNALS + command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                          **options) as process:
+    with subprocess.Popen(WITH_DEFAULT_SIGNALS + command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          start_new_session=True, **options) as process:
         try:
             out, err = process.communicate(timeout=timeout)
             return Result(process.returncode, out, err)

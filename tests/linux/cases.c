@@ -17,7 +17,8 @@
 enum {
   X_read = 0, X_write = 1, X_open = 2, X_close = 3, X_stat = 4, X_fstat = 5, X_mmap = 9, X_mprotect = 10,
   X_munmap = 11, X_brk = 12, X_rt_sigaction = 13, X_rt_sigprocmask = 14, X_rt_sigreturn = 15, X_pipe = 22,
-  X_mremap = 25, X_shmget = 29, X_shmat = 30, X_shmctl = 31, X_shmdt = 67, X_getpid = 39, X_clone = 56, X_fork = 57, X_exit = 60, X_wait4 = 61, X_kill = 62,
+  X_mremap = 25, X_shmget = 29, X_shmat = 30, X_shmctl = 31, X_shmdt = 67, X_getpid = 39, X_clone = 56,
+  X_fork = 57, X_exit = 60, X_wait4 = 61, X_kill = 62,
   X_uname = 63, X_fcntl = 72, X_getdents = 78, X_readlink = 89, X_sigaltstack = 131, X_rt_sigpending = 127,
   X_rt_sigsuspend = 130, X_arch_prctl = 158, X_gettid = 186, X_futex = 202, X_getdents64 = 217,
   X_epoll_create = 213, X_exit_group = 231, X_epoll_wait = 232, X_epoll_ctl = 233, X_tgkill = 234,

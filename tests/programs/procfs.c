@@ -108,7 +108,8 @@ static void mappings(const char *whose) {
   printf(", the translator's %d, the program's %d\n", count("maps").other, count("maps").program > 2);
   printf("smaps: code %s", listed("smaps", (const void *)mappings));
   Counts smaps = count("smaps"), rollup = count("smaps_rollup");
-  printf(", as many %d, rss of each %d, sizes %d", smaps.lines >= count("maps").lines, smaps.sums > 3, smaps.sizes > 100);
+  printf(", as many %d, rss of each %d, sizes %d", smaps.lines >= count("maps").lines, smaps.sums > 3,
+         smaps.sizes > 100);
   printf(", the translator's %d\n", smaps.other);
   printf("rollup: lines %d, rss %d\n", rollup.lines, rollup.sums);
   printf("numa_maps: the translator's %d\n", count("numa_maps").other);
@@ -123,7 +124,8 @@ int main(int argc, char **argv) {
     close(ends[1]);
     return read(ends[0], &byte, 1) != 0;
   }
-  static const char *const own[] = {"/proc/self", "/proc/thread-self", "/proc/self/../self", "/proc/self/task/../../self"};
+  static const char *const own[] = {"/proc/self", "/proc/thread-self", "/proc/self/../self",
+                                    "/proc/self/task/../../self"};
   for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
     strcpy(directory, own[i]);
     executable(own[i]);

@@ -292,17 +292,16 @@ static size_t format_flags(char *to, size_t size) {
 
 static size_t format_cpu(char *to, size_t size, unsigned number, unsigned index, const char *flags) {
   unsigned clock = clock_of(model_name());
-  return base_format(
-      to, size,
-      "processor\t: %u\nvendor_id\t: %s\ncpu family\t: %u\nmodel\t\t: %u\nmodel name\t: %.48s\n"
-      "stepping\t: %u\nmicrocode\t: 0x1\ncpu MHz\t\t: %u.000\ncache size\t: %u KB\nphysical id\t: 0\n"
-      "siblings\t: %u\ncore id\t\t: %u\ncpu cores\t: %u\napicid\t\t: %u\ninitial apicid\t: %u\n"
-      "fpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: %u\nwp\t\t: yes\nflags\t\t: %s\nbugs\t\t:\n"
-      "bogomips\t: %u.00\nclflush size\t: %u\ncache_alignment\t: %u\n"
-      "address sizes\t: %u bits physical, %u bits virtual\npower management:\n\n",
-      number, real_vendor, signature().family, signature().model, model_name(), signature().stepping, clock * 10, L2_KIB, cpu_count(), index,
-      cpu_count(), number, number, HIGHEST_LEAF, flags, clock * 20, LINE_SIZE, LINE_SIZE, PHYSICAL_BITS,
-      VIRTUAL_BITS);
+  return base_format(to, size,
+                     "processor\t: %u\nvendor_id\t: %s\ncpu family\t: %u\nmodel\t\t: %u\nmodel name\t: %.48s\n"
+                     "stepping\t: %u\nmicrocode\t: 0x1\ncpu MHz\t\t: %u.000\ncache size\t: %u KB\nphysical id\t: 0\n"
+                     "siblings\t: %u\ncore id\t\t: %u\ncpu cores\t: %u\napicid\t\t: %u\ninitial apicid\t: %u\n"
+                     "fpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: %u\nwp\t\t: yes\nflags\t\t: %s\nbugs\t\t:\n"
+                     "bogomips\t: %u.00\nclflush size\t: %u\ncache_alignment\t: %u\n"
+                     "address sizes\t: %u bits physical, %u bits virtual\npower management:\n\n",
+                     number, real_vendor, signature().family, signature().model, model_name(), signature().stepping,
+                     clock * 10, L2_KIB, cpu_count(), index, cpu_count(), number, number, HIGHEST_LEAF, flags,
+                     clock * 20, LINE_SIZE, LINE_SIZE, PHYSICAL_BITS, VIRTUAL_BITS);
 }
 
 int linux_identity_cpuinfo(int fd) {

@@ -268,8 +268,8 @@ bool linux_procfs_exe(int dirfd, const char *path, bool follow, char target[LINU
 /* Whether that is the translator's own file: a call that has come to it may have followed such a link. */
 bool linux_procfs_is_translator(uint64_t device, uint64_t inode);
 
-/* `fd` was just opened for reading from the path at `guest_path`, which starts at `dirfd`: the descriptor to give the guest, which
- * may be one with generated content instead (fd is closed then). */
+/* `fd` was just opened for reading from the path at `guest_path`, which starts at `dirfd`: the descriptor to
+ * give the guest, which may be one with generated content instead (fd is closed then). */
 int64_t linux_procfs_opened(int64_t fd, int dirfd, uint64_t guest_path, uint64_t flags);
 
 /* A link's text for readlink, where it differs from the host's: its length, 0 where it does not differ. */

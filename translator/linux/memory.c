@@ -118,7 +118,7 @@ static bool is_shared_memory(int protection, int flags, int fd) {
   return !(file_system.f_flags & READ_ONLY_FILE_SYSTEM) && !is_installed(fd);
 }
 
-/* A number for what a shared mapping maps: bit 63 set for a file's, bit 62 for a System V segment's, otherwise counted. */
+/* A number for what a shared mapping maps: bit 63 set for a file's, bit 62 for a System V segment's, else counted. */
 static uint64_t object_of(int flags, int fd) {
   HostStat status;
   if (flags & MAP_ANONYMOUS || host_call(__NR_fstat, fd, &status) < 0) return ++memory.anonymous_objects;
@@ -428,7 +428,7 @@ static int64_t remap_locked(Remap *remap) {
   memory_map_next(remap->old, &range);
   uint64_t seen = remap->old_length ? remap->old_length : remap->new_length;
   if (seen > range_end - remap->old) seen = range_end - remap->old;
-  if (flags & MEMORY_EXEC) { /* code that was translated is write-protected, which leaves the host's mapping in pieces */
+  if (flags & MEMORY_EXEC) { /* code that was translated is write-protected: the host's mapping may be in pieces */
     changed(remap->old, remap->old + seen, (uint32_t)flags);
     host_call(__NR_mprotect, remap->old, seen, host_protection(flags & MEMORY_PROTECTION));
   }

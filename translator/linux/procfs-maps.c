@@ -69,9 +69,12 @@ static uint64_t parse_hex(const char **at) {
   uint64_t value = 0;
   for (;; ++*at) {
     char c = **at;
-    if (c >= '0' && c <= '9') value = value * 16 + (uint64_t)(c - '0');
-    else if (c >= 'a' && c <= 'f') value = value * 16 + (uint64_t)(c - 'a' + 10);
-    else return value;
+    if (c >= '0' && c <= '9')
+      value = value * 16 + (uint64_t)(c - '0');
+    else if (c >= 'a' && c <= 'f')
+      value = value * 16 + (uint64_t)(c - 'a' + 10);
+    else
+      return value;
   }
 }
 
@@ -148,10 +151,13 @@ static void read_headers(Headers *headers, const Line *line) {
   headers->count = 0;
   int64_t fd = open_mapped(line);
   if (fd < 0) return;
-  if (host_call(__NR_pread64, fd, &header, sizeof header, 0) == sizeof header && !memcmp(header.e_ident, ELFMAG, SELFMAG))
+  if (host_call(__NR_pread64, fd, &header, sizeof header, 0) == sizeof header &&
+      !memcmp(header.e_ident, ELFMAG, SELFMAG))
     for (unsigned i = 0; i < header.e_phnum && headers->count < SEGMENTS_MAX; i++) {
       Elf64_Phdr *segment = &headers->segment[headers->count];
-      if (host_call(__NR_pread64, fd, segment, sizeof *segment, header.e_phoff + i * sizeof *segment) != sizeof *segment) break;
+      if (host_call(__NR_pread64, fd, segment, sizeof *segment, header.e_phoff + i * sizeof *segment) !=
+          sizeof *segment)
+        break;
       headers->count += segment->p_type == PT_LOAD;
     }
   host_call(__NR_close, fd);
@@ -205,9 +211,12 @@ static bool next_part(Work *work, uint64_t at) {
   work->part.end = range.end < host->end ? range.end : host->end;
   if (host->inode) work->part.offset += work->part.start - host->start;
   work->part.flags = range.flags;
-  if (range.flags & MEMORY_STACK) memcpy(work->part.name, "[stack]", 8);
-  else if (range.flags & MEMORY_BRK) memcpy(work->part.name, "[heap]", 7);
-  else if (work->part.name[0] == '[') work->part.name[0] = '\0';
+  if (range.flags & MEMORY_STACK)
+    memcpy(work->part.name, "[stack]", 8);
+  else if (range.flags & MEMORY_BRK)
+    memcpy(work->part.name, "[heap]", 7);
+  else if (work->part.name[0] == '[')
+    work->part.name[0] = '\0';
   return true;
 }
 
@@ -261,16 +270,20 @@ static void write_flags(Work *work, const char *text) {
   write_text(work, flags);
 }
 
-/* The numbers of a host mapping go with the first part of it that is the program's; of others only the size is known. */
+/* The numbers of a host mapping go with the first part of it that is the program's; of others only the size is known.
+ */
 static void write_smaps(Work *work) {
   uint64_t rest = 0;
   bool ours = false;
   for (char *text; (text = next_line(&work->reader));) {
     if (*text >= 'A' && *text <= 'Z') {
       if (!ours) continue;
-      if (!strncmp(text, "Size:", 5)) write_size(work);
-      else if (!strncmp(text, "VmFlags:", 8)) write_flags(work, text);
-      else write_text(work, text);
+      if (!strncmp(text, "Size:", 5))
+        write_size(work);
+      else if (!strncmp(text, "VmFlags:", 8))
+        write_flags(work, text);
+      else
+        write_text(work, text);
       continue;
     }
     for (uint64_t at = rest; ours && next_part(work, at); at = work->part.end) {
@@ -291,7 +304,8 @@ static void write_smaps(Work *work) {
 /* --- smaps_rollup -------------------------------------------------------------------------------------- */
 
 static void add_to_sums(Work *work, const char *text) {
-  static const char *const no_sums[] = {"Size:", "KernelPageSize:", "MMUPageSize:", "VmFlags:", "THPeligible:", "ProtectionKey:"};
+  static const char *const no_sums[] = {
+      "Size:", "KernelPageSize:", "MMUPageSize:", "VmFlags:", "THPeligible:", "ProtectionKey:"};
   for (size_t i = 0; i < sizeof no_sums / sizeof *no_sums; i++)
     if (!strncmp(text, no_sums[i], strlen(no_sums[i]))) return;
   const char *colon = strchr(text, ':');
@@ -367,11 +381,17 @@ static int write_listing(int to, const ProcfsProcess *process, const char *sourc
   return error;
 }
 
-int procfs_write_maps(int to, const ProcfsProcess *process) { return write_listing(to, process, "maps", write_maps); }
+int procfs_write_maps(int to, const ProcfsProcess *process) {
+  return write_listing(to, process, "maps", write_maps);
+}
 
-int procfs_write_smaps(int to, const ProcfsProcess *process) { return write_listing(to, process, "smaps", write_smaps); }
+int procfs_write_smaps(int to, const ProcfsProcess *process) {
+  return write_listing(to, process, "smaps", write_smaps);
+}
 
-int procfs_write_rollup(int to, const ProcfsProcess *process) { return write_listing(to, process, "smaps", write_rollup); }
+int procfs_write_rollup(int to, const ProcfsProcess *process) {
+  return write_listing(to, process, "smaps", write_rollup);
+}
 
 int procfs_write_numa(int to, const ProcfsProcess *process) {
   return write_listing(to, process, "numa_maps", write_numa);

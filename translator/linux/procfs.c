@@ -116,8 +116,10 @@ bool linux_path_is_exe(const char *path) {
 static bool program_of(int directory, char target[LINUX_PATH_MAX]) {
   ProcfsProcess *process = base_alloc(sizeof *process);
   bool found = process && find_process(directory, process);
-  if (found && process->own) memcpy(target, linux_program.exe, LINUX_PATH_MAX);
-  else if (found) found = procfs_program(process, target) > 0;
+  if (found && process->own)
+    memcpy(target, linux_program.exe, LINUX_PATH_MAX);
+  else if (found)
+    found = procfs_program(process, target) > 0;
   base_free(process);
   return found;
 }
@@ -188,14 +190,18 @@ uint64_t linux_path(uint64_t guest_path, char buffer[LINUX_PATH_MAX]) {
 
 int linux_procfs_readlink(int dirfd, uint64_t guest_path, char target[LINUX_PATH_MAX]) {
   if (linux_copy_string(target, guest_path, LINUX_PATH_MAX) < 0 || !ends_in_exe(target)) return 0;
-  if (linux_path_is_exe(target)) memcpy(target, linux_program.exe, LINUX_PATH_MAX);
-  else if (!linux_procfs_exe(dirfd, target, false, target)) return 0;
+  if (linux_path_is_exe(target))
+    memcpy(target, linux_program.exe, LINUX_PATH_MAX);
+  else if (!linux_procfs_exe(dirfd, target, false, target))
+    return 0;
   return (int)strlen(target);
 }
 
 /* --- generated content ------------------------------------------------------------------------------- */
 
-static int write_cpuinfo(int fd, const ProcfsProcess *process) { return linux_identity_cpuinfo(fd); }
+static int write_cpuinfo(int fd, const ProcfsProcess *process) {
+  return linux_identity_cpuinfo(fd);
+}
 
 static int write_cmdline(int fd, const ProcfsProcess *process) {
   return procfs_write(fd, (void *)linux_program.argv_start, linux_program.argv_end - linux_program.argv_start);
@@ -216,9 +222,9 @@ static const struct {
   Writer *write;
   bool own_only; /* and only if the kernel was not told; else it answers for all readers (main.c's tell_kernel) */
 } process_files[] = {
-    {"maps", procfs_write_maps, false},   {"smaps", procfs_write_smaps, false},
-    {"cmdline", write_cmdline, true},     {"smaps_rollup", procfs_write_rollup, false},
-    {"environ", write_environ, true},     {"numa_maps", procfs_write_numa, false},
+    {"maps", procfs_write_maps, false}, {"smaps", procfs_write_smaps, false},
+    {"cmdline", write_cmdline, true},   {"smaps_rollup", procfs_write_rollup, false},
+    {"environ", write_environ, true},   {"numa_maps", procfs_write_numa, false},
     {"auxv", write_auxv, true},
 };
 
