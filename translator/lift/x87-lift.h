@@ -44,8 +44,10 @@ void x87_wait(Lift *l);
 void x87_forget(Lift *l, unsigned top);
 
 /* FIP and FOP (and FDP, where `address` is not IR_NO_REG) of the instruction being lifted. Only ways that may
- * raise an exception call it: the pointers are right whenever an exception waits; without one they may
- * show an earlier instruction, as what is done in place leaves them alone. */
+ * raise an exception call it: all three are right whenever an exception waits. Without one, FOP and FDP show an
+ * earlier instruction, as CPUID says (leaf 7, EBX bit 6; SDM volume 1, 8.1.8 and 8.1.9), and FIP is brought up to
+ * date at the end of a block and where it is stored (lift_x87_settle); a fault of another instruction in the middle
+ * of a block may show the FIP with which the block began. */
 void x87_note(Lift *l, IrReg address);
 
 /* What x87_underflow does for an instruction whose operand is empty (x87/environment.c): a set of slots

@@ -84,6 +84,7 @@ static unsigned guess_top(const Lift *l) {
 }
 
 void x87_begin(Lift *l) {
+  l->x87_last = l->pc;
   l->x87.mmx = false;
   if (!l->x87.known && !l->x87.guessed) l->x87.top = (uint8_t)guess_top(l);
   if (l->x87.known) {
@@ -243,6 +244,14 @@ void x87_note(Lift *l, IrReg address) {
   ir_const(&l->b, opcode, last_opcode(l));
   ir_store_state(&l->b, 2, opcode, X87_FIELD(opcode));
   if (address.id != IR_NONE) ir_store_state(&l->b, 8, address, X87_FIELD(data_pointer));
+}
+
+void lift_x87_settle(Lift *l) {
+  if (!l->x87_last) return;
+  IrReg pc = ir_temp(&l->b);
+  ir_guest_address(&l->b, pc, l->x87_last);
+  ir_store_state(&l->b, 8, pc, X87_FIELD(instruction_pointer));
+  l->x87_last = 0;
 }
 
 void x87_clear_c1(Lift *l) {

@@ -36,6 +36,7 @@ static const char vendor[] = "VirtualStele"; /* CPUID has room for exactly twelv
 static const char default_model[] = "VirtualStele x86-64 Processor @ 2.00GHz";
 
 enum {
+  X87_POINTERS = 1 << 6 | 1 << 13, /* leaf 7, EBX: FOP and FDP of exceptions alone; FCS and FDS are 0 */
   HIGHEST_LEAF = 0xb,
   HIGHEST_EXTENDED = 0x80000008,
   FAMILY = 6,
@@ -165,7 +166,8 @@ static Leaf basic_leaf(uint32_t leaf, uint32_t index, uint64_t rip) {
   }
   case 4: return cache_leaf(index);
   case 7:
-    return index ? (Leaf){0} : (Leaf){0, feature_word(LEAF7_EBX), feature_word(LEAF7_ECX), feature_word(LEAF7_EDX)};
+    if (index) return (Leaf){0};
+    return (Leaf){0, feature_word(LEAF7_EBX) | X87_POINTERS, feature_word(LEAF7_ECX), feature_word(LEAF7_EDX)};
   case 0xb: return topology_leaf(index);
   default: return (Leaf){0};
   }
