@@ -92,6 +92,7 @@ struct GuestCpu {
   uint64_t helper_return; /* while a helper runs: the host PC it returns to */
   const void *helpers;    /* runtime_helper_table */
   void *leave;            /* runtime_leave() */
+  uint64_t raise_error;   /* error code of the exception that is about to be raised; otherwise 0 */
 
   void *runtime_thread; /* the runtime's own, opaque elsewhere */
   void *linux_thread;   /* the Linux layer's own, opaque elsewhere */

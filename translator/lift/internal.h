@@ -27,6 +27,18 @@ enum {
   LIFT_SYSTEM_IDT = (int32_t)0xffff0000
 };
 
+/* What a selector is checked for, and what LAR, LSL, VERR and VERW ask (runtime/helpers.c). */
+typedef enum LiftSelectorUse {
+  LIFT_SELECTOR_DATA,
+  LIFT_SELECTOR_STACK,
+  LIFT_SELECTOR_JUMP,
+  LIFT_SELECTOR_RETURN,
+  LIFT_SELECTOR_RIGHTS,
+  LIFT_SELECTOR_LIMIT,
+  LIFT_SELECTOR_READ,
+  LIFT_SELECTOR_WRITE
+} LiftSelectorUse;
+
 /* --- Operands --- */
 
 /* As lift_read(), but the bits above the operand's size are arbitrary. */
@@ -87,6 +99,9 @@ LiftCondition lift_condition(Lift *l, unsigned condition);
 IrReg lift_condition_value(Lift *l, unsigned condition);
 
 /* --- Control --- */
+
+/* Loads `selector` (a temporary) into a segment register, or raises #GP. */
+void lift_load_segment(Lift *l, unsigned segment, IrReg selector);
 
 void lift_exit(Lift *l, uint64_t target);
 void lift_undecodable(Lift *l, X86DecodeStatus status);

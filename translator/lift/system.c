@@ -107,19 +107,6 @@ void lift_sahf(Lift *l, const X86Insn *insn, uint32_t argument) {
   lift_plain_helper(l, LIFT_HELPER_SET_FLAGS, mask);
 }
 
-/* VERR, VERW, LAR, LSL: no segment is accessible but the flat ones, whose descriptors a program has no use
- * for; ZF = 0 says so. */
-void lift_no_segment(Lift *l, const X86Insn *insn, uint32_t argument) {
-  (void)insn;
-  (void)argument;
-  if (!(l->live_flags & (X86_F_ZF))) return;
-  lift_flags_canonical(l, l->live_flags);
-  IrReg nzcv = ir_temp(&l->b);
-  ir_emit(&l->b, IR_MRS_NZCV, 8, nzcv.id, IR_NONE, IR_NONE, 0);
-  ir_logic_imm(&l->b, IR_AND, 8, nzcv, nzcv, UINT64_C(0xb0000000));
-  ir_emit(&l->b, IR_MSR_NZCV, 8, nzcv.id, IR_NONE, IR_NONE, 0);
-}
-
 /* --- What UMIP hides ------------------------------------------------------------------------------------- */
 
 /* SLDT, STR, SMSW: the value Linux shows a program in place of the real one. Memory gets 2 bytes. */

@@ -256,7 +256,9 @@ static void raise_from_code(GuestCpu *cpu) {
     bool begins = protection >= 0 && protection & MEMORY_EXEC;
     address = begins ? (cpu->rip + 4096) & ~UINT64_C(4095) : cpu->rip;
   }
-  raise(cpu, vector, address, vector == 14 ? FETCH : 0);
+  uint64_t error_code = vector == 14 ? FETCH : cpu->raise_error;
+  cpu->raise_error = 0;
+  raise(cpu, vector, address, error_code);
 }
 
 /* Enters generated code; false when a signal came first. */
