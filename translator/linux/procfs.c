@@ -195,11 +195,14 @@ static void read_maps(MapsWork *work, int64_t from) {
 }
 
 static int write_maps(int fd) {
+  static const Line vsyscall = {.start = LINUX_VSYSCALL_PAGE, .end = LINUX_VSYSCALL_PAGE + MEMORY_PAGE_SIZE,
+                                .flags = MEMORY_EXEC, .device = "00:00", .name = "[vsyscall]"};
   MapsWork *work = base_alloc(sizeof *work);
   int64_t from = host_call(__NR_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC);
   if (!work || from < 0) return -ENOMEM;
   work->output.fd = fd;
   read_maps(work, from);
+  emit(&work->output, &vsyscall);
   if (work->output.any && !work->output.error) work->output.error = write_line(fd, &work->output.last);
   int error = work->output.error;
   host_call(__NR_close, from);

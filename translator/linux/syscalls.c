@@ -80,7 +80,7 @@ bool linux_call_window(uint64_t pc, uint64_t *ret_abort) {
   return true;
 }
 
-static int64_t dispatch(GuestCpu *cpu, uint64_t number, const uint64_t argument[6]) {
+int64_t linux_call_by_number(GuestCpu *cpu, uint64_t number, const uint64_t argument[6]) {
   if (number >= ROWS || !rows[number].name) return -ENOSYS;
   const Row *row = &rows[number];
   return row->call ? row->call(cpu, argument) : linux_guest_call(linux_thread(cpu), row->number, argument);
@@ -95,7 +95,7 @@ void linux_syscall(GuestCpu *cpu) {
   cpu->gpr[R11] = guest_flags_get(cpu);
   int64_t result = LINUX_RESTART;
   if (linux_strace_fd >= 0) linux_strace_enter(thread, (unsigned)number, argument);
-  if (!thread->pending_signal) result = dispatch(cpu, number, argument);
+  if (!thread->pending_signal) result = linux_call_by_number(cpu, number, argument);
   if (linux_strace_fd >= 0) linux_strace_leave(thread, (unsigned)number, argument, result);
   if (result == LINUX_RESTART) cpu->rip -= 2; /* back to the SYSCALL; RAX still holds the number */
   else if (result != LINUX_STATE_SET) cpu->gpr[RAX] = (uint64_t)result;
