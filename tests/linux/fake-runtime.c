@@ -29,7 +29,19 @@ void runtime_memory_changed(uint64_t start, uint64_t length) { fake_changes++; }
 unsigned fake_shared;
 void runtime_memory_shared(void) { fake_shared++; }
 
-bool runtime_release_write_protection(void) { return false; }
+void runtime_change_begin(void) {}
+
+void runtime_change_end(uint64_t start, uint64_t length) { fake_changes++; }
+
+void runtime_concurrent(void) {}
+
+void runtime_write_begin(uint64_t start, uint64_t length) {}
+
+void runtime_write_end(uint64_t start, uint64_t length) {}
+
+bool runtime_has_writable_code(void) { return false; }
+
+bool runtime_take_kick(GuestCpu *cpu, const void *siginfo, void *context) { return false; }
 
 /* A fault at a "guest instruction" of a test is marked by fake_guest_fault: the state is precise. */
 volatile uint64_t fake_guest_fault;

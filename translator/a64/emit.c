@@ -55,6 +55,7 @@ typedef struct Emitter {
   uint32_t free_general, free_vector; /* host registers not taken by temporaries */
   uint64_t guest_pc;
   uint8_t flag_form;
+  bool asks_misaligned, misaligned; /* its ordered accesses may be (A64EmitOptions) */
 
   uint32_t fixup_count, literal_count, literal_use_count, cold_map_count, next_label;
 } Emitter;
@@ -313,14 +314,22 @@ static void put_ordered_store(Emitter *e, const IrInsn *insn, unsigned t, unsign
 
 static void emit_load(Emitter *e, const IrInsn *insn) {
   unsigned n = general(e, insn->reg[1]), t = general(e, insn->reg[0]);
-  if (e->options->ordered) put_ordered_load(e, insn, t, n);
-  else put_plain_access(e, insn, load_store_base(insn, true, false), t, n);
+  if (e->options->ordered && !e->misaligned) {
+    put_ordered_load(e, insn, t, n);
+    return;
+  }
+  put_plain_access(e, insn, load_store_base(insn, true, false), t, n);
+  if (e->options->ordered) put(e, 0xd50339bfu); /* DMB ISHLD */
 }
 
 static void emit_store(Emitter *e, const IrInsn *insn) {
   unsigned n = general(e, insn->reg[1]), t = general(e, insn->reg[0]);
-  if (e->options->ordered) put_ordered_store(e, insn, t, n);
-  else put_plain_access(e, insn, load_store_base(insn, false, false), t, n);
+  if (e->options->ordered && !e->misaligned) {
+    put_ordered_store(e, insn, t, n);
+    return;
+  }
+  if (e->options->ordered) put(e, 0xd5033bbfu); /* DMB ISH */
+  put_plain_access(e, insn, load_store_base(insn, false, false), t, n);
 }
 
 static void emit_load_vector(Emitter *e, const IrInsn *insn) {
@@ -647,6 +656,7 @@ static uint32_t place_temporaries(Emitter *e, const IrInsn *insn, const IrOpInfo
 static void begin_guest_instruction(Emitter *e, const IrInsn *insn) {
   e->guest_pc = (uint64_t)insn->imm;
   e->flag_form = insn->cond;
+  if (e->asks_misaligned) e->misaligned = e->options->is_misaligned(e->guest_pc);
   map_pc(e);
 }
 
@@ -723,6 +733,7 @@ static void join(Emitter *e) {
   for (uint32_t i = 0; i < e->cold_map_count; i++)
     code->pc_map[code->pc_map_count++] =
         (A64PcMap){(s.cold_map[i].host_offset + code->hot_count) * 4, s.cold_map[i].guest_offset};
+  code->instruction_count = written(e);
   append_literals(e);
   if (e->status != A64_EMIT_OK) return;
   code->count = written(e);
@@ -735,7 +746,8 @@ static void join(Emitter *e) {
 
 A64EmitStatus a64_emit(const IrBuilder *b, const A64EmitOptions *options, A64Code *code) {
   Emitter e = {.b = b, .options = options, .code = code, .free_general = A64_TEMPS,
-               .free_vector = A64_VECTOR_TEMPS, .next_label = b->next_label, .at = code->words, .start = code->words,
+               .free_vector = A64_VECTOR_TEMPS,
+               .asks_misaligned = options->is_misaligned != NULL, .next_label = b->next_label, .at = code->words, .start = code->words,
                .limit = code->words + code->capacity, .other_at = s.cold};
   code->count = code->exit_count = code->entry_count = code->indirect_count = 0;
   code->pc_map_count = code->relocation_count = 0;

@@ -57,6 +57,7 @@ typedef struct A64Code {
   uint32_t capacity; /* words */
   uint32_t count;    /* words used */
   uint32_t hot_count; /* words before the cold part */
+  uint32_t instruction_count; /* words before the literals */
   A64Exit exits[A64_MAX_EXITS];
   uint32_t exit_count;
   A64Entry entries[A64_MAX_ENTRIES];
@@ -74,6 +75,9 @@ typedef struct A64EmitOptions {
   uint64_t guest_entry; /* PC the offsets in pc_map count from */
   uint32_t features;    /* A64_HAS_* */
   bool ordered;
+  /* Whether the accesses of a guest instruction may be misaligned although ordered, which LDAPR and STLR do not allow
+   * (Arm ARM B2.9): it gets plain ones with barriers. NULL: none is. */
+  bool (*is_misaligned)(uint64_t guest_pc);
 } A64EmitOptions;
 
 typedef enum A64EmitStatus {

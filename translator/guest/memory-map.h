@@ -15,7 +15,8 @@ enum {
   MEMORY_SHARED = 8, /* MAP_SHARED: another mapping or process may change it unseen */
   MEMORY_STACK = 16, /* the first thread's stack */
   MEMORY_BRK = 32,   /* the break's heap */
-  MEMORY_SEALED = 64 /* mseal(): the mapping may not be changed */
+  MEMORY_SEALED = 64, /* mseal(): the mapping may not be changed */
+  MEMORY_UNWATCHED = 128 /* others may change its contents without anybody here noticing */
 };
 
 #define MEMORY_PROTECTION (MEMORY_READ | MEMORY_WRITE | MEMORY_EXEC)

@@ -90,8 +90,7 @@ struct GuestCpu {
   GuestBranchCacheEntry *branch_cache;
   uint64_t exit_argument; /* from generated code to the dispatcher */
   uint64_t helper_return; /* while a helper runs: the host PC it returns to */
-  const void *helpers;    /* runtime_helper_table */
-  void *leave;            /* runtime_leave() */
+  uint64_t check_budget;  /* entries of checked code (lift/region.c) until it asks whether to go on so */
   uint64_t raise_error;   /* error code of the exception that is about to be raised; otherwise 0 */
 
   void *runtime_thread; /* the runtime's own, opaque elsewhere */

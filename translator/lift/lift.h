@@ -168,6 +168,9 @@ bool lift_flags_busy(const Lift *l);
 /* --- Leaving (lift/control.c) --- */
 void lift_undefined(Lift *l, const X86Insn *insn, uint32_t argument);
 /* Raises exception `vector` at this instruction when `condition` holds (out of line). */
+/* Beside the processor's exceptions: checked code has found its bytes changed; or has found them the same as often as
+ * GuestCpu.check_budget said. */
+enum { LIFT_CODE_CHANGED = 0xf0, LIFT_CODE_STABLE = 0xf1 };
 void lift_raise_if_zero(Lift *l, unsigned size, IrReg value, int vector);
 void lift_raise_if_not_zero(Lift *l, unsigned size, IrReg value, int vector);
 void lift_raise(Lift *l, int vector);

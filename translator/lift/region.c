@@ -54,6 +54,8 @@ static inline const Decoded *decode_at(const RegionWindow *window, uint64_t pc) 
   return d->bytes[0] == now[0] && d->bytes[1] == now[1] ? d : decode_anew(d, pc, bytes, available);
 }
 
+void region_forget_decoded(void) { __builtin_memset(decoded, 0, sizeof decoded); }
+
 static uint64_t branch_target(const RegionInsn *r) {
   return r->pc + r->insn.length + (uint64_t)r->insn.imm;
 }
@@ -112,6 +114,12 @@ static bool append_insn(LiftRegion *region, uint64_t pc) {
   return d->status == X86_DECODE_OK;
 }
 
+static __attribute__((noinline)) bool writes_memory(const X86Insn *insn) {
+  for (unsigned i = 0; i < insn->operand_count; i++)
+    if (insn->operands[i].kind == X86_OPERAND_MEM && insn->operands[i].access & X86_ACCESS_W) return true;
+  return false;
+}
+
 void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns,
                    uint32_t max_straight) {
   region->window = *window;
@@ -120,9 +128,11 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   region->max_insns = max_insns;
   uint64_t pc = entry;
   uint32_t limit = max_straight;
+  const bool checked = region->checked;
   while (region->count < limit && append_insn(region, pc)) {
     const RegionInsn *r = &region->insns[region->count - 1];
     pc += r->insn.length;
+    if (checked && writes_memory(&r->insn)) break; /* perhaps what follows */
     if (r->insn.flow == X86_FLOW_NEXT) continue;
     region->ends[region->end_count++] = (uint16_t)(region->count - 1);
     limit = max_insns;
@@ -136,6 +146,9 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
     region->ends[region->end_count++] = (uint16_t)index;
   const RegionInsn *last = &region->insns[index];
   region->highest = last->decode == X86_DECODE_OK ? last->pc + last->insn.length : last->pc + 1;
+  region->look_lowest = region->lowest;
+  region->look_highest = region->highest;
+  region->look_count = 0;
 }
 
 uint16_t region_find(const LiftRegion *region, uint64_t pc) {
@@ -157,32 +170,59 @@ static uint8_t kills(const X86Insn *insn) {
   return killed;
 }
 
+static void look_at_page(LiftRegion *region, uint64_t address) {
+  enum { PAGE = 4096 };
+  uint64_t page = address & ~(uint64_t)(PAGE - 1);
+  if (page + PAGE > region->lowest && page < region->highest) return;
+  for (unsigned i = 0; i < region->look_count; i++)
+    if (region->looked[i] == page) return;
+  if (region->look_count < REGION_MAX_LOOKED) region->looked[region->look_count++] = page;
+}
+
+static __attribute__((noinline)) bool look_at_pages(LiftRegion *region, uint64_t start, uint64_t end) {
+  if (region->look_count + 2 > REGION_MAX_LOOKED) return false;
+  look_at_page(region, start);
+  look_at_page(region, end - 1);
+  return true;
+}
+
+/* The translation depends on bytes in [start, end), too; false when there are too many such places. */
+static inline bool look_at(LiftRegion *region, uint64_t start, uint64_t end) {
+  if (start < region->look_lowest) region->look_lowest = start;
+  if (end > region->look_highest) region->look_highest = end;
+  return !region->window.writable || look_at_pages(region, start, end);
+}
+
 /* Flags read from `pc` on before being written; those still open after PEEK_INSNS, or where control goes
  * where it cannot be followed, count when `pessimistic`. */
-static uint8_t peek(const LiftRegion *region, uint64_t pc, bool pessimistic) {
+static uint8_t peek(LiftRegion *region, uint64_t pc, bool pessimistic) {
   if (region->exact_flags) return ALL_FLAGS;
   uint8_t open = ALL_FLAGS, read = 0;
+  uint64_t start = pc; /* of the run of instructions being looked at */
+  bool open_count = pessimistic;
   unsigned limit = pessimistic ? PEEK_INSNS : PEEK_DEFINITE;
   for (unsigned i = 0; i < limit && open; i++) {
     const Decoded *d = decode_at(&region->window, pc);
     const X86Insn *insn = &d->insn;
     if (d->status != X86_DECODE_OK) break;
-    if (insn->flow == X86_FLOW_SYSTEM && !pessimistic) return read; /* what it leaves in R11 nobody reads */
+    pc += insn->length;
+    if (insn->flow == X86_FLOW_SYSTEM && !pessimistic) break; /* what it leaves in R11 nobody reads */
     read |= insn->flags_read & open;
     open &= (uint8_t)~kills(insn);
-    pc += insn->length;
     if (insn->flow == X86_FLOW_NEXT) continue;
-    if (insn->flow == X86_FLOW_JUMP) pc += (uint64_t)insn->imm;
-    else if (insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_RET)
-      return region->strict_flags ? read | open : read;
-    else break;
+    if (insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_RET) {
+      open_count = region->strict_flags;
+      break;
+    }
+    if (insn->flow != X86_FLOW_JUMP) break;
+    if (!look_at(region, start, pc)) return pessimistic ? ALL_FLAGS : read;
+    start = pc += (uint64_t)insn->imm;
   }
-  return pessimistic ? read | open : read;
+  if (!look_at(region, start, pc + 1) && pessimistic) return ALL_FLAGS;
+  return open_count ? read | open : read;
 }
 
-uint8_t region_flags_wanted_at(const LiftRegion *region, uint64_t pc) { return peek(region, pc, true); }
-
-static uint8_t live_out(const LiftRegion *region, const RegionInsn *r) {
+static uint8_t live_out(LiftRegion *region, const RegionInsn *r) {
   switch (r->insn.flow) {
   case X86_FLOW_JUMP:
   case X86_FLOW_COND: return peek(region, branch_target(r), true);
@@ -248,7 +288,7 @@ static void find_blocks(LiftRegion *region) {
 /* --- Liveness ------------------------------------------------------------------------------------- */
 
 /* Flags live after an instruction, by the present state of its successors. */
-static uint8_t flags_after(const LiftRegion *region, const RegionInsn *r) {
+static uint8_t flags_after(LiftRegion *region, const RegionInsn *r) {
   const X86Insn *insn = &r->insn;
   if (r->decode != X86_DECODE_OK || insn->flow == X86_FLOW_TRAP) return ALL_FLAGS;
   uint8_t live = 0;
@@ -372,6 +412,38 @@ static void end_instruction(Lift *l, const RegionInsn *r) {
   }
 }
 
+/* Code that nothing guards against changes compares itself with what it was made of: the guest bytes, in words, with
+ * constants. Now and then it asks whether it still has to. */
+static void check_source(Lift *l, const LiftRegion *region) {
+  const size_t budget = offsetof(GuestCpu, check_budget);
+  IrBuilder *b = &l->b;
+  uint64_t start = region->lowest & ~UINT64_C(7), end = (region->highest + 7) & ~UINT64_C(7);
+  IrReg base = ir_temp(b), differs = ir_temp(b), left = ir_temp(b);
+  l->pc = region->entry;
+  ir_mark(b, IR_GUEST, region->entry, l->form, 0);
+  ir_guest_address(b, base, start);
+  for (uint64_t at = start; at < end; at += 8) {
+    IrReg now = ir_temp(b), then = ir_temp(b);
+    unsigned low = at < region->lowest ? (unsigned)(region->lowest - at) : 0;
+    unsigned high = at + 8 > region->highest ? (unsigned)(at + 8 - region->highest) : 0;
+    uint64_t bytes;
+    __builtin_memcpy(&bytes, region->window.bytes + (at - region->window.start), sizeof bytes);
+    ir_load(b, 8, IR_EXTEND_ZERO, now, (IrAddress){base, IR_NO_REG, 0, 0});
+    ir_add_imm(b, 8, base, base, 8);
+    ir_const(b, then, bytes);
+    ir_rrr(b, IR_EOR, 8, now, now, then);
+    if (low) ir_lsr_imm(b, 8, now, now, 8 * low);
+    if (high) ir_lsl_imm(b, 8, now, now, 8 * (high + low));
+    if (at == start) ir_mov(b, 8, differs, now);
+    else ir_rrr(b, IR_ORR, 8, differs, differs, now);
+  }
+  lift_raise_if_not_zero(l, 8, differs, LIFT_CODE_CHANGED);
+  ir_load_state(b, 8, left, budget);
+  ir_add_imm(b, 8, left, left, -1);
+  ir_store_state(b, 8, left, budget);
+  lift_raise_if_zero(l, 8, left, LIFT_CODE_STABLE);
+}
+
 void region_lift(Lift *l, LiftRegion *region) {
   l->region = region;
   lift_sse_region(l);
@@ -382,7 +454,10 @@ void region_lift(Lift *l, LiftRegion *region) {
   region->insns[0].x87_top = region->entry_x87_top;
   RegionInsn *r = region->insns;
   for (l->index = 0; l->index < region->count && !l->b.overflow; l->index++, r++) {
-    if (r->leader) begin_block(l, r);
+    if (r->leader) {
+      begin_block(l, r);
+      if (region->checked && r == region->insns) check_source(l, region);
+    }
     lift_one(l, r);
     end_instruction(l, r);
   }

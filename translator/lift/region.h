@@ -8,7 +8,7 @@
 
 #include "lift/lift.h"
 
-enum { REGION_MAX_INSNS = 256, REGION_NO_INSN = 0xffff };
+enum { REGION_MAX_INSNS = 256, REGION_NO_INSN = 0xffff, REGION_MAX_LOOKED = 16 };
 
 typedef struct RegionInsn {
   X86Insn insn;
@@ -32,6 +32,8 @@ typedef struct RegionInsn {
 typedef struct RegionWindow {
   uint64_t start, end;
   const uint8_t *bytes;
+  bool writable;  /* some of it may change by stores of this process */
+  bool unwatched; /* some of it may change without anybody here noticing */
 } RegionWindow;
 
 typedef struct LiftRegion {
@@ -42,8 +44,12 @@ typedef struct LiftRegion {
   uint32_t max_insns;
   bool strict_flags;   /* flags survive calls, returns and indirect jumps */
   bool exact_flags;    /* every instruction's flags are kept, read or not, and its NaNs made at once */
+  bool checked;        /* the code compares its guest bytes with these whenever it is entered, and looks at no others */
   bool return_reads_flags; /* set by region_analyse(): a call's continuation reads flags (see region.c) */
-  uint64_t lowest, highest; /* guest bytes the translation depends on */
+  uint64_t lowest, highest; /* guest bytes translated */
+  uint64_t look_lowest, look_highest; /* all that lie between those the translation depends on */
+  uint8_t look_count;
+  uint64_t looked[REGION_MAX_LOOKED]; /* pages looked at beyond those translated, where the window is writable */
   uint16_t end_count, leader_count;
   uint16_t ends[REGION_MAX_INSNS + 1];    /* indices of those that transfer control, and of the last */
   uint16_t leaders[REGION_MAX_INSNS + 1]; /* indices, as they were found */
@@ -60,14 +66,14 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
 /* The index of the instruction at `pc`, or REGION_NO_INSN. */
 uint16_t region_find(const LiftRegion *region, uint64_t pc);
 
+/* What has been decoded is not remembered any more: reading memory was broken off. */
+void region_forget_decoded(void);
+
 /* Finds blocks and computes liveness. */
 void region_analyse(LiftRegion *region);
 
 /* Lifts all of it into l->b. l's features and memory model are set. */
 void region_lift(Lift *l, LiftRegion *region);
-
-/* Status flags that code at `pc` may read before writing them. */
-uint8_t region_flags_wanted_at(const LiftRegion *region, uint64_t pc);
 
 /* The instruction after the one being lifted when control certainly goes there; NULL otherwise. */
 const RegionInsn *region_next(const Lift *l);

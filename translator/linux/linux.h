@@ -77,6 +77,9 @@ typedef struct LinuxThread {
   bool in_fault;            /* in the host handler of a synchronous fault: fault_context is its context */
   void *fault_context;
   LinuxStack alternate; /* the guest's alternate signal stack */
+  uint64_t clear_tid;   /* where the kernel writes 0 and wakes when the thread ends; 0: nowhere */
+  uint64_t set_tid;     /* a new thread's: where the kernel has written its number */
+  uint64_t robust_list; /* head of the list of locks the kernel releases then */
   void *stack;       /* host stacks of a thread we made; NULL for the first one */
   void *exec_memory; /* what an execve under way has allocated: a vfork parent frees it */
 } LinuxThread;
@@ -105,7 +108,7 @@ bool linux_access_fault(uint64_t pc, uint64_t *ret_continue);
 /* --- Host calls for the guest (guest-call.S, syscalls.c) -------------------------------------------- */
 
 /* The host's system call `number` with the guest's arguments; LINUX_RESTART when a signal came before it
- * began. Repeats a call that met a page the runtime had write-protected. */
+ * began. */
 int64_t linux_guest_call(LinuxThread *thread, int64_t number, const uint64_t argument[6]);
 
 /* The same with the arguments spelled out. */
@@ -120,6 +123,9 @@ int64_t linux_call_by_number(GuestCpu *cpu, uint64_t number, const uint64_t argu
 
 /* Where the vsyscall page would be (vsyscall.c). */
 #define LINUX_VSYSCALL_PAGE UINT64_C(0xffffffffff600000)
+
+/* Undoes what sending a signal to oneself does to siginfo, of one the host has delivered (signals.c). */
+void linux_siginfo_from_host(LinuxSiginfo *info);
 
 /* A handler of the table in syscalls.def: the arguments are RDI, RSI, RDX, R10, R8, R9. */
 typedef int64_t LinuxSyscall(GuestCpu *cpu, const uint64_t argument[6]);

@@ -49,15 +49,9 @@ void linux_memory_init(uint64_t stack_low, bool randomize) {
   memory.top = (stack_low - gap - ((random & 0xfffffff) << 12)) & ~(MEMORY_PAGE_SIZE - 1);
 }
 
-void linux_memory_before_fork(void) {
-  base_lock(&memory.lock);
-  memory_map_before_fork();
-}
+void linux_memory_before_fork(void) { base_lock(&memory.lock); }
 
-void linux_memory_after_fork(void) {
-  memory_map_after_fork();
-  base_unlock(&memory.lock);
-}
+void linux_memory_after_fork(void) { base_unlock(&memory.lock); }
 
 static uint64_t page_up(uint64_t length) {
   return (length + MEMORY_PAGE_SIZE - 1) & ~(MEMORY_PAGE_SIZE - 1);

@@ -4,6 +4,7 @@
  * "TLS") points at its GuestCpu. Everything else about clone is the host kernel's own work with the
  * guest's own addresses. A vfork child runs in the parent's memory on a state of its own, freed by the
  * parent, which the kernel suspends until the child has exited or executed another program. */
+#include <linux/fcntl.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/mman.h>
@@ -100,6 +101,8 @@ static LinuxThread *child_new(LinuxThread *parent, const struct clone_args *args
   cpu->gpr[RAX] = 0;
   if (args->stack) cpu->gpr[RSP] = args->stack + args->stack_size;
   if (args->flags & CLONE_SETTLS) cpu->fs_base = args->tls;
+  if (args->flags & CLONE_CHILD_CLEARTID) thread->clear_tid = args->child_tid;
+  if (args->flags & CLONE_CHILD_SETTID) thread->set_tid = args->child_tid;
   return thread;
 }
 
@@ -114,6 +117,7 @@ static void child_start(void *argument) {
   LinuxThread *thread = argument;
   linux_set_current(thread->cpu);
   thread->tid = (int)host_call(__NR_gettid);
+  if (thread->set_tid) runtime_write_end(thread->set_tid, sizeof(int));
   linux_signals_thread_stack(thread->stack, ALTERNATE_STACK);
   linux_unblock(thread);
   runtime_run(thread->cpu);
@@ -144,7 +148,10 @@ static int64_t clone_host(const CloneRequest *request, LinuxThread *child) {
 /* The child shares our memory: a thread, or a vfork child. */
 static int64_t clone_shared(LinuxThread *thread, const CloneRequest *request) {
   bool waits = request->args.flags & CLONE_VFORK;
-  if (!waits) runtime_memory_shared();
+  if (!waits) {
+    runtime_memory_shared();
+    runtime_concurrent();
+  }
   LinuxThread *child = child_new(thread, &request->args);
   if (!child) return -EAGAIN;
   linux_block_all();
@@ -154,24 +161,30 @@ static int64_t clone_shared(LinuxThread *thread, const CloneRequest *request) {
   return result;
 }
 
-static void before_fork(void) {
+/* In the order of locks (ARCHITECTURE.md): the child gets memory in which nobody is in the middle of anything. */
+static void before_fork(LinuxThread *thread) {
+  base_lock(&thread->handlers->lock);
   linux_memory_before_fork();
   runtime_before_fork();
+  memory_map_before_fork();
   base_before_fork();
 }
 
-static void after_fork(GuestCpu *cpu, bool child) {
+static void after_fork(LinuxThread *thread, bool child) {
   base_after_fork();
-  if (child) runtime_after_fork(cpu);
+  memory_map_after_fork();
+  if (child) runtime_after_fork(thread->cpu);
   else runtime_after_fork_in_parent();
   linux_memory_after_fork();
+  base_unlock(&thread->handlers->lock);
 }
 
 static void fork_child(LinuxThread *thread, const struct clone_args *args) {
   GuestCpu *cpu = thread->cpu;
   thread->tid = (int)host_call(__NR_gettid);
-  thread->handlers->lock = (BaseLock){0};
   thread->handlers->users = 1;
+  thread->clear_tid = args->flags & CLONE_CHILD_CLEARTID ? args->child_tid : 0;
+  thread->robust_list = 0;
   if (args->flags & CLONE_CLEAR_SIGHAND) {
     memset(thread->handlers->action, 0, sizeof thread->handlers->action);
     linux_signals_reinstall(thread);
@@ -180,29 +193,93 @@ static void fork_child(LinuxThread *thread, const struct clone_args *args) {
   if (args->flags & CLONE_SETTLS) cpu->fs_base = args->tls;
 }
 
+/* A parent that waits for a child with memory of its own (CLONE_VFORK without CLONE_VM): it must not do so in clone(),
+ * with all locks held. The child has the writing end of a pipe until it ends or executes a program. */
+typedef struct ForkWait {
+  int end[2];
+} ForkWait;
+
+static int64_t fork_wait_begin(ForkWait *wait) {
+  enum { HIGH = 500 }; /* a program's own descriptors are the lowest free ones */
+  int64_t error = host_call(__NR_pipe2, wait->end, O_CLOEXEC);
+  for (unsigned i = 0; error >= 0 && i < 2; i++) {
+    int64_t high = host_call(__NR_fcntl, wait->end[i], F_DUPFD_CLOEXEC, HIGH);
+    if (high < 0) continue;
+    host_call(__NR_close, wait->end[i]);
+    wait->end[i] = (int)high;
+  }
+  return error;
+}
+
+/* As in the kernel, only what kills ends the wait early. */
+static void fork_wait_end(const ForkWait *wait, bool child, bool forked) {
+  char nothing;
+  host_call(__NR_close, wait->end[child ? 0 : 1]);
+  if (child) return;
+  while (forked && host_call(__NR_read, wait->end[0], &nothing, 1) == -EINTR) {}
+  host_call(__NR_close, wait->end[0]);
+}
+
+static int64_t clone_and_lock(LinuxThread *thread, const CloneRequest *request, struct clone_args *args) {
+  before_fork(thread);
+  int64_t result = request->size
+                       ? linux_clone3_raw(args, request->size, NULL, NULL)
+                       : host_call(__NR_clone, args->flags | args->exit_signal, 0, args->parent_tid, 0, args->child_tid);
+  after_fork(thread, result == 0);
+  return result;
+}
+
 /* The child gets a copy of our memory, this stack included, and goes on here. */
 static int64_t clone_copied(LinuxThread *thread, const CloneRequest *request) {
   struct clone_args args = request->args;
-  args.flags &= ~(uint64_t)CLONE_SETTLS; /* the host's "TLS" stays our GuestCpu */
+  bool waits = args.flags & CLONE_VFORK;
+  ForkWait wait;
+  args.flags &= ~(uint64_t)(CLONE_SETTLS | CLONE_VFORK); /* the host's "TLS" stays our GuestCpu */
   args.stack = args.stack_size = args.tls = 0;
   linux_block_all();
   if (thread->pending_signal) {
     linux_unblock(thread);
     return LINUX_RESTART;
   }
-  before_fork();
-  int64_t result = request->size
-                       ? linux_clone3_raw(&args, request->size, NULL, NULL)
-                       : host_call(__NR_clone, args.flags | args.exit_signal, 0, args.parent_tid, 0, args.child_tid);
-  after_fork(thread->cpu, result == 0);
+  int64_t result = waits ? fork_wait_begin(&wait) : 0;
+  if (result < 0) {
+    linux_unblock(thread);
+    return result;
+  }
+  result = clone_and_lock(thread, request, &args);
+  if (waits) fork_wait_end(&wait, result == 0, result > 0);
   if (result == 0) fork_child(thread, &request->args);
   linux_unblock(thread);
   return result;
 }
 
+/* Numbers that the kernel writes to the guest's memory: in the parent, and in a child that shares it once that runs,
+ * which then ends this for itself. */
+typedef struct CloneOutput {
+  uint64_t flag, address;
+  bool in_child;
+} CloneOutput;
+
+static void clone_outputs(const struct clone_args *args, CloneOutput ret_outputs[3]) {
+  bool old_call = args->flags & CLONE_PIDFD && !args->pidfd; /* puts the descriptor at parent_tid */
+  ret_outputs[0] = (CloneOutput){CLONE_PARENT_SETTID | CLONE_PIDFD, args->parent_tid, false};
+  ret_outputs[1] = (CloneOutput){CLONE_PIDFD, old_call ? 0 : args->pidfd, false};
+  ret_outputs[2] = (CloneOutput){CLONE_CHILD_SETTID, args->child_tid, true};
+}
+
 static int64_t clone_any(GuestCpu *cpu, const CloneRequest *request) {
   LinuxThread *thread = linux_thread(cpu);
-  return request->args.flags & CLONE_VM ? clone_shared(thread, request) : clone_copied(thread, request);
+  const struct clone_args args = request->args;
+  bool shared = args.flags & CLONE_VM;
+  CloneOutput outputs[3];
+  clone_outputs(&args, outputs);
+  for (unsigned i = 0; i < 3; i++)
+    if (args.flags & outputs[i].flag && outputs[i].address) runtime_write_begin(outputs[i].address, sizeof(int));
+  int64_t result = shared ? clone_shared(thread, request) : clone_copied(thread, request);
+  for (unsigned i = 0; i < 3; i++)
+    if (args.flags & outputs[i].flag && outputs[i].address && !(shared && outputs[i].in_child && result > 0))
+      runtime_write_end(outputs[i].address, sizeof(int));
+  return result;
 }
 
 /* x86-64: flags, stack, parent_tid, child_tid, tls; AArch64 has the last two the other way round. */
@@ -235,6 +312,46 @@ int64_t sys_vfork(GuestCpu *cpu, const uint64_t a[6]) {
   return clone_any(cpu, &request);
 }
 
+/* --- what the kernel writes when a thread ends ----------------------------------------------------------- */
+
+int64_t sys_set_tid_address(GuestCpu *cpu, const uint64_t a[6]) {
+  linux_thread(cpu)->clear_tid = a[0];
+  return linux_guest_call(linux_thread(cpu), __NR_set_tid_address, a);
+}
+
+int64_t sys_set_robust_list(GuestCpu *cpu, const uint64_t a[6]) {
+  int64_t result = linux_guest_call(linux_thread(cpu), __NR_set_robust_list, a);
+  if (result >= 0) linux_thread(cpu)->robust_list = a[0];
+  return result;
+}
+
+/* Pages that are about to be written stay released: nobody is left to take them back. */
+static void release_at_end(uint64_t address) {
+  uint64_t end;
+  if (address && memory_map_query(address, &end) >= 0) runtime_write_begin(address, sizeof(uint32_t));
+}
+
+/* struct robust_list_head (include/uapi/linux/futex.h): first entry, distance of an entry's lock, lock being taken. The
+ * kernel follows no more of them either. */
+static void release_robust_list(uint64_t head_at) {
+  enum { LIMIT = 2048 };
+  uint64_t head[3], entry;
+  if (!head_at || linux_copy_in(head, head_at, sizeof head)) return;
+  if (head[2]) release_at_end((head[2] & ~UINT64_C(1)) + head[1]);
+  entry = head[0];
+  for (unsigned i = 0; i < LIMIT && (entry & ~UINT64_C(1)) != head_at; i++) {
+    uint64_t at = entry & ~UINT64_C(1);
+    release_at_end(at + head[1]);
+    if (linux_copy_in(&entry, at, sizeof entry)) return;
+  }
+}
+
+static void release_for_end(const LinuxThread *thread) {
+  if (!runtime_has_writable_code()) return;
+  release_at_end(thread->clear_tid);
+  release_robust_list(thread->robust_list);
+}
+
 /* --- exit -------------------------------------------------------------------------------------------- */
 
 int64_t sys_exit(GuestCpu *cpu, const uint64_t a[6]) {
@@ -244,6 +361,7 @@ int64_t sys_exit(GuestCpu *cpu, const uint64_t a[6]) {
   uint64_t all = ~UINT64_C(0);
   LinuxStack disabled = {.flags = 2};
   host_call(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &all, 0, sizeof all);
+  release_for_end(thread);
   /* A vfork child's state is its parent's to free; the first thread's stack is the kernel's. */
   if (!stack || thread->tid == (int)host_call(__NR_getpid)) {
     if (!stack) runtime_write_stats();
@@ -255,6 +373,7 @@ int64_t sys_exit(GuestCpu *cpu, const uint64_t a[6]) {
 }
 
 int64_t sys_exit_group(GuestCpu *cpu, const uint64_t a[6]) {
+  release_for_end(linux_thread(cpu));
   runtime_write_stats();
   for (;;) host_call(__NR_exit_group, a[0]);
 }

@@ -48,6 +48,8 @@ enum { SYNCHRONOUS = sizeof synchronous / sizeof *synchronous };
 static void host_signal(int signal, LinuxSiginfo *info, struct ucontext *context);
 int linux_guarded_copy(void *to, const void *from, size_t length);
 
+static bool is_synchronous(int signal) { return BIT(signal) & SYNCHRONOUS_MASK; }
+
 /* --- masks ------------------------------------------------------------------------------------------- */
 
 uint64_t linux_host_mask(uint64_t mask) { return mask & ~SYNCHRONOUS_MASK; }
@@ -87,9 +89,35 @@ static uint64_t effective_mask(const LinuxThread *thread) {
   return thread->suspended ? thread->suspend_mask : thread->mask;
 }
 
-/* --- dispositions ------------------------------------------------------------------------------------ */
+/* --- signals a program sends itself ---------------------------------------------------------------------- */
 
-static bool is_synchronous(int signal) { return BIT(signal) & SYNCHRONOUS_MASK; }
+/* A process may give itself any si_code (rt_sigqueueinfo(2)), also those of faults, by which the handler would take the
+ * signal for one of the kernel's: such a code is sent as one that nobody else uses. */
+enum { DISGUISED = -0x40000000, DISGUISED_END = DISGUISED + 0x10000 };
+
+void linux_siginfo_from_host(LinuxSiginfo *info) {
+  if (is_synchronous(info->signal) && info->code >= DISGUISED && info->code < DISGUISED_END) info->code -= DISGUISED;
+}
+
+static void siginfo_to_host(LinuxSiginfo *info, int signal) {
+  if (is_synchronous(signal) && info->code > 0 && info->code < DISGUISED_END - DISGUISED) info->code += DISGUISED;
+}
+
+int64_t sys_rt_sigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
+  LinuxSiginfo info;
+  if (linux_copy_in(&info, a[2], sizeof info)) return -EFAULT;
+  if ((int)a[0] == (int)host_call(__NR_getpid)) siginfo_to_host(&info, (int)a[1]);
+  return linux_guest_call_list(linux_thread(cpu), __NR_rt_sigqueueinfo, a[0], a[1], (uint64_t)&info);
+}
+
+int64_t sys_rt_tgsigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
+  LinuxSiginfo info;
+  if (linux_copy_in(&info, a[3], sizeof info)) return -EFAULT;
+  if ((int)a[0] == (int)host_call(__NR_getpid)) siginfo_to_host(&info, (int)a[2]);
+  return linux_guest_call_list(linux_thread(cpu), __NR_rt_tgsigqueueinfo, a[0], a[1], a[2], (uint64_t)&info);
+}
+
+/* --- dispositions ------------------------------------------------------------------------------------ */
 
 static int64_t host_action(int signal, const LinuxAction *action, LinuxAction *ret_old) {
   return host_call(__NR_rt_sigaction, signal, action, ret_old, sizeof(uint64_t));
@@ -99,7 +127,7 @@ static int64_t install(int signal, const LinuxAction *guest) {
   LinuxAction host = {.handler = (uint64_t)host_signal,
                       .flags = FLAG_SIGINFO | FLAG_ONSTACK |
                                (guest->flags & (FLAG_NOCLDSTOP | FLAG_NOCLDWAIT | FLAG_RESTART)),
-                      .mask = linux_host_mask(~UINT64_C(0))};
+                      .mask = ~UINT64_C(0) & ~(BIT(SIGSEGV) | BIT(SIGBUS))};
   if (is_synchronous(signal)) host.flags |= FLAG_NODEFER | FLAG_EXPOSE_TAGBITS;
   else if (guest->handler <= 1) host.handler = guest->handler;
   return host_action(signal, &host, NULL);
@@ -437,9 +465,15 @@ static void note(LinuxThread *thread, const LinuxSiginfo *info, struct ucontext 
 }
 
 static void host_signal(int signal, LinuxSiginfo *info, struct ucontext *context) {
-  LinuxThread *thread = linux_thread(linux_current_cpu());
-  if (is_synchronous(signal) && info->code > 0) host_fault(thread, info, context);
-  else note(thread, info, context);
+  GuestCpu *cpu = linux_current_cpu();
+  if (signal == SIGILL && runtime_take_kick(cpu, info, context)) return;
+  LinuxThread *thread = linux_thread(cpu);
+  if (is_synchronous(signal) && info->code > 0) {
+    host_fault(thread, info, context);
+    return;
+  }
+  linux_siginfo_from_host(info);
+  note(thread, info, context);
 }
 
 /* --- system calls ------------------------------------------------------------------------------------ */
@@ -497,7 +531,12 @@ int64_t sys_rt_sigtimedwait(GuestCpu *cpu, const uint64_t a[6]) {
     int error = a[1] ? linux_copy_out(a[1], &thread->held[i], sizeof(LinuxSiginfo)) : 0;
     return error ? error : synchronous[i];
   }
-  return linux_guest_call(thread, __NR_rt_sigtimedwait, a);
+  LinuxSiginfo info;
+  int64_t result = linux_guest_call_list(thread, __NR_rt_sigtimedwait, a[0], (uint64_t)&info, a[2], a[3]);
+  if (result <= 0) return result;
+  linux_siginfo_from_host(&info);
+  int error = a[1] ? linux_copy_out(a[1], &info, sizeof info) : 0;
+  return error ? error : result;
 }
 
 int linux_set_alternate(LinuxThread *thread, const LinuxStack *stack) {

@@ -1,5 +1,6 @@
 /* From the guest's SYSCALL instruction to the row of syscalls.def and back. */
 #include "linux/linux.h"
+#include "linux/outputs.h"
 #include "runtime/runtime.h"
 
 /* Numbers newer than the headers we may be built with; from 424 on they are the same everywhere
@@ -67,11 +68,7 @@ int64_t linux_guest_call_raw(uint32_t *pending, int64_t number, const uint64_t a
 extern const char linux_window_start[], linux_window_end[], linux_window_abort[];
 
 int64_t linux_guest_call(LinuxThread *thread, int64_t number, const uint64_t argument[6]) {
-  int64_t result = linux_guest_call_raw(&thread->pending_signal, number, argument);
-  /* The kernel cannot write to pages protected against self-modification; give them back and repeat. */
-  if (result == -EFAULT && runtime_release_write_protection())
-    result = linux_guest_call_raw(&thread->pending_signal, number, argument);
-  return result;
+  return linux_guest_call_raw(&thread->pending_signal, number, argument);
 }
 
 bool linux_call_window(uint64_t pc, uint64_t *ret_abort) {
@@ -86,6 +83,16 @@ int64_t linux_call_by_number(GuestCpu *cpu, uint64_t number, const uint64_t argu
   return row->call ? row->call(cpu, argument) : linux_guest_call(linux_thread(cpu), row->number, argument);
 }
 
+/* The call may write to pages from which code was translated. */
+static int64_t dispatch_writing(GuestCpu *cpu, uint64_t number, const uint64_t argument[6]) {
+  LinuxOutputs outputs;
+  linux_outputs_find((unsigned)number, argument, &outputs);
+  linux_outputs_begin(&outputs);
+  int64_t result = linux_call_by_number(cpu, number, argument);
+  linux_outputs_end(&outputs);
+  return result;
+}
+
 void linux_syscall(GuestCpu *cpu) {
   LinuxThread *thread = linux_thread(cpu);
   uint64_t number = cpu->gpr[RAX];
@@ -95,7 +102,9 @@ void linux_syscall(GuestCpu *cpu) {
   cpu->gpr[R11] = guest_flags_get(cpu);
   int64_t result = LINUX_RESTART;
   if (linux_strace_fd >= 0) linux_strace_enter(thread, (unsigned)number, argument);
-  if (!thread->pending_signal) result = linux_call_by_number(cpu, number, argument);
+  if (!thread->pending_signal)
+    result = runtime_has_writable_code() && number < ROWS ? dispatch_writing(cpu, number, argument)
+                                                          : linux_call_by_number(cpu, number, argument);
   if (linux_strace_fd >= 0) linux_strace_leave(thread, (unsigned)number, argument, result);
   if (result == LINUX_RESTART) cpu->rip -= 2; /* back to the SYSCALL; RAX still holds the number */
   else if (result != LINUX_STATE_SET) cpu->gpr[RAX] = (uint64_t)result;

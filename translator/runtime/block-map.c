@@ -7,6 +7,7 @@ enum { FIRST_BITS = 14 };
 typedef struct Slot {
   uint64_t guest_pc; /* 0: never used */
   uint64_t host_pc;  /* 0 with a guest_pc: removed */
+  Region *region;    /* the entry's */
 } Slot;
 
 static struct {
@@ -27,7 +28,12 @@ static Slot *probe(uint64_t guest_pc) {
   return &map.slots[i];
 }
 
-uint64_t block_map_find(uint64_t guest_pc) { return map.slots ? probe(guest_pc)->host_pc : 0; }
+uint64_t block_map_find(uint64_t guest_pc, Region **ret_region) {
+  if (!map.slots) return 0;
+  const Slot *slot = probe(guest_pc);
+  *ret_region = slot->region;
+  return slot->host_pc;
+}
 
 static void grow(void) {
   Slot *old = map.slots;
@@ -44,11 +50,11 @@ static void grow(void) {
   if (old) base_pages_free(old, old_size * sizeof *old);
 }
 
-void block_map_add(uint64_t guest_pc, uint64_t host_pc) {
+void block_map_add(uint64_t guest_pc, uint64_t host_pc, Region *region) {
   if (!map.slots || map.used * 2 >= 1u << map.bits) grow();
   Slot *slot = probe(guest_pc);
   if (!slot->guest_pc) map.used++;
-  *slot = (Slot){guest_pc, host_pc};
+  *slot = (Slot){guest_pc, host_pc, region};
 }
 
 void block_map_remove(uint64_t guest_pc, uint64_t host_pc) {

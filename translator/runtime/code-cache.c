@@ -1,21 +1,57 @@
-/* The code cache: one mapping, filled from the front, emptied all at once.
+/* The code cache: one mapping with the trampolines, the slots of detours and chunks of code.
  *
- * It is small enough for every branch in it to reach every other (B reaches 128 MiB). Regions are found by
- * host address through an array that grows in address order. */
+ * It is small enough for every branch in it to reach every other (B reaches 128 MiB). A chunk is filled from its
+ * front, lives as long as something in it does, and is used again as a whole: its regions die (region_kill(), or
+ * all at once), and when every thread has been out of the code since then, nothing can lead there. Regions are found by host
+ * address through their chunk's array, which grows in address order. */
 #include "runtime/internal.h"
 
 #include <string.h>
 
 #include "base/host-call.h"
 
-enum { PROT_RWX = 7, MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x4022, DEFAULT_CACHE = 96 << 20, ARENA_CHUNK = 256 << 10 };
+enum {
+  PROT_RX = 5,
+  PROT_RWX = 7,
+  MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x4022,
+  DEFAULT_CACHE = 96 << 20,
+  BRANCH_REACH = 128 << 20,
+  TRAMPOLINE_BYTES = 4096,
+  SMALL_CHUNK = 64 << 10,
+  MANY_CHUNKS = 512,
+  ARENA_BLOCK = 64 << 10
+};
 
-typedef struct ArenaChunk {
-  struct ArenaChunk *next;
-  size_t size, used;
-} ArenaChunk;
+typedef struct ArenaBlock {
+  struct ArenaBlock *next;
+  size_t used;
+} ArenaBlock;
 
-static ArenaChunk *arena;
+typedef enum ChunkState {
+  CHUNK_FREE,
+  CHUNK_USED,
+  CHUNK_RETIRED /* all dead, but a thread may still be in it */
+} ChunkState;
+
+typedef struct Chunk {
+  ChunkState state;
+  uint32_t used, dead_bytes; /* bytes of code */
+  uint64_t number;           /* in the order in which chunks were begun */
+  uint64_t deaths;           /* CHUNK_RETIRED: runtime.deaths then */
+  uint64_t look_lowest, look_highest; /* guest bytes its regions depend on */
+  Region **regions;          /* by ascending code address */
+  uint32_t region_count, region_capacity;
+  ArenaBlock *arena;
+} Chunk;
+
+static struct {
+  uint8_t *code; /* first chunk's */
+  uint32_t chunk_bytes, chunk_count, free_count;
+  Chunk *chunks;
+  Chunk *current; /* being filled */
+  uint64_t begun;
+  ArenaBlock *spare;
+} cache;
 
 void cache_sync(const void *start, uint64_t length) {
   __builtin___clear_cache((char *)(uintptr_t)start, (char *)(uintptr_t)start + length);
@@ -26,91 +62,163 @@ void cache_patch(uint32_t *at, uint32_t word) {
   cache_sync(at, 4);
 }
 
-static void place_trampolines(void) {
+/* --- Start ------------------------------------------------------------------------------------------ */
+
+/* The trampolines' page is not writable: it holds the addresses of the C code they lead to. */
+static int64_t place_trampolines(void) {
   const uint8_t *source[A64_TRAMPOLINE_COUNT] = {
       [A64_TRAMPOLINE_LINK] = runtime_trampoline_link,       [A64_TRAMPOLINE_INDIRECT] = runtime_trampoline_indirect,
       [A64_TRAMPOLINE_RETURN] = runtime_trampoline_return,   [A64_TRAMPOLINE_SYSCALL] = runtime_trampoline_syscall,
       [A64_TRAMPOLINE_RAISE] = runtime_trampoline_raise,     [A64_TRAMPOLINE_HELPER] = runtime_trampoline_helper};
-  runtime.trampolines_size = (uint64_t)(runtime_trampolines_end - runtime_trampolines_start);
-  memcpy(runtime.cache, runtime_trampolines_start, runtime.trampolines_size);
+  uint64_t size = (uint64_t)(runtime_trampolines_end - runtime_trampolines_start);
+  const uint64_t addresses[2] = {(uint64_t)(uintptr_t)runtime_leave, (uint64_t)(uintptr_t)runtime_helper_table};
+  memcpy(runtime.cache, runtime_trampolines_start, size);
+  memcpy(runtime.cache + (runtime_trampoline_addresses - runtime_trampolines_start), addresses, sizeof addresses);
   for (unsigned i = 0; i < A64_TRAMPOLINE_COUNT; i++)
     runtime.trampolines[i] = (uint64_t)(uintptr_t)runtime.cache + (uint64_t)(source[i] - runtime_trampolines_start);
-  runtime.cache_used = (runtime.trampolines_size + 63) & ~UINT64_C(63);
-  cache_sync(runtime.cache, runtime.trampolines_size);
+  cache_sync(runtime.cache, size);
+  return host_call(__NR_mprotect, runtime.cache, TRAMPOLINE_BYTES, PROT_RX);
+}
+
+/* Chunks small enough for a small cache to have several, and not too many in a large one. */
+static void choose_chunks(void) {
+  uint64_t size = runtime.options.code_cache_size ? runtime.options.code_cache_size : DEFAULT_CACHE;
+  uint64_t before = TRAMPOLINE_BYTES + DETOUR_BYTES;
+  if (size > BRANCH_REACH - before) size = BRANCH_REACH - before;
+  cache.chunk_bytes = SMALL_CHUNK;
+  while (size / cache.chunk_bytes > MANY_CHUNKS) cache.chunk_bytes *= 2;
+  cache.chunk_count = cache.free_count = (uint32_t)(size / cache.chunk_bytes);
+  runtime.cache_size = before + (uint64_t)cache.chunk_count * cache.chunk_bytes;
 }
 
 int cache_init(void) {
-  runtime.cache_size = runtime.options.code_cache_size ? runtime.options.code_cache_size : DEFAULT_CACHE;
+  choose_chunks();
   uint64_t start, end;
   base_window(&start, &end);
   int64_t at = host_call(__NR_mmap, start, runtime.cache_size, PROT_RWX, MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0);
   if (at < 0 && at > -4096) return (int)at;
   runtime.cache = (uint8_t *)(uintptr_t)at;
-  place_trampolines();
-  return 0;
+  cache.code = runtime.cache + TRAMPOLINE_BYTES + DETOUR_BYTES;
+  cache.chunks = base_pages_alloc(cache.chunk_count * sizeof *cache.chunks);
+  if (!cache.chunks) return -12; /* ENOMEM */
+  return (int)place_trampolines();
 }
 
 bool cache_contains(uint64_t host_pc) { return host_pc - (uint64_t)(uintptr_t)runtime.cache < runtime.cache_size; }
 
-void *cache_alloc(size_t size) {
+/* --- Memory of a chunk -------------------------------------------------------------------------------- */
+
+static void *alloc_in(Chunk *chunk, size_t size) {
   size = (size + 15) & ~(size_t)15;
-  if (!arena || arena->size - arena->used < size) {
-    size_t chunk = size + sizeof(ArenaChunk) > ARENA_CHUNK ? size + sizeof(ArenaChunk) : ARENA_CHUNK;
-    ArenaChunk *fresh = base_pages_alloc(chunk);
-    if (!fresh) base_panic("out of memory for translations");
-    *fresh = (ArenaChunk){arena, chunk, (sizeof(ArenaChunk) + 15) & ~(size_t)15};
-    arena = fresh;
+  if (!chunk->arena || ARENA_BLOCK - chunk->arena->used < size) {
+    ArenaBlock *block = cache.spare;
+    if (block) cache.spare = block->next;
+    else block = base_pages_alloc(ARENA_BLOCK);
+    if (!block) base_panic("out of memory for translations");
+    *block = (ArenaBlock){chunk->arena, (sizeof(ArenaBlock) + 15) & ~(size_t)15};
+    chunk->arena = block;
   }
-  void *block = (uint8_t *)arena + arena->used;
-  arena->used += size;
-  return block;
+  void *memory = (uint8_t *)chunk->arena + chunk->arena->used;
+  chunk->arena->used += size;
+  return memory;
 }
 
-static void *keep(const void *source, size_t size) {
-  void *copy = cache_alloc(size);
-  memcpy(copy, source, size);
+static Chunk *chunk_at(uint64_t host_pc) {
+  uint64_t offset = host_pc - (uint64_t)(uintptr_t)cache.code;
+  if (offset >= (uint64_t)cache.chunk_count * cache.chunk_bytes) return NULL;
+  return &cache.chunks[offset / cache.chunk_bytes];
+}
+
+void *cache_alloc(const Region *region, size_t size) {
+  return alloc_in(chunk_at((uint64_t)(uintptr_t)region->code), size);
+}
+
+static uint8_t *code_of(const Chunk *chunk) {
+  return cache.code + (uint64_t)(chunk - cache.chunks) * cache.chunk_bytes;
+}
+
+/* --- Regions -------------------------------------------------------------------------------------------- */
+
+static void append_region(Chunk *chunk, Region *region) {
+  if (chunk->region_count == chunk->region_capacity) {
+    uint32_t capacity = chunk->region_capacity ? chunk->region_capacity * 2 : 64;
+    Region **grown = alloc_in(chunk, capacity * sizeof *grown);
+    /* The old array stays: a signal handler may be searching it. */
+    if (chunk->region_count) memcpy(grown, chunk->regions, chunk->region_count * sizeof *grown);
+    __atomic_store_n(&chunk->regions, grown, __ATOMIC_RELEASE);
+    chunk->region_capacity = capacity;
+  }
+  chunk->regions[chunk->region_count] = region;
+  __atomic_store_n(&chunk->region_count, chunk->region_count + 1, __ATOMIC_RELEASE);
+}
+
+static Chunk *begin_chunk(void) {
+  for (uint32_t i = 0; i < cache.chunk_count; i++) {
+    Chunk *chunk = &cache.chunks[i];
+    if (chunk->state != CHUNK_FREE) continue;
+    *chunk = (Chunk){.state = CHUNK_USED, .number = ++cache.begun, .look_lowest = UINT64_MAX};
+    cache.free_count--;
+    return chunk;
+  }
+  base_panic("a region was translated without room for it");
+}
+
+bool cache_has_room(void) {
+  return cache.free_count || (cache.current && cache.chunk_bytes - cache.current->used >= CACHE_REGION_BYTES);
+}
+
+/* Copies an array to *at, and moves that on. */
+static void *keep(uint8_t **at, const void *source, size_t size) {
+  void *copy = memcpy(*at, source, size);
+  *at += (size + 7) & ~(size_t)7;
   return copy;
 }
 
-static void append_region(Region *region) {
-  if (runtime.region_count == runtime.region_capacity) {
-    uint32_t capacity = runtime.region_capacity ? runtime.region_capacity * 2 : 4096;
-    Region **grown = base_pages_alloc(capacity * sizeof *grown);
-    if (!grown) base_panic("out of memory for translations");
-    /* The old array stays: a signal handler may be searching it. */
-    if (runtime.region_count) memcpy(grown, runtime.regions, runtime.region_count * sizeof *grown);
-    __atomic_store_n(&runtime.regions, grown, __ATOMIC_RELEASE);
-    runtime.region_capacity = capacity;
-  }
-  runtime.regions[runtime.region_count] = region;
-  __atomic_store_n(&runtime.region_count, runtime.region_count + 1, __ATOMIC_RELEASE);
+/* What is kept of emitted code beside its words. */
+static void keep_tables(Chunk *chunk, Region *region, const A64Code *code) {
+  size_t exits = code->exit_count * sizeof *code->exits, entries = code->entry_count * sizeof *code->entries;
+  size_t checks = code->indirect_count * sizeof *code->indirect_checks;
+  size_t map = code->pc_map_count * sizeof *code->pc_map;
+  uint8_t *at = alloc_in(chunk, exits + entries + checks + map + 8);
+  region->exits = keep(&at, code->exits, exits);
+  region->entries = keep(&at, code->entries, entries);
+  region->indirect_checks = keep(&at, code->indirect_checks, checks);
+  region->pc_map = keep(&at, code->pc_map, map);
+}
+
+static void note_dependence(Chunk *chunk, const Region *region) {
+  if (region->look_lowest < chunk->look_lowest) chunk->look_lowest = region->look_lowest;
+  if (region->look_highest > chunk->look_highest) chunk->look_highest = region->look_highest;
 }
 
 Region *cache_add_region(A64Code *code, const LiftRegion *guest) {
-  uint64_t bytes = code->count * 4u;
-  if (runtime.cache_size - runtime.cache_used < bytes) return NULL;
-  uint32_t *at = (uint32_t *)(runtime.cache + runtime.cache_used);
-  if (!a64_relocate(code, (uint64_t)(uintptr_t)at, runtime.trampolines, 0)) return NULL;
+  uint32_t bytes = code->count * 4;
+  if (!cache.current || cache.chunk_bytes - cache.current->used < bytes) cache.current = begin_chunk();
+  Chunk *chunk = cache.current;
+  uint32_t *at = (uint32_t *)(code_of(chunk) + chunk->used);
+  if (!a64_relocate(code, (uint64_t)(uintptr_t)at, runtime.trampolines, 0)) base_panic("a trampoline is out of reach");
   memcpy(at, code->words, bytes);
   cache_sync(at, bytes);
-  runtime.cache_used = (runtime.cache_used + bytes + 7) & ~UINT64_C(7);
+  chunk->used += (bytes + 7) & ~7u;
 
-  Region *region = cache_alloc(sizeof *region);
-  *region = (Region){.entry = guest->entry, .lowest = guest->lowest, .highest = guest->highest, .code = at,
-                     .code_bytes = (uint32_t)bytes, .exit_count = (uint16_t)code->exit_count,
-                     .entry_count = (uint16_t)code->entry_count, .indirect_count = (uint16_t)code->indirect_count,
-                     .pc_map_count = (uint16_t)code->pc_map_count};
-  region->exits = keep(code->exits, code->exit_count * sizeof *code->exits);
-  region->entries = keep(code->entries, code->entry_count * sizeof *code->entries);
-  region->indirect_checks = keep(code->indirect_checks, code->indirect_count * sizeof *code->indirect_checks);
-  region->pc_map = keep(code->pc_map, code->pc_map_count * sizeof *code->pc_map);
-  append_region(region);
+  Region *region = alloc_in(chunk, sizeof *region);
+  *region = (Region){.entry = guest->entry, .lowest = guest->lowest, .highest = guest->highest,
+                     .look_lowest = guest->look_lowest, .look_highest = guest->look_highest, .code = at,
+                     .code_bytes = bytes, .instruction_bytes = code->instruction_count * 4,
+                     .exit_count = (uint16_t)code->exit_count, .entry_count = (uint16_t)code->entry_count,
+                     .indirect_count = (uint16_t)code->indirect_count, .pc_map_count = (uint16_t)code->pc_map_count,
+                     .checked = guest->checked};
+  keep_tables(chunk, region, code);
+  note_dependence(chunk, region);
+  append_region(chunk, region);
   return region;
 }
 
 Region *cache_find_region(uint64_t host_pc) {
-  uint32_t count = __atomic_load_n(&runtime.region_count, __ATOMIC_ACQUIRE), low = 0, high = count;
-  Region **regions = __atomic_load_n(&runtime.regions, __ATOMIC_ACQUIRE);
+  const Chunk *chunk = chunk_at(host_pc);
+  if (!chunk) return NULL;
+  uint32_t count = __atomic_load_n(&chunk->region_count, __ATOMIC_ACQUIRE), low = 0, high = count;
+  Region **regions = __atomic_load_n(&chunk->regions, __ATOMIC_ACQUIRE);
   while (low < high) {
     uint32_t middle = (low + high) / 2;
     if ((uint64_t)(uintptr_t)regions[middle]->code <= host_pc) low = middle + 1;
@@ -121,23 +229,112 @@ Region *cache_find_region(uint64_t host_pc) {
   return host_pc - (uint64_t)(uintptr_t)region->code < region->code_bytes ? region : NULL;
 }
 
-void cache_clear(void) {
-  __atomic_store_n(&runtime.region_count, 0, __ATOMIC_RELEASE);
-  runtime.cache_used = (runtime.trampolines_size + 63) & ~UINT64_C(63);
-  while (arena) {
-    ArenaChunk *next = arena->next;
-    base_pages_free(arena, arena->size);
-    arena = next;
+static void each_alive(const Chunk *chunk, void (*visit)(Region *)) {
+  for (uint32_t i = 0; i < chunk->region_count; i++)
+    if (!chunk->regions[i]->dead) visit(chunk->regions[i]);
+}
+
+void cache_each_region(void (*visit)(Region *)) {
+  for (uint32_t i = 0; i < cache.chunk_count; i++)
+    if (cache.chunks[i].state == CHUNK_USED) each_alive(&cache.chunks[i], visit);
+}
+
+void cache_each_dependent(uint64_t start, uint64_t end, void (*visit)(Region *)) {
+  for (uint32_t i = 0; i < cache.chunk_count; i++) {
+    const Chunk *chunk = &cache.chunks[i];
+    if (chunk->state != CHUNK_USED || chunk->look_lowest >= end || chunk->look_highest <= start) continue;
+    for (uint32_t k = 0; k < chunk->region_count; k++) {
+      Region *region = chunk->regions[k];
+      if (!region->dead && region->look_lowest < end && region->look_highest > start) visit(region);
+    }
   }
 }
 
-void cache_adopt_stub(uint32_t *stub, uint32_t bytes, const Region *origin, uint64_t host_pc) {
-  unsigned form;
-  uint64_t guest_pc = runtime_pc_of_host(origin, host_pc, &form);
-  Region *region = cache_alloc(sizeof *region);
-  *region = (Region){.entry = guest_pc, .code = stub, .code_bytes = bytes, .pc_map_count = 1};
-  region->pc_map = cache_alloc(sizeof *region->pc_map);
-  region->pc_map[0] = (A64PcMap){0, form << 30};
-  runtime.cache_used = (runtime.cache_used + bytes + 7) & ~UINT64_C(7);
-  append_region(region);
+/* --- Death of chunks, and their return --------------------------------------------------------------------- */
+
+static void retire(Chunk *chunk) {
+  chunk->state = CHUNK_RETIRED;
+  chunk->deaths = runtime.deaths + 1; /* threads_note_deaths() follows */
+  if (chunk == cache.current) cache.current = NULL;
+}
+
+void cache_note_death(const Region *region) {
+  Chunk *chunk = chunk_at((uint64_t)(uintptr_t)region->code);
+  chunk->dead_bytes += (region->code_bytes + 7) & ~7u;
+  if (chunk->dead_bytes == chunk->used && chunk != cache.current && chunk->state == CHUNK_USED) retire(chunk);
+}
+
+void cache_retire_all(void) {
+  for (uint32_t i = 0; i < cache.chunk_count; i++) {
+    Chunk *chunk = &cache.chunks[i];
+    if (chunk->state != CHUNK_USED) continue;
+    for (uint32_t k = 0; k < chunk->region_count; k++) chunk->regions[k]->dead = true;
+    retire(chunk);
+  }
+}
+
+static void free_chunk(Chunk *chunk) {
+  uint64_t start = (uint64_t)(uintptr_t)code_of(chunk);
+  threads_forget_range(start, start + cache.chunk_bytes);
+  while (chunk->arena) {
+    ArenaBlock *next = chunk->arena->next;
+    chunk->arena->next = cache.spare;
+    cache.spare = chunk->arena;
+    chunk->arena = next;
+  }
+  *chunk = (Chunk){.state = CHUNK_FREE};
+  cache.free_count++;
+}
+
+static void reclaim(void) {
+  for (uint32_t i = 0; i < cache.chunk_count; i++) {
+    Chunk *chunk = &cache.chunks[i];
+    if (chunk->state == CHUNK_RETIRED && threads_passed(chunk->deaths)) free_chunk(chunk);
+  }
+}
+
+/* The one that is mostly dead, or else the oldest. */
+static Chunk *least_useful(void) {
+  Chunk *best = NULL;
+  for (uint32_t i = 0; i < cache.chunk_count; i++) {
+    Chunk *chunk = &cache.chunks[i];
+    if (chunk->state != CHUNK_USED || chunk == cache.current) continue;
+    if (chunk->dead_bytes > chunk->used / 4 * 3) return chunk;
+    if (!best || chunk->number < best->number) best = chunk;
+  }
+  return best ? best : cache.current;
+}
+
+static void evict(void) {
+  uint32_t wanted = cache.chunk_count / 16 + 1, coming = cache.free_count;
+  for (uint32_t i = 0; i < cache.chunk_count; i++) coming += cache.chunks[i].state == CHUNK_RETIRED;
+  if (coming >= wanted) return;
+  for (Chunk *chunk; coming < wanted && (chunk = least_useful()); coming++) {
+    each_alive(chunk, region_kill);
+    if (chunk->state == CHUNK_USED) retire(chunk);
+    runtime.stats.evictions++;
+  }
+  threads_note_deaths(NULL);
+}
+
+/* The retired chunk that has been so for longest. */
+static const Chunk *next_to_free(void) {
+  const Chunk *best = NULL;
+  for (uint32_t i = 0; i < cache.chunk_count; i++) {
+    const Chunk *chunk = &cache.chunks[i];
+    if (chunk->state == CHUNK_RETIRED && (!best || chunk->deaths < best->deaths)) best = chunk;
+  }
+  return best;
+}
+
+void cache_make_room(void) {
+  reclaim();
+  evict();
+  reclaim();
+  while (!cache_has_room()) {
+    const Chunk *next = next_to_free();
+    if (!next) base_panic("the code cache has no chunk to give");
+    threads_wait(next->deaths);
+    reclaim();
+  }
 }

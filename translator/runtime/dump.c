@@ -135,7 +135,7 @@ void dump_region(const Lift *lift, const LiftRegion *guest, const Region *region
     unsigned form;
     uint32_t from = region->pc_map[i].host_offset;
     uint32_t to = i + 1 < region->pc_map_count ? region->pc_map[i + 1].host_offset : end;
-    uint64_t pc = runtime_pc_of_host(region, (uint64_t)(uintptr_t)region->code + from, &form);
+    uint64_t pc = region_pc_at(region, from, &form);
     if (i > 0 && pc <= last_pc && !cold) {
       cold = true; /* in line, guest PCs only ascend */
       base_print(2, "  out of line:\n");

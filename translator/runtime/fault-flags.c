@@ -325,8 +325,8 @@ static Past now(const GuestCpu *cpu, const RegionInsn *faulting) {
   return past;
 }
 
-static void recover(GuestCpu *cpu, const Region *region) {
-  const LiftRegion *guest = translate_analyse_again(region);
+static void recover(GuestCpu *cpu, RuntimeThread *thread, const Region *region) {
+  const LiftRegion *guest = translate_analyse_again(thread, region);
   uint32_t i = guest ? region_find(guest, cpu->rip) : REGION_NO_INSN;
   if (i == REGION_NO_INSN) return;
   uint8_t live = guest->insns[i].live_before;
@@ -341,12 +341,9 @@ static void recover(GuestCpu *cpu, const Region *region) {
 void runtime_recover_flags(GuestCpu *cpu, uint64_t host_pc) {
   if (runtime.options.exact_flags) return;
   RuntimeThread *thread = runtime_thread_of(cpu);
-  uint32_t generation = runtime_generation();
-  bool in_code = __atomic_load_n(&thread->in_code, __ATOMIC_SEQ_CST);
-  if (in_code) __atomic_store_n(&thread->in_code, 2, __ATOMIC_SEQ_CST); /* whoever flushes need not wait */
+  uint32_t offset;
   base_lock(&runtime.lock);
-  const Region *region = generation == runtime_generation() ? cache_find_region(host_pc) : NULL;
-  if (region) recover(cpu, region);
-  if (in_code) __atomic_store_n(&thread->in_code, 1, __ATOMIC_SEQ_CST);
+  const Region *region = detour_region_at(thread, host_pc, &offset);
+  if (region) recover(cpu, thread, region);
   base_unlock(&runtime.lock);
 }

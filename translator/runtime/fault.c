@@ -52,15 +52,18 @@ static void take_general(GuestCpu *cpu, const struct sigcontext *host, unsigned 
  * a region nor in a helper called from one. */
 static bool synchronise_from(GuestCpu *cpu, const struct ucontext *context) {
   const struct sigcontext *host = &context->uc_mcontext;
-  const Region *region = cache_find_region(host->pc);
+  const RuntimeThread *thread = runtime_thread_of(cpu);
+  if (thread->state != THREAD_IN_CODE) return false;
+  uint32_t offset;
   unsigned form = FLAGS_CANONICAL;
+  const Region *region = detour_region_at(thread, host->pc, &offset);
   if (region) {
-    cpu->rip = runtime_pc_of_host(region, host->pc, &form);
+    cpu->rip = region_pc_at(region, offset, &form);
     take_general(cpu, host, form);
   } else if (cpu->helper_return) {
-    region = cache_find_region(cpu->helper_return);
+    region = detour_region_at(thread, cpu->helper_return, &offset);
     if (!region) return false;
-    cpu->rip = runtime_pc_of_host(region, cpu->helper_return - 4, &form);
+    cpu->rip = region_pc_at(region, offset - 4, &form);
   } else {
     return false;
   }
@@ -78,24 +81,37 @@ void runtime_resume_after_fault(GuestCpu *cpu, void *opaque) {
 
 /* --- The runtime's own faults --------------------------------------------------------------------------- */
 
-/* A store to a page with translations. The lock may be held by a thread that waits for this one to leave
- * generated code: mark it as waiting, and if code was thrown away meanwhile, leave. */
-static bool handle_code_write(GuestCpu *cpu, struct ucontext *context, uint64_t address) {
-  RuntimeThread *thread = runtime_thread_of(cpu);
-  uint32_t generation = runtime_generation();
-  bool in_code = __atomic_load_n(&thread->in_code, __ATOMIC_SEQ_CST);
-  bool synchronised = in_code && synchronise_from(cpu, context);
-  uint64_t shadow_sp = cpu->shadow_sp;
-  if (in_code) __atomic_store_n(&thread->in_code, 2, __ATOMIC_SEQ_CST);
+/* The region the thread is in, by itself or by a helper it calls, and the last offset in it that was begun. */
+static const Region *region_of_thread(const RuntimeThread *thread, uint64_t host_pc, uint32_t *ret_offset) {
+  const Region *region = detour_region_at(thread, host_pc, ret_offset);
+  if (region || !thread->cpu->helper_return) return region;
+  region = detour_region_at(thread, thread->cpu->helper_return, ret_offset);
+  *ret_offset -= 4;
+  return region;
+}
+
+/* The region is dead since the store that is under way: it is left at the next guest instruction. */
+static void leave_after_store(RuntimeThread *thread, struct sigcontext *host, const Region *region, uint32_t offset) {
+  if (thread->cpu->helper_return) thread->cpu->helper_return = detour_take(thread, region, offset + 4, offset);
+  else host->pc = detour_take(thread, region, offset, offset);
+}
+
+/* A store to a page with translations. Returns into them that this thread has predicted are forgotten here, as it may
+ * go on in code. */
+static bool handle_code_write(RuntimeThread *thread, struct ucontext *context, uint64_t address) {
+  GuestCpu *cpu = thread->cpu;
+  struct sigcontext *host = &context->uc_mcontext;
+  bool in_code = thread->state == THREAD_IN_CODE;
+  uint32_t offset = 0;
+  const Region *region = in_code ? region_of_thread(thread, host->pc, &offset) : NULL;
+  uint64_t *shadow_sp = region && !cpu->helper_return ? (uint64_t *)&host->sp : &cpu->shadow_sp;
   base_lock(&runtime.lock);
-  bool ours = pages_handle_write(address);
-  Region *region = ours ? cache_find_region(context->uc_mcontext.pc) : NULL;
-  if (region && region->dead) link_stop_at_boundaries(region, context->uc_mcontext.pc);
-  bool stale = generation != runtime_generation();
-  if (in_code) __atomic_store_n(&thread->in_code, 1, __ATOMIC_SEQ_CST);
+  uint64_t deaths = runtime.deaths;
+  bool ours = pages_handle_write(thread, address);
+  if (region && deaths != runtime.deaths) *shadow_sp = thread_forget_returns(thread, *shadow_sp);
+  bool dead = region && region->dead;
   base_unlock(&runtime.lock);
-  if (!stale) cpu->shadow_sp = shadow_sp;
-  if (ours && stale && synchronised) runtime_resume_after_fault(cpu, context);
+  if (ours && dead) leave_after_store(thread, host, region, offset);
   return ours;
 }
 
@@ -105,17 +121,43 @@ static bool shadow_stack_full(GuestCpu *cpu, struct ucontext *context, uint64_t 
   return true;
 }
 
+/* C code that was ready for it touched memory that is not there. */
+static bool guarded(RuntimeThread *thread, struct sigcontext *host) {
+  GuardFrame *frame = thread->guard;
+  if (!frame || cache_contains(host->pc)) return false;
+  thread->guard = NULL;
+  host->regs[0] = (uint64_t)(uintptr_t)frame;
+  host->pc = (uint64_t)(uintptr_t)runtime_guard_fault;
+  return true;
+}
+
+bool guard_call(RuntimeThread *thread, void (*function)(void *), void *argument) {
+  GuardFrame frame, *outer = thread->guard;
+  thread->guard = &frame;
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);
+  int done = runtime_guard_call(&frame, function, argument);
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);
+  thread->guard = outer;
+  return done;
+}
+
 RuntimeFault runtime_host_fault(GuestCpu *cpu, void *opaque, int32_t *signal, uint64_t *address, bool write) {
   struct ucontext *context = opaque;
+  RuntimeThread *thread = runtime_thread_of(cpu);
   if (*signal == SIGSEGV_NUMBER) {
     if (shadow_stack_full(cpu, context, *address)) return RUNTIME_FAULT_RESOLVED;
-    if (write && handle_code_write(cpu, context, *address)) return RUNTIME_FAULT_RESOLVED;
+    if (write && handle_code_write(thread, context, *address)) return RUNTIME_FAULT_RESOLVED;
   }
   if (*signal == SIGBUS_NUMBER) {
-    Misaligned misaligned = misaligned_access(context, address);
+    Misaligned misaligned = misaligned_access(thread, context, address);
     if (misaligned == MISALIGNED_DONE) return RUNTIME_FAULT_RESOLVED;
     if (misaligned == MISALIGNED_FAULT) *signal = SIGSEGV_NUMBER;
+    if (misaligned == MISALIGNED_RETRANSLATED && synchronise_from(cpu, context)) {
+      runtime_resume_after_fault(cpu, context);
+      return RUNTIME_FAULT_RESOLVED;
+    }
   }
+  if (guarded(thread, &context->uc_mcontext)) return RUNTIME_FAULT_RESOLVED;
   if (!synchronise_from(cpu, context)) return RUNTIME_FAULT_OURS;
   runtime_recover_flags(cpu, cpu->helper_return ? cpu->helper_return - 4 : context->uc_mcontext.pc);
   return RUNTIME_FAULT_GUEST;
@@ -133,18 +175,49 @@ bool runtime_faulting_write(const GuestCpu *cpu) {
 
 /* --- Getting a thread out --------------------------------------------------------------------------------- */
 
-void runtime_interrupt(GuestCpu *cpu, void *opaque) {
+/* A host PC in a region, as the same place in a detour; 0 when it is in none. */
+static uint64_t detour_from(RuntimeThread *thread, uint64_t host_pc) {
+  uint32_t offset;
+  const Region *region = detour_region_at(thread, host_pc, &offset);
+  return region ? detour_take(thread, region, offset, UINT32_MAX) : 0;
+}
+
+static bool in_helper_trampoline(uint64_t host_pc, uint64_t *ret_source_pc) {
+  uint64_t start = (uint64_t)(uintptr_t)runtime_trampolines_start;
+  *ret_source_pc = host_pc - (uint64_t)(uintptr_t)runtime.cache + start;
+  return *ret_source_pc >= (uint64_t)(uintptr_t)runtime_trampoline_helper &&
+         *ret_source_pc < (uint64_t)(uintptr_t)runtime_helper_end;
+}
+
+/* In a helper, or on the way into or out of one. */
+static bool interrupt_helper(RuntimeThread *thread, struct sigcontext *host) {
+  uint64_t at, *returns_to = &thread->cpu->helper_return;
+  bool trampoline = in_helper_trampoline(host->pc, &at);
+  if (trampoline && (at < (uint64_t)(uintptr_t)runtime_helper_stored || at >= (uint64_t)(uintptr_t)runtime_helper_loaded))
+    returns_to = (uint64_t *)&host->regs[A64_REG_LINK];
+  else if (!*returns_to) return false;
+  uint64_t moved = detour_from(thread, *returns_to);
+  if (moved) *returns_to = moved;
+  return moved != 0;
+}
+
+/* False in C code of a thread that may go on in generated code: the dispatcher will look at cpu->interrupt, but the
+ * handler of a fault will not. */
+bool thread_bring_out(RuntimeThread *thread, void *opaque) {
   struct sigcontext *host = &((struct ucontext *)opaque)->uc_mcontext;
-  RuntimeThread *thread = runtime_thread_of(cpu);
-  __atomic_store_n(&cpu->interrupt, 1, __ATOMIC_SEQ_CST);
-  if (!thread->in_code) return;
+  __atomic_store_n(&thread->cpu->interrupt, 1, __ATOMIC_SEQ_CST);
+  if (thread->state != THREAD_IN_CODE) return true;
   if (host->pc >= (uint64_t)(uintptr_t)runtime_enter_check && host->pc < (uint64_t)(uintptr_t)runtime_enter_go) {
     host->pc = (uint64_t)(uintptr_t)runtime_enter_stop;
-    return;
+    return true;
   }
-  Region *region = cache_find_region(host->pc);
-  if (!region && cpu->helper_return) region = cache_find_region(cpu->helper_return);
-  if (!region) return; /* in the runtime, which looks at cpu->interrupt before it enters code again */
-  link_open(region);
-  thread->interrupted = region;
+  uint64_t moved = detour_from(thread, host->pc);
+  if (moved) host->pc = moved;
+  return moved || interrupt_helper(thread, host) || cache_contains(host->pc);
+}
+
+/* A kick, which handlers of faults have blocked, comes as soon as one returns. */
+void runtime_interrupt(GuestCpu *cpu, void *context) {
+  RuntimeThread *thread = runtime_thread_of(cpu);
+  if (!thread_bring_out(thread, context)) thread_kick(thread);
 }

@@ -2,16 +2,17 @@
 #ifndef STELE_RUNTIME_FAULT_H
 #define STELE_RUNTIME_FAULT_H
 
-#include <stdint.h>
+#include "runtime/internal.h"
 
 typedef enum Misaligned {
   MISALIGNED_NOT,  /* not an ordered or locked access in generated code */
-  MISALIGNED_DONE, /* carried out, or replaced by what can be */
+  MISALIGNED_DONE, /* carried out */
+  MISALIGNED_RETRANSLATED, /* the guest instruction is to be executed again, by other code */
   MISALIGNED_FAULT /* the guest has no such access to all of the memory */
 } Misaligned;
 
 /* A SIGBUS at an ordered or locked access in generated code that is misaligned. `context` is the host's struct
  * ucontext. *ret_fault is set for MISALIGNED_FAULT: the address the processor would report. */
-Misaligned misaligned_access(void *context, uint64_t *ret_fault);
+Misaligned misaligned_access(RuntimeThread *thread, void *context, uint64_t *ret_fault);
 
 #endif

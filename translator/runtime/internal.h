@@ -1,4 +1,7 @@
-/* The runtime's own structures: regions in the code cache, and what each thread keeps. */
+/* The runtime's own structures: regions in the code cache, and what each thread keeps.
+ *
+ * The protocol between threads (states, who may patch and when memory of dead regions is used again) is told
+ * in ARCHITECTURE.md, "Threads and the code cache". */
 #ifndef STELE_RUNTIME_INTERNAL_H
 #define STELE_RUNTIME_INTERNAL_H
 
@@ -7,33 +10,66 @@
 #include "lift/region.h"
 #include "runtime/runtime.h"
 
-/* A translated region. Code is never moved; when a region dies (its guest code changed), each of its entries
- * is patched to a BL to the link trampoline, so every stale way in finds the dispatcher. */
-typedef struct Region {
-  uint64_t entry, lowest, highest; /* guest */
+typedef struct Region Region;
+typedef struct PageRegion PageRegion;
+
+/* A branch of one region that leads straight into another one. */
+typedef struct Link {
+  Region *from, *to;
+  uint32_t exit;                  /* index in from->exits */
+  struct Link *next_in, **where_in; /* among those that lead to `to` */
+  struct Link *next_out;            /* among those of `from` that lead somewhere */
+} Link;
+
+/* A translated region. Its code is written once; afterwards only the branch of an exit is changed (link.c). A
+ * region dies when its guest code changed or when room is wanted: nothing leads to it any more from then on, and
+ * its memory is used again once no thread can be in it. */
+struct Region {
+  uint64_t entry, lowest, highest;  /* guest */
+  uint64_t look_lowest, look_highest; /* guest bytes it depends on, those only looked at included */
   uint32_t *code;
-  uint32_t code_bytes;
+  uint32_t code_bytes, instruction_bytes; /* with and without the literals behind the code */
   uint16_t exit_count, entry_count, indirect_count;
   uint16_t pc_map_count;
   bool dead;
-  bool interrupted; /* its way out has been opened for a thread that has to stop */
+  bool checked; /* compares its guest bytes with those it was made from whenever it is entered */
   A64Exit *exits;
   A64Entry *entries;
   uint32_t *indirect_checks;
   A64PcMap *pc_map;
-} Region;
+  Link *links_in, *links_out, *links_spare;
+  PageRegion *pages; /* where it is noted (pages.c) */
+};
+
+/* Whether a thread may hold addresses of the code cache. */
+typedef enum ThreadState {
+  THREAD_OUTSIDE, /* in C code; what it remembers of the cache is looked through before it goes back */
+  THREAD_IN_CODE  /* from the choice of a host PC, under the lock, until what it left through is resolved */
+} ThreadState;
+
+/* A private copy of a region, all ways out of it open, that a thread goes on in so as to come out soon (detour.c). */
+typedef struct Detour {
+  uint32_t *slot;       /* NULL: in none */
+  const Region *region;
+  uint32_t stop_after;  /* every boundary behind this offset leads out; UINT32_MAX: exits and loops only */
+} Detour;
 
 typedef struct RuntimeThread RuntimeThread;
 struct RuntimeThread {
   GuestCpu *cpu;
   RuntimeThread *previous, *next; /* all threads, under the lock */
-  uint32_t in_code;               /* between deciding to enter generated code and being out of it */
-  Region *interrupted;            /* opened for this thread; closed when it has come out */
+  int tid, process;               /* the host's numbers */
+  ThreadState state;              /* OUTSIDE to IN_CODE under the lock, back by the thread alone */
+  uint64_t seen;                  /* runtime.deaths when it last entered code: what had died by then it has forgotten */
+  uint32_t kicked;                /* 1: the signal that brings it out has been sent and not yet arrived */
+  Detour detour;
+  struct GuardFrame *guard;       /* where a fault in C code goes on (guard_call()) */
   void *shadow_stack;
 };
 
 typedef struct RuntimeStats {
-  uint64_t regions, guest_insns, guest_bytes, host_bytes, links, flushes, invalidations, dispatches, syscalls;
+  uint64_t regions, guest_insns, guest_bytes, host_bytes, links, flushes, invalidations, dispatches, syscalls,
+      evictions, kicks, detours;
 } RuntimeStats;
 
 typedef struct Runtime {
@@ -41,15 +77,16 @@ typedef struct Runtime {
   uint32_t features;   /* A64_HAS_* */
   bool ordered;        /* accesses are translated in x86 order now */
   bool strict_flags;
-  BaseLock lock;       /* everything below */
+  bool concurrent;     /* more than one thread may be in generated code */
+  BaseLock lock;       /* everything below, and all regions but for their code */
   RuntimeThread *threads;
+  uint64_t deaths;     /* counts occasions on which regions died */
+  uint32_t waiters;    /* threads that wait for others to leave code */
+  uint32_t progress;   /* futex: changes when a thread leaves or enters code while somebody waits */
 
-  uint8_t *cache;      /* code, read-write-execute */
-  uint64_t cache_size, cache_used, trampolines_size;
+  uint8_t *cache;      /* trampolines, slots of detours, code */
+  uint64_t cache_size;
   uint64_t trampolines[A64_TRAMPOLINE_COUNT];
-
-  Region **regions;    /* by ascending code address */
-  uint32_t region_count, region_capacity;
   RuntimeStats stats;
 } Runtime;
 
@@ -57,94 +94,169 @@ extern Runtime runtime;
 
 /* --- Code cache (code-cache.c) --- */
 
+enum { CACHE_REGION_BYTES = 16 << 10 }; /* the most one region's code takes */
+
 int cache_init(void);
-/* Copies emitted code to the cache and completes it. NULL when the cache is full. */
+/* Whether another region fits for certain. */
+bool cache_has_room(void);
+/* Makes room by letting the oldest or the least useful regions die, and waits for threads to leave them where there
+ * is none at once. The lock is held, and may be given up meanwhile; the thread itself is OUTSIDE. */
+void cache_make_room(void);
+/* Copies emitted code to the cache and completes it. */
 Region *cache_add_region(A64Code *code, const LiftRegion *guest);
-/* The region whose code holds a host PC, dead or alive. Async-signal-safe. */
+/* The region whose code holds a host PC, dead or alive. Async-signal-safe in a thread that is IN_CODE. */
 Region *cache_find_region(uint64_t host_pc);
 bool cache_contains(uint64_t host_pc);
-/* Forgets everything; no thread may be in generated code. */
-void cache_clear(void);
+/* All regions die. */
+void cache_retire_all(void);
+/* Calls `visit` for each region alive that depends on guest bytes in [start, end). */
+void cache_each_dependent(uint64_t start, uint64_t end, void (*visit)(Region *));
+void cache_each_region(void (*visit)(Region *));
+/* A region has died: for the account of what is worth keeping. */
+void cache_note_death(const Region *region);
 /* Makes written code visible to instruction fetch. */
 void cache_sync(const void *start, uint64_t length);
-/* Writes one instruction word another thread may be executing. */
+/* Writes one instruction word another thread may be executing. Both the old and the new word are B or BL (Arm ARM
+ * B2.2.5), or no other thread can be in the code. */
 void cache_patch(uint32_t *at, uint32_t word);
+/* Memory that lives as long as the region's. */
+void *cache_alloc(const Region *region, size_t size);
 
-/* Makes a region of its own of code just written at the cache's end, which stands in for the instruction at
- * host_pc in `origin`. */
-void cache_adopt_stub(uint32_t *stub, uint32_t bytes, const Region *origin, uint64_t host_pc);
+/* --- Detours (detour.c) --- */
 
-/* Arena for regions' metadata, emptied with the cache. */
-void *cache_alloc(size_t size);
+enum { DETOUR_SLOTS = 64, DETOUR_BYTES = DETOUR_SLOTS * CACHE_REGION_BYTES };
+
+/* What stands at a host PC: a region, and the offset in its code. In a detour: those it was copied from. */
+const Region *detour_region_at(const RuntimeThread *thread, uint64_t host_pc, uint32_t *ret_offset);
+/* Has the thread go on in a copy; the region's code behind `stop_after` is left at the next guest instruction. The
+ * same place there. Async-signal-safe; the lock is not held. */
+uint64_t detour_take(RuntimeThread *thread, const Region *region, uint32_t offset, uint32_t stop_after);
+/* The thread has come out. */
+void detour_end(RuntimeThread *thread);
+void detour_after_fork(void);
+
+/* --- Threads (threads.c) --- */
+
+RuntimeThread *runtime_thread_of(const GuestCpu *cpu);
+/* The thread is going to run guest code for the first time. */
+void thread_begin(RuntimeThread *thread);
+/* The thread has resolved what it left code through, and is OUTSIDE. */
+void thread_leave(RuntimeThread *thread);
+/* The thread is going to enter code; the lock is held. Forgets what led to regions that have died. */
+void thread_enter(RuntimeThread *thread);
+/* Forgets predicted returns into dead regions, from `shadow_sp` on; the lock is held. The stack's new top. */
+uint64_t thread_forget_returns(RuntimeThread *thread, uint64_t shadow_sp);
+void thread_forget_entry(uint64_t guest_pc, uint64_t host_pc); /* in all threads' branch caches; lock held */
+/* Regions have died: brings all other threads in code out of it, soon. The lock is held. */
+void threads_note_deaths(RuntimeThread *self);
+/* Whether no thread can be in a region that died when runtime.deaths became `deaths`. */
+bool threads_passed(uint64_t deaths);
+/* Forgets predicted returns into [start, end) in threads that are OUTSIDE; the lock is held. */
+void threads_forget_range(uint64_t start, uint64_t end);
+/* Waits for that. The lock is held, and given up meanwhile; the thread itself is OUTSIDE. */
+void threads_wait(uint64_t deaths);
+/* Has the thread come out by a signal. */
+void thread_kick(RuntimeThread *thread);
+/* In a signal handler of the thread, whose context it changes. */
+bool thread_bring_out(RuntimeThread *thread, void *context);
 
 /* --- Block map: guest PC to host PC of region entries (block-map.c) --- */
 
-uint64_t block_map_find(uint64_t guest_pc); /* 0 when there is none */
-void block_map_add(uint64_t guest_pc, uint64_t host_pc);
+uint64_t block_map_find(uint64_t guest_pc, Region **ret_region); /* 0 when there is none */
+void block_map_add(uint64_t guest_pc, uint64_t host_pc, Region *region);
 void block_map_remove(uint64_t guest_pc, uint64_t host_pc);
 void block_map_clear(void);
 
 /* --- Translation (translate.c) --- */
 
-/* Translates the region at guest_pc; the lock is held. `x87_top`: the slot of ST(0) there (guest/state.h).
- * Its host PC; 0 with *ret_vector set when the instruction
- * cannot even be fetched, which the guest gets as an exception (address in *ret_address). */
-uint64_t translate(uint64_t guest_pc, unsigned x87_top, int *ret_vector, uint64_t *ret_address);
+typedef enum TranslateStatus {
+  TRANSLATE_OK,
+  TRANSLATE_FAULT,  /* the instruction cannot be fetched: a page fault at *ret_address */
+  TRANSLATE_NO_ROOM /* the code cache is full: cache_make_room() */
+} TranslateStatus;
+
+/* Translates the region at guest_pc; the lock is held. `x87_top`: the slot of ST(0) there (guest/state.h). */
+TranslateStatus translate(RuntimeThread *thread, uint64_t guest_pc, unsigned x87_top, Region **ret_region,
+                          uint64_t *ret_address);
 
 /* Decodes and analyses once more what a region was made of; the lock is held, and the result is good for as long.
  * NULL when the code has changed, or was translated in smaller pieces. */
-const LiftRegion *translate_analyse_again(const Region *region);
+const LiftRegion *translate_analyse_again(RuntimeThread *thread, const Region *region);
 
 /* Executable mappings have changed. */
 void translate_forget_window(void);
 
 /* --- Linking (link.c) --- */
 
-/* Handles the exit whose BL is at `site`: its guest target, and the exit to link (NULL for an entry or instruction
- * of a dead region). The flags are in *ret_flag_form. */
-uint64_t link_exit_target(uint64_t site, Region **ret_region, A64Exit **ret_exit, unsigned *ret_flag_form);
-/* Has a dead region left at the guest instruction after the one at host_pc, which has just changed what follows. */
-void link_stop_at_boundaries(Region *region, uint64_t host_pc);
-void link_exit(Region *region, A64Exit *exit, uint64_t host_pc);
-/* Opens all ways out of a region, so that a thread in it comes out soon; and closes them again. */
-void link_open(Region *region);
-void link_close(Region *region);
-/* Every entry of the region leads to the dispatcher from now on. */
-void link_kill(Region *region);
+/* Where the branch at `offset` of a region's code leads, or the guest instruction there where it is none (a boundary
+ * that a detour has made a way out). The exit to link, or NULL. The flags are in *ret_flag_form. */
+uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, A64Exit **ret_exit,
+                          unsigned *ret_flag_form);
+void link_exit(Region *region, A64Exit *exit, Region *target, uint64_t host_pc);
+/* The region dies: nothing leads to it any more. The lock is held; threads_note_deaths() must follow. */
+void region_kill(Region *region);
+/* From now on several threads may be in code at once: links that could not be changed then are undone. */
+void link_make_concurrent(void);
 
 /* --- Guest pages with translations (pages.c) --- */
 
-void pages_note_region(Region *region);
-/* Kills regions made from [start, end). */
-void pages_invalidate(uint64_t start, uint64_t end);
+/* The region belongs to the pages it was read from, those looked at included; stores to them are noticed. */
+void pages_note_region(Region *region, const LiftRegion *guest);
+void pages_forget_region(Region *region);
+/* Before a translation that other threads' stores could race with. True when a page was not protected until now: what
+ * was read from it may be out of date. */
+bool pages_protect(const LiftRegion *guest, bool writable);
+/* Whether code at [start, end) has to be checked whenever it is entered, as nothing tells of changes. */
+bool pages_want_checks(uint64_t start, uint64_t end);
 /* A write fault at `address`: true when it was ours and the page is writable again. */
-bool pages_handle_write(uint64_t address);
-bool pages_release_all(void);
+bool pages_handle_write(RuntimeThread *thread, uint64_t address);
+/* A checked region has been entered often without finding a change. True when it need not be checked any more. */
+bool pages_found_stable(const Region *region);
 void pages_clear(void);
+
+/* --- Misaligned accesses (misaligned.c) --- */
+
+/* Whether the instruction at `pc` has met a misaligned address, and is to use accesses that may. */
+bool misaligned_is_known(uint64_t pc);
+bool misaligned_any(void);
+
+/* --- Guarded calls (trampolines.S) --- */
+
+/* Registers to go back to. */
+typedef struct GuardFrame {
+  uint64_t registers[12]; /* x19-x30 */
+  uint64_t sp;
+} GuardFrame;
+
+/* Calls function(argument). 1; or 0 when a memory access in it faulted, with everything below forgotten. */
+int runtime_guard_call(GuardFrame *frame, void (*function)(void *), void *argument);
+extern const uint8_t runtime_guard_fault[];
+/* The same for the thread, whose fault handler then finds the frame. */
+bool guard_call(RuntimeThread *thread, void (*function)(void *), void *argument);
 
 /* --- Others --- */
 
-uint64_t runtime_pc_of_host(const Region *region, uint64_t host_pc, unsigned *ret_flag_form);
+/* The guest instruction at an offset of a region's code. */
+uint64_t region_pc_at(const Region *region, uint32_t offset, unsigned *ret_flag_form);
 /* Brings flags in a form other than the canonical one (FlagForm, lift/lift.h) into it, in a synchronised state. */
 void runtime_canonical_flags(GuestCpu *cpu, unsigned form);
 /* Works out the status flags at cpu->rip that no code would have read (fault-flags.c), from a synchronised state.
- * `host_pc` is in the region that was left. Takes the lock, letting others flush meanwhile. */
+ * `host_pc` is in the region that was left; the thread is IN_CODE. Takes the lock. */
 void runtime_recover_flags(GuestCpu *cpu, uint64_t host_pc);
 /* Makes locked operations on addresses that no AArch64 atomic takes atomic among themselves (misaligned.c). */
 extern BaseLock runtime_split_lock;
-/* Counts how often everything has been forgotten: host PCs from before are gone. */
-uint32_t runtime_generation(void);
-/* Stops all other threads outside generated code and forgets all translations; the lock is held. */
-void runtime_flush(void);
+/* Forgets all translations; the lock is held. Other threads may go on in old code until threads_passed(). */
+void runtime_flush(RuntimeThread *self);
 void dump_region(const Lift *lift, const LiftRegion *guest, const Region *region);
 bool dump_wanted(uint64_t guest_pc);
-RuntimeThread *runtime_thread_of(const GuestCpu *cpu);
 
 /* trampolines.S */
 unsigned runtime_enter(GuestCpu *cpu, uint64_t host_pc);
 extern const uint8_t runtime_trampolines_start[], runtime_trampolines_end[];
 extern const uint8_t runtime_trampoline_link[], runtime_trampoline_indirect[], runtime_trampoline_return[],
     runtime_trampoline_syscall[], runtime_trampoline_raise[], runtime_trampoline_helper[];
+extern const uint8_t runtime_helper_stored[], runtime_helper_loaded[], runtime_helper_end[];
+extern uint8_t runtime_trampoline_addresses[];
 extern const uint8_t runtime_enter_check[], runtime_enter_go[], runtime_enter_stop[], runtime_leave[];
 extern const uint8_t runtime_helper_table[];
 void runtime_save_vectors(GuestCpu *cpu);

@@ -1,117 +1,123 @@
-/* Links between regions, and opening and killing regions by patching single branch instructions.
+/* Links between regions, and the death of regions.
  *
  * An exit is a BL to the link trampoline until its target is translated, then a B (BL for calls) to the target's
- * code; the conditional branch that leads to a cold exit is pointed at the target as well where it reaches. To
- * get a thread out of a region, its exits are unlinked, its loops retargeted to exits of their own,
- * and the checks before indirect branches and returns made to fail; all of that is undone by link_close(), or
- * by the next link. Patching is under the lock, except for link_open(), which a signal handler calls: every
- * word it writes is also correct on its own. */
+ * code, until the target dies. Those are words that may be changed while other processors execute them (Arm ARM
+ * B2.2.5). The conditional branch that leads to a cold exit is not: it is pointed at the target as well where it
+ * reaches, but only while one thread alone can be in code (Runtime.concurrent). No other word of a region ever changes.
+ *
+ * All of it is under the lock. */
 #include "runtime/internal.h"
 
-enum { CBNZ_X = 0xb5000000u, B = 0x14000000u, BL = 0x94000000u, B_MASK = 0xfc000000u };
+enum { B = 0x14000000u, BL = 0x94000000u };
 
 static uint32_t *word_at(const Region *region, uint32_t offset) { return region->code + offset / 4; }
 
-static uint32_t to_trampoline(const uint32_t *site, A64Trampoline trampoline) {
-  return a64_retarget(BL, (int64_t)(runtime.trampolines[trampoline] - (uint64_t)(uintptr_t)site));
+static void patch_if_other(uint32_t *at, uint32_t word) {
+  if (*at != word) cache_patch(at, word);
+}
+
+static void close_branch(Region *region, const A64Exit *exit) {
+  if (exit->branch == UINT32_MAX) return;
+  uint32_t *branch = word_at(region, exit->branch);
+  patch_if_other(branch, a64_retarget(*branch, (int64_t)exit->site - exit->branch));
+}
+
+static uint32_t unlinked(const uint32_t *site) {
+  return a64_retarget(BL, (int64_t)(runtime.trampolines[A64_TRAMPOLINE_LINK] - (uint64_t)(uintptr_t)site));
 }
 
 static void unlink_exit(Region *region, const A64Exit *exit) {
   uint32_t *site = word_at(region, exit->site);
-  uint32_t unlinked = to_trampoline(site, A64_TRAMPOLINE_LINK);
-  if (*site != unlinked) cache_patch(site, unlinked);
-  if (exit->branch == UINT32_MAX) return;
-  uint32_t *branch = word_at(region, exit->branch);
-  uint32_t back = a64_retarget(*branch, (int64_t)exit->site - exit->branch);
-  if (*branch != back) cache_patch(branch, back);
+  patch_if_other(site, unlinked(site));
+  close_branch(region, exit);
 }
 
-void link_exit(Region *region, A64Exit *exit, uint64_t host_pc) {
-  if (exit->kind == A64_EXIT_LOOP || region->dead || region->interrupted) return;
+static void note_link(Region *from, uint32_t exit, Region *to) {
+  Link *link = from->links_spare;
+  if (link) from->links_spare = link->next_out;
+  else link = cache_alloc(from, sizeof *link);
+  *link = (Link){from, to, exit, to->links_in, &to->links_in, from->links_out};
+  if (link->next_in) link->next_in->where_in = &link->next_in;
+  to->links_in = link;
+  from->links_out = link;
+}
+
+static void forget_link_in(Link *link) {
+  *link->where_in = link->next_in;
+  if (link->next_in) link->next_in->where_in = link->where_in;
+}
+
+static void forget_link_out(Link *link) {
+  Link **at = &link->from->links_out;
+  while (*at != link) at = &(*at)->next_out;
+  *at = link->next_out;
+  link->next_out = link->from->links_spare;
+  link->from->links_spare = link;
+}
+
+void link_exit(Region *region, A64Exit *exit, Region *target, uint64_t host_pc) {
+  if (exit->kind == A64_EXIT_LOOP || region->dead || target->dead) return;
   uint32_t *site = word_at(region, exit->site);
+  if (*site != unlinked(site)) return; /* another thread has just done the same */
   int64_t distance = (int64_t)(host_pc - (uint64_t)(uintptr_t)site);
   cache_patch(site, a64_retarget(exit->kind == A64_EXIT_CALL ? BL : B, distance));
-  if (exit->branch != UINT32_MAX) {
+  if (exit->branch != UINT32_MAX && !runtime.concurrent) {
     uint32_t *branch = word_at(region, exit->branch);
     uint32_t direct = a64_retarget(*branch, (int64_t)(host_pc - (uint64_t)(uintptr_t)branch));
     if (direct) cache_patch(branch, direct);
   }
+  note_link(region, (uint32_t)(exit - region->exits), target);
   runtime.stats.links++;
-  if (region->interrupted) unlink_exit(region, exit); /* opened meanwhile by a signal handler */
 }
 
-void link_stop_at_boundaries(Region *region, uint64_t host_pc) {
-  uint32_t after = (uint32_t)(host_pc - (uint64_t)(uintptr_t)region->code);
-  for (unsigned i = 0; i < region->pc_map_count; i++) {
-    if (region->pc_map[i].host_offset <= after) continue;
-    uint32_t *at = word_at(region, region->pc_map[i].host_offset);
-    cache_patch(at, to_trampoline(at, A64_TRAMPOLINE_LINK));
-  }
+static bool is_boundary(const Region *region, uint32_t offset) {
+  for (unsigned i = 0; i < region->pc_map_count; i++)
+    if (region->pc_map[i].host_offset == offset) return true;
+  return false;
 }
 
-uint64_t link_exit_target(uint64_t site, Region **ret_region, A64Exit **ret_exit, unsigned *ret_flag_form) {
-  Region *region = cache_find_region(site);
-  if (!region) base_panic("exit at 0x%lx belongs to no region", (unsigned long)site);
-  uint32_t offset = (uint32_t)(site - (uint64_t)(uintptr_t)region->code);
-  *ret_region = region;
+uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, A64Exit **ret_exit,
+                          unsigned *ret_flag_form) {
+  const Detour *detour = &thread->detour;
+  bool stopped = detour->slot && offset > detour->stop_after && is_boundary(region, offset);
   *ret_exit = NULL;
   *ret_flag_form = FLAGS_CANONICAL;
-  /* The first word of a dead entry may have been an exit: the entry it is now. */
-  for (unsigned i = 0; region->dead && i < region->entry_count; i++)
-    if (region->entries[i].host_offset == offset) return region->entries[i].guest_pc;
-  for (unsigned i = 0; i < region->exit_count; i++)
-    if (region->exits[i].site == offset) {
-      *ret_exit = &region->exits[i];
-      return region->exits[i].guest_pc;
-    }
-  if (region->dead) return runtime_pc_of_host(region, site, ret_flag_form);
-  base_panic("no exit at 0x%lx", (unsigned long)site);
-}
-
-/* Where the CBNZ of an indirect check goes; as an unconditional branch it always goes there. */
-static uint32_t forced(uint32_t check) { return a64_retarget(B, a64_branch_distance(check)); }
-
-void link_open(Region *region) {
-  region->interrupted = true;
-  for (unsigned i = 0; i < region->exit_count; i++) {
-    const A64Exit *exit = &region->exits[i];
-    unlink_exit(region, exit); /* for a loop: retargets its branch to the exit */
+  for (unsigned i = 0; !stopped && i < region->exit_count; i++) {
+    if (region->exits[i].site != offset) continue;
+    if (!detour->slot) *ret_exit = &region->exits[i];
+    return region->exits[i].guest_pc;
   }
-  for (unsigned i = 0; i < region->indirect_count; i++) {
-    uint32_t *check = word_at(region, region->indirect_checks[i]);
-    if ((*check & B_MASK) != B) cache_patch(check, forced(*check));
-  }
+  if (stopped) return region_pc_at(region, offset, ret_flag_form);
+  base_panic("no exit at offset %u of the region at 0x%lx", offset, (unsigned long)region->entry);
 }
 
-/* A loop's branch goes back to the block with the exit's guest PC. */
-static void restore_loop(Region *region, const A64Exit *exit) {
-  for (unsigned i = 0; i < region->entry_count; i++)
-    if (region->entries[i].guest_pc == exit->guest_pc) {
-      uint32_t *branch = word_at(region, exit->branch);
-      cache_patch(branch, a64_retarget(*branch, (int64_t)region->entries[i].host_offset - exit->branch));
-      return;
-    }
-}
-
-void link_close(Region *region) {
-  if (!region->interrupted || region->dead) return;
-  region->interrupted = false;
-  for (unsigned i = 0; i < region->exit_count; i++)
-    if (region->exits[i].kind == A64_EXIT_LOOP) restore_loop(region, &region->exits[i]);
-  for (unsigned i = 0; i < region->indirect_count; i++) {
-    uint32_t *check = word_at(region, region->indirect_checks[i]);
-    if ((*check & B_MASK) == B) cache_patch(check, a64_retarget(CBNZ_X | A64_REG_EXIT0, a64_branch_distance(*check)));
-  }
-}
-
-void link_kill(Region *region) {
+void region_kill(Region *region) {
+  if (region->dead) return;
   region->dead = true;
-  link_open(region);
   for (unsigned i = 0; i < region->entry_count; i++) {
     uint64_t host_pc = (uint64_t)(uintptr_t)region->code + region->entries[i].host_offset;
-    uint32_t *at = word_at(region, region->entries[i].host_offset);
-    cache_patch(at, to_trampoline(at, A64_TRAMPOLINE_LINK));
     block_map_remove(region->entries[i].guest_pc, host_pc);
+    thread_forget_entry(region->entries[i].guest_pc, host_pc);
   }
+  while (region->links_in) {
+    Link *link = region->links_in;
+    unlink_exit(link->from, &link->from->exits[link->exit]);
+    forget_link_in(link);
+    forget_link_out(link);
+  }
+  for (Link *link = region->links_out; link; link = link->next_out) forget_link_in(link);
+  region->links_out = NULL;
+  pages_forget_region(region);
+  cache_note_death(region);
   runtime.stats.invalidations++;
+}
+
+static void close_branches(Region *region) {
+  for (Link *link = region->links_out; link; link = link->next_out) close_branch(region, &region->exits[link->exit]);
+}
+
+void link_make_concurrent(void) {
+  if (runtime.concurrent) return;
+  runtime.concurrent = true;
+  cache_each_region(close_branches);
 }

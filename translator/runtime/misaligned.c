@@ -2,8 +2,8 @@
  *
  * x86 orders misaligned accesses like any others; AArch64's acquire and release instructions fault on them
  * (without FEAT_LSE2 on every misaligned address, with it where a 16-byte boundary is crossed; Arm ARM B2.9).
- * The faulting load or store is replaced for good by a branch to a plain access with a barrier; a locked
- * operation is carried out here, under one lock, each time. */
+ * The faulting load or store is remembered by its guest PC, and its region translated again with a plain access and a
+ * barrier there; a locked operation is carried out here, under one lock, each time. */
 #include "runtime/internal.h"
 
 #include <string.h>
@@ -15,30 +15,45 @@
 #include "guest/memory-map.h"
 #include "runtime/fault.h"
 
-enum { DMB_ISH = 0xd5033bbf, DMB_ISHLD = 0xd50339bf, STUB_WORDS = 4 };
+enum { MISALIGNED_KNOWN = 1 << 13 };
 
-typedef struct OrderedAccess {
-  uint32_t plain;  /* the same access as LDUR/STUR */
-  bool load;
-} OrderedAccess;
+/* --- Ordered loads and stores --------------------------------------------------------------------------------- */
 
-/* LDAPUR, STLUR; LDAPR, LDAR, STLR (Arm ARM C4.1.94). */
-static bool decode_ordered(uint32_t word, OrderedAccess *ret) {
-  uint32_t size = word & 0xc0000000u, registers = word & 0x3ff;
-  if ((word & 0x3f200c00u) == 0x19000000u) { /* unscaled offset: the same fields at the same places */
-    uint32_t opc = word >> 22 & 3;
-    *ret = (OrderedAccess){size | 0x38000000u | opc << 22 | (word & 0x1ff000u) | registers, opc != 0};
-    return true;
-  }
-  if ((word & 0x3ffffc00u) == 0x38bfc000u || (word & 0x3ffffc00u) == 0x08dffc00u) {
-    *ret = (OrderedAccess){size | 0x38400000u | registers, true};
-    return true;
-  }
-  if ((word & 0x3ffffc00u) == 0x089ffc00u) {
-    *ret = (OrderedAccess){size | 0x38000000u | registers, false};
-    return true;
-  }
-  return false;
+/* Whether a word is LDAPUR, STLUR; LDAPR, LDAR or STLR (Arm ARM C4.1.94). */
+static bool is_ordered(uint32_t word) {
+  return (word & 0x3f200c00u) == 0x19000000u || (word & 0x3ffffc00u) == 0x38bfc000u ||
+         (word & 0x3ffffc00u) == 0x08dffc00u || (word & 0x3ffffc00u) == 0x089ffc00u;
+}
+
+/* Guest instructions that have met a misaligned address: open addressing; when it is full, all are forgotten, and those
+ * still executed come back. */
+static struct {
+  uint64_t pc[MISALIGNED_KNOWN];
+  uint32_t count;
+} known;
+
+static uint32_t slot_of(uint64_t pc) {
+  uint32_t i = (uint32_t)(pc ^ pc >> 11) & (MISALIGNED_KNOWN - 1);
+  while (known.pc[i] && known.pc[i] != pc) i = (i + 1) & (MISALIGNED_KNOWN - 1);
+  return i;
+}
+
+bool misaligned_is_known(uint64_t pc) { return known.pc[slot_of(pc)] != 0; }
+
+bool misaligned_any(void) { return known.count != 0; }
+
+/* The region is given up, and made again with accesses for misaligned addresses at this instruction. */
+static void note_misaligned(RuntimeThread *thread, const Region *region, uint32_t offset) {
+  unsigned form;
+  uint64_t pc = region_pc_at(region, offset, &form);
+  base_lock(&runtime.lock);
+  if (known.count >= MISALIGNED_KNOWN / 2) memset(&known, 0, sizeof known);
+  uint64_t *slot = &known.pc[slot_of(pc)];
+  known.count += *slot == 0;
+  *slot = pc;
+  region_kill((Region *)region);
+  threads_note_deaths(thread);
+  base_unlock(&runtime.lock);
 }
 
 /* --- Access ------------------------------------------------------------------------------------------------- */
@@ -131,103 +146,54 @@ static bool decode_exclusives(const uint32_t *site, LockedOperation *ret) {
   }
 }
 
-/* On any address: atomic among themselves, as split locks are rare and slow on hardware too. */
-static void do_locked(struct sigcontext *host, const LockedOperation *operation) {
+typedef struct LockedAccess {
+  struct sigcontext *host;
+  const LockedOperation *operation;
+  uint64_t old;
+} LockedAccess;
+
+static void access_locked(void *argument) {
+  LockedAccess *access = argument;
+  const LockedOperation *operation = access->operation;
+  const struct sigcontext *host = access->host;
   void *at = (void *)(uintptr_t)host->regs[operation->address];
   unsigned bytes = operation->bytes;
-  uint64_t old = 0, operand = get_register(host, operation->operand);
+  uint64_t operand = get_register(host, operation->operand);
   uint64_t mask = bytes == 8 ? UINT64_MAX : (UINT64_C(1) << bytes * 8) - 1;
-  base_lock(&runtime_split_lock);
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  memcpy(&old, at, bytes);
-  uint64_t fresh = combine(operation->kind, old, operand) & mask;
-  bool store = operation->kind != LOCKED_CAS || old == (get_register(host, operation->expected) & mask);
+  memcpy(&access->old, at, bytes);
+  uint64_t fresh = combine(operation->kind, access->old, operand) & mask;
+  bool store = operation->kind != LOCKED_CAS || access->old == (get_register(host, operation->expected) & mask);
   if (store) memcpy(at, &fresh, bytes);
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* On any address: atomic among themselves, as split locks are rare and slow on hardware too. False where the memory
+ * went away meanwhile. */
+static bool do_locked(RuntimeThread *thread, struct sigcontext *host, const LockedOperation *operation) {
+  LockedAccess access = {host, operation, 0};
+  base_lock(&runtime_split_lock);
+  bool done = guard_call(thread, access_locked, &access);
   base_unlock(&runtime_split_lock);
-  set_register(host, operation->old, old);
+  if (!done) return false;
+  set_register(host, operation->old, access.old);
   host->pc += 4 * operation->words;
+  return true;
 }
 
-/* --- Loads and stores --------------------------------------------------------------------------------------- */
-
-/* The plain access with its barrier, done for this once by going through a stub that stays. */
-static uint32_t *make_stub(uint32_t *site, const OrderedAccess *access) {
-  if (runtime.cache_size - runtime.cache_used < STUB_WORDS * 4) return NULL;
-  uint32_t *stub = (uint32_t *)(runtime.cache + runtime.cache_used);
-  uint32_t *at = stub;
-  if (!access->load) *at++ = DMB_ISH;
-  *at++ = access->plain;
-  if (access->load) *at++ = DMB_ISHLD;
-  *at = a64_retarget(0x14000000u, (int64_t)((uint8_t *)(site + 1) - (uint8_t *)at));
-  cache_sync(stub, STUB_WORDS * 4);
-  return stub;
-}
-
-static uint64_t address_of(const struct sigcontext *host, uint32_t word) {
-  int64_t offset = (word & 0x3f200c00u) == 0x19000000u ? (int64_t)((uint64_t)(word >> 12 & 0x1ff) << 55) >> 55 : 0;
-  return host->regs[word >> 5 & 31] + (uint64_t)offset;
-}
-
-/* The access done here, for the time being: the lock is taken, perhaps by a thread waiting for this one. */
-static void access_once(struct sigcontext *host, uint32_t word, const OrderedAccess *access) {
-  unsigned bytes = 1u << (word >> 30), rt = word & 31;
-  void *at = (void *)(uintptr_t)address_of(host, word);
-  uint64_t value = get_register(host, rt);
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  if (access->load) {
-    unsigned opc = word >> 22 & 3, shift = 64 - bytes * 8;
-    bool is_signed = (word & 0x3f200c00u) == 0x19000000u && opc >= 2;
-    value = 0;
-    memcpy(&value, at, bytes);
-    if (is_signed) value = (uint64_t)((int64_t)(value << shift) >> shift);
-    if (is_signed && opc == 3) value &= UINT32_MAX;
-    set_register(host, rt, value);
-  } else {
-    memcpy(at, &value, bytes);
-  }
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  host->pc += 4;
-}
-
-static bool try_lock(BaseLock *lock) {
-  uint32_t expected = 0;
-  return __atomic_compare_exchange_n(&lock->state, &expected, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
-}
-
-static void ordered_access(struct sigcontext *host, uint32_t word, const Region *region, const OrderedAccess *access) {
-  uint32_t *site = (uint32_t *)(uintptr_t)host->pc;
-  if (!try_lock(&runtime.lock)) {
-    access_once(host, word, access);
-    return;
-  }
-  uint32_t *stub = *site == word ? make_stub(site, access) : NULL;
-  if (stub) {
-    cache_adopt_stub(stub, STUB_WORDS * 4, region, host->pc);
-    cache_patch(site, a64_retarget(0x14000000u, (int64_t)((uint8_t *)stub - (uint8_t *)site)));
-  } else if (*site == word) { /* no room */
-    access_once(host, word, access);
-  }
-  base_unlock(&runtime.lock);
-}
-
-Misaligned misaligned_access(void *opaque, uint64_t *ret_fault) {
+Misaligned misaligned_access(RuntimeThread *thread, void *opaque, uint64_t *ret_fault) {
   struct sigcontext *host = &((struct ucontext *)opaque)->uc_mcontext;
-  const Region *region = cache_find_region(host->pc);
+  uint32_t offset;
+  const Region *region = thread->state == THREAD_IN_CODE ? detour_region_at(thread, host->pc, &offset) : NULL;
   if (!region) return MISALIGNED_NOT;
   const uint32_t *site = (const uint32_t *)(uintptr_t)host->pc;
-  uint32_t word = __atomic_load_n(site, __ATOMIC_RELAXED);
-  if ((word & 0xfc000000u) == 0x14000000u) return MISALIGNED_DONE; /* another thread has replaced it meanwhile */
   LockedOperation locked;
-  OrderedAccess access;
   if (decode_lse(site, &locked) || decode_exclusives(site, &locked)) {
     uint64_t address = host->regs[locked.address];
     if (!accessible(address, locked.bytes, true, ret_fault)) return MISALIGNED_FAULT;
-    do_locked(host, &locked);
-    return MISALIGNED_DONE;
+    return do_locked(thread, host, &locked) ? MISALIGNED_DONE : MISALIGNED_RETRANSLATED;
   }
-  if (!decode_ordered(word, &access)) return MISALIGNED_NOT;
-  if (!accessible(address_of(host, word), 1u << (word >> 30), !access.load, ret_fault)) return MISALIGNED_FAULT;
-  ordered_access(host, word, region, &access);
-  return MISALIGNED_DONE;
+  if (!is_ordered(*site)) return MISALIGNED_NOT;
+  note_misaligned(thread, region, offset);
+  return MISALIGNED_RETRANSLATED;
 }

@@ -3,156 +3,285 @@
  * A page that code has been translated from and that the guest may write is write-protected on the host; the
  * first store faults, the page's translations die, and it is writable again until something on it is
  * translated once more. Pages the guest may not write need no protection: a mapping system call comes
- * before any change to them. */
+ * before any change to them. Nor are those protected where that cannot tell (memory that others can write, a page that
+ * holds data beside its code and is written all the time, one that a system call is writing to): code from there compares
+ * its bytes whenever it is entered ("checked").
+ *
+ * Where the guest's protection of a page may change meanwhile, its mapping calls hold the lock across the host's call
+ * (runtime_change_begin()), so that the host's protection is always the one both agree on. */
 #include "runtime/internal.h"
 
 #include "base/host-call.h"
 #include "guest/memory-map.h"
 
-enum { BUCKETS = 1 << 12, PROT_R = 1, PROT_RW = 3 };
+enum {
+  BUCKETS = 1 << 12,
+  PROT_R = 1,
+  PROT_RW = 3,
+  HITS_ENDURED = 8,     /* writes until a page's code is checked instead */
+  MAX_PATIENCE = 20     /* a page that was stable for 2^n checks is protected again, the n-th time */
+};
 
-typedef struct PageRegion {
+struct PageRegion {
   Region *region;
-  struct PageRegion *next;
-} PageRegion;
+  struct CodePage *page;
+  PageRegion *next, **where; /* among those of the page */
+  PageRegion *next_of_region;
+};
 
 typedef struct CodePage {
   uint64_t address;
-  bool protected_;
+  bool protected_, checked;
+  uint8_t hits;     /* since it was last protected for good */
+  uint8_t patience; /* how often it turned out not to be stable */
+  uint32_t stable;  /* times its code was found unchanged */
+  uint32_t busy;    /* system calls that are going to write it */
   PageRegion *regions;
   struct CodePage *next;
 } CodePage;
 
-static CodePage **buckets;
-static uint32_t page_count, protected_count;
+static CodePage *buckets[BUCKETS];
+static bool writable_code; /* there has been code that stores can change */
+static uint32_t protected_count, special_count; /* pages that are protected; that are checked or busy */
 
 static CodePage **bucket(uint64_t page) { return &buckets[(page >> 12 ^ page >> 24) & (BUCKETS - 1)]; }
 
+static uint64_t page_of(uint64_t address) { return address & ~(MEMORY_PAGE_SIZE - 1); }
+
 static CodePage *find(uint64_t page) {
-  if (!buckets) return NULL;
   CodePage *p = *bucket(page);
   while (p && p->address != page) p = p->next;
   return p;
 }
 
 static CodePage *find_or_add(uint64_t page) {
-  if (!buckets) buckets = base_pages_alloc(BUCKETS * sizeof *buckets);
-  if (!buckets) base_panic("out of memory for translations");
   CodePage *p = find(page);
   if (p) return p;
-  p = cache_alloc(sizeof *p);
+  p = base_alloc(sizeof *p);
+  if (!p) base_panic("out of memory for translations");
   *p = (CodePage){.address = page, .next = *bucket(page)};
   *bucket(page) = p;
-  page_count++;
   return p;
 }
+
+/* --- Protection ------------------------------------------------------------------------------------------- */
 
 static void set_protected(CodePage *p, bool on) {
   if (p->protected_ == on) return;
   p->protected_ = on;
-  if (on) protected_count++;
-  else protected_count--;
+  __atomic_store_n(&protected_count, on ? protected_count + 1 : protected_count - 1, __ATOMIC_RELAXED);
   host_call(__NR_mprotect, p->address, MEMORY_PAGE_SIZE, on ? PROT_R : PROT_RW);
 }
 
-static void protect_if_writable(CodePage *p) {
+static bool guest_may_write(const CodePage *p) {
   uint64_t end;
   int protection = memory_map_query(p->address, &end);
-  if (protection >= 0 && protection & MEMORY_WRITE) set_protected(p, true);
+  return protection >= 0 && protection & MEMORY_WRITE;
 }
 
-static void note_on_page(Region *region, uint64_t page) {
-  CodePage *p = find_or_add(page);
-  PageRegion *link = cache_alloc(sizeof *link);
-  *link = (PageRegion){region, p->regions};
-  p->regions = link;
-  protect_if_writable(p);
-}
+static bool is_special(const CodePage *p) { return p->checked || p->busy; }
 
-/* A region belongs to the pages it was read from, and to every other page that shows the same memory. */
-void pages_note_region(Region *region) {
-  uint64_t first = region->lowest & ~(MEMORY_PAGE_SIZE - 1);
-  for (uint64_t page = first; page < region->highest; page += MEMORY_PAGE_SIZE) {
-    note_on_page(region, page);
-    for (uint64_t alias = 0; (alias = memory_map_next_alias(page, alias));) note_on_page(region, alias);
+bool pages_want_checks(uint64_t start, uint64_t end) {
+  if (!special_count) return false;
+  for (uint64_t page = page_of(start); page < end; page += MEMORY_PAGE_SIZE) {
+    const CodePage *p = find(page);
+    if (p && is_special(p)) return true;
   }
+  return false;
 }
 
-static void kill_page(CodePage *p) {
-  for (PageRegion *link = p->regions; link; link = link->next)
-    if (!link->region->dead) link_kill(link->region);
-  p->regions = NULL;
+static void change_special(CodePage *p, bool checked, uint32_t busy) {
+  bool was = is_special(p);
+  p->checked = checked;
+  p->busy = busy;
+  special_count = special_count + is_special(p) - was;
 }
 
-void pages_invalidate(uint64_t start, uint64_t end) {
-  if (!page_count) return;
-  if ((end - start) / MEMORY_PAGE_SIZE <= BUCKETS) {
-    for (uint64_t page = start & ~(MEMORY_PAGE_SIZE - 1); page < end; page += MEMORY_PAGE_SIZE) {
-      CodePage *p = find(page);
-      if (p) kill_page(p);
-    }
-    return;
-  }
-  for (unsigned i = 0; i < BUCKETS; i++)
-    for (CodePage *p = buckets[i]; p; p = p->next)
-      if (p->address + MEMORY_PAGE_SIZE > start && p->address < end) kill_page(p);
+/* --- Regions of a page -------------------------------------------------------------------------------------- */
+
+static void note_on_page(Region *region, uint64_t address) {
+  CodePage *p = find_or_add(address);
+  if (p->regions && p->regions->region == region) return;
+  PageRegion *note = cache_alloc(region, sizeof *note);
+  *note = (PageRegion){region, p, p->regions, &p->regions, region->pages};
+  if (note->next) note->next->where = &note->next;
+  p->regions = note;
+  region->pages = note;
+  if (!region->checked && guest_may_write(p)) set_protected(p, true);
 }
 
-/* After a mapping call the host's protection is what the call asked for. */
-static void forget_protection(uint64_t start, uint64_t end) {
-  for (unsigned i = 0; protected_count && i < BUCKETS; i++)
-    for (CodePage *p = buckets[i]; p; p = p->next)
-      if (p->protected_ && p->address >= start && p->address < end) {
-        p->protected_ = false;
-        protected_count--;
-      }
+/* Every page that shows the memory the region was read from. */
+static void note_views(Region *region, uint64_t page) {
+  note_on_page(region, page);
+  for (uint64_t alias = 0; (alias = memory_map_next_alias(page, alias));) note_on_page(region, alias);
 }
 
-void runtime_memory_changed(uint64_t start, uint64_t length) {
-  translate_forget_window();
-  if (!__atomic_load_n(&page_count, __ATOMIC_RELAXED)) return;
-  uint64_t first = start & ~(MEMORY_PAGE_SIZE - 1),
-           end = (start + length + MEMORY_PAGE_SIZE - 1) & ~(MEMORY_PAGE_SIZE - 1);
-  base_lock(&runtime.lock);
-  pages_invalidate(first, end);
-  forget_protection(first, end);
-  base_unlock(&runtime.lock);
+void pages_note_region(Region *region, const LiftRegion *guest) {
+  writable_code = true;
+  for (uint64_t page = page_of(region->lowest); page < region->highest; page += MEMORY_PAGE_SIZE)
+    note_views(region, page);
+  for (unsigned i = 0; i < guest->look_count; i++) note_views(region, guest->looked[i]);
 }
 
-bool pages_handle_write(uint64_t address) {
-  CodePage *p = find(address & ~(MEMORY_PAGE_SIZE - 1));
-  if (!p) return false;
-  uint64_t end;
-  int protection = memory_map_query(p->address, &end);
-  if (protection < 0 || !(protection & MEMORY_WRITE)) return false;
-  /* Not protected any more: another thread has just dealt with the same fault. */
-  kill_page(p);
-  set_protected(p, false);
-  return true;
-}
-
-bool pages_release_all(void) {
+static bool protect_views(uint64_t page) {
   bool any = false;
-  for (unsigned i = 0; protected_count && i < BUCKETS; i++)
-    for (CodePage *p = buckets[i]; p; p = p->next)
-      if (p->protected_) {
-        kill_page(p);
-        set_protected(p, false);
-        any = true;
-      }
+  for (uint64_t view = page, after = 0; view; view = after = memory_map_next_alias(page, after)) {
+    CodePage *p = find_or_add(view);
+    if (p->protected_ || !guest_may_write(p)) continue;
+    set_protected(p, true);
+    any = true;
+  }
   return any;
 }
 
-bool runtime_release_write_protection(void) {
-  if (!__atomic_load_n(&protected_count, __ATOMIC_RELAXED)) return false;
-  base_lock(&runtime.lock);
-  bool any = pages_release_all();
-  base_unlock(&runtime.lock);
+bool pages_protect(const LiftRegion *guest, bool writable) {
+  bool any = false;
+  if (!writable || !runtime.concurrent) return false;
+  for (uint64_t page = page_of(guest->lowest); page < guest->highest; page += MEMORY_PAGE_SIZE)
+    any |= protect_views(page);
+  for (unsigned i = 0; i < guest->look_count; i++) any |= protect_views(guest->looked[i]);
+  return any;
+}
+
+void pages_forget_region(Region *region) {
+  for (PageRegion *note = region->pages; note; note = note->next_of_region) {
+    *note->where = note->next;
+    if (note->next) note->next->where = note->where;
+  }
+  region->pages = NULL;
+}
+
+static bool kill_page(CodePage *p) {
+  bool any = p->regions != NULL;
+  while (p->regions) region_kill(p->regions->region);
   return any;
 }
 
 void pages_clear(void) {
-  pages_release_all();
-  for (unsigned i = 0; buckets && i < BUCKETS; i++) buckets[i] = NULL;
-  page_count = 0;
+  for (unsigned i = 0; i < BUCKETS; i++)
+    for (CodePage *p = buckets[i]; p; p = p->next) {
+      p->regions = NULL; /* of regions that are all dead */
+      if (p->protected_) set_protected(p, false);
+    }
+}
+
+/* --- Writes ------------------------------------------------------------------------------------------------- */
+
+/* Written too often: its code is checked from now on. */
+static void endure_hit(CodePage *p) {
+  if (p->hits < HITS_ENDURED) p->hits++;
+  if (p->hits == HITS_ENDURED && !p->checked) {
+    p->stable = 0;
+    if (p->patience < MAX_PATIENCE) p->patience++;
+    change_special(p, true, p->busy);
+  }
+}
+
+bool pages_handle_write(RuntimeThread *thread, uint64_t address) {
+  CodePage *p = find(page_of(address));
+  if (!p || !guest_may_write(p)) return false;
+  /* Not protected any more: another thread has just dealt with the same fault. */
+  if (p->protected_) endure_hit(p);
+  bool any = kill_page(p);
+  set_protected(p, false);
+  if (any) threads_note_deaths(thread);
+  return true;
+}
+
+bool pages_found_stable(const Region *region) {
+  bool special = false;
+  for (const PageRegion *note = region->pages; note; note = note->next_of_region) {
+    CodePage *p = note->page;
+    if (p->checked && ++p->stable >= 1u << p->patience) {
+      change_special(p, false, p->busy);
+      p->hits = 0;
+    }
+    special |= is_special(p);
+  }
+  return !special;
+}
+
+/* --- System calls that write guest memory ------------------------------------------------------------------- */
+
+/* Large buffers are mostly no code: their pages are not entered one by one. */
+static bool holds_code(uint64_t page) {
+  uint64_t end;
+  int flags = memory_map_query(page, &end);
+  return flags >= 0 && flags & (MEMORY_EXEC | MEMORY_SHARED);
+}
+
+static bool begin_busy(uint64_t page) {
+  CodePage *p = find_or_add(page);
+  bool any = kill_page(p);
+  set_protected(p, false);
+  change_special(p, p->checked, p->busy + 1);
+  return any;
+}
+
+void runtime_write_begin(uint64_t start, uint64_t length) {
+  bool any = false;
+  base_lock(&runtime.lock);
+  for (uint64_t page = page_of(start); page < start + length; page += MEMORY_PAGE_SIZE)
+    if (holds_code(page)) any |= begin_busy(page);
+  if (any) threads_note_deaths(NULL);
+  base_unlock(&runtime.lock);
+}
+
+static void drop_if_unused(CodePage *p) {
+  if (p->regions || p->protected_ || is_special(p) || p->hits) return;
+  CodePage **at = bucket(p->address);
+  while (*at != p) at = &(*at)->next;
+  *at = p->next;
+  base_free(p);
+}
+
+void runtime_write_end(uint64_t start, uint64_t length) {
+  base_lock(&runtime.lock);
+  for (uint64_t page = page_of(start); page < start + length; page += MEMORY_PAGE_SIZE) {
+    CodePage *p = find(page);
+    if (!p || !p->busy) continue;
+    change_special(p, p->checked, p->busy - 1);
+    drop_if_unused(p);
+  }
+  base_unlock(&runtime.lock);
+}
+
+bool runtime_has_writable_code(void) { return __atomic_load_n(&writable_code, __ATOMIC_RELAXED); }
+
+/* --- Mapping calls -------------------------------------------------------------------------------------------- */
+
+static bool some_died;
+
+static void kill_dependent(Region *region) {
+  region_kill(region);
+  some_died = true;
+}
+
+/* After a mapping call the host's protection is what the call asked for. */
+static void forget_protection(uint64_t start, uint64_t end) {
+  for (unsigned i = 0; (protected_count || special_count) && i < BUCKETS; i++)
+    for (CodePage *p = buckets[i]; p; p = p->next) {
+      if (p->address < start || p->address >= end) continue;
+      if (p->protected_) __atomic_store_n(&protected_count, protected_count - 1, __ATOMIC_RELAXED);
+      p->protected_ = false;
+      p->hits = p->patience = 0;
+      change_special(p, false, p->busy);
+    }
+}
+
+void runtime_change_begin(void) { base_lock(&runtime.lock); }
+
+void runtime_change_end(uint64_t start, uint64_t length) {
+  uint64_t first = page_of(start), end = page_of(start + length + MEMORY_PAGE_SIZE - 1);
+  translate_forget_window();
+  some_died = false;
+  cache_each_dependent(first, end, kill_dependent);
+  forget_protection(first, end);
+  if (some_died) threads_note_deaths(NULL);
+  base_unlock(&runtime.lock);
+}
+
+void runtime_memory_changed(uint64_t start, uint64_t length) {
+  runtime_change_begin();
+  runtime_change_end(start, length);
 }

@@ -15,7 +15,7 @@
 
 Runtime runtime;
 
-enum { SHADOW_BYTES = 1 << 20, SHADOW_GUARD = 4096, SHADOW_SEARCH = 64 };
+enum { SHADOW_SEARCH = 64, CHECK_BUDGET = 64 };
 
 #define CHECK(name, field) _Static_assert(name == offsetof(GuestCpu, field), "runtime/layout.h: " #name)
 CHECK(CPU_GPR, gpr);
@@ -30,8 +30,6 @@ CHECK(CPU_SCRATCH, scratch);
 CHECK(CPU_BRANCH_CACHE, branch_cache);
 CHECK(CPU_EXIT_ARGUMENT, exit_argument);
 CHECK(CPU_HELPER_RETURN, helper_return);
-CHECK(CPU_HELPERS, helpers);
-CHECK(CPU_LEAVE, leave);
 _Static_assert(TRAMPOLINE_LINK == A64_TRAMPOLINE_LINK && TRAMPOLINE_INDIRECT == A64_TRAMPOLINE_INDIRECT &&
                    TRAMPOLINE_RETURN == A64_TRAMPOLINE_RETURN && TRAMPOLINE_SYSCALL == A64_TRAMPOLINE_SYSCALL &&
                    TRAMPOLINE_RAISE == A64_TRAMPOLINE_RAISE,
@@ -63,114 +61,6 @@ int runtime_init(const RuntimeOptions *options) {
   return cache_init();
 }
 
-RuntimeThread *runtime_thread_of(const GuestCpu *cpu) { return cpu->runtime_thread; }
-
-enum { BRANCH_CACHE_BYTES = GUEST_BRANCH_CACHE_SIZE * sizeof(GuestBranchCacheEntry) };
-
-static void reset_branch_cache(GuestCpu *cpu) {
-  enum { MADV_DONTNEED = 4 };
-  if (host_call(__NR_madvise, cpu->branch_cache, BRANCH_CACHE_BYTES, MADV_DONTNEED) < 0)
-    memset(cpu->branch_cache, 0, BRANCH_CACHE_BYTES);
-  /* Zeros elsewhere belong to PC 0, which is looked up here. */
-  cpu->branch_cache[0].guest_pc = GUEST_BRANCH_CACHE_EMPTY;
-}
-
-/* Aligned to its size (A64_REG_BRANCH_CACHE). */
-static GuestBranchCacheEntry *new_branch_cache(void) {
-  char *pages = base_pages_alloc(2 * BRANCH_CACHE_BYTES);
-  if (!pages) return NULL;
-  size_t before = -(uintptr_t)pages & (BRANCH_CACHE_BYTES - 1);
-  base_pages_free(pages + before + BRANCH_CACHE_BYTES, BRANCH_CACHE_BYTES - before);
-  if (before) base_pages_free(pages, before);
-  GuestBranchCacheEntry *cache = (GuestBranchCacheEntry *)(pages + before);
-  cache[0].guest_pc = GUEST_BRANCH_CACHE_EMPTY;
-  return cache;
-}
-
-GuestCpu *runtime_thread_new(const GuestCpu *like) {
-  GuestCpu *cpu = base_pages_alloc(sizeof *cpu + sizeof(RuntimeThread));
-  GuestBranchCacheEntry *branches = new_branch_cache();
-  uint8_t *shadow = base_pages_alloc(SHADOW_BYTES);
-  if (!cpu || !branches || !shadow) return NULL;
-  if (like) *cpu = *like;
-  else guest_cpu_reset(cpu);
-  RuntimeThread *thread = (RuntimeThread *)(cpu + 1);
-  *thread = (RuntimeThread){.cpu = cpu, .shadow_stack = shadow};
-  host_call(__NR_mprotect, shadow, SHADOW_GUARD, 0);
-  cpu->branch_cache = branches;
-  cpu->shadow_base = cpu->shadow_sp = (uint64_t)(uintptr_t)shadow + SHADOW_BYTES - 64;
-  cpu->shadow_limit = (uint64_t)(uintptr_t)shadow + SHADOW_GUARD;
-  cpu->helpers = runtime_helper_table;
-  cpu->leave = (void *)(uintptr_t)runtime_leave;
-  cpu->helper_return = 0;
-  cpu->interrupt = 0;
-  cpu->runtime_thread = thread;
-  base_lock(&runtime.lock);
-  thread->next = runtime.threads;
-  if (thread->next) thread->next->previous = thread;
-  runtime.threads = thread;
-  base_unlock(&runtime.lock);
-  return cpu;
-}
-
-void runtime_thread_free(GuestCpu *cpu) {
-  RuntimeThread *thread = runtime_thread_of(cpu);
-  base_lock(&runtime.lock);
-  if (thread->previous) thread->previous->next = thread->next;
-  else runtime.threads = thread->next;
-  if (thread->next) thread->next->previous = thread->previous;
-  base_unlock(&runtime.lock);
-  base_pages_free(cpu->branch_cache, BRANCH_CACHE_BYTES);
-  base_pages_free(thread->shadow_stack, SHADOW_BYTES);
-  base_pages_free(cpu, sizeof *cpu + sizeof(RuntimeThread));
-}
-
-/* --- Forks ---------------------------------------------------------------------------------------- */
-
-void runtime_before_fork(void) { base_lock(&runtime.lock); }
-void runtime_after_fork_in_parent(void) { base_unlock(&runtime.lock); }
-
-void runtime_after_fork(GuestCpu *cpu) {
-  RuntimeThread *thread = runtime_thread_of(cpu);
-  thread->previous = thread->next = NULL;
-  runtime.threads = thread;
-  runtime.lock = (BaseLock){0};
-}
-
-/* --- Starting afresh -------------------------------------------------------------------------------- */
-
-static uint32_t flush_generation;
-
-static RuntimeThread *self; /* the thread that flushes, so as not to wait for itself */
-
-void runtime_flush(void) {
-  for (uint32_t i = 0; i < runtime.region_count; i++)
-    if (!runtime.regions[i]->dead) link_kill(runtime.regions[i]);
-  __atomic_add_fetch(&flush_generation, 1, __ATOMIC_SEQ_CST);
-  for (RuntimeThread *t = runtime.threads; t; t = t->next)
-    while (t != self && __atomic_load_n(&t->in_code, __ATOMIC_SEQ_CST) == 1) host_call(__NR_sched_yield);
-  for (RuntimeThread *t = runtime.threads; t; t = t->next) {
-    reset_branch_cache(t->cpu);
-    t->cpu->shadow_sp = t->cpu->shadow_base;
-    t->interrupted = NULL;
-  }
-  block_map_clear();
-  pages_clear();
-  cache_clear();
-  runtime.stats.flushes++;
-}
-
-uint32_t runtime_generation(void) { return __atomic_load_n(&flush_generation, __ATOMIC_SEQ_CST); }
-
-void runtime_memory_shared(void) {
-  if (runtime.options.memory_model != RUNTIME_MEMORY_AUTO) return;
-  if (__atomic_load_n(&runtime.ordered, __ATOMIC_RELAXED)) return;
-  base_lock(&runtime.lock);
-  runtime.ordered = true;
-  runtime_flush();
-  base_unlock(&runtime.lock);
-}
-
 /* --- Dispatch ---------------------------------------------------------------------------------------- */
 
 static void synchronise(GuestCpu *cpu) {
@@ -199,37 +89,70 @@ void runtime_canonical_flags(GuestCpu *cpu, unsigned form) {
   cpu->flag_result = cpu->flag_aux = !unordered; /* PF: even parity of 0 */
 }
 
-/* The guest target of the exit at `site`, as the thread's PC. */
-static void leave_through(GuestCpu *cpu, uint64_t site, Region **ret_region, A64Exit **ret_exit) {
+/* How a thread came out of generated code, as far as that is still to be dealt with. */
+typedef struct Pending {
+  uint64_t site;    /* of an exit to be linked, or 0 */
+  bool remember;    /* the branch cache lacked cpu->rip */
+} Pending;
+
+/* The guest target of the exit at `site`, as the thread's PC. The lock is held or the thread IN_CODE. */
+static void resolve_exit(RuntimeThread *thread, uint64_t site, Region **ret_region, A64Exit **ret_exit) {
+  GuestCpu *cpu = thread->cpu;
+  uint32_t offset;
   unsigned form;
-  cpu->rip = link_exit_target(site, ret_region, ret_exit, &form);
+  const Region *region = detour_region_at(thread, site, &offset);
+  if (!region) base_panic("exit at 0x%lx belongs to no region", (unsigned long)site);
+  cpu->rip = link_exit_target(thread, region, offset, ret_exit, &form);
+  *ret_region = (Region *)region;
   runtime_canonical_flags(cpu, form);
 }
 
-/* Host code of cpu->rip, translating it if need be; 0 after the guest got an exception instead. When
- * `exit_site` is not 0 it is linked to what is found. */
-static uint64_t find_code(GuestCpu *cpu, uint64_t exit_site, uint32_t *ret_generation) {
-  enum { FETCH = 0x14 }; /* page-fault error code: user, instruction fetch */
-  int vector = 0;
-  uint64_t address = 0;
-  Region *region = NULL;
-  A64Exit *exit = NULL;
-  base_lock(&runtime.lock);
-  self = runtime_thread_of(cpu);
-  runtime.stats.dispatches++;
-  if (exit_site) leave_through(cpu, exit_site, &region, &exit);
-  uint32_t generation = runtime_generation();
-  uint64_t host_pc = block_map_find(cpu->rip);
-  if (!host_pc) host_pc = translate(cpu->rip, cpu->x87.top & 7, &vector, &address);
-  if (exit && host_pc && generation == runtime_generation()) link_exit(region, exit, host_pc);
-  *ret_generation = runtime_generation();
-  base_unlock(&runtime.lock);
-  if (!host_pc) raise(cpu, vector, address, FETCH);
-  return host_pc;
+static void remember_branch(GuestCpu *cpu, uint64_t host_pc) {
+  GuestBranchCacheEntry *entry = &cpu->branch_cache[cpu->rip & (GUEST_BRANCH_CACHE_SIZE - 1)];
+  *entry = (GuestBranchCacheEntry){cpu->rip, host_pc};
 }
 
-static void remember_branch(GuestCpu *cpu, uint64_t host_pc) {
-  cpu->branch_cache[cpu->rip & (GUEST_BRANCH_CACHE_SIZE - 1)] = (GuestBranchCacheEntry){cpu->rip, host_pc};
+/* Host code of cpu->rip, translating it if need be; 0 when it cannot be fetched. `*exit` is NULL afterwards when its region
+ * may be gone. */
+static uint64_t look_up(RuntimeThread *thread, A64Exit **exit, Region **ret_region, uint64_t *ret_fault) {
+  GuestCpu *cpu = thread->cpu;
+  for (;;) {
+    uint64_t host_pc = block_map_find(cpu->rip, ret_region);
+    if (host_pc) return host_pc;
+    switch (translate(thread, cpu->rip, cpu->x87.top & 7, ret_region, ret_fault)) {
+    case TRANSLATE_OK: return (uint64_t)(uintptr_t)(*ret_region)->code + (*ret_region)->entries[0].host_offset;
+    case TRANSLATE_FAULT: return 0;
+    case TRANSLATE_NO_ROOM: break;
+    }
+    *exit = NULL;
+    cache_make_room();
+  }
+}
+
+/* Host code of cpu->rip, for which the thread is IN_CODE then; 0 after the guest got an exception instead. */
+static uint64_t find_code(RuntimeThread *thread, Pending *pending) {
+  enum { FETCH = 0x14 }; /* page-fault error code: user, instruction fetch */
+  GuestCpu *cpu = thread->cpu;
+  uint64_t fault;
+  Region *from = NULL, *region;
+  A64Exit *exit = NULL;
+  base_lock(&runtime.lock);
+  runtime.stats.dispatches++;
+  if (pending->site) resolve_exit(thread, pending->site, &from, &exit);
+  detour_end(thread);
+  thread->state = THREAD_OUTSIDE;
+  uint64_t host_pc = look_up(thread, &exit, &region, &fault);
+  if (host_pc) {
+    if (exit) link_exit(from, exit, region, host_pc);
+    if (pending->remember) remember_branch(cpu, host_pc);
+    thread_enter(thread);
+  }
+  base_unlock(&runtime.lock);
+  *pending = (Pending){0};
+  if (host_pc) return host_pc;
+  thread_leave(thread);
+  raise(cpu, 14, fault, FETCH);
+  return 0;
 }
 
 /* A return went elsewhere than its call: after longjmp() the entry is further up, after a switch of stacks it
@@ -245,8 +168,23 @@ static void realign_shadow_stack(GuestCpu *cpu) {
   else if (cpu->shadow_sp > cpu->shadow_limit + 16) cpu->shadow_sp -= 16;
 }
 
-static void raise_from_code(GuestCpu *cpu) {
+/* Checked code has found a change, or has not for a while. */
+static void look_at_checked(RuntimeThread *thread, bool changed) {
+  GuestCpu *cpu = thread->cpu;
+  uint32_t offset;
+  base_lock(&runtime.lock);
+  Region *region = (Region *)detour_region_at(thread, cpu->exit_argument - 4, &offset);
+  if (region && !region->dead && (changed || pages_found_stable(region))) {
+    region_kill(region);
+    threads_note_deaths(thread);
+  }
+  base_unlock(&runtime.lock);
+  cpu->check_budget = CHECK_BUDGET;
+}
+
+static void raise_from_code(RuntimeThread *thread) {
   enum { FETCH = 0x14 };
+  GuestCpu *cpu = thread->cpu;
   int vector = (int)cpu->scratch[5];
   uint64_t address = 0;
   runtime_recover_flags(cpu, cpu->exit_argument - 4);
@@ -258,82 +196,75 @@ static void raise_from_code(GuestCpu *cpu) {
   }
   uint64_t error_code = vector == 14 ? FETCH : cpu->raise_error;
   cpu->raise_error = 0;
+  detour_end(thread);
+  thread_leave(thread);
   raise(cpu, vector, address, error_code);
 }
 
-/* Enters generated code; false when a signal came first. */
-static bool enter(GuestCpu *cpu, uint64_t host_pc, uint32_t generation, unsigned *ret_reason) {
-  RuntimeThread *thread = runtime_thread_of(cpu);
-  __atomic_store_n(&thread->in_code, 1, __ATOMIC_SEQ_CST);
-  if (generation != runtime_generation()) { /* host_pc may be gone */
-    __atomic_store_n(&thread->in_code, 0, __ATOMIC_SEQ_CST);
-    return false;
-  }
-  *ret_reason = runtime_enter(cpu, host_pc);
-  __atomic_store_n(&thread->in_code, 0, __ATOMIC_SEQ_CST);
-  if (thread->interrupted) {
-    base_lock(&runtime.lock);
-    if (thread->interrupted) link_close(thread->interrupted);
-    thread->interrupted = NULL;
-    base_unlock(&runtime.lock);
-  }
-  return *ret_reason != TRAMPOLINE_INTERRUPTED;
-}
-
-static void system_call(GuestCpu *cpu) {
+static void system_call(RuntimeThread *thread) {
+  GuestCpu *cpu = thread->cpu;
+  detour_end(thread);
+  thread_leave(thread);
   runtime.stats.syscalls++;
   synchronise(cpu);
   linux_syscall(cpu);
   reload(cpu);
 }
 
+static void deliver_signals(RuntimeThread *thread, Pending *pending) {
+  GuestCpu *cpu = thread->cpu;
+  Region *region;
+  A64Exit *exit;
+  if (pending->site) resolve_exit(thread, pending->site, &region, &exit);
+  pending->site = 0;
+  detour_end(thread);
+  thread_leave(thread);
+  synchronise(cpu);
+  linux_deliver_signals(cpu);
+  reload(cpu);
+}
+
+/* What the reason for leaving code asks for; the thread is still IN_CODE. */
+static void come_out(RuntimeThread *thread, unsigned reason, Pending *pending) {
+  GuestCpu *cpu = thread->cpu;
+  switch (reason) {
+  case TRAMPOLINE_LINK: pending->site = cpu->exit_argument - 4; break;
+  case TRAMPOLINE_RETURN:
+    cpu->rip = cpu->scratch[6];
+    realign_shadow_stack(cpu);
+    break;
+  case TRAMPOLINE_INDIRECT:
+    cpu->rip = cpu->scratch[6];
+    pending->remember = true;
+    break;
+  case TRAMPOLINE_SYSCALL:
+    cpu->rip = cpu->scratch[6];
+    system_call(thread);
+    break;
+  case TRAMPOLINE_RAISE:
+    cpu->rip = cpu->scratch[6];
+    if (cpu->scratch[5] == LIFT_CODE_CHANGED || cpu->scratch[5] == LIFT_CODE_STABLE)
+      look_at_checked(thread, cpu->scratch[5] == LIFT_CODE_CHANGED);
+    else raise_from_code(thread);
+    break;
+  case TRAMPOLINE_INTERRUPTED: break;
+  default: reload(cpu); break; /* resumed after a fault: everything is in cpu */
+  }
+}
+
 _Noreturn void runtime_run(GuestCpu *cpu) {
-  uint64_t site = 0; /* of an exit to be linked */
-  bool remember = false;
+  RuntimeThread *thread = runtime_thread_of(cpu);
+  Pending pending = {0};
+  thread_begin(thread);
   reload(cpu);
   for (;;) {
-    unsigned reason;
     if (cpu->interrupt) {
-      if (site) {
-        base_lock(&runtime.lock);
-        Region *region;
-        A64Exit *exit;
-        leave_through(cpu, site, &region, &exit);
-        base_unlock(&runtime.lock);
-        site = 0;
-      }
-      synchronise(cpu);
-      linux_deliver_signals(cpu);
-      reload(cpu);
+      deliver_signals(thread, &pending);
+      pending.remember = false;
       continue;
     }
-    uint32_t generation;
-    uint64_t host_pc = find_code(cpu, site, &generation);
-    site = 0;
-    if (!host_pc) continue;
-    if (remember) remember_branch(cpu, host_pc);
-    remember = false;
-    if (!enter(cpu, host_pc, generation, &reason)) continue;
-    switch (reason) {
-    case TRAMPOLINE_LINK: site = cpu->exit_argument - 4; break;
-    case TRAMPOLINE_RETURN:
-      cpu->rip = cpu->scratch[6];
-      realign_shadow_stack(cpu);
-      break;
-    case TRAMPOLINE_INDIRECT:
-      cpu->rip = cpu->scratch[6];
-      remember = true;
-      break;
-    case TRAMPOLINE_SYSCALL:
-      cpu->rip = cpu->scratch[6];
-      system_call(cpu);
-      break;
-    case TRAMPOLINE_RAISE:
-      cpu->rip = cpu->scratch[6];
-      raise_from_code(cpu);
-      break;
-    default: reload(cpu); break; /* resumed after a fault: everything is in cpu */
-    }
+    uint64_t host_pc = find_code(thread, &pending);
+    if (host_pc) come_out(thread, runtime_enter(cpu, host_pc), &pending);
   }
 }
 
@@ -349,9 +280,10 @@ void runtime_write_stats(void) {
   const RuntimeStats *s = &runtime.stats;
   base_print((int)fd,
              "regions %lu\nguest-instructions %lu\nguest-bytes %lu\nhost-bytes %lu\nlinks %lu\nflushes %lu\n"
-             "invalidations %lu\ndispatches %lu\nsyscalls %lu\n",
+             "invalidations %lu\ndispatches %lu\nsyscalls %lu\nevictions %lu\nkicks %lu\ndetours %lu\n",
              (unsigned long)s->regions, (unsigned long)s->guest_insns, (unsigned long)s->guest_bytes,
              (unsigned long)s->host_bytes, (unsigned long)s->links, (unsigned long)s->flushes,
-             (unsigned long)s->invalidations, (unsigned long)s->dispatches, (unsigned long)s->syscalls);
+             (unsigned long)s->invalidations, (unsigned long)s->dispatches, (unsigned long)s->syscalls,
+             (unsigned long)s->evictions, (unsigned long)s->kicks, (unsigned long)s->detours);
   host_call(__NR_close, fd);
 }

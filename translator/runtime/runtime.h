@@ -55,10 +55,20 @@ void runtime_memory_changed(uint64_t start, uint64_t length);
  * writable mapping, shm segment or io_uring comes to be. */
 void runtime_memory_shared(void);
 
-/* A system call returned EFAULT: gives write permission back to guest-writable pages the runtime had
- * write-protected to notice self-modifying code (dropping their translations). True when there were
- * any, so that the call is worth repeating. */
-bool runtime_release_write_protection(void);
+/* The same in two steps, for a change by the host kernel (mmap, mprotect, munmap, …) of memory that code may have been
+ * translated from: the runtime neither translates from it nor changes its protection in between. */
+void runtime_change_begin(void);
+void runtime_change_end(uint64_t start, uint64_t length);
+
+/* Several threads are going to run guest code at once. Call before the first is created. */
+void runtime_concurrent(void);
+
+/* Around a system call that writes to guest memory [start, start+length): pages there that the runtime had
+ * write-protected, to notice changed code, are released, and stay so in between. */
+void runtime_write_begin(uint64_t start, uint64_t length);
+void runtime_write_end(uint64_t start, uint64_t length);
+/* Whether there has been code the guest can write: otherwise the two need not be called. */
+bool runtime_has_writable_code(void);
 
 typedef enum RuntimeFault {
   RUNTIME_FAULT_RESOLVED, /* return from the host handler, execution goes on */
@@ -82,6 +92,10 @@ void runtime_resume_after_fault(GuestCpu *cpu, void *context);
 /* From a host handler of an asynchronous signal that has been queued for the guest: makes the thread
  * come to linux_deliver_signals() soon, also when `context` was inside generated code. */
 void runtime_interrupt(GuestCpu *cpu, void *context);
+
+/* In the host handler of SIGILL: whether the signal is one by which the runtime brings a thread out of generated code;
+ * it has been dealt with then. `siginfo` is the host's. */
+bool runtime_take_kick(GuestCpu *cpu, const void *siginfo, void *context);
 
 /* True when the host PC lies in generated code or a trampoline. */
 bool runtime_is_generated_code(uint64_t host_pc);

@@ -127,17 +127,21 @@ leave_common:
         str     x16, [x28, #CPU_SHADOW_SP]
         ldr     x16, [x28, #CPU_HOST_SP]
         mov     sp, x16
-        ldr     x16, [x28, #CPU_LEAVE]
+        ldr     x16, runtime_trampoline_addresses
         br      x16
 
 /* x16 helper number, x17 argument. CPU_HELPER_RETURN is not 0 while the helper runs: faults in it are the
- * guest instruction's. */
+ * guest instruction's. A thread to be brought out finds where the helper returns to in x30 before runtime_helper_stored
+ * and from runtime_helper_loaded on, and in CPU_HELPER_RETURN in between (runtime_interrupt()). */
         .global runtime_trampoline_helper
         .hidden runtime_trampoline_helper
 runtime_trampoline_helper:
         save_guest
         str     x30, [x28, #CPU_HELPER_RETURN]
-        ldr     x9, [x28, #CPU_HELPERS]
+        .global runtime_helper_stored, runtime_helper_loaded, runtime_helper_end
+        .hidden runtime_helper_stored, runtime_helper_loaded, runtime_helper_end
+runtime_helper_stored:
+        ldr     x9, runtime_trampoline_addresses + 8
         ldr     w10, [x9, w16, uxtw #2]
         add     x9, x9, w10, sxtw
         mov     x10, sp
@@ -150,9 +154,17 @@ runtime_trampoline_helper:
         ldr     x16, [x28, #CPU_SHADOW_SP]
         mov     sp, x16
         ldr     x30, [x28, #CPU_HELPER_RETURN]
+runtime_helper_loaded:
         str     xzr, [x28, #CPU_HELPER_RETURN]
         load_guest
         ret
+runtime_helper_end:
+        /* Where C begins: runtime_leave(), runtime_helper_table. Filled in where the trampolines are copied to. */
+        .balign 8
+        .global runtime_trampoline_addresses
+        .hidden runtime_trampoline_addresses
+runtime_trampoline_addresses:
+        .quad   0, 0
         .balign 16
 runtime_trampolines_end:
 
@@ -196,5 +208,44 @@ runtime_load_vectors:
         ldp     q12, q13, [x1, #192]
         ldp     q14, q15, [x1, #224]
         ret
+
+/* --- Guarded calls ---------------------------------------------------------------------------------- */
+
+/* int runtime_guard_call(GuardFrame *frame, void (*function)(void *), void *argument) */
+        .global runtime_guard_call
+        .hidden runtime_guard_call
+        .type   runtime_guard_call, %function
+runtime_guard_call:
+        stp     x19, x20, [x0]
+        stp     x21, x22, [x0, #16]
+        stp     x23, x24, [x0, #32]
+        stp     x25, x26, [x0, #48]
+        stp     x27, x28, [x0, #64]
+        stp     x29, x30, [x0, #80]
+        mov     x16, sp
+        str     x16, [x0, #96]
+        mov     x19, x0
+        mov     x0, x2
+        blr     x1
+        ldp     x29, x30, [x19, #80]
+        mov     x0, x19
+        ldr     x19, [x0]
+        mov     w0, #1
+        ret
+/* The fault handler goes here with x0 the frame. */
+        .global runtime_guard_fault
+        .hidden runtime_guard_fault
+runtime_guard_fault:
+        ldp     x19, x20, [x0]
+        ldp     x21, x22, [x0, #16]
+        ldp     x23, x24, [x0, #32]
+        ldp     x25, x26, [x0, #48]
+        ldp     x27, x28, [x0, #64]
+        ldp     x29, x30, [x0, #80]
+        ldr     x16, [x0, #96]
+        mov     sp, x16
+        mov     w0, #0
+        ret
+        .size   runtime_guard_call, . - runtime_guard_call
 
         .section .note.GNU-stack, "", %progbits

@@ -1,0 +1,417 @@
+/*
+ * Every signal arrives, once, soon: threads in one loop of every kind are each sent real-time signals, the next one
+ * when the last has been handled, and a run of queued ones with values. Signals of processor exceptions that a program
+ * sends itself are its own, and a default action ends a process that spins.
+ * Build: static dynamic, -pthread
+ */
+#include <sched.h>
+#include <sys/time.h>
+#include <time.h>
+#include <ucontext.h>
+
+#include "stress.h"
+
+enum { THREADS = 3 };
+static volatile int stop;
+static int handled[THREADS], begun;
+static __thread int own_number = -1;
+
+static void count(int signal, siginfo_t *info, void *context) {
+  (void)signal, (void)info, (void)context;
+  __atomic_add_fetch(&handled[own_number], 1, __ATOMIC_SEQ_CST);
+}
+
+/* --- Loops: every one runs until `stop`, in a region of its own that all threads share ----------------------- */
+
+static uint8_t memory[THREADS][PAGE] __attribute__((aligned(64)));
+
+static void loop_plain(int number) {
+  (void)number;
+  __asm__ volatile("1: add $1, %%eax\n cmpl $0, %0\n je 1b" ::"m"(stop) : "eax", "cc");
+}
+static void loop_pause(int number) {
+  (void)number;
+  while (!stop) __asm__ volatile("pause");
+}
+static void loop_misaligned(int number) {
+  uint8_t *at = memory[number] + 61; /* over a cache line's end: ordered accesses fault there */
+  __asm__ volatile("1: mov (%0), %%rax\n add $1, %%rax\n mov %%rax, (%0)\n movl 5(%0), %%ecx\n movw %%cx, 30(%0)\n"
+                   "cmpl $0, %1\n je 1b" ::"r"(at), "m"(stop) : "rax", "rcx", "cc", "memory");
+}
+static void loop_locked(int number) {
+  uint8_t *at = memory[number] + 61;
+  __asm__ volatile("1: lock addq $1, (%0)\n lock xaddl %%eax, 7(%0)\n cmpl $0, %1\n je 1b" ::"r"(at), "m"(stop)
+                   : "rax", "cc", "memory");
+}
+static void loop_x87(int number) {
+  (void)number;
+  __asm__ volatile("1: fld1\n fsin\n fptan\n fstp %%st\n fld1\n fpatan\n fstp %%st\n cmpl $0, %0\n je 1b" ::"m"(stop)
+                   : "st", "st(1)", "cc");
+}
+static void loop_cpuid(int number) {
+  (void)number;
+  __asm__ volatile("1: xor %%eax, %%eax\n xor %%ecx, %%ecx\n cpuid\n cmpl $0, %0\n je 1b" ::"m"(stop)
+                   : "eax", "ebx", "ecx", "edx", "cc");
+}
+static void loop_divide(int number) {
+  (void)number;
+  __asm__ volatile("1: mov $1, %%edx\n mov $12345, %%eax\n mov $77777, %%ecx\n div %%rcx\n mov $-1, %%rdx\n"
+                   "mov $-99999, %%rax\n idiv %%rcx\n cmpl $0, %0\n je 1b" ::"m"(stop) : "rax", "rcx", "rdx", "cc");
+}
+static void loop_wide_exchange(int number) {
+  uint8_t *at = memory[number] + 128;
+  __asm__ volatile("1: mov (%0), %%rax\n mov 8(%0), %%rdx\n lea 1(%%rax), %%rbx\n mov %%rdx, %%rcx\n"
+                   "lock cmpxchg16b (%0)\n cmpl $0, %1\n je 1b" ::"r"(at), "m"(stop)
+                   : "rax", "rbx", "rcx", "rdx", "cc", "memory");
+}
+static void loop_flags(int number) {
+  (void)number;
+  __asm__ volatile("1: sub $128, %%rsp\n add $77, %%al\n pushfq\n pop %%rcx\n push %%rcx\n popfq\n lahf\n sahf\n"
+                   "add $128, %%rsp\n cmpl $0, %0\n je 1b" ::"m"(stop) : "rax", "rcx", "cc", "memory");
+}
+static void loop_move_string(int number) {
+  uint8_t *at = memory[number];
+  __asm__ volatile("1: mov %0, %%rdi\n lea 1024(%0), %%rsi\n mov $700, %%ecx\n rep movsb\n mov %0, %%rdi\n"
+                   "mov $60, %%ecx\n rep stosq\n cmpl $0, %1\n je 1b" ::"r"(at), "m"(stop)
+                   : "rax", "rcx", "rsi", "rdi", "cc", "memory");
+}
+static void loop_compare_string(int number) {
+  uint8_t *at = memory[number];
+  __asm__ volatile("1: mov %0, %%rdi\n lea 1024(%0), %%rsi\n mov $700, %%ecx\n repe cmpsb\n mov %0, %%rdi\n"
+                   "mov $700, %%ecx\n mov $5, %%al\n repne scasb\n cmpl $0, %1\n je 1b" ::"r"(at), "m"(stop)
+                   : "rax", "rcx", "rsi", "rdi", "cc", "memory");
+}
+static __attribute__((noinline)) int add_one(int value) {
+  __asm__ volatile("");
+  return value + 1;
+}
+static __attribute__((noinline)) int add_two(int value) {
+  __asm__ volatile("");
+  return value + 2;
+}
+static void loop_indirect(int number) {
+  Function *volatile functions[] = {add_one, add_two};
+  for (int i = 0; !stop; i++) number = functions[i & 1](number);
+}
+static __attribute__((noinline)) int nested(int depth) { return depth ? nested(depth - 1) + 1 : 0; }
+static void loop_returns(int number) {
+  while (!stop) number += nested(20);
+}
+static void loop_calls(int number) {
+  while (!stop) number = add_two(add_one(number));
+}
+static void loop_system_calls(int number) {
+  while (!stop) number += (int)syscall(SYS_getppid);
+}
+static void loop_vectors(int number) { /* ordered, also where an element spans lines */
+  uint8_t *at = memory[number] + 57;
+  __asm__ volatile("1: movdqu (%0), %%xmm0\n paddd %%xmm0, %%xmm0\n movdqu %%xmm0, 64(%0)\n movups 3(%0), %%xmm1\n"
+                   "mulps %%xmm1, %%xmm0\n cvttps2dq %%xmm0, %%xmm0\n cmpl $0, %1\n je 1b" ::"r"(at), "m"(stop)
+                   : "xmm0", "xmm1", "cc", "memory");
+}
+
+typedef void Loop(int number);
+typedef struct Runner {
+  Loop *loop;
+  int number;
+} Runner;
+
+static void *run_loop(void *argument) {
+  Runner *runner = argument;
+  own_number = runner->number;
+  __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
+  runner->loop(runner->number);
+  return NULL;
+}
+
+static pthread_t threads[THREADS];
+static Runner runners[THREADS];
+
+static void start_loops(Loop *loop) {
+  stop = begun = 0;
+  memset(handled, 0, sizeof handled);
+  for (int i = 0; i < THREADS; i++) {
+    runners[i] = (Runner){loop, i};
+    threads[i] = start(run_loop, &runners[i]);
+  }
+  while (__atomic_load_n(&begun, __ATOMIC_SEQ_CST) != THREADS) sched_yield();
+}
+
+static void stop_loops(void) {
+  stop = 1;
+  for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+}
+
+static void wait_for(int number, int wanted) {
+  while (__atomic_load_n(&handled[number], __ATOMIC_SEQ_CST) < wanted) sched_yield();
+}
+
+/* One at a time in turn, all at once, and queued ones: every single one must have been handled. */
+static void in_loop(Loop *loop, int rounds) {
+  int wanted = 0;
+  handle(SIGRTMIN + 2, count, SA_RESTART);
+  start_loops(loop);
+  for (int i = 0; i < rounds; i++) {
+    wanted++;
+    for (int t = 0; t < THREADS; t++) {
+      CHECK(pthread_kill(threads[t], SIGRTMIN + 2) == 0);
+      if (i % 2) wait_for(t, wanted);
+    }
+    for (int t = 0; t < THREADS; t++) wait_for(t, wanted);
+    if (i % 10) continue;
+    for (int t = 0; t < THREADS; t++)
+      for (int k = 0; k < 5; k++)
+        CHECK(pthread_sigqueue(threads[t], SIGRTMIN + 2, (union sigval){.sival_int = k}) == 0);
+    wanted += 5;
+    for (int t = 0; t < THREADS; t++) wait_for(t, wanted);
+  }
+  stop_loops();
+  for (int t = 0; t < THREADS; t++) printf("handled: %d\n", handled[t] - wanted);
+}
+
+#define IN_LOOP(name) static void signals_##name(int rounds) { in_loop(loop_##name, rounds); }
+IN_LOOP(plain)
+IN_LOOP(pause)
+IN_LOOP(misaligned)
+IN_LOOP(locked)
+IN_LOOP(x87)
+IN_LOOP(cpuid)
+IN_LOOP(divide)
+IN_LOOP(wide_exchange)
+IN_LOOP(flags)
+IN_LOOP(move_string)
+IN_LOOP(compare_string)
+IN_LOOP(indirect)
+IN_LOOP(returns)
+IN_LOOP(calls)
+IN_LOOP(system_calls)
+IN_LOOP(vectors)
+
+/* --- Timers of every thread, and their ticks counted by what the kernel says it merged ----------------------- */
+
+static volatile int ticks[THREADS];
+static void tick(int signal, siginfo_t *info, void *context) {
+  (void)signal, (void)context;
+  ticks[info->si_value.sival_int]++;
+}
+
+static pid_t tids[THREADS];
+static void *run_timed(void *argument) {
+  Runner *runner = argument;
+  own_number = runner->number;
+  tids[own_number] = gettid();
+  __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
+  runner->loop(runner->number);
+  return NULL;
+}
+
+static void timers(int rounds) {
+  timer_t timer[THREADS];
+  handle(SIGRTMIN + 3, tick, SA_RESTART);
+  stop = begun = 0;
+  for (int i = 0; i < THREADS; i++) {
+    runners[i] = (Runner){i == 0 ? loop_plain : i == 1 ? loop_x87 : loop_indirect, i};
+    threads[i] = start(run_timed, &runners[i]);
+  }
+  while (__atomic_load_n(&begun, __ATOMIC_SEQ_CST) != THREADS) sched_yield();
+  for (int i = 0; i < THREADS; i++) {
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGRTMIN + 3, .sigev_value.sival_int = i};
+    event._sigev_un._tid = tids[i];
+    struct itimerspec often = {{0, 2000000}, {0, 2000000}};
+    CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer[i]) == 0);
+    CHECK(timer_settime(timer[i], 0, &often, NULL) == 0);
+  }
+  for (int i = 0; i < THREADS; i++)
+    while (ticks[i] < rounds) usleep(1000);
+  for (int i = 0; i < THREADS; i++) timer_delete(timer[i]);
+  stop_loops();
+  printf("all timers ticked %d times\n", rounds);
+}
+
+/* --- To the process: whichever thread has it open ------------------------------------------------------------ */
+
+static int for_process;
+static void count_for_process(int signal, siginfo_t *info, void *context) {
+  (void)signal, (void)info, (void)context;
+  __atomic_add_fetch(&for_process, 1, __ATOMIC_SEQ_CST);
+}
+
+static void process_wide(int rounds) {
+  sigset_t set;
+  handle(SIGUSR1, count_for_process, SA_RESTART);
+  start_loops(loop_plain);
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &set, NULL);
+  for (int i = 0; i < rounds; i++) {
+    CHECK(kill(getpid(), SIGUSR1) == 0);
+    while (__atomic_load_n(&for_process, __ATOMIC_SEQ_CST) != i + 1) sched_yield();
+  }
+  stop_loops();
+  printf("handled: %d\n", for_process);
+}
+
+/* --- A default action ends a process whose threads spin ------------------------------------------------------ */
+
+static Loop *const ending[] = {loop_plain, loop_pause, loop_misaligned, loop_x87, loop_cpuid, loop_move_string,
+                               loop_indirect, loop_returns, loop_locked, loop_flags};
+static const int enders[] = {SIGTERM, SIGUSR2, SIGHUP, SIGALRM, SIGKILL};
+
+static void terminate(int rounds) {
+  for (int i = 0; i < rounds; i++) {
+    int ready[2], ender = enders[i % 5];
+    char byte;
+    CHECK(pipe(ready) == 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+      start_loops(ending[i % 10]);
+      CHECK(write(ready[1], "r", 1) == 1);
+      ending[i % 10](0);
+      _exit(1);
+    }
+    CHECK(read(ready[0], &byte, 1) == 1);
+    CHECK(kill(child, ender) == 0);
+    expect_child(child, ender);
+    close(ready[0]), close(ready[1]);
+  }
+  printf("%d ended\n", rounds);
+}
+
+/* --- Signals of processor exceptions, sent --------------------------------------------------------------------- */
+
+static const int exceptions[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
+static volatile int seen_signal, seen_code, seen_value, seen_count;
+static void *volatile seen_address;
+
+static void note(int signal, siginfo_t *info, void *context) {
+  (void)context;
+  seen_signal = signal;
+  seen_code = info->si_code;
+  seen_value = info->si_value.sival_int;
+  seen_address = info->si_addr;
+  seen_count++;
+}
+
+static void expect_note(int signal, int code, int count) {
+  CHECK(seen_signal == signal);
+  CHECK(seen_code == code);
+  CHECK(seen_count == count);
+}
+
+static void sent_exceptions(int rounds) {
+  int expected = 0;
+  for (int i = 0; i < 5; i++) handle(exceptions[i], note, 0);
+  for (int round = 0; round < rounds; round++)
+    for (int i = 0; i < 5; i++) {
+      int signal = exceptions[i];
+      siginfo_t info = {.si_signo = signal};
+      CHECK(kill(getpid(), signal) == 0);
+      expect_note(signal, SI_USER, ++expected);
+      CHECK(syscall(SYS_tgkill, getpid(), gettid(), signal) == 0);
+      expect_note(signal, SI_TKILL, ++expected);
+      info.si_code = SI_QUEUE;
+      info.si_pid = getpid();
+      info.si_value.sival_int = round + i;
+      CHECK(syscall(SYS_rt_sigqueueinfo, getpid(), signal, &info) == 0);
+      expect_note(signal, SI_QUEUE, ++expected);
+      CHECK(seen_value == round + i);
+    }
+  printf("delivered: %d\n", expected);
+}
+
+/* As the kernel's own would look: si_code > 0, which a process may send itself. */
+static void sent_as_faults(int rounds) {
+  int expected = 0;
+  for (int i = 0; i < 5; i++) handle(exceptions[i], note, 0);
+  for (int round = 0; round < rounds; round++)
+    for (int i = 0; i < 5; i++)
+      for (int code = 1; code <= 2; code++) {
+        siginfo_t info = {.si_signo = exceptions[i], .si_code = code};
+        info.si_addr = (void *)(0x1230 + (uint64_t)round);
+        CHECK(syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), exceptions[i], &info) == 0);
+        expect_note(exceptions[i], code, ++expected);
+        CHECK(seen_address == info.si_addr);
+        CHECK(syscall(SYS_rt_sigqueueinfo, getpid(), exceptions[i], &info) == 0);
+        expect_note(exceptions[i], code, ++expected);
+        CHECK(seen_address == info.si_addr);
+      }
+  printf("delivered: %d\n", expected);
+}
+
+/* While blocked they wait, can be fetched, and come when open. */
+static void blocked_exceptions(int rounds) {
+  int expected = 0;
+  sigset_t set, pending;
+  for (int i = 0; i < 5; i++) handle(exceptions[i], note, 0);
+  for (int round = 0; round < rounds; round++)
+    for (int i = 0; i < 5; i++) {
+      siginfo_t info;
+      struct timespec soon = {0, 0};
+      sigemptyset(&set);
+      sigaddset(&set, exceptions[i]);
+      CHECK(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
+      CHECK(kill(getpid(), exceptions[i]) == 0);
+      CHECK(seen_count == expected);
+      CHECK(sigpending(&pending) == 0 && sigismember(&pending, exceptions[i]) == 1);
+      CHECK(sigwaitinfo(&set, &info) == exceptions[i]);
+      CHECK(info.si_code == SI_USER && info.si_pid == getpid());
+      CHECK(sigtimedwait(&set, &info, &soon) == -1 && errno == EAGAIN);
+      CHECK(raise(exceptions[i]) == 0);
+      CHECK(seen_count == expected);
+      CHECK(pthread_sigmask(SIG_UNBLOCK, &set, NULL) == 0);
+      expect_note(exceptions[i], SI_TKILL, ++expected);
+    }
+  printf("delivered: %d\n", expected);
+}
+
+/* Faults of a program's own, between sent ones, with another thread sending. (Not the same signal: the kernel keeps
+ * one of a kind, so that a fault on its way would swallow a sent one.) */
+static int *volatile nowhere;
+static volatile int faults, sent;
+static void skip_load(int signal, siginfo_t *info, void *context) {
+  ucontext_t *user = context;
+  (void)signal;
+  CHECK(info->si_code == SEGV_MAPERR && info->si_addr == nowhere);
+  user->uc_mcontext.gregs[REG_RIP] += 2; /* mov eax, [rcx] */
+  faults++;
+}
+static void count_sent(int signal, siginfo_t *info, void *context) {
+  (void)signal, (void)info, (void)context;
+  __atomic_add_fetch(&sent, 1, __ATOMIC_SEQ_CST);
+}
+static pthread_t faulting;
+static void *send_faults(void *argument) {
+  int rounds = *(int *)argument;
+  for (int i = 1; i <= rounds; i++) {
+    CHECK(pthread_kill(faulting, exceptions[1 + i % 4]) == 0);
+    while (__atomic_load_n(&sent, __ATOMIC_SEQ_CST) != i) sched_yield();
+  }
+  stop = 1;
+  return NULL;
+}
+static void mixed_exceptions(int rounds) {
+  int own = 0;
+  handle(SIGSEGV, skip_load, SA_RESTART);
+  for (int i = 1; i < 5; i++) handle(exceptions[i], count_sent, SA_RESTART);
+  faulting = pthread_self();
+  pthread_t sender = start(send_faults, &rounds);
+  while (!stop) {
+    __asm__ volatile(".byte 0x8b, 0x01" ::"c"(nowhere) : "eax", "memory");
+    own++;
+  }
+  CHECK(pthread_join(sender, NULL) == 0);
+  CHECK(own == faults);
+  printf("sent: %d\n", sent);
+}
+
+static const Case cases[] = {
+    {"plain", signals_plain}, {"pause", signals_pause}, {"misaligned", signals_misaligned},
+    {"locked", signals_locked}, {"x87", signals_x87}, {"cpuid", signals_cpuid}, {"divide", signals_divide},
+    {"wide-exchange", signals_wide_exchange}, {"flags", signals_flags}, {"move-string", signals_move_string},
+    {"compare-string", signals_compare_string}, {"indirect", signals_indirect}, {"returns", signals_returns},
+    {"calls", signals_calls}, {"system-calls", signals_system_calls}, {"vectors", signals_vectors},
+    {"timers", timers}, {"process-wide", process_wide}, {"terminate", terminate},
+    {"sent-exceptions", sent_exceptions}, {"sent-as-faults", sent_as_faults},
+    {"blocked-exceptions", blocked_exceptions}, {"mixed-exceptions", mixed_exceptions}};
+MAIN(cases)
