@@ -13,8 +13,8 @@ enum {
   LIVE_PARITY = X86_F_PF | X86_F_AF /* what flag_result and flag_aux hold */
 };
 
-/* RFLAGS bits that POPF (CF PF AF ZF SF DF OF NT AC ID; TF and IF stay) and SAHF change. */
-enum { LIFT_FLAGS_POPF = 0x244cd5, LIFT_FLAGS_SAHF = 0xd5 };
+/* RFLAGS bits that POPF (CF PF AF ZF SF TF DF OF NT AC ID; IF stays) and SAHF change. */
+enum { LIFT_FLAGS_POPF = 0x244dd5, LIFT_FLAGS_SAHF = 0xd5 };
 
 /* What Linux answers to SLDT, STR, SMSW, SGDT and SIDT where UMIP makes them trap
  * (arch/x86/kernel/umip.c): no LDT, the task selector, CR0 as in any program (PE MP ET NE WP AM PG), and
@@ -99,6 +99,9 @@ LiftCondition lift_condition(Lift *l, unsigned condition);
 IrReg lift_condition_value(Lift *l, unsigned condition);
 
 /* --- Control --- */
+
+/* RFLAGS have just been loaded from `flags`: leaves the region if TF was among them, to go on at `target`. */
+void lift_step_if_asked(Lift *l, IrReg flags, IrReg target);
 
 /* Loads `selector` (a temporary) into a segment register, or raises #GP. */
 void lift_load_segment(Lift *l, unsigned segment, IrReg selector);

@@ -280,6 +280,7 @@ void lift_mov_segment(Lift *l, const X86Insn *insn, uint32_t argument) {
   (void)argument;
   if (d->kind == X86_OPERAND_SEG) {
     lift_load_segment(l, d->reg, lift_copy(l, lift_read_raw(l, insn, 1)));
+    if (d->reg == X86_SEG_SS && l->region->single_step) lift_raise_at(l, LIFT_STEP_HELD, l->next_pc);
     return;
   }
   IrReg value = ir_temp(&l->b);

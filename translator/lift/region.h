@@ -42,6 +42,7 @@ typedef struct LiftRegion {
   uint8_t entry_x87_top; /* RegionInsn.x87_top of the entry, from the state that arrives there; 0: not known */
   uint32_t count;
   uint32_t max_insns;
+  bool single_step;    /* one instruction: repeated ones leave after each round */
   bool strict_flags;   /* flags survive calls, returns and indirect jumps */
   bool exact_flags;    /* every instruction's flags are kept, read or not, and its NaNs made at once */
   bool checked;        /* the code compares its guest bytes with these whenever it is entered, and looks at no others */

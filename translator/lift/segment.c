@@ -114,6 +114,7 @@ void lift_iret(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_store_state(&l->b, 8, flags, offsetof(GuestCpu, scratch));
   lift_helper_imm(l, LIFT_HELPER_SET_FLAGS, size == 2 ? LIFT_FLAGS_POPF & 0xffff : LIFT_FLAGS_POPF);
   l->form = FLAGS_CANONICAL;
+  lift_step_if_asked(l, flags, target);
   go(l, target);
 }
 

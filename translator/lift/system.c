@@ -86,6 +86,9 @@ void lift_popf(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_store_state(&l->b, 8, flags, offsetof(GuestCpu, scratch));
   lift_helper_imm(l, LIFT_HELPER_SET_FLAGS, size == 2 ? LIFT_FLAGS_POPF & 0xffff : LIFT_FLAGS_POPF);
   l->form = FLAGS_CANONICAL;
+  IrReg next = ir_temp(&l->b);
+  ir_guest_address(&l->b, next, l->next_pc);
+  lift_step_if_asked(l, flags, next);
 }
 
 void lift_lahf(Lift *l, const X86Insn *insn, uint32_t argument) {
