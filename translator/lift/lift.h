@@ -120,7 +120,6 @@ struct Lift {
   LiftSha sha;           /* zero where a region begins */
   LiftGroup group; /* zero where a region begins */
   LiftVectors vectors; /* zero where a block begins: lift_sse_block() */
-  uint64_t x87_last; /* PC of this block's last x87 instruction as long as FIP does not show it; 0: none */
   LiftX87 x87; /* zero where a region begins; lift_x87_block() where a block begins */
   struct LiftRegion *region; /* control flow around the instruction: lift/region.h */
 };
@@ -195,9 +194,6 @@ void lift_plain_helper_imm(Lift *l, LiftHelper helper, uint64_t argument);
 
 /* The basic block at l->index begins: nothing is known of the x87 stack but a guess. */
 void lift_x87_block(Lift *l);
-
-/* FIP shows this block's last x87 instruction: before whatever leaves the block or looks. */
-void lift_x87_settle(Lift *l);
 
 /* Before an instruction with MMX operands: the x87 registers become MMX ones (rotation and top 0, all valid;
  * Intel SDM volume 1, 9.5). Costs nothing where l->x87.mmx. lift/x87-state.c. */

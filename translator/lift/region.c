@@ -387,7 +387,6 @@ static void lift_one(Lift *l, RegionInsn *r) {
     lift_undecodable(l, (X86DecodeStatus)r->decode);
     return;
   }
-  if (l->x87_last && ends_block(&r->insn)) lift_x87_settle(l);
   const LiftRow *row = &lift_rows[r->insn.mnemonic];
   bool vector = r->insn.operands[0].kind == X86_OPERAND_XMM || r->insn.operands[1].kind == X86_OPERAND_XMM;
   if (vector || l->group.count) lift_sse_enter(l, &r->insn);
@@ -402,7 +401,6 @@ static void lift_one(Lift *l, RegionInsn *r) {
  * block that wants the flags in another form. */
 static void end_instruction(Lift *l, const RegionInsn *r) {
   if (r->decode != X86_DECODE_OK || ends_block(&r->insn)) return;
-  if (l->x87_last && (!r->adjacent || r[1].leader)) lift_x87_settle(l);
   if (!r->adjacent) {
     lift_flags_canonical(l, r->live_after);
     lift_exit(l, r->pc + r->insn.length);
@@ -449,7 +447,6 @@ void region_lift(Lift *l, LiftRegion *region) {
   lift_sse_region(l);
   ir_reset(&l->b);
   l->address.temp = IR_NO_REG;
-  l->x87_last = 0;
   for (unsigned i = 0; i < region->leader_count; i++) region->insns[region->leaders[i]].label = ir_label(&l->b).id;
   region->insns[0].x87_top = region->entry_x87_top;
   RegionInsn *r = region->insns;

@@ -12,8 +12,8 @@ static IrReg load_field(Lift *l, unsigned size, size_t offset) {
 
 /* FNOP, FWAIT */
 void lift_x87_wait(Lift *l, const X86Insn *insn, uint32_t argument) {
-  if (insn->mnemonic == X86_FNOP) l->x87_last = l->pc;
   x87_wait(l);
+  if (insn->mnemonic == X86_FNOP) x87_show_pointer(l);
 }
 
 /* --- Words ---------------------------------------------------------------------------------------- */
@@ -73,7 +73,6 @@ void lift_x87_clear_exceptions(Lift *l, const X86Insn *insn, uint32_t argument) 
 
 /* FNINIT */
 void lift_x87_initialise(Lift *l, const X86Insn *insn, uint32_t argument) {
-  l->x87_last = 0;
   lift_plain_helper_imm(l, LIFT_HELPER_X87_FNINIT, 0);
   l->x87 = (LiftX87){.known = true, .empty = 0xff};
 }
@@ -118,7 +117,6 @@ static void probe(Lift *l, IrReg base, unsigned size) {
 
 /* FNSTENV */
 void lift_x87_store_environment(Lift *l, const X86Insn *insn, uint32_t argument) {
-  lift_x87_settle(l);
   lift_plain_helper_imm(l, LIFT_HELPER_X87_FNSTENV, is_16(insn));
   move_transfer(l, lift_address_register(l, insn), environment_size(insn), true);
   lift_plain_helper_imm(l, LIFT_HELPER_X87_MASK_ALL, 0);
@@ -130,7 +128,6 @@ void lift_x87_load_environment(Lift *l, const X86Insn *insn, uint32_t argument) 
   x87_wait(l);
   move_transfer(l, lift_address_register(l, insn), environment_size(insn), false);
   lift_plain_helper_imm(l, LIFT_HELPER_X87_FLDENV, is_16(insn));
-  l->x87_last = 0;
   x87_forget(l, 0);
 }
 
@@ -155,7 +152,6 @@ static void move_registers(Lift *l, IrReg base, unsigned offset, unsigned stride
 
 /* FNSAVE */
 void lift_x87_save(Lift *l, const X86Insn *insn, uint32_t argument) {
-  lift_x87_settle(l);
   lift_plain_helper_imm(l, LIFT_HELPER_X87_FNSAVE, is_16(insn));
   IrReg base = lift_address_register(l, insn);
   move_transfer(l, base, environment_size(insn), true);
@@ -171,7 +167,6 @@ void lift_x87_restore(Lift *l, const X86Insn *insn, uint32_t argument) {
   probe(l, base, environment_size(insn) + 8 * REGISTER_SIZE);
   move_transfer(l, base, environment_size(insn), false);
   lift_plain_helper_imm(l, LIFT_HELPER_X87_FRSTOR, is_16(insn));
-  l->x87_last = 0;
   move_registers(l, base, environment_size(insn), REGISTER_SIZE, false);
   x87_forget(l, 0);
 }
@@ -204,7 +199,6 @@ static void move_xmm(Lift *l, IrReg base, bool to_memory) {
 void lift_x87_fxsave(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrReg base = lift_copy(l, lift_address_register(l, insn));
   require_alignment(l, base);
-  lift_x87_settle(l);
   lift_plain_helper_imm(l, LIFT_HELPER_X87_FXSAVE, 0);
   lift_plain_helper_imm(l, LIFT_HELPER_SSE_STMXCSR, 0);
   IrReg value = ir_temp(&l->b);
@@ -231,7 +225,6 @@ void lift_x87_fxrstor(Lift *l, const X86Insn *insn, uint32_t argument) {
   move_transfer(l, base, FXSAVE_MXCSR, false);
   lift_plain_helper(l, LIFT_HELPER_SSE_LDMXCSR, mxcsr);
   lift_plain_helper_imm(l, LIFT_HELPER_X87_FXRSTOR, 0);
-  l->x87_last = 0;
   move_registers(l, base, FXSAVE_REGISTERS, 16, false);
   move_xmm(l, base, false);
   x87_forget(l, 0);

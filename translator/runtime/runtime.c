@@ -118,9 +118,9 @@ static void remember_branch(GuestCpu *cpu, uint64_t host_pc) {
 static uint64_t look_up(RuntimeThread *thread, A64Exit **exit, Region **ret_region, uint64_t *ret_fault) {
   GuestCpu *cpu = thread->cpu;
   for (;;) {
-    uint64_t host_pc = block_map_find(step_key(cpu), ret_region);
+    uint64_t key = step_key(cpu), host_pc = block_map_find(key, ret_region);
     if (host_pc) return host_pc;
-    switch (translate(thread, step_key(cpu), cpu->x87.top & 7, ret_region, ret_fault)) {
+    switch (translate(thread, key, cpu->x87.top & 7, ret_region, ret_fault)) {
     case TRANSLATE_OK: return (uint64_t)(uintptr_t)(*ret_region)->code + (*ret_region)->entries[0].host_offset;
     case TRANSLATE_FAULT: return 0;
     case TRANSLATE_NO_ROOM: break;
@@ -256,7 +256,7 @@ static void come_out(RuntimeThread *thread, unsigned reason, Pending *pending) {
 }
 
 /* Executes one instruction, and raises #DB. */
-static void single_step(RuntimeThread *thread, uint64_t host_pc, Pending *pending) {
+static __attribute__((noinline, cold)) void single_step(RuntimeThread *thread, uint64_t host_pc, Pending *pending) {
   GuestCpu *cpu = thread->cpu;
   Region *region;
   A64Exit *exit;

@@ -8,10 +8,6 @@
 
 #include "runtime/layout.h"
 
-enum { RFLAGS_TF = 1 << 8 };
-
-bool step_wanted(const GuestCpu *cpu) { return cpu->other_flags & RFLAGS_TF; }
-
 uint64_t step_detour(RuntimeThread *thread, uint64_t host_pc) {
   uint32_t offset;
   const Region *region = detour_region_at(thread, host_pc, &offset);

@@ -6,9 +6,13 @@
 
 /* Beside the guest PC, in the block map's keys: not a canonical address. */
 #define STEP_KEY (UINT64_C(1) << 62)
+static inline bool step_is_key(uint64_t key) { return key >> 62 == 1; }
 
 /* Whether the next instruction is to be followed by a trap. */
-bool step_wanted(const GuestCpu *cpu);
+static inline bool step_wanted(const GuestCpu *cpu) {
+  enum { RFLAGS_TF = 1 << 8 };
+  return __builtin_expect(cpu->other_flags & RFLAGS_TF, 0);
+}
 
 static inline uint64_t step_key(const GuestCpu *cpu) {
   return step_wanted(cpu) ? cpu->rip | STEP_KEY : cpu->rip;

@@ -192,8 +192,8 @@ static void make_smaller(Analysis *a, A64EmitStatus status) {
 
 TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top, Region **ret_region,
                           uint64_t *ret_address) {
-  uint64_t guest_pc = key & ~STEP_KEY;
-  bool step = key & STEP_KEY;
+  bool step = step_is_key(key);
+  uint64_t guest_pc = step ? key & ~STEP_KEY : key;
   RegionWindow window;
   if (!find_window(guest_pc, &window)) {
     *ret_address = fetch_fault_address(guest_pc);
