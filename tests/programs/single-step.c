@@ -1,12 +1,15 @@
 /*
  * A program that debugs itself: TF set by POPF, IRET and a handler's return gives a SIGTRAP after each instruction
  * that follows, in the order and with the addresses the processor gives them.
- * Build: static dynamic nopie
+ * Build: static dynamic nopie, -pthread
  */
+#include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 enum { TF = 0x100, RF = 0x10000, STATUS = 0x8d5, MOST = 64 };
@@ -127,6 +130,51 @@ static void from_a_handler(void) {
   count = stop_after = 0;
 }
 
+/* --- Threads and faults -------------------------------------------------------------------------- */
+
+static __thread uint64_t thread_stops;
+static sigjmp_buf back;
+
+static void on_thread_trap(int signal, siginfo_t *info, void *context) { thread_stops++; }
+
+static void on_fault(int signal, siginfo_t *info, void *context) {
+  const greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
+  printf("signal %d, TF %d, %lld left, %llu stops\n", signal, (g[REG_EFL] & TF) != 0, g[REG_RCX],
+         (unsigned long long)thread_stops);
+  siglongjmp(back, 1);
+}
+
+static void *step_alone(void *argument) {
+  uint64_t rounds = (uint64_t)(uintptr_t)argument;
+  __asm__ volatile("lea -128(%%rsp), %%rsp; pushf; orl $0x100, (%%rsp); popf; 1: call 2f; dec %0; jnz 1b; jmp 3f; 2: nop; ret;"
+                   "3: pushf; andl $~0x100, (%%rsp); popf; lea 128(%%rsp), %%rsp"
+                   : "+r"(rounds)
+                   :
+                   : "cc", "memory");
+  return (void *)(uintptr_t)thread_stops;
+}
+
+static void threads_and_faults(void) {
+  struct sigaction action = {.sa_sigaction = on_thread_trap, .sa_flags = SA_SIGINFO};
+  pthread_t threads[3];
+  char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  sigaction(SIGTRAP, &action, NULL);
+  for (uint64_t i = 0; i < 3; i++) pthread_create(&threads[i], NULL, step_alone, (void *)(uintptr_t)(200 + i));
+  for (int i = 0; i < 3; i++) {
+    void *result;
+    pthread_join(threads[i], &result);
+    printf("thread %d: %lu stops\n", i, (unsigned long)(uintptr_t)result);
+  }
+  action.sa_sigaction = on_fault;
+  sigaction(SIGSEGV, &action, NULL);
+  munmap(pages + 4096, 4096);
+  if (!sigsetjmp(back, 1))
+    __asm__ volatile("mov $20, %%ecx; lea 4090(%0), %%rdi; pushf; orl $0x100, (%%rsp); popf; rep stosb"
+                     :
+                     : "r"(pages)
+                     : "rcx", "rdi", "memory", "cc");
+}
+
 int main(void) {
   struct sigaction action = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO};
   sigaction(SIGTRAP, &action, NULL);
@@ -135,5 +183,6 @@ int main(void) {
   exceptions_to_the_rule();
   iret();
   from_a_handler();
+  threads_and_faults();
   return 0;
 }
