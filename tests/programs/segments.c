@@ -102,7 +102,8 @@ __attribute__((noinline)) static void returns(uint16_t selector) {
 }
 
 static void transfers(void) {
-  static const uint16_t selectors[] = {0x33, 0x30, 0x32, 0, 3, 0x2b, 0x10, 0x13, 0x18, 0x40, 0x63, 0x7b, 0x83, 0x37, 0xfffb};
+  static const uint16_t selectors[] = {0x33, 0x30, 0x32, 0, 3, 0x2b, 0x10, 0x13, 0x18,
+                                       0x40, 0x63, 0x7b, 0x83, 0x37, 0xfffb};
   for (size_t i = 0; i < sizeof selectors / sizeof *selectors; i++) {
     jump32(selectors[i]);
     call32(selectors[i]);
@@ -179,7 +180,8 @@ __attribute__((noinline)) static void interrupt_return(uint64_t cs, uint64_t ss)
 }
 
 static void narrow_interrupt_return(void) {
-  uint32_t *low = mmap((void *)0x30000000, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  uint32_t *low = mmap((void *)0x30000000, 8192, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   uint64_t result;
   printf("iretl: ");
   __asm__ volatile("mov %%rsp, %%rbx; mov %1, %%rsp; movl $1f, (%%rsp); movl $0x33, 4(%%rsp); movl $0x8d7, 8(%%rsp);"
@@ -198,7 +200,8 @@ static void inspect(uint16_t selector) {
   uint32_t rights32 = 0x22222222;
   uint16_t rights16 = 0x3333, limit16 = rights16;
   uint8_t z[6];
-  __asm__ volatile("lar %q3, %0; setz %1; lsl %q3, %2" : "+r"(rights), "=m"(z[0]), "+r"(limit) : "r"((uint64_t)selector) : "cc");
+  __asm__ volatile("lar %q3, %0; setz %1; lsl %q3, %2"
+                   : "+r"(rights), "=m"(z[0]), "+r"(limit) : "r"((uint64_t)selector) : "cc");
   __asm__ volatile("lar %k2, %0; setz %1" : "+r"(rights32), "=m"(z[1]) : "r"((uint64_t)selector) : "cc");
   __asm__ volatile("lar %w2, %0; setz %1" : "+r"(rights16), "=m"(z[2]) : "m"(selector) : "cc");
   __asm__ volatile("lsl %w2, %0; setz %1" : "+r"(limit16), "=m"(z[3]) : "m"(selector) : "cc");

@@ -104,9 +104,9 @@ static void exceptions_to_the_rule(void) {
 }
 
 static void iret(void) {
-  __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, %0; mov %%rsp, %%rbx; sub $256, %%rsp; pushq $0x2b; push %%rbx; pushf;"
-                   "orl $0x100, (%%rsp); pushq $0x33; push %%rax; iretq; nop; 1: nop; nop; pushf; andl $~0x100, (%%rsp);"
-                   "popf"
+  __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, %0; mov %%rsp, %%rbx; sub $256, %%rsp; pushq $0x2b; push %%rbx;"
+                   "pushf; orl $0x100, (%%rsp); pushq $0x33; push %%rax; iretq; nop; 1: nop; nop; pushf;"
+                   "andl $~0x100, (%%rsp); popf"
                    : "=m"(base)
                    :
                    : "rax", "rbx", "cc", "memory");
@@ -146,8 +146,8 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
 
 static void *step_alone(void *argument) {
   uint64_t rounds = (uint64_t)(uintptr_t)argument;
-  __asm__ volatile("lea -128(%%rsp), %%rsp; pushf; orl $0x100, (%%rsp); popf; 1: call 2f; dec %0; jnz 1b; jmp 3f; 2: nop; ret;"
-                   "3: pushf; andl $~0x100, (%%rsp); popf; lea 128(%%rsp), %%rsp"
+  __asm__ volatile("lea -128(%%rsp), %%rsp; pushf; orl $0x100, (%%rsp); popf; 1: call 2f; dec %0; jnz 1b;"
+                   "jmp 3f; 2: nop; ret; 3: pushf; andl $~0x100, (%%rsp); popf; lea 128(%%rsp), %%rsp"
                    : "+r"(rounds)
                    :
                    : "cc", "memory");

@@ -21,7 +21,8 @@ static int exact; /* kernels differ in what they report of a refused entry, but 
 
 static void on_fault(int signal, siginfo_t *info, void *context) {
   const greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
-  if (exact) printf("signal %d code %d address %lx error %x\n", signal, info->si_code, (long)info->si_addr, (int)g[REG_ERR]);
+  if (exact)
+    printf("signal %d code %d address %lx error %x\n", signal, info->si_code, (long)info->si_addr, (int)g[REG_ERR]);
   else printf("signal %d, there %lx\n", signal, (long)g[REG_RIP] & ~0xfffL);
   siglongjmp(back, 1);
 }

@@ -99,9 +99,9 @@ static void at_exceptions(void) {
   uint16_t control = 0x37b;
   uint64_t from, pointer[2];
   uint16_t opcode;
-  __asm__ volatile("fninit; fldcw %3; fldz; lea 1f(%%rip), %1; nop; 1: fdivrl %2; fnstenv %0; fxsave64 %4; fnclex; fninit"
+  __asm__ volatile("fninit; fldcw %3; fldz; lea 1f(%%rip), %1; nop; 1: fdivrl %2; fnstenv %0; fnclex; fninit"
                    : "=m"(area), "=&r"(from)
-                   : "m"(value), "m"(control), "m"(image)
+                   : "m"(value), "m"(control)
                    : "memory");
   print_distance("exception", from);
   memcpy(&opcode, area.bytes + 18, 2);

@@ -86,7 +86,14 @@ void lift_x87_empty_mmx(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* --- Environments --------------------------------------------------------------------------------- */
 
-enum { ENVIRONMENT_16 = 14, ENVIRONMENT_32 = 28, REGISTER_SIZE = 10, FXSAVE_REGISTERS = 32, FXSAVE_XMM = 160, FXSAVE_MXCSR = 24 };
+enum {
+  ENVIRONMENT_16 = 14,
+  ENVIRONMENT_32 = 28,
+  REGISTER_SIZE = 10,
+  FXSAVE_REGISTERS = 32,
+  FXSAVE_XMM = 160,
+  FXSAVE_MXCSR = 24
+};
 
 static bool is_16(const X86Insn *insn) { return insn->operand_size == 2; }
 static unsigned environment_size(const X86Insn *insn) { return is_16(insn) ? ENVIRONMENT_16 : ENVIRONMENT_32; }
