@@ -66,6 +66,7 @@ int linux_identity_vendor(const char *name) {
 }
 
 enum {
+  X87_POINTERS = 1 << 6 | 1 << 13, /* leaf 7, EBX: FOP and FDP of exceptions alone; FCS and FDS are 0 */
   HIGHEST_LEAF = 0xb,
   HYPERVISOR_LEAF = 0x40000000,
   HIGHEST_EXTENDED = 0x80000008,
@@ -209,7 +210,8 @@ static Leaf basic_leaf(uint32_t leaf, uint32_t index) {
   case 2: return is_amd() ? (Leaf){0} : (Leaf){CACHE_DESCRIPTORS << 8 | 1, 0, 0, 0};
   case 4: return is_amd() ? (Leaf){0} : cache_leaf(index);
   case 7:
-    return index ? (Leaf){0} : (Leaf){0, feature_word(LEAF7_EBX), feature_word(LEAF7_ECX), feature_word(LEAF7_EDX)};
+    if (index) return (Leaf){0};
+    return (Leaf){0, feature_word(LEAF7_EBX) | X87_POINTERS, feature_word(LEAF7_ECX), feature_word(LEAF7_EDX)};
   case 0xb: return topology_leaf(index);
   case HYPERVISOR_LEAF: return name_leaf(HYPERVISOR_LEAF, real_vendor);
   default: return (Leaf){0};

@@ -118,6 +118,12 @@ int64_t linux_guest_call(LinuxThread *thread, int64_t number, const uint64_t arg
 /* Whether `pc` is inside the window before a guest call's SVC takes effect, and where to go to give up. */
 bool linux_call_window(uint64_t pc, uint64_t *ret_abort);
 
+/* The guest's system call `number`, wherever it comes from: the result, nothing else. */
+int64_t linux_call_by_number(GuestCpu *cpu, uint64_t number, const uint64_t argument[6]);
+
+/* Where the vsyscall page would be (vsyscall.c). */
+#define LINUX_VSYSCALL_PAGE UINT64_C(0xffffffffff600000)
+
 /* Undoes what sending a signal to oneself does to siginfo, of one the host has delivered (signals.c). */
 void linux_siginfo_from_host(LinuxSiginfo *info);
 

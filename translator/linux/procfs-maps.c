@@ -249,6 +249,14 @@ static void write_maps(Work *work) {
   flush_line(work);
 }
 
+/* The processor's vsyscall page is in nobody's map and last in everybody's list (vsyscall.c). */
+static void write_maps_and_vsyscall(Work *work) {
+  static const Line vsyscall = {.start = LINUX_VSYSCALL_PAGE, .end = LINUX_VSYSCALL_PAGE + MEMORY_PAGE_SIZE,
+                                .flags = MEMORY_EXEC, .device = "00:00", .name = "[vsyscall]"};
+  write_maps(work);
+  if (!work->error) work->error = write_line(work->to, &vsyscall);
+}
+
 /* --- smaps --------------------------------------------------------------------------------------------- */
 
 static void write_text(Work *work, const char *text) {
@@ -382,7 +390,7 @@ static int write_listing(int to, const ProcfsProcess *process, const char *sourc
 }
 
 int procfs_write_maps(int to, const ProcfsProcess *process) {
-  return write_listing(to, process, "maps", write_maps);
+  return write_listing(to, process, "maps", write_maps_and_vsyscall);
 }
 
 int procfs_write_smaps(int to, const ProcfsProcess *process) {

@@ -38,6 +38,7 @@ enum {
   ESR_CONTEXT = 0x45535201, /* ESR_MAGIC */
   ESR_WRITE = 1 << 6        /* WnR of a data abort */
 };
+#define KERNEL_START UINT64_C(0xffff800000000000) /* of the canonical addresses that are the kernel's */
 #define FLAG_RESETHAND UINT64_C(0x80000000)
 
 static const int synchronous[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
@@ -358,7 +359,10 @@ static void force(LinuxThread *thread, const LinuxSiginfo *info, const LinuxFaul
 }
 
 void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t error_code) {
+  enum { PROTECTION = 1, FETCH = 0x10 };
   LinuxThread *thread = linux_thread(cpu);
+  if (vector == 14 && error_code & FETCH && linux_vsyscall(cpu)) return;
+  if (vector == 14 && address >= MEMORY_GUEST_END) error_code |= PROTECTION; /* tells nothing of the kernel's pages */
   for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++) {
     if (exceptions[i].vector != vector) continue;
     LinuxSiginfo info = {.signal = exceptions[i].signal,
@@ -393,7 +397,7 @@ static void guest_fault(LinuxThread *thread, const LinuxSiginfo *info, struct uc
   uint64_t address = info->field[0], end;
   thread->in_fault = true;
   thread->fault_context = context;
-  if (info->signal == SIGSEGV && address >= MEMORY_GUEST_END) {
+  if (info->signal == SIGSEGV && address >= MEMORY_GUEST_END && address < KERNEL_START) {
     linux_raise_exception(cpu, 13, 0, 0); /* not canonical */
   } else if (info->signal == SIGSEGV) {
     int flags = memory_map_query(address, &end);
