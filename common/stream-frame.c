@@ -26,6 +26,8 @@ static const struct FrameRule {
     [STELE_FRAME_EXIT] = {FROM_GUEST, 0, 8, 8},
     [STELE_FRAME_ERROR] = {FROM_GUEST, 0, 2, STELE_FRAME_PAYLOAD_MAX},
     [STELE_FRAME_CLOSE] = {FROM_HOST, 0, 0, 0},
+    [STELE_FRAME_COMMAND] = {FROM_HOST, 0, 2, STELE_FRAME_PAYLOAD_MAX},
+    [STELE_FRAME_REPLY] = {FROM_GUEST, 0, 2, STELE_FRAME_PAYLOAD_MAX},
 };
 
 uint16_t stele_get_u16(const uint8_t *bytes) {

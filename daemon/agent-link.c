@@ -11,17 +11,19 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "agent-message.h"
 #include "errors.h"
-#include "guest-json.h"
 #include "stream-frame.h"
 
 #define HELLO_SIZE  (STELE_FRAME_HEADER_SIZE + STELE_NONCE_SIZE + 4)
 #define HELLO_MATCH (STELE_FRAME_HEADER_SIZE + STELE_NONCE_SIZE)
-#define QUEUE_HIGH                                                                                 \
-  (4 * STELE_FRAME_SIZE_MAX) // bytes to the guest beyond which no more stdin is read
-#define CREDIT_MIN                                                                                 \
-  (STELE_STREAM_WINDOW / 4) // given back in pieces no smaller, unless all is passed on
-#define READ_ROUNDS 16      // reads of the channel before other work gets its turn
+
+// The guest decides how fast it reads and how much it sends; these bound what that can do to us.
+#define QUEUE_HIGH  (4 * STELE_FRAME_SIZE_MAX)  // queued bytes beyond which no more stdin is read
+#define QUEUE_MAX   (64 * STELE_FRAME_SIZE_MAX) // and beyond which the link is broken
+#define CREDIT_MIN  (STELE_STREAM_WINDOW / 4)   // given back in pieces no smaller
+#define TURN_COST   512                         // of work in one turn of the loop, a frame being at least 1
+#define COST_OF(n)  (1 + (n) / 1024)            // of a frame or a read of n bytes
 
 // Output of the guest's program on its way to the client.
 typedef struct Outlet {
@@ -68,11 +70,22 @@ struct AgentLink {
   gsize sent;          // of queue
   GHashTable *streams; // id -> AgentStream
   guint32 next_id;
+  GHashTable *commands; // id -> AgentCommand
   char *broken;         // why it is of no use
-  guint report, resume; // idle sources
+  guint report, resume, more; // idle sources
 };
 
+// A command the guest has not answered yet.
+typedef struct AgentCommand {
+  AgentLink *link;
+  guint32 id;
+  guint timeout;
+  AgentCommandDone done;
+  gpointer user_data;
+} AgentCommand;
+
 static void link_flush(AgentLink *link);
+static void link_break(AgentLink *link, const char *why);
 static void stream_pump_in(AgentStream *stream);
 
 // --- the link: sending ---------------------------------------------------------------------------
@@ -90,6 +103,7 @@ static void link_send(AgentLink *link, SteleFrameType type, guint32 stream, cons
   if (link == NULL || link->broken) return;
   link_queue(link, type, stream, payload, size);
   link_flush(link);
+  if (link->queue->len > QUEUE_MAX) link_break(link, "the guest agent does not read what it is sent");
 }
 
 static void send_window(AgentStream *stream, SteleChannel channel, guint32 credit) {
@@ -190,9 +204,7 @@ static void outlet_abandon(AgentStream *stream, Outlet *outlet) {
 }
 
 static void outlet_give_credit(AgentStream *stream, Outlet *outlet) {
-  gboolean all = outlet->pending->len == 0;
-  if (outlet->owed == 0 || outlet->eof || stream->exited || (!all && outlet->owed < CREDIT_MIN))
-    return;
+  if (outlet->owed < CREDIT_MIN || outlet->eof || stream->exited) return;
   outlet->window += outlet->owed;
   send_window(stream, (SteleChannel)(STELE_CHANNEL_STDOUT + (outlet - stream->outlets)),
               outlet->owed);
@@ -336,31 +348,11 @@ static const char *on_exit_frame(AgentStream *stream, const SteleFrame *frame) {
   return NULL;
 }
 
-static const struct {
-  const char *code;
-  SteleError error;
-} stream_errors[] = {
-    {STELE_STREAM_ERROR_NOT_FOUND, STELE_ERROR_PROGRAM_NOT_FOUND},
-    {STELE_STREAM_ERROR_DENIED, STELE_ERROR_PROGRAM_NOT_EXECUTABLE},
-    {STELE_STREAM_ERROR_FORMAT, STELE_ERROR_PROGRAM_NOT_EXECUTABLE},
-    {STELE_STREAM_ERROR_INVALID, STELE_ERROR_INVALID_ARGUMENT},
-    {STELE_STREAM_ERROR_BUSY, STELE_ERROR_GUEST_ERROR},
-};
-
 static const char *on_error(AgentStream *stream, const SteleFrame *frame) {
-  g_autoptr(JsonObject) object =
-      guest_json_parse((const char *)frame->payload, frame->length, NULL);
-  if (object == NULL) return "an error report is no JSON object";
-  const char *code = guest_json_string(object, "code", ""),
-             *told = guest_json_string(object, "message", "");
-  g_autofree char *message = guest_text_clean(told, MIN(strlen(told), 1024));
-  SteleError error = STELE_ERROR_GUEST_ERROR;
-  for (size_t i = 0; i < G_N_ELEMENTS(stream_errors); i++)
-    if (g_str_equal(stream_errors[i].code, code)) error = stream_errors[i].error;
-  stream_exit(
-      stream,
-      g_error_new(STELE_ERROR, error, "%s", *message ? message : "the guest gave no reason"), FALSE,
-      0);
+  GError *error = NULL;
+  if (!agent_message_read_error((const char *)frame->payload, frame->length, &error))
+    return "an error report is no JSON object";
+  stream_exit(stream, error, FALSE, 0);
   return NULL;
 }
 
@@ -389,6 +381,19 @@ static void link_end_streams(AgentLink *link, const char *why) {
   }
 }
 
+static void command_finish(AgentCommand *command, const GError *error) {
+  g_hash_table_remove(command->link->commands, GUINT_TO_POINTER(command->id));
+  if (command->timeout) g_source_remove(command->timeout);
+  command->done(error, command->user_data);
+  g_free(command);
+}
+
+static void link_end_commands(AgentLink *link, const char *why) {
+  g_autoptr(GError) error = g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "%s", why);
+  g_autoptr(GList) commands = g_hash_table_get_values(link->commands);
+  for (GList *item = commands; item; item = item->next) command_finish(item->data, error);
+}
+
 // The owner hears of it from the main loop, so that nothing here runs on a freed link.
 static void link_break(AgentLink *link, const char *why) {
   if (link->broken) return;
@@ -396,15 +401,26 @@ static void link_break(AgentLink *link, const char *why) {
   link->open = FALSE;
   g_clear_pointer(&link->channel, byte_channel_close);
   link_end_streams(link, why);
+  link_end_commands(link, why);
   link->report = g_idle_add(report_broken, link);
 }
 
 static const char *handle_channel_frame(AgentLink *link, const SteleFrame *frame) {
   if (frame->type != STELE_FRAME_STATUS) return "it greeted twice";
-  g_autoptr(JsonObject) status =
-      guest_json_parse((const char *)frame->payload, frame->length, NULL);
-  if (status == NULL) return "its status is no JSON object";
-  link->handlers->status(status, link->user_data);
+  AgentStatus status;
+  if (!agent_message_read_status((const char *)frame->payload, frame->length, &status))
+    return "its status is no JSON object";
+  link->handlers->status(&status, link->user_data);
+  agent_message_clear_status(&status);
+  return NULL;
+}
+
+static const char *handle_reply(AgentLink *link, const SteleFrame *frame) {
+  AgentCommand *command = g_hash_table_lookup(link->commands, GUINT_TO_POINTER(frame->stream));
+  g_autoptr(GError) error = NULL;
+  if (!agent_message_read_reply((const char *)frame->payload, frame->length, &error))
+    return "its answer to a command is no JSON object";
+  if (command) command_finish(command, error); // otherwise it came too late
   return NULL;
 }
 
@@ -412,6 +428,8 @@ static const char *handle_frame(AgentLink *link, const SteleFrame *frame) {
   if (frame->stream == 0) return handle_channel_frame(link, frame);
   if (frame->stream >= link->next_id) return "it spoke of a stream nobody opened";
   AgentStream *stream = g_hash_table_lookup(link->streams, GUINT_TO_POINTER(frame->stream));
+  if (stream && frame->type == STELE_FRAME_REPLY) return "it answered a program as a command";
+  if (frame->type == STELE_FRAME_REPLY) return handle_reply(link, frame);
   if (stream == NULL) return NULL; // crossed with its end
   stream_ref(stream);
   const char *broken_rule = on_stream_frame[frame->type](stream, frame);
@@ -419,17 +437,21 @@ static const char *handle_frame(AgentLink *link, const SteleFrame *frame) {
   return broken_rule;
 }
 
-static void link_handle_frames(AgentLink *link) {
+// Handles frames that have arrived until their cost is used up; what is left of it.
+static int link_handle_frames(AgentLink *link, int cost) {
   SteleFrame frame;
   int r = 0;
   const char *broken_rule = NULL;
-  while (!link->broken && broken_rule == NULL &&
-         (r = stele_frame_parser_next(&link->parser, &frame)) == 1)
+  while (cost > 0 && !link->broken && broken_rule == NULL &&
+         (r = stele_frame_parser_next(&link->parser, &frame)) == 1) {
+    cost -= (int)COST_OF(frame.length);
     broken_rule = handle_frame(link, &frame);
+  }
   if (r < 0) broken_rule = "it sent something that is no frame";
-  if (broken_rule == NULL || link->broken) return;
+  if (broken_rule == NULL || link->broken) return cost;
   g_autofree char *why = g_strdup_printf("the guest agent broke its protocol: %s", broken_rule);
   link_break(link, why);
+  return 0;
 }
 
 // Looks for the answer to our HELLO in whatever the guest sends first, even across reads.
@@ -458,34 +480,60 @@ static void link_seek_hello(AgentLink *link, const guint8 *bytes, gsize size) {
   memcpy(space, found + HELLO_SIZE, MIN(rest, room));
   stele_frame_parser_commit(&link->parser, MIN(rest, room));
   g_byte_array_set_size(sought, 0);
-  link_handle_frames(link);
 }
 
-// One read; FALSE when there is nothing more now.
-static gboolean link_read(AgentLink *link) {
+// One read: the bytes that came, 0 when there are none now.
+static gsize link_read(AgentLink *link) {
   guint8 bytes[STELE_FRAME_SIZE_MAX];
   gsize room = sizeof bytes;
   guint8 *target = link->open ? stele_frame_parser_space(&link->parser, &room) : bytes;
   gssize n = link->channel->class->read(link->channel, target, room);
-  if (n == -EAGAIN) return FALSE;
+  if (n == -EAGAIN) return 0;
   if (n <= 0) {
     link_break(link, "the channel to the guest agent was closed");
-    return FALSE;
+    return 0;
   }
-  if (!link->open) {
-    link_seek_hello(link, bytes, (gsize)n);
-  } else {
+  if (link->open)
     stele_frame_parser_commit(&link->parser, (gsize)n);
-    link_handle_frames(link);
+  else
+    link_seek_hello(link, bytes, (gsize)n);
+  return (gsize)n;
+}
+
+static void link_watch(AgentLink *link);
+
+static gboolean on_more(gpointer user_data);
+
+// One turn of the loop for this guest; when it has more to say than that allows, the rest is for the next
+// turn, after everybody else's.
+static void link_take_turn(AgentLink *link) {
+  int cost = TURN_COST;
+  while (!link->broken) {
+    cost = link_handle_frames(link, cost);
+    if (cost <= 0 || link->broken) break;
+    gsize got = link_read(link);
+    if (got == 0) break;
+    cost -= (int)COST_OF(got);
   }
-  return TRUE;
+  if (link->broken) return;
+  if (cost <= 0 && link->more == 0)
+    link->more = g_idle_add_full(G_PRIORITY_DEFAULT, on_more, link, NULL);
+  link_watch(link);
+}
+
+static gboolean on_more(gpointer user_data) {
+  AgentLink *link = user_data;
+  link->more = 0;
+  link_take_turn(link);
+  return G_SOURCE_REMOVE;
 }
 
 static void on_channel(ByteChannel *channel, GIOCondition ready, gpointer user_data);
 
 static void link_watch(AgentLink *link) {
   if (link->broken) return;
-  GIOCondition conditions = G_IO_IN | (link->sent < link->queue->len ? G_IO_OUT : 0);
+  GIOCondition conditions =
+      (link->more ? 0 : G_IO_IN) | (link->sent < link->queue->len ? G_IO_OUT : 0);
   link->channel->class->watch(link->channel, conditions, on_channel, link);
 }
 
@@ -525,9 +573,9 @@ static void link_flush(AgentLink *link) {
 static void on_channel(ByteChannel *channel, GIOCondition ready, gpointer user_data) {
   AgentLink *link = user_data;
   if (ready & G_IO_OUT) link_flush(link);
-  for (int i = 0; i < READ_ROUNDS && !link->broken && ready & (G_IO_IN | G_IO_HUP | G_IO_ERR); i++)
-    if (!link_read(link)) break;
-  if (!link->broken && !(ready & G_IO_IN) && ready & (G_IO_HUP | G_IO_ERR))
+  if (link->more || link->broken) return;
+  if (ready & (G_IO_IN | G_IO_HUP | G_IO_ERR)) link_take_turn(link);
+  if (!link->broken && !link->more && !(ready & G_IO_IN) && ready & (G_IO_HUP | G_IO_ERR))
     link_break(link, "the channel to the guest agent was closed");
 }
 
@@ -558,6 +606,7 @@ AgentLink *agent_link_new(ByteChannel *channel, const AgentLinkHandlers *handler
   link->queue = g_byte_array_new();
   link->parser.sender = STELE_FROM_GUEST;
   link->streams = g_hash_table_new(NULL, NULL);
+  link->commands = g_hash_table_new(NULL, NULL);
   link->next_id = 1;
   link_greet(link);
   return link;
@@ -566,6 +615,7 @@ AgentLink *agent_link_new(ByteChannel *channel, const AgentLinkHandlers *handler
 void agent_link_restart(AgentLink *link) {
   if (link->broken) return;
   link_end_streams(link, "the guest was restarted");
+  link_end_commands(link, "the guest was restarted");
   if (link->broken) return;
   link->open = FALSE;
   link->next_id = 1;
@@ -579,9 +629,12 @@ void agent_link_free(AgentLink *link) {
   g_clear_pointer(&link->channel, byte_channel_close);
   if (link->broken == NULL) link->broken = g_strdup("the machine has stopped");
   link_end_streams(link, "the machine has stopped");
+  link_end_commands(link, "the machine has stopped");
+  if (link->more) g_source_remove(link->more);
   if (link->report) g_source_remove(link->report);
   if (link->resume) g_source_remove(link->resume);
   g_hash_table_unref(link->streams);
+  g_hash_table_unref(link->commands);
   g_byte_array_unref(link->sought);
   g_byte_array_unref(link->queue);
   g_free(link->broken);
@@ -592,31 +645,47 @@ gboolean agent_link_is_open(AgentLink *link) {
   return link && link->open;
 }
 
+// What fits the channel is bounded, and the guest is gone: this ends.
 void agent_link_drain(AgentLink *link) {
-  while (!link->broken && link_read(link)) {
+  while (!link->broken) {
+    link_handle_frames(link, G_MAXINT);
+    if (link->broken || link_read(link) == 0) break;
   }
 }
 
+// --- commands ------------------------------------------------------------------------------------
+
+static gboolean on_command_late(gpointer user_data) {
+  AgentCommand *command = user_data;
+  g_autoptr(GError) error = g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE,
+                                        "the guest's agent did not answer in time");
+  command->timeout = 0;
+  command_finish(command, error);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean on_command_impossible(gpointer user_data) {
+  AgentCommand *command = user_data;
+  g_autoptr(GError) error =
+      g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "the guest's agent does not answer");
+  command->timeout = 0;
+  command_finish(command, error);
+  return G_SOURCE_REMOVE;
+}
+
+void agent_link_command(AgentLink *link, const char *json, guint seconds, AgentCommandDone done,
+                        gpointer user_data) {
+  AgentCommand *command = g_new0(AgentCommand, 1);
+  *command = (AgentCommand){
+      .link = link, .id = link->next_id++, .done = done, .user_data = user_data};
+  g_hash_table_insert(link->commands, GUINT_TO_POINTER(command->id), command);
+  gboolean possible = link->open && !link->broken;
+  command->timeout = possible ? g_timeout_add_seconds(seconds, on_command_late, command)
+                              : g_idle_add(on_command_impossible, command);
+  if (possible) link_send(link, STELE_FRAME_COMMAND, command->id, json, (guint32)strlen(json));
+}
+
 // --- streams: life -------------------------------------------------------------------------------
-
-static JsonArray *strings_to_json(const char *const *strings) {
-  JsonArray *array = json_array_new();
-  for (; strings && *strings; strings++) json_array_add_string_element(array, *strings);
-  return array;
-}
-
-static char *request_to_json(const AgentExecRequest *request) {
-  g_autoptr(JsonObject) object = json_object_new();
-  json_object_set_array_member(object, "argv", strings_to_json(request->argv));
-  json_object_set_array_member(object, "env", strings_to_json(request->env));
-  if (request->cwd) json_object_set_string_member(object, "cwd", request->cwd);
-  if (request->user) json_object_set_string_member(object, "user", request->user);
-  json_object_set_boolean_member(object, "tty", request->tty);
-  json_object_set_int_member(object, "rows", request->rows);
-  json_object_set_int_member(object, "cols", request->columns);
-  g_autoptr(JsonNode) node = json_node_init_object(json_node_alloc(), object);
-  return json_to_string(node, FALSE);
-}
 
 static void set_nonblocking(int fd) {
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
@@ -667,10 +736,10 @@ static AgentStream *stream_new(const AgentExecRequest *request, const AgentStrea
 AgentStream *agent_link_exec(AgentLink *link, const AgentExecRequest *request,
                              const AgentStreamHandlers *handlers, gpointer user_data,
                              GError **error) {
-  g_autofree char *json = request_to_json(request);
-  if (strlen(json) > STELE_FRAME_PAYLOAD_MAX) {
+  g_autofree char *json = agent_message_write_exec(request);
+  if (json == NULL) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_ARGUMENT,
-                "arguments and environment take %zu bytes, at most %d can be passed", strlen(json),
+                "arguments and environment take more than the %d bytes that can be passed",
                 STELE_FRAME_PAYLOAD_MAX);
     return NULL;
   }

@@ -82,6 +82,7 @@ static gboolean expand(BootPlan *plan, xmlDoc *document, const HostPaths *paths,
                      .root_dir = root,
                      .readonly_element = features->readonly_virtiofs,
                      .console_log = paths->libvirt ? log : NULL,
+                     .embedded = paths->libvirt != NULL,
                      .uuid = plan->uuid};
   if (!domain_xml_expand(document, plan->config, &host, error)) return FALSE;
   plan->xml = domain_xml_to_string(document);

@@ -3,10 +3,10 @@
 // domain-xml.h; the guest's side of the kernel command line is common/guest-protocol.h.
 #include "domain-xml.h"
 
-#include <json-glib/json-glib.h>
 #include <string.h>
 #include "errors.h"
 #include "guest-protocol.h"
+#include "json.h"
 
 #define DEFAULT_MEMORY_MIB 2048
 #define DEFAULT_CPUS_MAX   4
@@ -223,12 +223,25 @@ static void add_serial_controller(Expansion *x) {
   place(x, add(devices, "controller", NULL, "type", "virtio-serial", "index", "0", NULL));
 }
 
+static void add_channel(Expansion *x, const char *name) {
+  if (find_device(x, "channel", "target", "name", name)) return;
+  xmlNode *channel = add(find(x->domain, "devices"), "channel", NULL, "type", "unix", NULL);
+  add(channel, "target", NULL, "type", "virtio", "name", name, NULL);
+}
+
+// libvirt connects to the agent's channel by itself and parses what the guest says on it, in its own
+// process: never in steled's. Another process of libvirt's may have it, for virsh's sake.
 static void add_channels(Expansion *x) {
-  static const char *const names[] = {STELE_AGENT_CHANNEL, STELE_STREAM_CHANNEL};
-  for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
-    if (find_device(x, "channel", "target", "name", names[i])) continue;
-    xmlNode *channel = add(find(x->domain, "devices"), "channel", NULL, "type", "unix", NULL);
-    add(channel, "target", NULL, "type", "virtio", "name", names[i], NULL);
+  if (!x->host->embedded) add_channel(x, STELE_AGENT_CHANNEL);
+  add_channel(x, STELE_STREAM_CHANNEL);
+}
+
+static void drop_agent_channel(Expansion *x) {
+  xmlNode *channel;
+  while (x->host->embedded &&
+         (channel = find_device(x, "channel", "target", "name", STELE_AGENT_CHANNEL))) {
+    xmlUnlinkNode(channel);
+    xmlFreeNode(channel);
   }
 }
 
@@ -289,22 +302,19 @@ static void append_parameter(GString *line, const char *author, const char *name
   if (value) g_string_append_printf(line, "=%s", value);
 }
 
-static JsonArray *strings_to_json(char **strings) {
-  JsonArray *array = json_array_new();
-  for (; strings && *strings; strings++) json_array_add_string_element(array, *strings);
-  return array;
-}
-
 static char *encode_command(const MachineConfig *config) {
-  g_autoptr(JsonObject) object = json_object_new();
-  json_object_set_array_member(object, "argv", strings_to_json(config->argv));
+  Buffer json = {0};
+  json_open(&json, '{');
+  json_member_strings(&json, "argv", (const char *const *)config->argv);
   if (config->env && *config->env)
-    json_object_set_array_member(object, "env", strings_to_json(config->env));
-  if (config->cwd) json_object_set_string_member(object, "cwd", config->cwd);
-  if (config->user) json_object_set_string_member(object, "user", config->user);
-  g_autoptr(JsonNode) node = json_node_init_object(json_node_alloc(), object);
-  g_autofree char *text = json_to_string(node, FALSE);
-  return g_base64_encode((const guchar *)text, strlen(text));
+    json_member_strings(&json, "env", (const char *const *)config->env);
+  if (config->cwd) json_member_string(&json, "cwd", config->cwd);
+  if (config->user) json_member_string(&json, "user", config->user);
+  json_close(&json, '}');
+  if (json.error) g_error("no memory");
+  char *encoded = g_base64_encode(json.data, json.size);
+  buffer_clear(&json);
+  return encoded;
 }
 
 static char *root_parameter(Expansion *x) {
@@ -469,6 +479,7 @@ gboolean domain_xml_expand(xmlDoc *document, const MachineConfig *config, const 
                            GError **error) {
   Expansion x = {.domain = xmlDocGetRootElement(document), .config = config, .host = host};
   drop_blank_text(x.domain);
+  if (find(x.domain, "devices")) drop_agent_channel(&x);
   if (config == NULL) {
     add_uuid(&x);
     put_in_order(x.domain);

@@ -15,6 +15,7 @@ typedef struct DomainHost {
   const char *root_dir;        // ditto, for type='dir' roots
   gboolean readonly_element;   // libvirt takes <readonly/> on virtiofs
   const char *console_log;     // file QEMU writes the console to
+  gboolean embedded;           // libvirt runs inside steled
   const char *uuid;            // of the machine
 } DomainHost;
 

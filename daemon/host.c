@@ -11,7 +11,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 #include "errors.h"
-#include "guest-json.h"
+#include "text.h"
 
 #define INSTALLED_GUEST      "/usr/lib/stele/guest"
 #define INSTALLED_TRANSLATOR "/usr/lib/stele/share"
@@ -202,5 +202,5 @@ char *host_read_tail(const char *path, gsize bytes) {
   text[n] = 0;
   char *line = start > 0 ? memchr(text, '\n', (size_t)n) : NULL; // the first line is cut off
   char *from = line ? line + 1 : text;
-  return g_strchomp(guest_text_clean(from, (gsize)(text + n - from)));
+  return g_strchomp(text_clean(from, (gsize)(text + n - from)));
 }

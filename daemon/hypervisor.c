@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <libvirt-glib/libvirt-glib.h>
-#include <libvirt/libvirt-qemu.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
 #include "errors.h"
@@ -32,8 +31,6 @@ static const struct {
   int code;
   SteleError error;
 } telling[] = {
-    {VIR_ERR_AGENT_UNRESPONSIVE, STELE_ERROR_AGENT_UNAVAILABLE},
-    {VIR_ERR_AGENT_UNSYNCED, STELE_ERROR_AGENT_UNAVAILABLE},
     {VIR_ERR_XML_ERROR, STELE_ERROR_INVALID_XML},
     {VIR_ERR_XML_DETAIL, STELE_ERROR_INVALID_XML},
     {VIR_ERR_XML_INVALID_SCHEMA, STELE_ERROR_INVALID_XML},
@@ -92,14 +89,6 @@ static void on_reboot(virConnectPtr connection, virDomainPtr domain, void *user_
   hypervisor->handler(virDomainGetName(domain), HYPERVISOR_RESET, hypervisor->user_data);
 }
 
-static void on_agent(virConnectPtr connection, virDomainPtr domain, int state, int reason,
-                     void *user_data) {
-  Hypervisor *hypervisor = user_data;
-  gboolean up = state == VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED;
-  hypervisor->handler(virDomainGetName(domain), up ? HYPERVISOR_AGENT_UP : HYPERVISOR_AGENT_DOWN,
-                      hypervisor->user_data);
-}
-
 static void on_close(virConnectPtr connection, int reason, void *user_data) {
   Hypervisor *hypervisor = user_data;
   hypervisor->handler(NULL, HYPERVISOR_DISCONNECTED, hypervisor->user_data);
@@ -112,7 +101,6 @@ static gboolean register_events(Hypervisor *hypervisor, GError **error) {
   } rows[] = {
       {VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle)},
       {VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(on_reboot)},
-      {VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_agent)},
   };
   for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
     if (virConnectDomainEventRegisterAny(hypervisor->connection, NULL, rows[i].id, rows[i].callback,
@@ -264,6 +252,10 @@ static int press_power_button(virDomainPtr domain) {
   return virDomainShutdownFlags(domain, VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN);
 }
 
+static int reboot(virDomainPtr domain) {
+  return virDomainReboot(domain, VIR_DOMAIN_REBOOT_DEFAULT);
+}
+
 gboolean hypervisor_start(Hypervisor *hypervisor, const char *name, GError **error) {
   return call(hypervisor, name, virDomainCreate, "cannot start", error);
 }
@@ -282,6 +274,14 @@ gboolean hypervisor_resume(Hypervisor *hypervisor, const char *name, GError **er
 
 gboolean hypervisor_press_power_button(Hypervisor *hypervisor, const char *name, GError **error) {
   return call(hypervisor, name, press_power_button, "cannot press the power button of", error);
+}
+
+gboolean hypervisor_shutdown(Hypervisor *hypervisor, const char *name, GError **error) {
+  return call(hypervisor, name, virDomainShutdown, "cannot shut down", error);
+}
+
+gboolean hypervisor_reboot(Hypervisor *hypervisor, const char *name, GError **error) {
+  return call(hypervisor, name, reboot, "cannot reboot", error);
 }
 
 char *hypervisor_dump_xml(Hypervisor *hypervisor, const char *name, gboolean inactive,
@@ -306,17 +306,6 @@ gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUs
   *ret_usage = (HypervisorUsage){
       .memory = (guint64)info.memory * 1024, .cpu_time = info.cpuTime, .vcpus = info.nrVirtCpu};
   return TRUE;
-}
-
-char *hypervisor_agent_command(Hypervisor *hypervisor, const char *name, const char *command,
-                               int seconds, GError **error) {
-  g_auto(Domain) domain = lookup(hypervisor, name, error);
-  if (domain == NULL) return NULL;
-  char *reply = virDomainQemuAgentCommand(domain, command, seconds, 0);
-  if (reply == NULL) set_error(error, "the guest agent did not do it for", name);
-  char *copy = g_strdup(reply);
-  free(reply);
-  return copy;
 }
 
 // --- streams -------------------------------------------------------------------------------------

@@ -3,31 +3,36 @@
 // death libvirt does not notice. See manager-private.h.
 #include "manager-private.h"
 
-#include <string.h>
 #include "errors.h"
-#include "guest-json.h"
 #include "guest-protocol.h"
 
 #define RETRY_SECONDS_MAX   10
 #define GREETING_SECONDS    3
 #define SHARE_GRACE_SECONDS 2 // virtiofsd ends a moment before QEMU does when a machine stops
-#define STATUS_SECONDS      5
-#define MESSAGE_MAX         500
+#define COMMAND_SECONDS     10 // for the agent to take a command
 
 // --- what the agent says -------------------------------------------------------------------------
 
 static void keep_text(char **kept, const char *text) {
   g_free(*kept);
-  *kept = g_strchomp(guest_text_clean(text, MIN(strlen(text), MESSAGE_MAX)));
+  *kept = g_strdup(text);
 }
 
-static void on_status(JsonObject *status, gpointer user_data) {
+static void set_agent(Machine *machine, gboolean up) {
+  if (machine->agent_up == up) return;
+  machine->agent_up = up;
+  machine_notify(machine, "agent", up ? "up" : "down");
+}
+
+static void on_status(const AgentStatus *status, gpointer user_data) {
   Machine *machine = user_data;
-  keep_text(&machine->agent_version, guest_json_string(status, "version", ""));
-  keep_text(&machine->guest_state, guest_json_string(status, "state", ""));
-  keep_text(&machine->guest_message, guest_json_string(status, "message", ""));
-  machine->ready_ms = MAX(guest_json_int(status, "ready-ms", 0), 0);
-  machine->command_ended = guest_json_object(status, "command") != NULL;
+  machine->link_delay = 0;
+  keep_text(&machine->agent_version, status->version);
+  keep_text(&machine->guest_state, status->state);
+  keep_text(&machine->guest_message, status->message);
+  machine->ready_ms = status->ready_ms;
+  machine->command_ended = status->command_ended;
+  set_agent(machine, TRUE);
   if (g_str_equal(machine->guest_state, STELE_GUEST_READY)) {
     machine->found = FALSE;
     machine_apply(machine, MACHINE_GUEST_READY, NULL);
@@ -39,26 +44,28 @@ static void on_status(JsonObject *status, gpointer user_data) {
   }
 }
 
-static void work_status(Job *job) {
-  g_autofree char *reply = hypervisor_agent_command(job->manager->hypervisor, job->name,
-                                                    "{\"execute\":\"" STELE_COMMAND_STATUS "\"}",
-                                                    STATUS_SECONDS, &job->error);
-  job->text = g_steal_pointer(&reply);
+void machine_guest_command(Machine *machine, const char *json, AgentCommandDone done,
+                           gpointer user_data) {
+  if (agent_link_is_open(machine->link)) {
+    agent_link_command(machine->link, json, COMMAND_SECONDS, done, user_data);
+    return;
+  }
+  g_autoptr(GError) error = g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE,
+                                        "the agent of '%s' does not answer", machine->name);
+  done(error, user_data);
 }
 
-static void finish_status(Job *job) {
-  g_autoptr(JsonObject) reply =
-      job->text ? guest_json_parse(job->text, strlen(job->text), NULL) : NULL;
-  JsonObject *status = guest_json_object(reply, "return");
-  if (status && machine_state_is_active(job->machine->life.state) && job->machine->agent_up)
-    on_status(status, job->machine);
+// A guest that cannot do it keeps its wrong clock; nobody waits for this.
+static void on_clock_set(const GError *error, gpointer user_data) {
+  if (error) g_debug("the clock was not set: %s", error->message);
 }
 
-void machine_guest_agent(Machine *machine, gboolean up) {
-  machine->agent_up = up;
-  if (!up || machine->config == NULL) return;
-  Job *job = job_new(machine->manager, machine, work_status, finish_status, NULL, NULL);
-  job_run(job);
+void machine_guest_set_clock(Machine *machine) {
+  if (machine->config == NULL) return;
+  g_autofree char *command = g_strdup_printf(
+      "{\"execute\":\"guest-set-time\",\"arguments\":{\"time\":%" G_GINT64_FORMAT "000}}",
+      g_get_real_time());
+  machine_guest_command(machine, command, on_clock_set, NULL);
 }
 
 // --- the link ------------------------------------------------------------------------------------
@@ -88,15 +95,11 @@ static void on_link_ended(const char *why, gpointer user_data) {
   g_debug("%s: %s", machine->name, why);
   stop_greeting(machine);
   g_clear_pointer(&machine->link, agent_link_free);
+  set_agent(machine, FALSE);
   link_retry(machine);
 }
 
-static void on_link_status(JsonObject *status, gpointer user_data) {
-  ((Machine *)user_data)->link_delay = 0;
-  on_status(status, user_data);
-}
-
-static const AgentLinkHandlers link_handlers = {on_link_status, on_link_ended};
+static const AgentLinkHandlers link_handlers = {on_status, on_link_ended};
 
 static void work_link(Job *job) {
   job->channel = hypervisor_open_channel(job->manager->hypervisor, job->name, STELE_STREAM_CHANNEL,
@@ -144,6 +147,7 @@ void machine_guest_reset(Machine *machine) {
   machine->ready_ms = 0;
   machine->command_ended = FALSE;
   if (machine->link) agent_link_restart(machine->link);
+  set_agent(machine, FALSE);
 }
 
 // --- the shares ----------------------------------------------------------------------------------
@@ -194,8 +198,8 @@ void machine_guest_stop(Machine *machine) {
   if (machine->share_grace) g_source_remove(machine->share_grace);
   stop_greeting(machine);
   machine->link_retry = machine->share_grace = 0;
-  machine->agent_up = FALSE;
   g_clear_pointer(&machine->link, agent_link_free);
+  machine->agent_up = FALSE; // observers hear of the machine's end
   g_clear_pointer(&machine->share_watches, g_ptr_array_unref);
   g_clear_pointer(&machine->qemu, process_watch_free);
   g_clear_pointer(&machine->guest_state, g_free);

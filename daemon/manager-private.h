@@ -60,6 +60,8 @@ Machine *manager_find(Manager *manager, const char *name, GError **error);
 // Applies the event and does what follows from the change. message may be NULL. FALSE when not
 // accepted.
 gboolean machine_apply(Machine *machine, MachineEvent event, const char *message);
+// Tells observers of something other than a change of state.
+void machine_notify(Machine *machine, const char *event, const char *message);
 // Refuses a request the state has no row for: STELE_ERROR_WRONG_STATE.
 gboolean machine_request(Machine *machine, MachineEvent request, const char *verb, GError **error);
 
@@ -113,6 +115,11 @@ void machine_clean_up(Machine *machine);
 void machine_guest_start(Machine *machine, int id);
 void machine_guest_stop(Machine *machine);
 void machine_guest_reset(Machine *machine);
-void machine_guest_agent(Machine *machine, gboolean up);
+// Sets the guest's clock, which stood still while the machine was paused.
+void machine_guest_set_clock(Machine *machine);
+// Gives the agent a command of its table: see agent_link_command(). Without an agent `done` is called
+// at once.
+void machine_guest_command(Machine *machine, const char *json, AgentCommandDone done,
+                           gpointer user_data);
 // Takes in what the guest said before it went.
 void machine_guest_drain(Machine *machine);

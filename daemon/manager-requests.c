@@ -10,11 +10,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "errors.h"
-#include "guest-json.h"
 #include "pump.h"
 #include "share.h"
 
-#define AGENT_SECONDS   10 // for the agent to take a command
 #define DESTROY_SECONDS 30 // for libvirt to report the end it has just brought about
 #define LOG_READ_MAX    (1024 * 1024)
 
@@ -50,10 +48,14 @@ void job_reply(Job *job) {
   job->done = NULL;
 }
 
-static gboolean job_finish(gpointer user_data) {
-  Job *job = user_data;
+// The part on the main loop, and the job's end.
+static void job_complete(Job *job) {
   (job->finish ? job->finish : job_reply)(job);
   job_free(job);
+}
+
+static gboolean job_finish(gpointer user_data) {
+  job_complete(user_data);
   return G_SOURCE_REMOVE;
 }
 
@@ -323,19 +325,15 @@ void manager_start(Manager *manager, const char *name, const ManagerStartOptions
 
 // --- shutdown and reboot -------------------------------------------------------------------------
 
-static const char *agent_command_for(gboolean reboot) {
-  return reboot ? "{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"reboot\"}}"
-                : "{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"powerdown\"}}";
+#define GUEST_SHUTDOWN(mode) "{\"execute\":\"guest-shutdown\",\"arguments\":{\"mode\":\"" mode "\"}}"
+
+static void work_power_button(Job *job) {
+  job->flag = TRUE;
+  hypervisor_press_power_button(job->manager->hypervisor, job->name, &job->error);
 }
 
 static void work_shutdown(Job *job) {
-  g_autofree char *reply = hypervisor_agent_command(
-      job->manager->hypervisor, job->name, agent_command_for(FALSE), AGENT_SECONDS, &job->error);
-  if (reply) return;
-  job_report_progress(job, "Shutdown", "no agent answers: pressing the power button");
-  job->flag = TRUE;
-  g_clear_error(&job->error);
-  hypervisor_press_power_button(job->manager->hypervisor, job->name, &job->error);
+  hypervisor_shutdown(job->manager->hypervisor, job->name, &job->error);
 }
 
 static void finish_shutdown(Job *job) {
@@ -356,22 +354,32 @@ static void finish_shutdown(Job *job) {
   }
 }
 
+// The guest may have been off before its answer was read.
+static void on_shutdown_asked(const GError *error, gpointer user_data) {
+  Job *job = user_data;
+  if (error == NULL || job->machine->life.state == MACHINE_STOPPED) {
+    job_complete(job);
+    return;
+  }
+  job_report_progress(job, "Shutdown", "no agent answers: pressing the power button");
+  job->work = work_power_button;
+  job_run(job);
+}
+
 void manager_shutdown(Manager *manager, const char *name, const ManagerStartOptions *options,
                       ManagerDone done, gpointer user_data) {
   Machine *machine = begin(manager, name, MACHINE_REQUEST_SHUTDOWN, "shut down", done, user_data);
   if (machine == NULL) return;
   Job *job = job_new(manager, machine, work_shutdown, finish_shutdown, done, user_data);
   job->seconds = options->wait ? MAX(options->timeout, 1) : 0;
-  job_run(job);
+  if (machine->config)
+    machine_guest_command(machine, GUEST_SHUTDOWN("powerdown"), on_shutdown_asked, job);
+  else
+    job_run(job);
 }
 
 static void work_reboot(Job *job) {
-  g_autofree char *reply = hypervisor_agent_command(
-      job->manager->hypervisor, job->name, agent_command_for(TRUE), AGENT_SECONDS, &job->error);
-  if (job->error)
-    g_prefix_error(
-        &job->error,
-        "cannot reboot without the guest's agent ('vmctl destroy' and 'vmctl start' can): ");
+  hypervisor_reboot(job->manager->hypervisor, job->name, &job->error);
 }
 
 static void finish_reboot(Job *job) {
@@ -385,13 +393,27 @@ static void finish_reboot(Job *job) {
     machine_wait(machine, WAIT_RUNNING, job->seconds, late, TRUE, job->done, job->user_data);
 }
 
+static void on_reboot_asked(const GError *error, gpointer user_data) {
+  Job *job = user_data;
+  gboolean rebooted = job->machine->life.state == MACHINE_BOOTING;
+  if (error && !rebooted)
+    job->error = g_error_new(STELE_ERROR, error->code,
+                             "cannot reboot without the guest's agent ('vmctl destroy' and 'vmctl "
+                             "start' can): %s",
+                             error->message);
+  job_complete(job);
+}
+
 void manager_reboot(Manager *manager, const char *name, const ManagerStartOptions *options,
                     ManagerDone done, gpointer user_data) {
   Machine *machine = begin(manager, name, MACHINE_REQUEST_REBOOT, "reboot", done, user_data);
   if (machine == NULL) return;
   Job *job = job_new(manager, machine, work_reboot, finish_reboot, done, user_data);
   job->seconds = options->wait ? MAX(options->timeout, 1) : 0;
-  job_run(job);
+  if (machine->config)
+    machine_guest_command(machine, GUEST_SHUTDOWN("reboot"), on_reboot_asked, job);
+  else
+    job_run(job);
 }
 
 // --- destroy -------------------------------------------------------------------------------------
@@ -506,8 +528,7 @@ static void add_config(GVariantBuilder *builder, const MachineConfig *config) {
 static void add_running(GVariantBuilder *builder, Machine *machine) {
   int pid = boot_qemu_pid(machine->manager->paths, machine->name);
   if (pid > 0) g_variant_builder_add(builder, "{sv}", "pid", g_variant_new_int32(pid));
-  gboolean agent = machine->agent_up || agent_link_is_open(machine->link);
-  g_variant_builder_add(builder, "{sv}", "agent", g_variant_new_boolean(agent));
+  g_variant_builder_add(builder, "{sv}", "agent", g_variant_new_boolean(machine->agent_up));
   add_text(builder, "agent-version", machine->agent_version);
   add_text(builder, "guest-state", machine->guest_state);
   add_text(builder, "guest-message", machine->guest_message);

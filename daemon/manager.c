@@ -135,11 +135,10 @@ void machine_wait(Machine *machine, WaitFor wanted, guint seconds, const char *l
 
 // --- events --------------------------------------------------------------------------------------
 
-static void notify(Machine *machine, const char *event) {
+void machine_notify(Machine *machine, const char *event, const char *message) {
   Manager *manager = machine->manager;
   manager->observer->changed(machine->name, event, machine_state_name(machine->life.state),
-                             machine->life.reason, machine->message ? machine->message : "",
-                             manager->user_data);
+                             machine->life.reason, message ? message : "", manager->user_data);
 }
 
 static void entered_stopped(Machine *machine) {
@@ -165,7 +164,7 @@ gboolean machine_apply(Machine *machine, MachineEvent event, const char *message
                              machine_state_name(machine->life.state), machine->life.reason);
   if (machine->life.state == MACHINE_STOPPED && before.state != MACHINE_STOPPED)
     entered_stopped(machine);
-  notify(machine, "state");
+  machine_notify(machine, "state", machine->message);
   check_waiters(machine);
   machine_unref(machine);
   return TRUE;
@@ -211,6 +210,7 @@ gboolean machine_is_booting(Machine *machine) {
 }
 
 static void on_reset(Machine *machine) {
+  machine_guest_drain(machine);
   if (machine_is_booting(machine)) {
     machine_end_failed_boot(machine, "the guest restarted before an init ran");
     return;
@@ -254,6 +254,7 @@ static void on_event(const char *name, HypervisorEvent event, gpointer user_data
     break;
   case HYPERVISOR_RESUMED:
     machine_apply(machine, MACHINE_RESUMED, NULL);
+    machine_guest_set_clock(machine);
     break;
   case HYPERVISOR_RESET:
     on_reset(machine);
@@ -267,16 +268,9 @@ static void on_event(const char *name, HypervisorEvent event, gpointer user_data
   case HYPERVISOR_DIED:
     machine_apply(machine, MACHINE_DIED, "QEMU ended by itself or was killed");
     break;
-  case HYPERVISOR_AGENT_UP:
-    machine_guest_agent(machine, TRUE);
-    break;
-  case HYPERVISOR_AGENT_DOWN:
-    machine_guest_agent(machine, FALSE);
-    break;
   case HYPERVISOR_DISCONNECTED:
     break;
   }
-  if (event == HYPERVISOR_AGENT_UP || event == HYPERVISOR_AGENT_DOWN) notify(machine, "agent");
   machine_unref(machine);
 }
 

@@ -16,9 +16,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include "agent.h"
+#include "commands.h"
 #include "console.h"
 #include "loop.h"
 #include "modules.h"
@@ -31,31 +31,7 @@
 #include "translator.h"
 #include "userspace.h"
 
-static Agent agent = {.userspace = {.mount_ns = -1, .pid_ns = -1, .report = -1}};
-
-// --- state ---------------------------------------------------------------------------------------------
-
-const char *agent_state_name(GuestState state) {
-  static const char *const names[] = {
-      [GUEST_BOOTING] = STELE_GUEST_BOOTING,   [GUEST_STARTING] = STELE_GUEST_STARTING,
-      [GUEST_READY] = STELE_GUEST_READY,       [GUEST_STOPPING] = STELE_GUEST_STOPPING,
-      [GUEST_FAILED] = STELE_GUEST_FAILED,
-  };
-  return names[state];
-}
-
-void agent_enter_state(Agent *the_agent, GuestState state, const char *message) {
-  the_agent->state = state;
-  if (message != the_agent->message) snprintf(the_agent->message, sizeof the_agent->message, "%s", message);
-  if (state == GUEST_READY) the_agent->ready_ms = agent_now_ms();
-  streams_send_status();
-}
-
-uint64_t agent_now_ms(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
+static Agent agent = {.userspace = {.mount_ns = -1, .pid_ns = -1, .report = -1}, .state_changed = streams_send_status};
 
 // --- boot steps ----------------------------------------------------------------------------------------
 // Each returns 0 or a negative errno, with a sentence for people in agent.message.
@@ -216,7 +192,7 @@ static void on_child(Source *source, uint32_t events) {
   while (read(source->fd, &ignored, sizeof ignored) > 0) {}
   for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
     if (pid == agent.userspace.pid) on_userspace_end(status);
-    else if (!streams_reaped(pid, status)) qga_reaped(pid, status);
+    else if (!streams_reaped(pid, status)) commands_reaped(pid, status);
   }
 }
 
@@ -261,7 +237,7 @@ static int earlier(int a, int b) { return a < 0 ? b : b < 0 || a < b ? a : b; }
 
 // Milliseconds until something is due, -1 for nothing.
 static int run_timers(void) {
-  int due = qga_expire();
+  int due = commands_expire();
   uint64_t now = agent_now_ms();
   if (agent.userspace.remind_at && agent.userspace.remind_at <= now) userspace_remind(&agent);
   if (!agent.userspace.remind_at) return due;

@@ -16,12 +16,11 @@
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
-#include "stream-frame.h"
-#include "json.h"
+#include "commands.h"
 #include "loop.h"
 #include "port.h"
 #include "program.h"
-#include "qga.h"
+#include "stream-frame.h"
 #include "userspace.h"
 
 enum {
@@ -65,7 +64,7 @@ typedef struct Stream {
 static Agent *agent;
 static Stream streams[STELE_STREAMS_MAX];
 static bool session, synchronised;
-static uint32_t last_id;
+static uint32_t session_number, last_id;
 static SteleFrameParser parser = {.sender = STELE_FROM_HOST};
 static Port port = {.source.fd = -1, .name = STELE_STREAM_CHANNEL};
 
@@ -101,7 +100,7 @@ static void send_error(uint32_t id, const char *code, const char *message) {
 void streams_send_status(void) {
   Buffer json = {0};
   if (!session) return;
-  qga_describe_status(agent, &json);
+  agent_describe_status(agent, &json);
   send_json(STELE_FRAME_STATUS, 0, &json);
 }
 
@@ -414,6 +413,22 @@ static int open_exec(const SteleFrame *frame) {
   return 0;
 }
 
+// --- commands ------------------------------------------------------------------------------------------
+
+// `number` is the session's, then the command's: an answer for a session that is over goes nowhere.
+static void send_reply(uint64_t number, const Buffer *answer) {
+  if (session && number >> 32 == session_number && answer->size <= STELE_FRAME_PAYLOAD_MAX)
+    send_parts(STELE_FRAME_REPLY, (uint32_t)number, answer->data, (uint32_t)answer->size, NULL, 0);
+}
+
+static int take_command(const SteleFrame *frame) {
+  if (frame->stream <= last_id) return -EPROTO;
+  last_id = frame->stream;
+  commands_handle(agent, (const char *)frame->payload, frame->length, send_reply,
+                  (uint64_t)session_number << 32 | frame->stream);
+  return 0;
+}
+
 // --- frames --------------------------------------------------------------------------------------------
 
 static int on_data(Stream *stream, const SteleFrame *frame) {
@@ -475,6 +490,7 @@ static int on_hello(const SteleFrame *frame) {
   uint8_t version[4];
   end_session();
   buffer_clear(&port.out);
+  session_number++;
   session = synchronised = true;
   stele_put_u32(version, STELE_PROTOCOL_VERSION);
   send_parts(STELE_FRAME_HELLO, 0, frame->payload, STELE_NONCE_SIZE, version, sizeof version);
@@ -497,6 +513,7 @@ static int handle_frame(const SteleFrame *frame) {
   if (frame->type == STELE_FRAME_HELLO) return on_hello(frame);
   if (!session) return -EPROTO;
   if (frame->type == STELE_FRAME_OPEN_EXEC) return open_exec(frame);
+  if (frame->type == STELE_FRAME_COMMAND) return take_command(frame);
   if (frame->type >= sizeof stream_handlers / sizeof *stream_handlers || !stream_handlers[frame->type])
     return -EPROTO;
   Stream *stream = find_stream(frame->stream);

@@ -251,7 +251,7 @@ int userspace_read_report(Agent *agent, char *message, size_t message_size) {
     if (got == (ssize_t)sizeof report && report.error == 0) continue; // on its way; the end of file decides
     close(agent->userspace.report);
     agent->userspace.report = -1;
-    if (got == 0) return mounts_note_userspace(agent->config.init_kind), 1;
+    if (got == 0) return 1;
     snprintf(message, message_size, "%s", got == (ssize_t)sizeof report ? report.message : "no report");
     return got == (ssize_t)sizeof report ? -report.error : -EIO;
   }

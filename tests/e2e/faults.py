@@ -3,6 +3,7 @@ import os
 import platform
 import signal
 import subprocess
+import time
 
 from boot import FULL
 from harness import BUILD, ROOT, Events, Failure, check, check_contains, check_equal, machine_xml, qemu_pids
@@ -133,6 +134,46 @@ def lying_agent(place):
     steled.vmctl("undefine", name)
 
 
+def list_seconds(steled, times=8):
+    """The slowest of some calls of `vmctl list`."""
+    slowest = 0
+    for _ in range(times):
+        started = time.monotonic()
+        steled.vmctl("list")
+        slowest = max(slowest, time.monotonic() - started)
+    return slowest
+
+
+def resident(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+
+def flooding_agent(place):
+    """A guest that sends without end and reads nothing: steled stays small and quick."""
+    steled, name = stub_machine(place, "flood")
+    idle, before = list_seconds(steled), resident(steled.process.pid)
+    steled.vmctl("start", "--wait", name)
+    busy = list_seconds(steled, 40)
+    check(busy < 10 * idle, f"'list' takes {busy:.3f} s, {idle:.3f} s when idle")
+    grown = resident(steled.process.pid) - before
+    check(grown < 16384, f"steled has grown by {grown} KiB")
+    steled.vmctl("destroy", name)
+    check_equal(steled.state(name), ("stopped", "destroyed"), "state")
+    steled.vmctl("undefine", name)
+
+
+def mute_agent(place):
+    """An agent that never answers a command: the power button is pressed, and nothing hangs."""
+    steled, name = stub_machine(place, "mute")
+    steled.vmctl("start", "--wait", name)
+    steled.refuses("shutdown", "--timeout", "15", name, saying="no guest agent answers")
+    steled.refuses("reboot", name, saying="did not answer in time")
+    check_equal(steled.state(name)[0], "running", "state")
+    steled.vmctl("destroy", name)
+    steled.vmctl("undefine", name)
+
+
 TESTS = [
     ("steled-killed", daemon_killed, True),
     ("qemu-killed", qemu_killed, True),
@@ -140,4 +181,6 @@ TESTS = [
     ("no-agent", no_agent, True),
     ("deaf-agent", deaf_agent, True),
     ("lying-agent", lying_agent, True),
+    ("flooding-agent", flooding_agent, True),
+    ("mute-agent", mute_agent, False),
 ]

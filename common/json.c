@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "text.h"
 
 typedef struct Reader {
   const uint8_t *text;
@@ -43,27 +44,6 @@ static void skip_space(Reader *reader) {
   while (reader->at < reader->size && strchr(" \t\r\n", reader->text[reader->at]) &&
          reader->text[reader->at])
     reader->at++;
-}
-
-// The length of the UTF-8 sequence at `bytes` (RFC 3629: shortest form, no surrogates), 0 for none.
-static size_t utf8_length(const uint8_t *bytes, size_t size) {
-  static const struct {
-    uint8_t first_min, first_max, second_min, second_max, length;
-  } forms[] = {
-      {0x00, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-      {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-      {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-  };
-  for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-    if (bytes[0] < forms[i].first_min || bytes[0] > forms[i].first_max) continue;
-    if (forms[i].length > size) return 0;
-    if (forms[i].length == 1) return 1;
-    if (bytes[1] < forms[i].second_min || bytes[1] > forms[i].second_max) return 0;
-    for (size_t k = 2; k < forms[i].length; k++)
-      if ((bytes[k] & 0xc0) != 0x80) return 0;
-    return forms[i].length;
-  }
-  return 0;
 }
 
 // Four hexadecimal digits, or -1.
@@ -107,7 +87,7 @@ static int read_string(Reader *reader) {
     if (*here == '\\')
       taken = read_escape(here + 1, left - 1, &code), taken += taken != 0;
     else
-      taken = utf8_length(here, left);
+      taken = text_utf8_length(here, left);
     if (!taken) return -EINVAL;
     reader->at += (uint32_t)taken;
   }
@@ -343,10 +323,12 @@ void json_put_string(Buffer *buffer, const char *string) {
   put_comma(buffer);
   buffer_append(buffer, "\"", 1);
   while (left) {
-    size_t length = utf8_length(at, left);
+    size_t length = text_utf8_length(at, left);
     if (!length)
       buffer_append(buffer, "\xef\xbf\xbd", 3), length = 1;
-    else if (*at == '"' || *at == '\\' || *at < 0x20)
+    else if (*at == '"' || *at == '\\')
+      buffer_printf(buffer, "\\%c", *at);
+    else if (*at < 0x20)
       buffer_printf(buffer, "\\u%04x", *at);
     else
       buffer_append(buffer, at, length);
@@ -384,4 +366,11 @@ void json_member_integer(Buffer *buffer, const char *name, int64_t value) {
 void json_member_boolean(Buffer *buffer, const char *name, bool value) {
   json_key(buffer, name);
   json_put_boolean(buffer, value);
+}
+
+void json_member_strings(Buffer *buffer, const char *name, const char *const *strings) {
+  json_key(buffer, name);
+  json_open(buffer, '[');
+  for (; strings && *strings; strings++) json_put_string(buffer, *strings);
+  json_close(buffer, ']');
 }

@@ -74,3 +74,5 @@ void json_put_boolean(Buffer *buffer, bool value);
 void json_member_string(Buffer *buffer, const char *name, const char *string);
 void json_member_integer(Buffer *buffer, const char *name, int64_t value);
 void json_member_boolean(Buffer *buffer, const char *name, bool value);
+// An array of strings, NULL-terminated; NULL: an empty one.
+void json_member_strings(Buffer *buffer, const char *name, const char *const *strings);
