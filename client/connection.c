@@ -42,7 +42,8 @@ int session_fail(GError *error) {
   g_autofree char *remote = g_dbus_error_get_remote_error(error);
   int code = exit_code_of(error, remote);
   g_dbus_error_strip_remote_error(error);
-  g_printerr("vmctl: %s\n", error->message);
+  g_autofree char *message = printable_lines(error->message);
+  g_printerr("vmctl: %s\n", message);
   g_error_free(error);
   return code;
 }

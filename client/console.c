@@ -26,7 +26,7 @@ static int print_log(Session *session, const char *name) {
   g_autoptr(GVariant) bytes = g_variant_get_child_value(result, 0);
   gsize size = 0;
   const void *text = g_variant_get_fixed_array(bytes, &size, 1);
-  return write_all(STDOUT_FILENO, text, size) ? EXIT_OK : EXIT_OTHER;
+  return print_text(text, size) ? EXIT_OK : EXIT_OTHER;
 }
 
 // Copies once; FALSE at the end of `from`, when `to` takes no more, or at the escape key.

@@ -103,8 +103,8 @@ static int run_dumpxml(Session *session, int argc, char **argv) {
   g_variant_get(result, "(&s)", &xml);
   if (session->json)
     print_json(result);
-  else
-    g_print("%s%s", xml, g_str_has_suffix(xml, "\n") ? "" : "\n");
+  else if (!print_text(xml, strlen(xml)) || (!g_str_has_suffix(xml, "\n") && !print_text("\n", 1)))
+    return EXIT_OTHER;
   return EXIT_OK;
 }
 

@@ -19,8 +19,8 @@ static void print_event(Session *session, GVariant *arguments) {
     g_autoptr(GVariant) value = g_variant_ref_sink(g_variant_builder_end(&line));
     print_json(value);
   } else {
-    g_autofree char *message = printable(fields[4]);
-    g_print("%s  %s  %s  %s (%s)  %s\n", time, fields[0], fields[1], fields[2], fields[3], message);
+    g_autofree char *name = printable(fields[0]), *message = printable(fields[4]);
+    g_print("%s  %s  %s  %s (%s)  %s\n", time, name, fields[1], fields[2], fields[3], message);
   }
   fflush(stdout);
 }

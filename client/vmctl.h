@@ -64,8 +64,11 @@ void print_json(GVariant *value);
 const char *lookup_string(GVariant *dictionary, const char *key);
 // Rows of `columns` cells, the first row being the head; column widths follow the text.
 void print_table(const GPtrArray *cells, guint columns);
-// Quotes what would break a line or steer a terminal.
+// A copy without what would steer a terminal (common/text.h), on one line, or with its lines kept.
 char *printable(const char *text);
+char *printable_lines(const char *text);
+// Writes a document of somebody else's to standard output: cleaned for a terminal, as it is for anything else.
+gboolean print_text(const void *text, gsize size);
 
 // A line on the terminal that says what is being waited for, once it takes more than a second.
 typedef struct Progress Progress;

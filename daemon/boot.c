@@ -83,6 +83,7 @@ static gboolean expand(BootPlan *plan, xmlDoc *document, const HostPaths *paths,
                      .readonly_element = features->readonly_virtiofs,
                      .console_log = paths->libvirt ? log : NULL,
                      .embedded = paths->libvirt != NULL,
+                     .network_guard = paths->network_guard,
                      .uuid = plan->uuid};
   if (!domain_xml_expand(document, plan->config, &host, error)) return FALSE;
   plan->xml = domain_xml_to_string(document);
@@ -207,6 +208,29 @@ static gboolean check_readonly(const HostPaths *paths, const HypervisorFeatures 
   return FALSE;
 }
 
+static gboolean wants_guard(const BootPlan *plan, const HostPaths *paths) {
+  return paths->network_guard && plan->config && !plan->config->host_loopback;
+}
+
+#define GUARD_ADVICE                                                                               \
+  "install it where QEMU's user can read it, or accept that the guest reaches services on the "    \
+  "host's 127.0.0.1 with <stele:network host-loopback='on'/>"
+
+static gboolean check_guard(const BootPlan *plan, const HostPaths *paths, GError **error) {
+  if (!wants_guard(plan, paths) || g_access(paths->network_guard, R_OK) == 0) return TRUE;
+  return missing(error, "the network guard", paths->network_guard, GUARD_ADVICE);
+}
+
+gboolean boot_check_started(const BootPlan *plan, const HostPaths *paths, GError **error) {
+  if (!wants_guard(plan, paths)) return TRUE;
+  g_autofree char *path = g_strdup_printf("/proc/%d/maps", boot_qemu_pid(paths, plan->name));
+  g_autofree char *maps = NULL, *file = g_path_get_basename(paths->network_guard);
+  if (g_file_get_contents(path, &maps, NULL, NULL) && strstr(maps, file)) return TRUE;
+  g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED, "QEMU did not load the network guard %s: %s",
+              paths->network_guard, GUARD_ADVICE);
+  return FALSE;
+}
+
 static gboolean make_views(const BootPlan *plan, const HostPaths *paths,
                            const HypervisorFeatures *features, GError **error) {
   if (!binds(paths, features)) return TRUE;
@@ -224,6 +248,7 @@ gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths,
   if (plan->config && !check_cpu(plan, error)) return FALSE;
   if (plan->config && local && (!check_root(plan, error) || !check_translator(plan, paths, error)))
     return FALSE;
+  if (!check_guard(plan, paths, error)) return FALSE;
   if (plan->config && !check_virtiofsd(paths, features, error)) return FALSE;
   if (plan->config && !check_readonly(paths, features, error)) return FALSE;
   if (plan->config && !make_views(plan, paths, features, error)) return FALSE;

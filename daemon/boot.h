@@ -26,6 +26,9 @@ BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *featur
 gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths,
                            const HypervisorFeatures *features, GError **error);
 
+// Checks, once QEMU runs, that it is confined as planned. STELE_ERROR_UNSUPPORTED: it is to be ended.
+gboolean boot_check_started(const BootPlan *plan, const HostPaths *paths, GError **error);
+
 // Undoes what boot_plan_prepare() made for the machine with this UUID.
 void boot_clean_up(const HostPaths *paths, const char *uuid);
 

@@ -250,7 +250,7 @@ static void add_console(Expansion *x) {
   if (find(devices, "console") || find(devices, "serial")) return;
   xmlNode *console = add(devices, "console", NULL, "type", "pty", NULL);
   if (x->host->console_log)
-    add(console, "log", NULL, "file", x->host->console_log, "append", "off", NULL);
+    add(console, "log", NULL, "file", x->host->console_log, "append", "on", NULL);
   add(console, "target", NULL, "type", "virtio", "port", "0", NULL);
 }
 
@@ -287,6 +287,42 @@ static void add_network(Expansion *x) {
   add(interface, "rom", NULL, "enabled", "no",
       NULL); // the option ROM is for firmware we do not have
   place(x, interface);
+}
+
+#define QEMU_NAMESPACE "http://libvirt.org/schemas/domain/qemu/1.0"
+
+static xmlNode *find_qemu(xmlNode *parent, const char *name) {
+  for (xmlNode *node = xmlFirstElementChild(parent); node; node = xmlNextElementSibling(node))
+    if (node->ns && g_str_equal((const char *)node->ns->href, QEMU_NAMESPACE) &&
+        g_str_equal((const char *)node->name, name))
+      return node;
+  return NULL;
+}
+
+static xmlNode *add_qemu_command_line(Expansion *x) {
+  xmlNs *space = xmlSearchNsByHref(x->domain->doc, x->domain, (const xmlChar *)QEMU_NAMESPACE);
+  if (space == NULL || space->prefix == NULL)
+    space = xmlNewNs(x->domain, (const xmlChar *)QEMU_NAMESPACE, (const xmlChar *)"qemu");
+  return xmlNewChild(x->domain, space, (const xmlChar *)"commandline", NULL);
+}
+
+// An LD_PRELOAD of the author's stays, behind ours.
+static void add_network_guard(Expansion *x) {
+  if (x->host->network_guard == NULL || x->config->host_loopback) return;
+  xmlNode *line = find_qemu(x->domain, "commandline");
+  if (line == NULL) line = add_qemu_command_line(x);
+  for (xmlNode *env = xmlFirstElementChild(line); env; env = xmlNextElementSibling(env)) {
+    if (!attribute_is(env, "name", "LD_PRELOAD")) continue;
+    xmlChar *old = xmlGetNoNsProp(env, (const xmlChar *)"value");
+    g_autofree char *both = g_strdup_printf("%s:%s", x->host->network_guard, old ? (char *)old : "");
+    if (old == NULL || strstr((char *)old, x->host->network_guard) == NULL)
+      xmlSetProp(env, (const xmlChar *)"value", (const xmlChar *)both);
+    xmlFree(old);
+    return;
+  }
+  xmlNode *env = xmlNewChild(line, line->ns, (const xmlChar *)"env", NULL);
+  xmlNewProp(env, (const xmlChar *)"name", (const xmlChar *)"LD_PRELOAD");
+  xmlNewProp(env, (const xmlChar *)"value", (const xmlChar *)x->host->network_guard);
 }
 
 // --- the kernel command line ---------------------------------------------------------------------
@@ -402,6 +438,7 @@ static void (*const steps[])(Expansion *) = {
     note_used_slots, // before the devices that are placed
     add_root,           add_translator, add_usb,           add_serial_controller,
     add_channels,       add_console,    add_small_devices, add_network,
+    add_network_guard,
 };
 
 // The author's indentation would be mixed with ours.

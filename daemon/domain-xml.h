@@ -16,6 +16,7 @@ typedef struct DomainHost {
   gboolean readonly_element;   // libvirt takes <readonly/> on virtiofs
   const char *console_log;     // file QEMU writes the console to
   gboolean embedded;           // libvirt runs inside steled
+  const char *network_guard;   // library that keeps QEMU's user network off loopback, or NULL
   const char *uuid;            // of the machine
 } DomainHost;
 

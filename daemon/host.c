@@ -11,10 +11,11 @@
 #include <sys/file.h>
 #include <unistd.h>
 #include "errors.h"
-#include "text.h"
 
 #define INSTALLED_GUEST      "/usr/lib/stele/guest"
 #define INSTALLED_TRANSLATOR "/usr/lib/stele/share"
+#define NETWORK_GUARD        "stele-network-guard.so"
+#define INSTALLED_LIBRARIES  "/usr/lib/stele"
 #define LIBVIRT_QEMU_USER    "libvirt-qemu"
 #define CONF_MARK            "# Written by steled; remove this line to keep your own changes.\n"
 
@@ -130,11 +131,21 @@ static void make_lock_directory(void) {
   g_mkdir_with_parents(path, 01777);
 }
 
+// Beside steled itself, as in a build directory, or where it is installed.
+static char *find_network_guard(void) {
+  g_autofree char *self = g_file_read_link("/proc/self/exe", NULL),
+                  *directory = g_path_get_dirname(self ? self : "/"),
+                  *beside = g_build_filename(directory, NETWORK_GUARD, NULL);
+  return g_file_test(beside, G_FILE_TEST_EXISTS) ? g_steal_pointer(&beside)
+                                                 : g_build_filename(INSTALLED_LIBRARIES, NETWORK_GUARD, NULL);
+}
+
 static gboolean prepare_embedded(HostPaths *paths, GError **error) {
   if (!check_libvirt_user(error) || !clear_after_boot(paths->root, error) ||
       !write_conf(paths->root, error))
     return FALSE;
   make_lock_directory();
+  paths->network_guard = find_network_guard();
   paths->libvirt = link_short(paths->root, error);
   if (paths->libvirt == NULL) return FALSE;
   g_autofree char *escaped = g_uri_escape_string(paths->libvirt, "/", FALSE);
@@ -185,22 +196,7 @@ void host_paths_free(HostPaths *paths) {
   if (paths->lock >= 0) close(paths->lock);
   char *const strings[] = {paths->root,      paths->machines,      paths->console,
                            paths->shares,    paths->libvirt,       paths->uri,
-                           paths->guest_dir, paths->translator_dir};
+                           paths->guest_dir, paths->translator_dir, paths->network_guard};
   for (size_t i = 0; i < G_N_ELEMENTS(strings); i++) g_free(strings[i]);
   g_free(paths);
-}
-
-char *host_read_tail(const char *path, gsize bytes) {
-  int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
-  if (fd < 0) return g_strdup("");
-  off_t size = lseek(fd, 0, SEEK_END);
-  off_t start = size > (off_t)bytes ? size - (off_t)bytes : 0;
-  g_autofree char *text = g_malloc(bytes + 1);
-  ssize_t n = pread(fd, text, bytes, start);
-  close(fd);
-  if (n <= 0) return g_strdup("");
-  text[n] = 0;
-  char *line = start > 0 ? memchr(text, '\n', (size_t)n) : NULL; // the first line is cut off
-  char *from = line ? line + 1 : text;
-  return g_strchomp(text_clean(from, (gsize)(text + n - from)));
 }

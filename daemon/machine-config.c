@@ -8,6 +8,8 @@
 #include <libxml/relaxng.h>
 #include <string.h>
 #include "errors.h"
+#include "guest-protocol.h"
+#include "text.h"
 
 #define DOMAIN_XML_MAX (1024 * 1024)
 #define NAME_MAX_BYTES 128
@@ -32,13 +34,14 @@ static const struct Expectation {
   const char *element, *expected;
 } expectations[] = {
     {"machine", "<stele:machine> holds one <stele:rootfs type=… source=…/> and at most one each of "
-                "<stele:translator/>, <stele:init>, <stele:command> and <stele:hostname>"},
+                "<stele:translator/>, <stele:init>, <stele:command>, <stele:hostname> and <stele:network/>"},
     {"rootfs",
      "<stele:rootfs> has type='dir' or 'disk', source='/absolute/path', and may have "
      "arch='x86_64', mode='overlay', 'rw' or 'ro', and for a disk format='raw' or 'qcow2' and "
      "fstype='ext4' or 'erofs'"},
     {"translator",
-     "<stele:translator> may have source='/absolute/directory', tag, cpu='x86-64', "
+     "<stele:translator> may have source='/absolute/directory', tag='letters, digits, . _ -' (a "
+     "letter or digit first, at most 35), cpu='x86-64', "
      "'x86-64-v2', 'x86-64-v3' or 'x86-64-v4', and memory-model='auto', 'tso' or 'relaxed'"},
     {"init", "<stele:init> holds the word system or command, and with system may have "
              "path='/absolute/path'"},
@@ -46,6 +49,7 @@ static const struct Expectation {
      "<stele:command> holds one or more <stele:arg> and any number of "
      "<stele:env name='NAME'>value</stele:env> (a NAME of letters, digits and '_'), and may have "
      "cwd='/absolute/path' and user='NAME'"},
+    {"network", "<stele:network> may have host-loopback='off' or 'on'"},
     {"hostname", "<stele:hostname> holds up to 63 letters, digits and '-'"},
 };
 
@@ -112,6 +116,8 @@ static gboolean check_name(xmlDoc *document, GError **error) {
   else if (name[0] == '.' || name[0] == '-' || strpbrk(name, "/\n\t\\ \"'<>"))
     trouble = "has a <name> that starts with '.' or '-', or holds '/', a backslash, quotes or "
               "white space";
+  else if (!text_all_plain(name))
+    trouble = "has a <name> with characters that steer a terminal or the direction of writing";
   if (trouble == NULL) return TRUE;
   g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "the domain %s: give it a plain name",
               trouble);
@@ -155,7 +161,8 @@ xmlDoc *domain_document_parse(const char *xml, GError **error) {
 // --- the schema ----------------------------------------------------------------------------------
 
 // The elements directly inside <machine>, each a definition of the same name in machine.rng.
-static const char *const parts[] = {"rootfs", "translator", "init", "command", "hostname"};
+static const char *const parts[] = {"rootfs",  "translator", "init",
+                                    "command", "hostname",   "network"};
 
 // The schema with another start, so that a part can be judged by itself: for the whole, libxml2
 // says only that it does not fit.
@@ -258,7 +265,8 @@ static gboolean read_rootfs(xmlNode *machine, MachineConfig *config, GError **er
   return TRUE;
 }
 
-static void read_translator(xmlNode *machine, MachineConfig *config) {
+// A tag is also a directory name under shares/, beside the root's.
+static gboolean read_translator(xmlNode *machine, MachineConfig *config, GError **error) {
   xmlNode *translator = child_element(machine, STELE_MACHINE_NAMESPACE, "translator");
   config->translator_source = translator ? dup_attribute(translator, "source", NULL) : NULL;
   config->translator_tag =
@@ -266,6 +274,9 @@ static void read_translator(xmlNode *machine, MachineConfig *config) {
   config->cpu = translator ? dup_attribute(translator, "cpu", "x86-64-v2") : g_strdup("x86-64-v2");
   config->memory_model =
       translator ? dup_attribute(translator, "memory-model", "auto") : g_strdup("auto");
+  if (g_str_equal(config->translator_tag, STELE_TAG_ROOT))
+    return refuse(translator, "the tag " STELE_TAG_ROOT " is the root's", error);
+  return TRUE;
 }
 
 static void read_command(xmlNode *command, MachineConfig *config) {
@@ -341,10 +352,13 @@ gboolean machine_config_parse(xmlDoc *document, MachineConfig **ret_config, GErr
   if (!validate(machine, error)) return FALSE;
   g_autoptr(MachineConfig) config = g_new0(MachineConfig, 1);
   if (!read_rootfs(machine, config, error)) return FALSE;
-  read_translator(machine, config);
+  if (!read_translator(machine, config, error)) return FALSE;
   if (!read_init(machine, config, error)) return FALSE;
   xmlNode *hostname = child_element(machine, STELE_MACHINE_NAMESPACE, "hostname");
   if (hostname) config->hostname = g_strstrip(dup_text(hostname));
+  xmlNode *network = child_element(machine, STELE_MACHINE_NAMESPACE, "network");
+  g_autofree char *loopback = network ? dup_attribute(network, "host-loopback", "off") : NULL;
+  config->host_loopback = g_strcmp0(loopback, "on") == 0;
   *ret_config = g_steal_pointer(&config);
   return TRUE;
 }

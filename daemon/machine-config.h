@@ -31,6 +31,8 @@ typedef struct MachineConfig {
   char **env;       // K=V
   char *cwd, *user; // or NULL
   char *hostname;   // or NULL
+
+  gboolean host_loopback; // the guest may reach the host's 127.0.0.1
 } MachineConfig;
 
 void machine_config_free(MachineConfig *config);

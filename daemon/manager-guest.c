@@ -190,6 +190,7 @@ void machine_guest_start(Machine *machine, int id) {
   g_clear_pointer(&machine->guest_message, g_free);
   machine->command_ended = FALSE;
   watch_shares(machine, id);
+  manager_watch_logs(machine->manager);
   link_open(machine);
 }
 

@@ -44,6 +44,7 @@ struct Manager {
   GHashTable *machines; // name -> Machine
   GHashTable *defining; // names whose definition is under way
   GThreadPool *workers;
+  guint log_check; // source
   const ManagerObserver *observer;
   gpointer user_data;
 };
@@ -68,6 +69,9 @@ gboolean machine_request(Machine *machine, MachineEvent request, const char *ver
 // Whether this is a boot of ours whose userspace has not run yet: then a reset, a power-off or the
 // agent's 'failed' mean that the boot failed.
 gboolean machine_is_booting(Machine *machine);
+
+// Keeps the logs of machines small as long as any runs.
+void manager_watch_logs(Manager *manager);
 
 typedef enum WaitFor { WAIT_RUNNING, WAIT_STOPPED } WaitFor;
 // Comes back when the state is reached, cannot be reached any more, or `seconds` are over. `late`

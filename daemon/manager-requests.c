@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "errors.h"
+#include "log-file.h"
 #include "pump.h"
 #include "share.h"
 
@@ -216,7 +217,7 @@ static void work_undefine(Job *job) {
   // Now it is no machine any more; what libvirt may still know is removed at the next start, if not
   // here.
   hypervisor_undefine(manager->hypervisor, job->name, job->flag ? &job->error : NULL);
-  if (job->error == NULL) g_unlink(log);
+  if (job->error == NULL) log_file_remove(log);
 }
 
 static void finish_undefine(Job *job) {
@@ -256,7 +257,7 @@ static void add_share_logs(Job *job) {
   for (int i = 0; i < 8; i++) {
     g_autofree char *path = g_strdup_printf("%s/log/qemu/%s-fs%d-virtiofsd.log",
                                             job->manager->paths->libvirt, job->name, i);
-    g_autofree char *tail = host_read_tail(path, 400);
+    g_autofree char *tail = log_file_read_tail(path, 400);
     if (strstr(job->error->message, "virtiofs") == NULL || *tail == 0) continue;
     g_autofree char *message = g_strdup_printf("%s\n%s says: %s", job->error->message, path, tail);
     g_free(job->error->message);
@@ -273,8 +274,14 @@ static gboolean start_as_defined(Job *job) {
       !boot_plan_prepare(job->plan, manager->paths, hypervisor_features(hypervisor), &job->error))
     return FALSE;
   job_report_progress(job, "Start", "starting QEMU");
-  return hypervisor_define(hypervisor, job->plan->xml, &job->error) &&
-         hypervisor_start(hypervisor, job->name, &job->error);
+  g_autofree char *log = boot_console_log(manager->paths, job->name);
+  log_file_remove(log); // QEMU appends, so that it can be emptied while QEMU writes
+  if (!hypervisor_define(hypervisor, job->plan->xml, &job->error) ||
+      !hypervisor_start(hypervisor, job->name, &job->error))
+    return FALSE;
+  if (boot_check_started(job->plan, manager->paths, &job->error)) return TRUE;
+  hypervisor_destroy(hypervisor, job->name, NULL);
+  return FALSE;
 }
 
 static void work_start(Job *job) {
@@ -604,13 +611,8 @@ void manager_dump_xml(Manager *manager, const char *name, gboolean full, Manager
 
 static void work_console_log(Job *job) {
   g_autofree char *path = boot_console_log(job->manager->paths, job->name);
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0, most = MIN((off_t)job->seconds, size);
-  guint8 *bytes = g_malloc((gsize)MAX(most, 1));
-  ssize_t n = fd >= 0 ? pread(fd, bytes, (size_t)most, size - most) : 0;
-  if (fd >= 0) close(fd);
-  job->result = g_variant_new_from_data(G_VARIANT_TYPE_BYTESTRING, bytes, (gsize)MAX(n, 0), TRUE,
-                                        g_free, bytes);
+  g_autoptr(GBytes) text = log_file_read(path, job->seconds);
+  job->result = g_variant_new_from_bytes(G_VARIANT_TYPE_BYTESTRING, text, TRUE);
 }
 
 void manager_read_console_log(Manager *manager, const char *name, guint bytes, ManagerDone done,

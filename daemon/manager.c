@@ -5,6 +5,7 @@
 
 #include <string.h>
 #include "errors.h"
+#include "log-file.h"
 
 #define CONSOLE_TAIL_BYTES 1500
 #define WORKERS_MAX        64 // a worker may be kept for seconds by an agent that does not answer
@@ -73,7 +74,7 @@ static void waiter_finish(Waiter *waiter, const GError *error) {
 // "…\nThe console says:\n  | line…", or nothing.
 static char *console_tail(Machine *machine) {
   g_autofree char *path = boot_console_log(machine->manager->paths, machine->name);
-  g_autofree char *tail = host_read_tail(path, CONSOLE_TAIL_BYTES);
+  g_autofree char *tail = log_file_read_tail(path, CONSOLE_TAIL_BYTES);
   if (*tail == 0) return g_strdup("\nThe guest printed nothing on its console.");
   g_auto(GStrv) lines = g_strsplit(tail, "\n", -1);
   g_autofree char *joined = g_strjoinv("\n  | ", lines);
@@ -274,6 +275,46 @@ static void on_event(const char *name, HypervisorEvent event, gpointer user_data
   machine_unref(machine);
 }
 
+// --- logs ----------------------------------------------------------------------------------------
+
+static gboolean is_of_machine(const char *file, const char *name) {
+  gsize length = strlen(name);
+  return strncmp(file, name, length) == 0 && (file[length] == '.' || g_str_has_prefix(file + length, "-fs")) &&
+         g_str_has_suffix(file, ".log");
+}
+
+static void rotate_logs(Machine *machine) {
+  HostPaths *paths = machine->manager->paths;
+  g_autofree char *console = boot_console_log(paths, machine->name),
+                  *directory = paths->libvirt ? g_build_filename(paths->libvirt, "log", "qemu", NULL) : NULL;
+  log_file_rotate(console);
+  g_autoptr(GDir) logs = directory ? g_dir_open(directory, 0, NULL) : NULL;
+  for (const char *file; logs && (file = g_dir_read_name(logs));) {
+    if (!is_of_machine(file, machine->name)) continue;
+    g_autofree char *path = g_build_filename(directory, file, NULL);
+    log_file_rotate(path);
+  }
+}
+
+static gboolean on_log_check(gpointer user_data) {
+  Manager *manager = user_data;
+  GHashTableIter machines;
+  Machine *machine;
+  gboolean active = FALSE;
+  g_hash_table_iter_init(&machines, manager->machines);
+  while (g_hash_table_iter_next(&machines, NULL, (gpointer *)&machine)) {
+    if (!machine_state_is_active(machine->life.state)) continue;
+    active = TRUE;
+    rotate_logs(machine);
+  }
+  if (!active) manager->log_check = 0;
+  return active;
+}
+
+void manager_watch_logs(Manager *manager) {
+  if (manager->log_check == 0) manager->log_check = g_timeout_add_seconds(1, on_log_check, manager);
+}
+
 // --- starting ------------------------------------------------------------------------------------
 
 // A machine as the store and libvirt know it after steled, or the host, was started anew.
@@ -364,6 +405,7 @@ Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer
 void manager_free(Manager *manager) {
   if (manager == NULL) return;
   g_thread_pool_free(manager->workers, FALSE, TRUE);
+  if (manager->log_check) g_source_remove(manager->log_check);
   g_hash_table_unref(manager->machines);
   g_hash_table_unref(manager->defining);
   hypervisor_close(manager->hypervisor);

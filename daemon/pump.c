@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define BUFFER_SIZE 65536
+#define TURN_ROUNDS 8 // in one turn of the loop: neither side can keep it from others
 
 typedef struct Buffer {
   gsize start, end;
@@ -80,7 +81,7 @@ static void pump_watch(Pump *pump) {
 
 static void pump_run(Pump *pump) {
   gboolean moved = TRUE;
-  while (moved && !pump->ended) {
+  for (int i = 0; i < TURN_ROUNDS && moved && !pump->ended; i++) {
     moved = fill(pump, &pump->to_fd, TRUE);
     moved |= empty(pump, &pump->to_fd, FALSE);
     moved |= fill(pump, &pump->to_channel, FALSE);

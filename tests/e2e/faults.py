@@ -2,6 +2,7 @@
 import os
 import platform
 import signal
+import socket
 import subprocess
 import time
 
@@ -163,6 +164,46 @@ def flooding_agent(place):
     steled.vmctl("undefine", name)
 
 
+def loopback(place):
+    """What listens on the host's 127.0.0.1 is out of a guest's reach, unless its machine says otherwise."""
+    steled = place.shared_steled()
+    listeners = [socket.socket() for _ in range(2)]
+    for listener in listeners:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+    port, reached = listeners[0].getsockname()[1], listeners[1].getsockname()[1]
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagrams.bind(("127.0.0.1", 0))
+    datagrams.setblocking(False)
+    try:
+        steled.define("walled", machine_xml("walled", FULL))
+        steled.vmctl("start", "--wait", "walled")
+        for address in ("10.0.2.2", "127.0.0.2", "0.0.0.0"):
+            # 127.0.0.2 by the router: a guest's root can send there what its own loopback would take.
+            script = (f"sysctl -qw net.ipv4.conf.eth0.route_localnet=1; ip route replace table local 127.0.0.2 via 10.0.2.2 dev eth0;"
+                      f" timeout 20 bash -c 'echo x >/dev/tcp/{address}/{port}' && echo reached;"
+                      f" timeout 20 bash -c 'echo x >/dev/udp/{address}/{datagrams.getsockname()[1]}'; true")
+            check("reached" not in steled.sh("walled", script) or address == "0.0.0.0", f"{address} was reached")
+        for what, server in (("TCP", listeners[0]), ("UDP", datagrams)):
+            try:
+                server.accept() if what == "TCP" else server.recv(10)
+            except BlockingIOError:
+                continue
+            raise Failure(f"the guest reached the host's loopback by {what}")
+        steled.vmctl("destroy", "walled")
+        steled.define("open", machine_xml("open", FULL, machine_extra="<stele:network host-loopback='on'/>"))
+        steled.vmctl("start", "--wait", "open")
+        steled.sh("open", f"bash -c 'echo x >/dev/tcp/10.0.2.2/{reached}'")
+        listeners[1].accept()[0].close()
+    finally:
+        for listener in (*listeners, datagrams):
+            listener.close()
+        for name in ("walled", "open"):
+            steled.run("destroy", name)
+            steled.run("undefine", name)
+
+
 def mute_agent(place):
     """An agent that never answers a command: the power button is pressed, and nothing hangs."""
     steled, name = stub_machine(place, "mute")
@@ -183,4 +224,5 @@ TESTS = [
     ("lying-agent", lying_agent, True),
     ("flooding-agent", flooding_agent, True),
     ("mute-agent", mute_agent, False),
+    ("loopback", loopback, True),
 ]
