@@ -22,6 +22,7 @@
 #define QUEUE_HIGH  (4 * STELE_FRAME_SIZE_MAX)  // queued bytes beyond which no more stdin is read
 #define QUEUE_MAX   (64 * STELE_FRAME_SIZE_MAX) // and beyond which the link is broken
 #define CREDIT_MIN  (STELE_STREAM_WINDOW / 4)   // given back in pieces no smaller
+#define WAITING_MAX 4096                        // programs that wait for a place
 #define TURN_COST   512                         // of work in one turn of the loop, a frame being at least 1
 #define COST_OF(n)  (1 + (n) / 1024)            // of a frame or a read of n bytes
 
@@ -46,7 +47,8 @@ typedef struct Inlet {
 struct AgentStream {
   int references;
   AgentLink *link; // NULL once the guest knows it no more
-  guint32 id;
+  guint32 id;    // 0: waits for a place, with `request` to be sent then
+  char *request;
   gboolean tty, opened, exited, finished, closed;
   int near_ends[3];
   Inlet inlet;
@@ -69,10 +71,11 @@ struct AgentLink {
   GByteArray *queue;   // to the guest
   gsize sent;          // of queue
   GHashTable *streams; // id -> AgentStream
+  GQueue waiting;      // AgentStreams
   guint32 next_id;
   GHashTable *commands; // id -> AgentCommand
   char *broken;         // why it is of no use
-  guint report, resume, more; // idle sources
+  guint report, resume, more, places; // idle sources
 };
 
 // A command the guest has not answered yet.
@@ -142,14 +145,23 @@ static void stream_unref(AgentStream *stream) {
   stream_close_fds(stream);
   for (int i = 0; i < 2; i++) g_byte_array_unref(stream->outlets[i].pending);
   g_clear_error(&stream->error);
+  g_free(stream->request);
   g_free(stream);
 }
+
+static gboolean fill_places(gpointer user_data);
 
 // The guest knows the stream no more.
 static void stream_detach(AgentStream *stream) {
   AgentLink *link = stream->link;
   stream->link = NULL;
-  if (link) g_hash_table_remove(link->streams, GUINT_TO_POINTER(stream->id));
+  if (link == NULL) return;
+  if (stream->id == 0)
+    g_queue_remove(&link->waiting, stream);
+  else
+    g_hash_table_remove(link->streams, GUINT_TO_POINTER(stream->id));
+  if (!g_queue_is_empty(&link->waiting) && link->places == 0)
+    link->places = g_idle_add_full(G_PRIORITY_DEFAULT, fill_places, link, NULL);
 }
 
 static gboolean outlet_is_drained(const Outlet *outlet) {
@@ -372,7 +384,8 @@ static gboolean report_broken(gpointer user_data) {
 }
 
 static void link_end_streams(AgentLink *link, const char *why) {
-  g_autoptr(GList) streams = g_hash_table_get_values(link->streams);
+  g_autoptr(GList) streams =
+      g_list_concat(g_hash_table_get_values(link->streams), g_list_copy(link->waiting.head));
   for (GList *item = streams; item; item = item->next) stream_ref(item->data);
   for (GList *item = streams; item; item = item->next) {
     stream_exit(item->data, g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "%s", why),
@@ -548,6 +561,8 @@ static gboolean resume_inlets(gpointer user_data) {
     if (stream->opened) stream_pump_in(stream);
     stream_unref(stream);
   }
+  if (!g_queue_is_empty(&link->waiting) && link->places == 0)
+    link->places = g_idle_add_full(G_PRIORITY_DEFAULT, fill_places, link, NULL);
   return G_SOURCE_REMOVE;
 }
 
@@ -633,6 +648,7 @@ void agent_link_free(AgentLink *link) {
   if (link->more) g_source_remove(link->more);
   if (link->report) g_source_remove(link->report);
   if (link->resume) g_source_remove(link->resume);
+  if (link->places) g_source_remove(link->places);
   g_hash_table_unref(link->streams);
   g_hash_table_unref(link->commands);
   g_byte_array_unref(link->sought);
@@ -733,6 +749,37 @@ static AgentStream *stream_new(const AgentExecRequest *request, const AgentStrea
   return stream;
 }
 
+static gboolean has_place(AgentLink *link) {
+  return link->open && !link->broken && link->queue->len < QUEUE_HIGH &&
+         g_hash_table_size(link->streams) < STELE_STREAMS_MAX;
+}
+
+// The pipes are made only now: those who wait cost no descriptors.
+static void stream_start(AgentStream *stream) {
+  AgentLink *link = stream->link;
+  if (!(stream->tty ? make_terminal_fds(stream) : make_pipe_fds(stream))) {
+    stream_exit(stream,
+                g_error_new(STELE_ERROR, STELE_ERROR_GUEST_ERROR, "cannot make pipes: %s", g_strerror(errno)),
+                FALSE, 0);
+    return;
+  }
+  stream->id = link->next_id++;
+  g_hash_table_insert(link->streams, GUINT_TO_POINTER(stream->id), stream);
+  g_autofree char *request = g_steal_pointer(&stream->request);
+  link_send(link, STELE_FRAME_OPEN_EXEC, stream->id, request, (guint32)strlen(request));
+}
+
+static gboolean fill_places(gpointer user_data) {
+  AgentLink *link = user_data;
+  link->places = 0;
+  while (!g_queue_is_empty(&link->waiting) && has_place(link)) {
+    AgentStream *stream = stream_ref(g_queue_pop_head(&link->waiting));
+    stream_start(stream);
+    stream_unref(stream);
+  }
+  return G_SOURCE_REMOVE;
+}
+
 AgentStream *agent_link_exec(AgentLink *link, const AgentExecRequest *request,
                              const AgentStreamHandlers *handlers, gpointer user_data,
                              GError **error) {
@@ -743,34 +790,30 @@ AgentStream *agent_link_exec(AgentLink *link, const AgentExecRequest *request,
                 STELE_FRAME_PAYLOAD_MAX);
     return NULL;
   }
-  if (link->broken || g_hash_table_size(link->streams) >= STELE_STREAMS_MAX ||
-      link->next_id == G_MAXUINT32) {
+  if (link->broken || g_queue_get_length(&link->waiting) >= WAITING_MAX ||
+      link->next_id > G_MAXUINT32 - WAITING_MAX) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_GUEST_ERROR, "%s",
                 link->broken ? link->broken
                              : "too many programs were started in this machine: end some first");
     return NULL;
   }
   AgentStream *stream = stream_new(request, handlers, user_data);
-  if (!(request->tty ? make_terminal_fds(stream) : make_pipe_fds(stream))) {
-    g_set_error(error, STELE_ERROR, STELE_ERROR_GUEST_ERROR, "cannot make pipes: %s",
-                g_strerror(errno));
-    stream_unref(stream);
-    return NULL;
-  }
   stream->link = link;
-  stream->id = link->next_id++;
-  g_hash_table_insert(link->streams, GUINT_TO_POINTER(stream->id), stream);
-  link_send(link, STELE_FRAME_OPEN_EXEC, stream->id, json, (guint32)strlen(json));
+  stream->request = g_steal_pointer(&json);
+  g_queue_push_tail(&link->waiting, stream);
+  if (link->places == 0) link->places = g_idle_add_full(G_PRIORITY_DEFAULT, fill_places, link, NULL);
   return stream;
 }
 
 void agent_stream_signal(AgentStream *stream, guint signal) {
+  if (stream->id == 0) return;
   guint8 payload[4];
   stele_put_u32(payload, signal);
   link_send(stream->link, STELE_FRAME_SIGNAL, stream->id, payload, sizeof payload);
 }
 
 void agent_stream_resize(AgentStream *stream, guint rows, guint columns) {
+  if (stream->id == 0) return;
   guint8 payload[4];
   stele_put_u16(payload, (guint16)MIN(rows, G_MAXUINT16));
   stele_put_u16(payload + 2, (guint16)MIN(columns, G_MAXUINT16));
@@ -778,7 +821,7 @@ void agent_stream_resize(AgentStream *stream, guint rows, guint columns) {
 }
 
 void agent_stream_close(AgentStream *stream) {
-  if (stream->link) link_send(stream->link, STELE_FRAME_CLOSE, stream->id, NULL, 0);
+  if (stream->link && stream->id) link_send(stream->link, STELE_FRAME_CLOSE, stream->id, NULL, 0);
   stream->closed = TRUE;
   stream_detach(stream);
   stream_close_fds(stream);

@@ -61,7 +61,8 @@ typedef struct AgentStreamHandlers {
 
 // Starts a program. argv may be empty: the user's login shell. cwd and user may be NULL. The stream
 // is the caller's reference. NULL with STELE_ERROR_INVALID_ARGUMENT when the request is too large
-// for the protocol, or STELE_ERROR_GUEST_ERROR when too many programs run.
+// for the protocol, or STELE_ERROR_GUEST_ERROR when too many programs wait: beyond STELE_STREAMS_MAX at once
+// each waits for the end of another.
 typedef struct AgentExecRequest {
   const char *const *argv, *const *env;
   const char *cwd, *user;

@@ -25,7 +25,7 @@ typedef struct ApiStream {
   Api *api;
   guint64 id;
   GDBusConnection *connection;
-  GDBusMethodInvocation *exec; // until it runs
+  GDBusMethodInvocation *exec; // from its start until it runs
   GQueue waiting;              // invocations of ExecWait
   char *machine;
   AgentStream *stream; // until it has ended
@@ -201,9 +201,19 @@ static gboolean on_version(SteleManager1 *object, GDBusMethodInvocation *invocat
 
 // --- programs in guests --------------------------------------------------------------------------
 
+// An invocation holds its connection, and with it a socket, until it is answered: also when nobody is
+// there to read the answer.
+static void answer_gone(GDBusMethodInvocation *invocation) {
+  g_dbus_method_invocation_return_error(invocation, STELE_ERROR, STELE_ERROR_NO_SUCH_STREAM,
+                                        "the caller has gone");
+}
+
 static void stream_free(gpointer user_data) {
   ApiStream *stream = user_data;
   if (stream->stream) agent_stream_close(stream->stream);
+  if (stream->exec) answer_gone(stream->exec);
+  for (GDBusMethodInvocation *waiting; (waiting = g_queue_pop_head(&stream->waiting));)
+    answer_gone(waiting);
   g_clear_error(&stream->error);
   g_free(stream->machine);
   g_free(stream);
@@ -265,7 +275,6 @@ static ApiStream *add_stream(Api *api, GDBusMethodInvocation *invocation, const 
   *stream = (ApiStream){.api = api,
                         .id = api->next_stream++,
                         .machine = g_strdup(name),
-                        .exec = invocation,
                         .connection = g_dbus_method_invocation_get_connection(invocation)};
   g_queue_init(&stream->waiting);
   g_hash_table_insert(api->streams, &stream->id, stream);
@@ -290,9 +299,11 @@ static void start_program(ApiStream *stream, GDBusMethodInvocation *invocation) 
   request.argv = argv;
   request.env = env;
   g_autoptr(GError) error = NULL;
+  stream->exec = invocation;
   stream->stream = manager_exec(stream->api->manager, stream->machine, &request, &stream_handlers,
                                 stream, &error);
   if (stream->stream) return;
+  stream->exec = NULL;
   forget_stream(stream);
   g_dbus_method_invocation_return_gerror(invocation, error);
 }
@@ -315,8 +326,7 @@ static void on_agent_awaited(GVariant *result, const GError *error, gpointer use
   if (error)
     g_dbus_method_invocation_return_gerror(pending->invocation, error);
   else
-    g_dbus_method_invocation_return_error(pending->invocation, STELE_ERROR,
-                                          STELE_ERROR_NO_SUCH_STREAM, "the caller has gone");
+    answer_gone(pending->invocation);
 }
 
 static gboolean on_exec(SteleManager1 *object, GDBusMethodInvocation *invocation, GUnixFDList *fds,

@@ -49,8 +49,7 @@ static char *exported_translator(const BootPlan *plan, const HostPaths *paths,
 
 static char *exported_root(const BootPlan *plan, const HostPaths *paths,
                            const HypervisorFeatures *features) {
-  gboolean view = binds(paths, features) && plan->config->root_mode != ROOT_RW;
-  return view ? view_path(paths, plan->uuid, STELE_TAG_ROOT) : g_strdup(plan->config->root_source);
+  return binds(paths, features) ? view_path(paths, plan->uuid, STELE_TAG_ROOT) : g_strdup(plan->config->root_source);
 }
 
 // --- reading and expanding -----------------------------------------------------------------------
@@ -237,9 +236,9 @@ static gboolean make_views(const BootPlan *plan, const HostPaths *paths,
   const MachineConfig *config = plan->config;
   g_autofree char *translator = exported_translator(plan, paths, features),
                   *root = exported_root(plan, paths, features);
-  if (!share_bind_readonly(translator_source(plan, paths), translator, error)) return FALSE;
-  if (config->root_type != ROOT_DIR || config->root_mode == ROOT_RW) return TRUE;
-  return share_bind_readonly(config->root_source, root, error);
+  if (!share_bind(translator_source(plan, paths), translator, TRUE, error)) return FALSE;
+  if (config->root_type != ROOT_DIR) return TRUE;
+  return share_bind(config->root_source, root, config->root_mode != ROOT_RW, error);
 }
 
 gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths,
@@ -288,8 +287,17 @@ GArray *boot_share_pids(const HostPaths *paths, const char *name, int id) {
   return pids;
 }
 
+// The number may be another process's by now.
+static gboolean is_qemu_of(int pid, const char *name) {
+  g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", pid), *line = NULL,
+                  *guest = g_strdup_printf("guest=%s,", name);
+  gsize size = 0;
+  return g_file_get_contents(path, &line, &size, NULL) && memmem(line, size, guest, strlen(guest)) != NULL;
+}
+
 int boot_qemu_pid(const HostPaths *paths, const char *name) {
   if (paths->libvirt == NULL) return 0;
   g_autofree char *path = g_strdup_printf("%s/run/qemu/%s.pid", paths->libvirt, name);
-  return read_pid(path);
+  int pid = read_pid(path);
+  return pid > 0 && is_qemu_of(pid, name) ? pid : 0;
 }

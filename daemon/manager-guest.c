@@ -8,6 +8,7 @@
 
 #define RETRY_SECONDS_MAX   10
 #define GREETING_SECONDS    3
+#define QEMU_GRACE_SECONDS  2 // for libvirt to tell why QEMU ended
 #define SHARE_GRACE_SECONDS 2 // virtiofsd ends a moment before QEMU does when a machine stops
 #define COMMAND_SECONDS     10 // for the agent to take a command
 
@@ -169,11 +170,36 @@ static void on_share_died(gpointer user_data) {
     machine->share_grace = g_timeout_add_seconds(SHARE_GRACE_SECONDS, on_share_grace, machine);
 }
 
+// libvirt may not have been listening when QEMU ended, or may be waiting for it: the process is the truth.
+static gboolean on_qemu_grace(gpointer user_data) {
+  Machine *machine = user_data;
+  gboolean asked = machine->life.state == MACHINE_STOPPING && g_str_equal(machine->life.reason, "destroyed");
+  machine->qemu_grace = 0;
+  machine_apply(machine, asked ? MACHINE_DESTROYED : MACHINE_DIED, "QEMU has ended");
+  return G_SOURCE_REMOVE;
+}
+
+static void on_qemu_died(gpointer user_data) {
+  Machine *machine = user_data;
+  if (machine->qemu_grace == 0)
+    machine->qemu_grace = g_timeout_add_seconds(QEMU_GRACE_SECONDS, on_qemu_grace, machine);
+}
+
+void machine_guest_kill(Machine *machine) {
+  if (machine->qemu) process_watch_kill(machine->qemu);
+}
+
+static void watch_qemu(Machine *machine) {
+  HostPaths *paths = machine->manager->paths;
+  if (paths->libvirt == NULL) return; // it may be on another host
+  machine->qemu = process_watch_new(boot_qemu_pid(paths, machine->name), on_qemu_died, machine);
+  if (machine->qemu == NULL) on_qemu_died(machine);
+}
+
 static void watch_shares(Machine *machine, int id) {
   HostPaths *paths = machine->manager->paths;
   g_autoptr(GArray) pids = boot_share_pids(paths, machine->name, id);
   machine->share_watches = g_ptr_array_new_with_free_func((GDestroyNotify)process_watch_free);
-  machine->qemu = process_watch_new(boot_qemu_pid(paths, machine->name), NULL, NULL);
   for (guint i = 0; i < pids->len; i++) {
     ProcessWatch *watch = process_watch_new(g_array_index(pids, int, i), on_share_died, machine);
     if (watch)
@@ -189,6 +215,7 @@ void machine_guest_start(Machine *machine, int id) {
   machine->link_delay = 0;
   g_clear_pointer(&machine->guest_message, g_free);
   machine->command_ended = FALSE;
+  watch_qemu(machine);
   watch_shares(machine, id);
   manager_watch_logs(machine->manager);
   link_open(machine);
@@ -197,8 +224,9 @@ void machine_guest_start(Machine *machine, int id) {
 void machine_guest_stop(Machine *machine) {
   if (machine->link_retry) g_source_remove(machine->link_retry);
   if (machine->share_grace) g_source_remove(machine->share_grace);
+  if (machine->qemu_grace) g_source_remove(machine->qemu_grace);
   stop_greeting(machine);
-  machine->link_retry = machine->share_grace = 0;
+  machine->link_retry = machine->share_grace = machine->qemu_grace = 0;
   g_clear_pointer(&machine->link, agent_link_free);
   machine->agent_up = FALSE; // observers hear of the machine's end
   g_clear_pointer(&machine->share_watches, g_ptr_array_unref);

@@ -34,7 +34,7 @@ typedef struct Machine {
   gboolean command_ended; // init=command, and the agent said so
   GPtrArray *share_watches;
   ProcessWatch *qemu;
-  guint share_grace; // source
+  guint share_grace, qemu_grace; // sources
 } Machine;
 
 struct Manager {
@@ -125,5 +125,7 @@ void machine_guest_set_clock(Machine *machine);
 // at once.
 void machine_guest_command(Machine *machine, const char *json, AgentCommandDone done,
                            gpointer user_data);
+// Ends QEMU itself, when libvirt cannot.
+void machine_guest_kill(Machine *machine);
 // Takes in what the guest said before it went.
 void machine_guest_drain(Machine *machine);

@@ -16,6 +16,7 @@
 
 #define GROUP_NAME "stele"
 #define GROUPS_MAX 65536 // NGROUPS_MAX of Linux
+#define GROUP_TEXT_MAX (1024 * 1024)
 
 #define BACKLOG      256
 #define AUTH_THREADS 64
@@ -42,14 +43,29 @@ static gboolean is_in_group(int fd, gid_t primary, gid_t wanted) {
   return FALSE;
 }
 
+// getgrnam() hands out memory that the next caller, on another thread, overwrites.
+static gboolean find_group(gid_t *ret_group) {
+  struct group entry, *found = NULL;
+  int r = ERANGE;
+  g_autofree char *text = NULL; // for the members' names too
+  for (gsize size = 4096; r == ERANGE && size <= GROUP_TEXT_MAX; size *= 4) {
+    g_free(text);
+    text = g_malloc(size);
+    r = getgrnam_r(GROUP_NAME, &entry, text, size, &found);
+  }
+  if (r != 0 || found == NULL) return FALSE;
+  *ret_group = found->gr_gid;
+  return TRUE;
+}
+
 static gboolean may_use(int fd) {
   struct ucred peer = {0};
   socklen_t size = sizeof peer;
   if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || size != sizeof peer)
     return FALSE;
   if (peer.uid == 0 || peer.uid == geteuid()) return TRUE;
-  const struct group *group = getgrnam(GROUP_NAME);
-  return group && is_in_group(fd, peer.gid, group->gr_gid);
+  gid_t group;
+  return find_group(&group) && is_in_group(fd, peer.gid, group);
 }
 
 static gboolean on_authorize(GDBusAuthObserver *observer, GIOStream *stream,
@@ -160,8 +176,8 @@ static gboolean clear_path(const char *path, GError **error) {
 // Group members may connect; everybody else is turned away by the file's mode, and again by
 // may_use().
 static void set_access(const char *path) {
-  const struct group *group = getgrnam(GROUP_NAME);
-  gboolean shared = group && chown(path, (uid_t)-1, group->gr_gid) == 0;
+  gid_t group;
+  gboolean shared = find_group(&group) && chown(path, (uid_t)-1, group) == 0;
   g_chmod(path, shared ? 0660 : 0600);
 }
 

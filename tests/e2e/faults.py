@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from boot import FULL
-from harness import BUILD, ROOT, Events, Failure, check, check_contains, check_equal, machine_xml, qemu_pids
+from harness import BUILD, PATIENCE, ROOT, Events, Failure, check, check_contains, check_equal, machine_xml, qemu_pids
 
 
 def daemon_killed(place):
@@ -135,14 +135,14 @@ def lying_agent(place):
     steled.vmctl("undefine", name)
 
 
-def list_seconds(steled, times=8):
-    """The slowest of some calls of `vmctl list`."""
-    slowest = 0
+def list_seconds(steled, times=15):
+    """What `vmctl list` takes: the median, since a busy machine delays a call now and then."""
+    taken = []
     for _ in range(times):
         started = time.monotonic()
         steled.vmctl("list")
-        slowest = max(slowest, time.monotonic() - started)
-    return slowest
+        taken.append(time.monotonic() - started)
+    return sorted(taken)[times // 2]
 
 
 def resident(pid):
@@ -204,6 +204,42 @@ def loopback(place):
             steled.run("undefine", name)
 
 
+def await_true(condition, what, seconds=30):
+    deadline = time.monotonic() + seconds * PATIENCE
+    while not condition():
+        check(time.monotonic() < deadline, f"not within {seconds} s: {what}")
+        time.sleep(0.1)
+
+
+def clients(place):
+    """Clients that die in the middle leave nothing behind; more programs than the guest takes wait for a place."""
+    steled = place.shared_steled()
+    steled.define("busy", machine_xml("busy", FULL))
+    steled.vmctl("start", "--wait", "busy")
+    steled.sh("busy", "true")
+    descriptors = lambda: len(os.listdir(f"/proc/{steled.process.pid}/fd"))
+    before = descriptors()
+    for _ in range(3):
+        programs = [steled.popen("exec", "busy", "--", "sh", "-c", "echo up; exec sleep 1000", stdout=subprocess.PIPE) for _ in range(5)]
+        for program in programs:
+            check_equal(program.stdout.readline(), b"up\n", "the program")
+            program.kill()
+            program.wait()
+            program.stdout.close()
+    await_true(lambda: descriptors() <= before, f"{descriptors()} descriptors, {before} before 15 clients were killed")
+    check_equal(steled.sh("busy", "pgrep -xc sleep || true").strip(), "1", "programs left, besides the machine's own")
+    many = [steled.popen("exec", "busy", "--", "true", stderr=subprocess.PIPE) for _ in range(100)]
+    results = [(program.communicate(timeout=600 * PATIENCE)[1], program.returncode) for program in many]
+    check_equal([result for result in results if result[1]], [], "100 programs at once")
+    victims = [pid for pid in qemu_pids(steled.directory) if b"virtiofsd" in open(f"/proc/{pid}/cmdline", "rb").read()]
+    os.kill(victims[0], signal.SIGKILL)
+    await_true(lambda: steled.state("busy") == ("failed", "share-died"), "share-died")
+    result = steled.refuses("exec", "busy", "true", saying="virtiofsd")
+    check_equal(result.returncode, 125, "exec in a machine whose share died")
+    steled.vmctl("destroy", "busy")
+    steled.vmctl("undefine", "busy")
+
+
 def mute_agent(place):
     """An agent that never answers a command: the power button is pressed, and nothing hangs."""
     steled, name = stub_machine(place, "mute")
@@ -225,4 +261,5 @@ TESTS = [
     ("flooding-agent", flooding_agent, True),
     ("mute-agent", mute_agent, False),
     ("loopback", loopback, True),
+    ("clients", clients, False),
 ]

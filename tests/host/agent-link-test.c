@@ -420,6 +420,39 @@ Test(agent_link, the_end_waits_for_a_slow_reader) {
   agent_stream_close(stream);
 }
 
+// --- more programs than the guest takes ----------------------------------------------------------
+
+static int count_opened(void) {
+  int count = 0;
+  gint64 end = g_get_monotonic_time() + G_USEC_PER_SEC / 4;
+  while (g_get_monotonic_time() < end) {
+    g_main_context_iteration(NULL, FALSE);
+    got_frame = FALSE;
+    if (next_host_frame() && frame.type == STELE_FRAME_OPEN_EXEC) count++;
+  }
+  return count;
+}
+
+Test(agent_link, programs_wait_for_a_place) {
+  static const char *const argv[] = {"true", NULL};
+  AgentStream *streams[STELE_STREAMS_MAX + 6];
+  AgentExecRequest request = {.argv = argv};
+  greet();
+  for (size_t i = 0; i < G_N_ELEMENTS(streams); i++)
+    cr_assert_not_null(streams[i] = agent_link_exec(link_, &request, &stream_handlers, NULL, NULL), "program %zu", i);
+  cr_expect_eq(count_opened(), STELE_STREAMS_MAX);
+  send_text(STELE_FRAME_ERROR, 3, "{}"); // one ends
+  cr_expect_eq(count_opened(), 1);
+  agent_stream_close(streams[5]); // one is hung up
+  cr_expect_eq(count_opened(), 1);
+  agent_stream_close(streams[STELE_STREAMS_MAX + 5]); // one does not wait any longer
+  shutdown(guest, SHUT_RDWR);
+  run_until(link_has_ended);
+  cr_expect_eq(ended, STELE_STREAMS_MAX + 6 - 2, "who waits hears of the end too");
+  for (size_t i = 0; i < G_N_ELEMENTS(streams) - 1; i++)
+    if (i != 5) agent_stream_close(streams[i]);
+}
+
 // --- commands ------------------------------------------------------------------------------------
 
 static int commands_done;
