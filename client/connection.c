@@ -38,19 +38,18 @@ static int exit_code_of(const GError *error, const char *remote) {
   return EXIT_OTHER;
 }
 
-int session_fail(GError *error) {
+int session_fail(Session *session, GError *error) {
   g_autofree char *remote = g_dbus_error_get_remote_error(error);
   int code = exit_code_of(error, remote);
   g_dbus_error_strip_remote_error(error);
-  g_autofree char *message = printable_lines(error->message);
-  g_printerr("vmctl: %s\n", message);
+  print_error(session, remote, code, error->message);
   g_error_free(error);
   return code;
 }
 
-int session_fail_exec(GError *error) {
+int session_fail_exec(Session *session, GError *error) {
   g_autofree char *remote = g_dbus_error_get_remote_error(error);
-  session_fail(error);
+  session_fail(session, error);
   if (g_strcmp0(remote, STELE_ERROR_PREFIX "ProgramNotFound") == 0) return EXIT_NOT_FOUND;
   if (g_strcmp0(remote, STELE_ERROR_PREFIX "ProgramNotExecutable") == 0) return EXIT_NOT_EXECUTABLE;
   return EXIT_EXEC_FAILED;
@@ -134,7 +133,7 @@ GVariant *session_call_with_fds(Session *session, const char *method, GVariant *
   g_autoptr(GVariant) owned = arguments ? g_variant_ref_sink(arguments) : NULL;
   GDBusProxy *proxy = session_connect(session, error);
   if (proxy == NULL) return NULL;
-  Call call = {.progress = progress_new()};
+  Call call = {.progress = session->quiet ? NULL : progress_new()};
   gulong watch = g_signal_connect(proxy, "g-signal", G_CALLBACK(on_signal), &call);
   g_dbus_proxy_call_with_unix_fd_list(proxy, method, owned, G_DBUS_CALL_FLAGS_NONE, G_MAXINT, NULL,
                                       NULL, on_reply, &call);

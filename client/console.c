@@ -22,7 +22,7 @@ static int print_log(Session *session, const char *name) {
   GError *error = NULL;
   g_autoptr(GVariant) result =
       session_call(session, "ReadConsoleLog", g_variant_new("(su)", name, LOG_MAX), &error);
-  if (result == NULL) return session_fail(error);
+  if (result == NULL) return session_fail(session, error);
   g_autoptr(GVariant) bytes = g_variant_get_child_value(result, 0);
   gsize size = 0;
   const void *text = g_variant_get_fixed_array(bytes, &size, 1);
@@ -63,7 +63,7 @@ static int run_console(Session *session, int argc, char **argv) {
   g_autoptr(GVariant) result = session_call_with_fds(
       session, "OpenConsole", g_variant_new("(sa{sv})", argv[0], &call_options), &fds, &error);
   int console = result && fds ? g_unix_fd_list_get(fds, 0, &error) : -1;
-  if (console < 0) return session_fail(error);
+  if (console < 0) return session_fail(session, error);
   gboolean interactive = isatty(STDIN_FILENO);
   if (interactive) g_printerr("Connected to the console of '%s'; Ctrl-] leaves.\n", argv[0]);
   terminal_make_raw();

@@ -40,7 +40,7 @@ static void on_closed(GDBusConnection *connection, gboolean vanished, GError *er
 static int run_events(Session *session, int argc, char **argv) {
   GError *error = NULL;
   GDBusProxy *steled = session_connect(session, &error);
-  if (steled == NULL) return session_fail(error);
+  if (steled == NULL) return session_fail(session, error);
   g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
   g_signal_connect(steled, "g-signal", G_CALLBACK(on_event), session);
   g_signal_connect(g_dbus_proxy_get_connection(steled), "closed", G_CALLBACK(on_closed), loop);

@@ -27,10 +27,36 @@ static char *escape_json(const char *json) {
   return g_string_free(g_steal_pointer(&escaped), FALSE);
 }
 
-void print_json(GVariant *value) {
+static char *to_json(GVariant *value) {
   g_autoptr(JsonNode) node = json_gvariant_serialize(value);
-  g_autofree char *text = json_to_string(node, FALSE), *escaped = escape_json(text);
-  g_print("%s\n", escaped);
+  g_autofree char *text = json_to_string(node, FALSE);
+  return escape_json(text);
+}
+
+void print_json(GVariant *value) {
+  g_autofree char *text = to_json(value);
+  g_print("%s\n", text);
+}
+
+void print_error(Session *session, const char *name, int code, const char *message) {
+  if (!session->json) {
+    g_autofree char *lines = printable_lines(message);
+    g_printerr("vmctl: %s\n", lines);
+    return;
+  }
+  g_autofree char *valid = g_utf8_make_valid(message, -1);
+  GVariantBuilder fields;
+  g_variant_builder_init(&fields, G_VARIANT_TYPE_VARDICT);
+  if (name) g_variant_builder_add(&fields, "{sv}", "name", g_variant_new_string(name));
+  g_variant_builder_add(&fields, "{sv}", "code", g_variant_new_int32(code));
+  g_variant_builder_add(&fields, "{sv}", "message", g_variant_new_string(valid));
+  g_autoptr(GVariant) error = g_variant_ref_sink(g_variant_new("{s@a{sv}}", "error", g_variant_builder_end(&fields)));
+  GVariantBuilder whole;
+  g_variant_builder_init(&whole, G_VARIANT_TYPE("a{sa{sv}}"));
+  g_variant_builder_add_value(&whole, error);
+  g_autoptr(GVariant) object = g_variant_ref_sink(g_variant_builder_end(&whole));
+  g_autofree char *text = to_json(object);
+  g_printerr("%s\n", text);
 }
 
 gboolean print_text(const void *text, gsize size) {

@@ -12,7 +12,7 @@ static void add_cell(GPtrArray *cells, const char *text) {
 static int run_list(Session *session, int argc, char **argv) {
   GError *error = NULL;
   g_autoptr(GVariant) result = session_call(session, "List", NULL, &error);
-  if (result == NULL) return session_fail(error);
+  if (result == NULL) return session_fail(session, error);
   g_autoptr(GVariant) machines = g_variant_get_child_value(result, 0);
   if (session->json) {
     print_json(machines);
@@ -51,7 +51,7 @@ static char *value_to_text(const char *key, GVariant *value) {
 static int print_dictionary(Session *session, const char *method, GVariant *arguments) {
   GError *error = NULL;
   g_autoptr(GVariant) result = session_call(session, method, arguments, &error);
-  if (result == NULL) return session_fail(error);
+  if (result == NULL) return session_fail(session, error);
   g_autoptr(GVariant) dictionary = g_variant_get_child_value(result, 0);
   if (session->json) {
     print_json(dictionary);

@@ -14,6 +14,7 @@ enum {
   EXIT_OTHER = 1,
   EXIT_USAGE = 2,
   EXIT_UNREACHABLE = 7,
+  EXIT_TIMEOUT = 8, // as the API's error
   EXIT_EXEC_FAILED = 125,
   EXIT_NOT_EXECUTABLE = 126,
   EXIT_NOT_FOUND = 127,
@@ -23,6 +24,7 @@ typedef struct Session {
   const char *socket; // where steled listens
   GDBusProxy *steled; // connected on first use
   gboolean json;      // --json
+  gboolean quiet;     // a program has the terminal: no progress on it
 } Session;
 
 typedef struct Command {
@@ -49,17 +51,26 @@ GVariant *session_call_with_fds(Session *session, const char *method, GVariant *
 GDBusProxy *session_connect(Session *session, GError **error);
 
 // Prints the error and returns its exit code; frees it.
-int session_fail(GError *error);
+int session_fail(Session *session, GError *error);
 // Ditto for exec and shell.
-int session_fail_exec(GError *error);
+int session_fail_exec(Session *session, GError *error);
 
 // Where steled is when nothing says otherwise: this user's if it is there, otherwise the host's.
 char *default_socket(void);
+
+// --- exec.c --------------------------------------------------------------------------------------
+
+// Runs a shell script in the machine and waits for its end. *ret_output is what it printed. -1 and error when it could
+// not be run, otherwise its exit code.
+int run_script(Session *session, const char *name, const char *script, char **ret_output, GError **error);
 
 // --- output.c: tables, JSON, progress ------------------------------------------------------------
 
 // Prints a D-Bus value as JSON, on a line of its own.
 void print_json(GVariant *value);
+// Prints an error for people, or as JSON {"error": {"name", "code", "message"}}, on standard error. name: of the API's
+// errors, or NULL; code: the exit code.
+void print_error(Session *session, const char *name, int code, const char *message);
 // The value of a string key of an a{sv}, or "".
 const char *lookup_string(GVariant *dictionary, const char *key);
 // Rows of `columns` cells, the first row being the head; column widths follow the text.

@@ -133,7 +133,7 @@ typedef enum SteleFrameType {
   //    "translator": {"registered": true, "cpu": "x86-64-v2", "memory-model": "auto"},
   //    "command": {"signalled": false, "value": 0}}    only once the command of init=command has ended
   STELE_FRAME_STATUS = 2,
-  // Host -> guest: JSON {"argv": [...], "env": ["K=V"], "cwd": "/", "user": "name-or-uid",
+  // Host -> guest: JSON {"argv": [...], "env": ["K=V"], "cwd": "/", "user": "name-or-uid[:group-or-gid]",
   //   "tty": false, "rows": 24, "cols": 80}. No argv or an empty one: the user's login shell, started
   // as a login shell. user defaults to root, cwd to the user's home directory, env adds to
   // HOME, USER, LOGNAME, SHELL, PATH and, with a terminal, TERM.

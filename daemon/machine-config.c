@@ -124,6 +124,11 @@ static gboolean check_name(xmlDoc *document, GError **error) {
   return FALSE;
 }
 
+char *domain_text_declare_utf8(const char *xml) {
+  g_autoptr(GRegex) pattern = g_regex_new("^(<\\?xml[^>]*encoding\\s*=\\s*[\"'])[A-Za-z0-9._-]+", 0, 0, NULL);
+  return g_regex_replace(pattern, xml, -1, 0, "\\1UTF-8", 0, NULL);
+}
+
 xmlDoc *domain_document_parse(const char *xml, GError **error) {
   size_t size = strlen(xml);
   if (size > DOMAIN_XML_MAX) {
@@ -132,7 +137,7 @@ xmlDoc *domain_document_parse(const char *xml, GError **error) {
   }
   xmlParserCtxt *parser = xmlNewParserCtxt();
   g_autoptr(xmlDoc) document =
-      xmlCtxtReadMemory(parser, xml, (int)size, NULL, NULL,
+      xmlCtxtReadMemory(parser, xml, (int)size, NULL, "UTF-8", // whatever it declares
                         XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
   if (document == NULL) {
     const xmlError *problem = xmlCtxtGetLastError(parser);

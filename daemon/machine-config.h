@@ -49,6 +49,9 @@ const char *init_kind_name(InitKind init);
 // line, also when the document is no libvirt domain or its name cannot be a machine's.
 xmlDoc *domain_document_parse(const char *xml, GError **error);
 
+// A copy of XML text that declares the encoding it is in, UTF-8: a D-Bus string is, whatever the text was in before.
+char *domain_text_declare_utf8(const char *xml);
+
 // The domain's name; valid as long as the document.
 char *domain_document_dup_name(xmlDoc *document);
 

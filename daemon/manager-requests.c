@@ -202,7 +202,7 @@ void manager_define(Manager *manager, const char *xml, gboolean replace, Manager
   Job *job = job_new(manager, machine, work_define, finish_define, done, user_data);
   if (machine == NULL) job->name = g_strdup(name);
   if (machine) machine->changing = TRUE;
-  job->text = g_strdup(xml);
+  job->text = domain_text_declare_utf8(xml);
   job->plan = g_steal_pointer(&plan);
   g_hash_table_add(manager->defining, g_strdup(name));
   job_run(job);
@@ -308,6 +308,7 @@ static void finish_start(Job *job) {
   }
   machine_apply(machine, machine->config ? MACHINE_STARTED : MACHINE_STARTED_PLAIN, NULL);
   machine_guest_start(machine, job->domain ? job->domain->id : -1);
+  if (job->domain && !job->domain->active) machine_apply(machine, MACHINE_DIED, "QEMU has ended again");
   g_autofree char *late =
       g_strdup_printf("machine '%s' was started, but its agent has not said within %u s that "
                       "userspace runs; it goes on booting: "
@@ -432,16 +433,19 @@ static void work_destroy(Job *job) {
     g_clear_error(&job->error);
 }
 
+// When libvirt cannot end it, we do; its end is then noticed like any other.
 static void finish_destroy(Job *job) {
   Machine *machine = job->machine;
-  g_autofree char *late = g_strdup_printf("libvirt has not reported the end of '%s' within %d s",
-                                          machine->name, DESTROY_SECONDS);
-  if (job->error) {
+  g_autofree char *late = g_strdup_printf("QEMU of '%s' has not ended within %d s%s%s", machine->name, DESTROY_SECONDS,
+                                          job->error ? ": " : "", job->error ? job->error->message : "");
+  if (job->error && machine->manager->paths->libvirt == NULL) {
     machine_apply(machine, MACHINE_REQUEST_GIVEN_UP, NULL);
     job_reply(job);
-  } else if (job->done) {
-    machine_wait(machine, WAIT_STOPPED, DESTROY_SECONDS, late, FALSE, job->done, job->user_data);
+    return;
   }
+  if (job->error) machine_guest_kill(machine);
+  if (job->done)
+    machine_wait(machine, WAIT_STOPPED, DESTROY_SECONDS, late, FALSE, job->done, job->user_data);
 }
 
 void manager_destroy(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {
@@ -688,7 +692,9 @@ AgentStream *manager_exec(Manager *manager, const char *name, const AgentExecReq
                           const AgentStreamHandlers *handlers, gpointer user_data, GError **error) {
   Machine *machine = manager_find(manager, name, error);
   if (machine == NULL) return NULL;
+  gboolean share_died = machine->life.state == MACHINE_FAILED && g_str_equal(machine->life.reason, "share-died");
   const char *why = machine->config == NULL ? "it is a plain VM without Stele's agent"
+                    : share_died ? "a virtiofsd that serves its files has died: end it with 'vmctl destroy'"
                     : machine->life.state == MACHINE_PAUSED
                         ? "it is paused: 'vmctl resume' it first"
                     : !agent_link_is_open(machine->link) ? "its agent does not answer"
