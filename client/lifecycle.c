@@ -9,11 +9,11 @@
 static gboolean wait_ready, wait_system, no_wait;
 static int timeout_seconds;
 
-// --wait, --wait=ready or --wait=system
+// --wait=ready or --wait=system
 static gboolean read_wait(const char *option, const char *value, gpointer data, GError **error) {
   wait_ready = TRUE;
   wait_system = g_strcmp0(value, "system") == 0;
-  if (value == NULL || wait_system || g_str_equal(value, "ready")) return TRUE;
+  if (wait_system || g_strcmp0(value, "ready") == 0) return TRUE;
   g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "--wait waits for 'ready' or 'system', not '%s'", value);
   return FALSE;
 }
@@ -96,8 +96,10 @@ static int call_waiting(Session *session, const char *method, const char *name, 
   { "timeout", 0, 0, G_OPTION_ARG_INT, &timeout_seconds, "Wait at most SECONDS", "SECONDS" }
 
 static const GOptionEntry start_options[] = {
-    {"wait", 'w', G_OPTION_FLAG_OPTIONAL_ARG, G_OPTION_ARG_CALLBACK, read_wait,
-     "Wait until userspace runs (ready), or until systemd has started all (system)", "ready|system"},
+    {"wait", 'w', 0, G_OPTION_ARG_NONE, &wait_ready,
+     "Wait until userspace runs; --wait=system: until systemd in it has started all", NULL},
+    // With a value: GOption would take the machine's name for an optional one.
+    {"wait", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_CALLBACK, read_wait, NULL, "ready|system"},
     TIMEOUT_OPTION,
     {NULL}};
 static const GOptionEntry shutdown_options[] = {

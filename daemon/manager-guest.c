@@ -39,7 +39,7 @@ static void on_status(const AgentStatus *status, gpointer user_data) {
     machine_apply(machine, MACHINE_GUEST_READY, NULL);
   } else if (g_str_equal(machine->guest_state, STELE_GUEST_FAILED)) {
     if (machine_is_booting(machine))
-      machine_end_failed_boot(machine, machine->guest_message);
+      machine->manager->hooks->boot_failed(machine, machine->guest_message);
     else
       machine_apply(machine, MACHINE_GUEST_FAILED, machine->guest_message);
   }
