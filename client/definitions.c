@@ -10,8 +10,7 @@
 
 static gboolean replace;
 static const GOptionEntry define_options[] = {
-    {"replace", 'r', 0, G_OPTION_ARG_NONE, &replace,
-     "Replace the definition of a machine of the same name", NULL},
+    {"replace", 'r', 0, G_OPTION_ARG_NONE, &replace, "Replace the definition of a machine of the same name", NULL},
     {NULL}};
 
 static GString *read_stdin(void) {
@@ -37,13 +36,14 @@ static char *declared_encoding(const GString *text) {
   if (text->len >= 2 && (memcmp(text->str, "\xff\xfe", 2) == 0 || memcmp(text->str, "\xfe\xff", 2) == 0))
     return g_strdup("UTF-16");
   const char *start = g_str_has_prefix(text->str, "\xef\xbb\xbf") ? text->str + 3 : text->str;
-  g_autoptr(GRegex) pattern = g_regex_new("^<\\?xml[^>]*encoding\\s*=\\s*[\"']([A-Za-z0-9._-]+)[\"']", G_REGEX_RAW, 0, NULL);
+  g_autoptr(GRegex) pattern =
+      g_regex_new("^<\\?xml[^>]*encoding\\s*=\\s*[\"']([A-Za-z0-9._-]+)[\"']", G_REGEX_RAW, 0, NULL);
   g_autoptr(GMatchInfo) match = NULL;
   return g_regex_match(pattern, start, 0, &match) ? g_match_info_fetch(match, 1) : g_strdup("UTF-8");
 }
 
-// steled takes D-Bus strings, which are UTF-8, and stores them as such whatever they declare: text in another encoding is
-// converted here.
+// steled takes D-Bus strings, which are UTF-8, and stores them as such whatever they declare: text in another encoding
+// is converted here.
 static char *read_definition(const char *file, GError **error) {
   GString *text = read_file(file, error);
   if (text == NULL) return NULL;
@@ -53,8 +53,8 @@ static char *read_definition(const char *file, GError **error) {
   g_string_free(text, TRUE);
   g_autofree char *utf8 = converted;
   if (utf8 == NULL || strlen(utf8) != size || !g_utf8_validate(utf8, -1, NULL)) {
-    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s is no text in %s, the encoding it is declared to be in", file,
-                encoding);
+    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s is no text in %s, the encoding it is declared to be in",
+                file, encoding);
     return NULL;
   }
   const char *start = g_str_has_prefix(utf8, "\xef\xbb\xbf") ? utf8 + 3 : utf8;
@@ -68,8 +68,7 @@ static int run_define(Session *session, int argc, char **argv) {
   GVariantBuilder options;
   g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
   if (replace) g_variant_builder_add(&options, "{sv}", "replace", g_variant_new_boolean(TRUE));
-  g_autoptr(GVariant) result =
-      session_call(session, "Define", g_variant_new("(sa{sv})", xml, &options), &error);
+  g_autoptr(GVariant) result = session_call(session, "Define", g_variant_new("(sa{sv})", xml, &options), &error);
   if (result == NULL) {
     if (!session->json) g_printerr("vmctl: %s was not taken\n", argv[0]);
     return session_fail(session, error);
@@ -96,23 +95,20 @@ const Command command_define = {"define",
 
 static int run_undefine(Session *session, int argc, char **argv) {
   GError *error = NULL;
-  g_autoptr(GVariant) result =
-      session_call(session, "Undefine", g_variant_new("(s)", argv[0]), &error);
+  g_autoptr(GVariant) result = session_call(session, "Undefine", g_variant_new("(s)", argv[0]), &error);
   if (result == NULL) return session_fail(session, error);
   if (!session->json) g_print("machine '%s' undefined\n", argv[0]);
   return EXIT_OK;
 }
 
 const Command command_undefine = {
-    "undefine", "NAME",      "forget a stopped machine; its root is not touched", NULL, 1, 1,
-    NULL,       run_undefine};
+    "undefine", "NAME", "forget a stopped machine; its root is not touched", NULL, 1, 1, NULL, run_undefine};
 
 // --- dumpxml -------------------------------------------------------------------------------------
 
 static gboolean full;
 static const GOptionEntry dumpxml_options[] = {
-    {"full", 0, 0, G_OPTION_ARG_NONE, &full,
-     "Print what libvirt was given instead of what the author wrote", NULL},
+    {"full", 0, 0, G_OPTION_ARG_NONE, &full, "Print what libvirt was given instead of what the author wrote", NULL},
     {NULL}};
 
 static int run_dumpxml(Session *session, int argc, char **argv) {
@@ -120,8 +116,7 @@ static int run_dumpxml(Session *session, int argc, char **argv) {
   GVariantBuilder options;
   g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
   if (full) g_variant_builder_add(&options, "{sv}", "full", g_variant_new_boolean(TRUE));
-  g_autoptr(GVariant) result =
-      session_call(session, "DumpXml", g_variant_new("(sa{sv})", argv[0], &options), &error);
+  g_autoptr(GVariant) result = session_call(session, "DumpXml", g_variant_new("(sa{sv})", argv[0], &options), &error);
   if (result == NULL) return session_fail(session, error);
   const char *xml;
   g_variant_get(result, "(&s)", &xml);
@@ -132,5 +127,5 @@ static int run_dumpxml(Session *session, int argc, char **argv) {
   return EXIT_OK;
 }
 
-const Command command_dumpxml = {
-    "dumpxml", "NAME", "print a machine's definition", NULL, 1, 1, dumpxml_options, run_dumpxml};
+const Command command_dumpxml = {"dumpxml",       "NAME",     "print a machine's definition", NULL, 1, 1,
+                                 dumpxml_options, run_dumpxml};

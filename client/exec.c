@@ -19,15 +19,19 @@
 static gboolean want_tty, no_tty;
 static char **environment, *directory, *user;
 
-#define COMMON_OPTIONS                                                                             \
-  {"env",       'e', 0, G_OPTION_ARG_STRING_ARRAY, &environment, "Set an environment variable; without a value, to ours",    \
-   "NAME[=VALUE]"},                                                                                  \
-      {"cwd", 'C', 0, G_OPTION_ARG_STRING, &directory, "Start in DIR", "DIR"},                     \
-      {"user", 'u', 0, G_OPTION_ARG_STRING, &user, "Run as USER (default root)", "USER[:GROUP]"},          \
-      {"tty", 't', 0, G_OPTION_ARG_NONE, &want_tty, "Give it a terminal (default if we have one)", \
-       NULL},                                                                                      \
-      {"no-tty", 'T', 0, G_OPTION_ARG_NONE, &no_tty, "Give it pipes", NULL}, {                     \
-    NULL                                                                                           \
+#define COMMON_OPTIONS                                                                                                 \
+  {"env",                                                                                                              \
+   'e',                                                                                                                \
+   0,                                                                                                                  \
+   G_OPTION_ARG_STRING_ARRAY,                                                                                          \
+   &environment,                                                                                                       \
+   "Set an environment variable; without a value, to ours",                                                            \
+   "NAME[=VALUE]"},                                                                                                    \
+      {"cwd", 'C', 0, G_OPTION_ARG_STRING, &directory, "Start in DIR", "DIR"},                                         \
+      {"user", 'u', 0, G_OPTION_ARG_STRING, &user, "Run as USER (default root)", "USER[:GROUP]"},                      \
+      {"tty", 't', 0, G_OPTION_ARG_NONE, &want_tty, "Give it a terminal (default if we have one)", NULL},              \
+      {"no-tty", 'T', 0, G_OPTION_ARG_NONE, &no_tty, "Give it pipes", NULL}, {                                         \
+    NULL                                                                                                               \
   }
 
 static const GOptionEntry options[] = {COMMON_OPTIONS};
@@ -69,8 +73,7 @@ static void ignore_reply(GObject *proxy, GAsyncResult *result, gpointer user_dat
 }
 
 static void tell(Run *run, const char *method, GVariant *arguments) {
-  g_dbus_proxy_call(run->session->steled, method, arguments, G_DBUS_CALL_FLAGS_NONE, -1, NULL,
-                    ignore_reply, NULL);
+  g_dbus_proxy_call(run->session->steled, method, arguments, G_DBUS_CALL_FLAGS_NONE, -1, NULL, ignore_reply, NULL);
 }
 
 static gboolean on_resized(gpointer user_data) {
@@ -100,8 +103,7 @@ static void follow_signals(Run *runs, gboolean tty) {
 
 static int await_end(Session *session, guint64 stream, GThread **outputs) {
   GError *error = NULL;
-  g_autoptr(GVariant) result =
-      session_call(session, "ExecWait", g_variant_new("(t)", stream), &error);
+  g_autoptr(GVariant) result = session_call(session, "ExecWait", g_variant_new("(t)", stream), &error);
   for (; *outputs; outputs++) g_thread_join(*outputs); // steled has closed its ends
   terminal_restore();
   if (result == NULL) return session_fail_exec(session, error);
@@ -116,8 +118,7 @@ static int converse(Session *session, guint64 stream, const int *fds, int count)
   gboolean tty = count == 1;
   static Copy in; // its thread may outlive this function
   in = (Copy){STDIN_FILENO, fds[0], !tty};
-  Copy out = {tty ? fds[0] : fds[1], STDOUT_FILENO, FALSE},
-       err = {tty ? -1 : fds[2], STDERR_FILENO, FALSE};
+  Copy out = {tty ? fds[0] : fds[1], STDOUT_FILENO, FALSE}, err = {tty ? -1 : fds[2], STDERR_FILENO, FALSE};
   Run runs[4] = {{session, stream, 0}};
   GThread *outputs[3] = {NULL};
   session->quiet = TRUE;
@@ -125,8 +126,7 @@ static int converse(Session *session, guint64 stream, const int *fds, int count)
   follow_signals(runs, tty);
   outputs[0] = g_thread_new("stdout", copy_all, &out);
   if (!tty) outputs[1] = g_thread_new("stderr", copy_all, &err);
-  g_thread_unref(
-      g_thread_new("stdin", copy_all, &in)); // may be in read() when all is over; the exit ends it
+  g_thread_unref(g_thread_new("stdin", copy_all, &in)); // may be in read() when all is over; the exit ends it
   return await_end(session, stream, outputs);
 }
 
@@ -150,8 +150,7 @@ static GVariant *make_options(gboolean tty) {
   if (tty) terminal_get_size(&rows, &columns);
   GVariantBuilder builder;
   g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
-  g_variant_builder_add(&builder, "{sv}", "env",
-                        g_variant_new_strv((const char *const *)env->pdata, env->len));
+  g_variant_builder_add(&builder, "{sv}", "env", g_variant_new_strv((const char *const *)env->pdata, env->len));
   g_variant_builder_add(&builder, "{sv}", "tty", g_variant_new_boolean(tty));
   g_variant_builder_add(&builder, "{sv}", "rows", g_variant_new_uint32(rows));
   g_variant_builder_add(&builder, "{sv}", "columns", g_variant_new_uint32(columns));
@@ -239,5 +238,5 @@ const Command command_exec = {"exec",
                               -1,
                               options,
                               run_exec};
-const Command command_shell = {
-    "shell", "NAME", "open the user's login shell in a machine", NULL, 1, 1, options, run_shell};
+const Command command_shell = {"shell", "NAME",   "open the user's login shell in a machine", NULL, 1, 1,
+                               options, run_shell};

@@ -39,8 +39,8 @@ static int call_simple(Session *session, const char *method, const char *name, c
 
 // --- 'system up' ---------------------------------------------------------------------------------
 
-// systemd is up when nothing of what it starts at boot is left to be started (systemctl(1), is-system-running). It can be
-// asked once its socket is there. What runs instead of it, if not, would never be up in this sense.
+// systemd is up when nothing of what it starts at boot is left to be started (systemctl(1), is-system-running). It can
+// be asked once its socket is there. What runs instead of it, if not, would never be up in this sense.
 static const char await_system[] =
     "case $(cat /proc/1/comm) in systemd|init) ;; *) echo 'process 1 is no systemd'; exit 3;; esac\n"
     "until [ -S /run/systemd/private ]; do sleep 0.5; done\n"
@@ -71,8 +71,7 @@ static int wait_for_system(Session *session, const char *name, const char *done)
 
 // --- calls ---------------------------------------------------------------------------------------
 
-static int call_waiting(Session *session, const char *method, const char *name, gboolean wait,
-                        const char *done) {
+static int call_waiting(Session *session, const char *method, const char *name, gboolean wait, const char *done) {
   if (timeout_seconds < 0) {
     print_error(session, NULL, EXIT_USAGE, "--timeout takes a number of seconds");
     return EXIT_USAGE;
@@ -81,18 +80,15 @@ static int call_waiting(Session *session, const char *method, const char *name, 
   GVariantBuilder options;
   g_variant_builder_init(&options, G_VARIANT_TYPE_VARDICT);
   g_variant_builder_add(&options, "{sv}", "wait", g_variant_new_boolean(wait));
-  if (timeout_seconds)
-    g_variant_builder_add(&options, "{sv}", "timeout",
-                          g_variant_new_uint32((guint)timeout_seconds));
-  g_autoptr(GVariant) result =
-      session_call(session, method, g_variant_new("(sa{sv})", name, &options), &error);
+  if (timeout_seconds) g_variant_builder_add(&options, "{sv}", "timeout", g_variant_new_uint32((guint)timeout_seconds));
+  g_autoptr(GVariant) result = session_call(session, method, g_variant_new("(sa{sv})", name, &options), &error);
   if (result == NULL) return session_fail(session, error);
   return wait_system ? wait_for_system(session, name, done) : report(session, name, done);
 }
 
 // --- the subcommands -----------------------------------------------------------------------------
 
-#define TIMEOUT_OPTION                                                                             \
+#define TIMEOUT_OPTION                                                                                                 \
   { "timeout", 0, 0, G_OPTION_ARG_INT, &timeout_seconds, "Wait at most SECONDS", "SECONDS" }
 
 static const GOptionEntry start_options[] = {
@@ -103,22 +99,18 @@ static const GOptionEntry start_options[] = {
     TIMEOUT_OPTION,
     {NULL}};
 static const GOptionEntry shutdown_options[] = {
-    {"no-wait", 0, 0, G_OPTION_ARG_NONE, &no_wait, "Do not wait until it is off", NULL},
-    TIMEOUT_OPTION,
-    {NULL}};
+    {"no-wait", 0, 0, G_OPTION_ARG_NONE, &no_wait, "Do not wait until it is off", NULL}, TIMEOUT_OPTION, {NULL}};
 
 static int run_start(Session *session, int argc, char **argv) {
   return call_waiting(session, "Start", argv[0], wait_ready, wait_ready ? "is running" : "started");
 }
 
 static int run_reboot(Session *session, int argc, char **argv) {
-  return call_waiting(session, "Reboot", argv[0], wait_ready,
-                      wait_ready ? "is running again" : "is rebooting");
+  return call_waiting(session, "Reboot", argv[0], wait_ready, wait_ready ? "is running again" : "is rebooting");
 }
 
 static int run_shutdown(Session *session, int argc, char **argv) {
-  return call_waiting(session, "Shutdown", argv[0], !no_wait,
-                      no_wait ? "is shutting down" : "is off");
+  return call_waiting(session, "Shutdown", argv[0], !no_wait, no_wait ? "is shutting down" : "is off");
 }
 
 static int run_destroy(Session *session, int argc, char **argv) {
@@ -151,12 +143,8 @@ const Command command_shutdown = {"shutdown",
                                   1,
                                   shutdown_options,
                                   run_shutdown};
-const Command command_destroy = {
-    "destroy", "NAME",     "end a machine at once, as if its plug were pulled", NULL, 1, 1,
-    NULL,      run_destroy};
-const Command command_reboot = {"reboot",      "NAME",    "ask the guest to reboot", NULL, 1, 1,
-                                start_options, run_reboot};
-const Command command_suspend = {"suspend", "NAME",     "stop a machine's CPUs", NULL, 1, 1,
-                                 NULL,      run_suspend};
-const Command command_resume = {"resume", "NAME",    "let a suspended machine go on", NULL, 1, 1,
-                                NULL,     run_resume};
+const Command command_destroy = {"destroy", "NAME",     "end a machine at once, as if its plug were pulled", NULL, 1, 1,
+                                 NULL,      run_destroy};
+const Command command_reboot = {"reboot", "NAME", "ask the guest to reboot", NULL, 1, 1, start_options, run_reboot};
+const Command command_suspend = {"suspend", "NAME", "stop a machine's CPUs", NULL, 1, 1, NULL, run_suspend};
+const Command command_resume = {"resume", "NAME", "let a suspended machine go on", NULL, 1, 1, NULL, run_resume};

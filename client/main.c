@@ -8,22 +8,20 @@
 #include <string.h>
 
 static const Command *const commands[] = {
-    &command_define,  &command_undefine, &command_start,   &command_shutdown,
-    &command_destroy, &command_reboot,   &command_suspend, &command_resume,
-    &command_list,    &command_info,     &command_dumpxml, &command_console,
-    &command_shell,   &command_exec,     &command_events,  &command_version,
+    &command_define,  &command_undefine, &command_start,  &command_shutdown, &command_destroy, &command_reboot,
+    &command_suspend, &command_resume,   &command_list,   &command_info,     &command_dumpxml, &command_console,
+    &command_shell,   &command_exec,     &command_events, &command_version,
 };
 
 // What people type who come from docker, virsh and the shell.
 static const struct {
   const char *alias, *name;
-} aliases[] = {{"ls", "list"},      {"ps", "list"},     {"rm", "undefine"},    {"stop", "shutdown"},
+} aliases[] = {{"ls", "list"},      {"ps", "list"},       {"rm", "undefine"},    {"stop", "shutdown"},
                {"kill", "destroy"}, {"pause", "suspend"}, {"unpause", "resume"}, {"inspect", "info"}};
 
 static void print_usage(void) {
   g_print("usage: vmctl [--socket PATH] [--json] COMMAND [OPTIONS] [ARGUMENTS]\n\n");
-  for (size_t i = 0; i < G_N_ELEMENTS(commands); i++)
-    g_print("  %-10s %s\n", commands[i]->name, commands[i]->summary);
+  for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) g_print("  %-10s %s\n", commands[i]->name, commands[i]->summary);
   g_print("\nAlso:");
   for (size_t i = 0; i < G_N_ELEMENTS(aliases); i++)
     g_print(" %s (%s)%s", aliases[i].alias, aliases[i].name, i + 1 < G_N_ELEMENTS(aliases) ? "," : "\n");
@@ -84,8 +82,8 @@ static int unknown(Session *session, const char *what, const char *name) {
 }
 
 static GOptionContext *make_context(const Command *command, Session *session) {
-  const GOptionEntry common[] = {
-      {"json", 0, 0, G_OPTION_ARG_NONE, &session->json, "Print results as JSON", NULL}, {NULL}};
+  const GOptionEntry common[] = {{"json", 0, 0, G_OPTION_ARG_NONE, &session->json, "Print results as JSON", NULL},
+                                 {NULL}};
   GOptionContext *context = g_option_context_new(command->arguments);
   g_autofree char *summary = g_strdup_printf("vmctl %s: %s", command->name, command->summary);
   g_option_context_set_summary(context, summary);
@@ -102,17 +100,15 @@ static int run_command(Session *session, const Command *command, int argc, char 
   g_set_prgname(program);
   g_autoptr(GOptionContext) context = make_context(command, session);
   g_autoptr(GError) error = NULL;
-  if (!g_option_context_parse(context, &argc, &argv, &error))
-    return usage_error(session, command, error->message);
+  if (!g_option_context_parse(context, &argc, &argv, &error)) return usage_error(session, command, error->message);
   if (argc > 1 && g_str_equal(argv[1], "--")) argv++, argc--;
   if (argc - 1 < command->least) return usage_error(session, command, "something is missing");
-  if (command->most >= 0 && argc - 1 > command->most)
-    return usage_error(session, command, "there is too much");
+  if (command->most >= 0 && argc - 1 > command->most) return usage_error(session, command, "there is too much");
   return command->run(session, argc - 1, argv + 1);
 }
 
-static const char *const help_words[] = {"--help", "-h", "help", NULL},
-                        *const version_words[] = {"--version", "-v", "-V", NULL};
+static const char *const help_words[] = {"--help", "-h", "help", NULL}, *const version_words[] = {"--version", "-v",
+                                                                                                  "-V", NULL};
 
 static gboolean is_one_of(const char *word, const char *const *words) {
   return g_strv_contains(words, word);

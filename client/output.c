@@ -107,8 +107,7 @@ static gboolean on_tick(gpointer user_data) {
   Progress *progress = user_data;
   gint64 passed = g_get_monotonic_time() - progress->started;
   if (passed < PROGRESS_AFTER_US) return G_SOURCE_CONTINUE;
-  g_printerr("\r\033[K%.*s … %d s", PROGRESS_WIDTH, progress->message,
-             (int)(passed / G_USEC_PER_SEC));
+  g_printerr("\r\033[K%.*s … %d s", PROGRESS_WIDTH, progress->message, (int)(passed / G_USEC_PER_SEC));
   progress->shown = TRUE;
   return G_SOURCE_CONTINUE;
 }

@@ -29,15 +29,15 @@ typedef struct Session {
 
 typedef struct Command {
   const char *name, *arguments, *summary;
-  const char *details; // shown by --help below the options, or NULL
-  int least, most;     // how many arguments; most -1: any number, and options end at the first
-  const GOptionEntry *options;                         // besides --json, or NULL
+  const char *details;         // shown by --help below the options, or NULL
+  int least, most;             // how many arguments; most -1: any number, and options end at the first
+  const GOptionEntry *options; // besides --json, or NULL
   int (*run)(Session *session, int argc, char **argv); // the arguments only; returns the exit code
 } Command;
 
-extern const Command command_define, command_undefine, command_start, command_shutdown,
-    command_destroy, command_reboot, command_suspend, command_resume, command_list, command_info,
-    command_dumpxml, command_console, command_shell, command_exec, command_events, command_version;
+extern const Command command_define, command_undefine, command_start, command_shutdown, command_destroy, command_reboot,
+    command_suspend, command_resume, command_list, command_info, command_dumpxml, command_console, command_shell,
+    command_exec, command_events, command_version;
 
 // --- connection.c: talking to steled -------------------------------------------------------------
 
@@ -45,8 +45,8 @@ extern const Command command_define, command_undefine, command_start, command_sh
 // and error.
 GVariant *session_call(Session *session, const char *method, GVariant *arguments, GError **error);
 // The same with descriptors in the reply.
-GVariant *session_call_with_fds(Session *session, const char *method, GVariant *arguments,
-                                GUnixFDList **ret_fds, GError **error);
+GVariant *session_call_with_fds(Session *session, const char *method, GVariant *arguments, GUnixFDList **ret_fds,
+                                GError **error);
 // The proxy, to connect to its signals; NULL and error when steled cannot be reached.
 GDBusProxy *session_connect(Session *session, GError **error);
 

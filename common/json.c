@@ -41,8 +41,7 @@ static int add_node(Reader *reader, JsonType type, uint32_t start, uint32_t end)
 }
 
 static void skip_space(Reader *reader) {
-  while (reader->at < reader->size && strchr(" \t\r\n", reader->text[reader->at]) &&
-         reader->text[reader->at])
+  while (reader->at < reader->size && strchr(" \t\r\n", reader->text[reader->at]) && reader->text[reader->at])
     reader->at++;
 }
 
@@ -96,14 +95,12 @@ static int read_string(Reader *reader) {
 
 static uint32_t skip_digits(Reader *reader) {
   uint32_t start = reader->at;
-  while (reader->at < reader->size && reader->text[reader->at] >= '0' && reader->text[reader->at] <= '9')
-    reader->at++;
+  while (reader->at < reader->size && reader->text[reader->at] >= '0' && reader->text[reader->at] <= '9') reader->at++;
   return reader->at - start;
 }
 
 static bool skip_one_of(Reader *reader, const char *set) {
-  if (reader->at >= reader->size || !reader->text[reader->at] || !strchr(set, reader->text[reader->at]))
-    return false;
+  if (reader->at >= reader->size || !reader->text[reader->at] || !strchr(set, reader->text[reader->at])) return false;
   reader->at++;
   return true;
 }
@@ -205,8 +202,7 @@ int json_parse(JsonDocument *ret_document, const char *text, size_t size) {
   Reader reader = {.text = (const uint8_t *)text, .size = (uint32_t)size};
   Expect expect = EXPECT_VALUE;
   int r = 0;
-  for (skip_space(&reader); r == 0 && reader.at < reader.size; skip_space(&reader))
-    r = read_next(&reader, &expect);
+  for (skip_space(&reader); r == 0 && reader.at < reader.size; skip_space(&reader)) r = read_next(&reader, &expect);
   if (r == 0 && expect != EXPECT_NOTHING) r = -EINVAL;
   if (r < 0) {
     free(reader.nodes);
@@ -227,8 +223,7 @@ const JsonNode *json_first(const JsonDocument *document, const JsonNode *array) 
   return first < document->nodes + array->next ? first : NULL;
 }
 
-const JsonNode *json_next(const JsonDocument *document, const JsonNode *array,
-                          const JsonNode *element) {
+const JsonNode *json_next(const JsonDocument *document, const JsonNode *array, const JsonNode *element) {
   return element->next < array->next ? document->nodes + element->next : NULL;
 }
 
@@ -298,8 +293,7 @@ int json_get_boolean(const JsonDocument *document, const JsonNode *node, bool *r
   return 0;
 }
 
-void json_get_text(const JsonDocument *document, const JsonNode *node, const char **ret_text,
-                   size_t *ret_size) {
+void json_get_text(const JsonDocument *document, const JsonNode *node, const char **ret_text, size_t *ret_size) {
   uint32_t quote = node->type == JSON_STRING;
   *ret_text = document->text + node->start - quote;
   *ret_size = node->end - node->start + 2 * quote;
@@ -315,7 +309,9 @@ void json_open(Buffer *buffer, char bracket) {
   buffer_append(buffer, &bracket, 1);
 }
 
-void json_close(Buffer *buffer, char bracket) { buffer_append(buffer, &bracket, 1); }
+void json_close(Buffer *buffer, char bracket) {
+  buffer_append(buffer, &bracket, 1);
+}
 
 void json_put_string(Buffer *buffer, const char *string) {
   const uint8_t *at = (const uint8_t *)string;

@@ -48,8 +48,8 @@ void stele_put_u32(uint8_t *bytes, uint32_t value) {
   stele_put_u16(bytes + 2, (uint16_t)(value >> 16));
 }
 
-void stele_frame_write_header(uint8_t header[STELE_FRAME_HEADER_SIZE], SteleFrameType type,
-                              uint32_t stream, uint32_t length) {
+void stele_frame_write_header(uint8_t header[STELE_FRAME_HEADER_SIZE], SteleFrameType type, uint32_t stream,
+                              uint32_t length) {
   header[0] = STELE_FRAME_VERSION;
   header[1] = (uint8_t)type;
   stele_put_u16(header + 2, 0);

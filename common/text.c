@@ -35,12 +35,12 @@ bool text_is_plain(uint32_t code) {
   static const struct {
     uint32_t first, last;
   } steering[] = {
-      {0x00, 0x1f},     {0x7f, 0x9f},     // C0; DEL and C1
-      {0x61c, 0x61c},   {0x200e, 0x200f}, // marks of direction
-      {0x2028, 0x202e},                   // line and paragraph separators, embeddings and overrides
-      {0x2066, 0x2069},                   // isolates
-      {0xfeff, 0xfeff}, {0xfff9, 0xfffb}, // byte order mark; annotations
-      {0xe0000, 0xe007f},                 // tags
+      {0x00, 0x1f},       {0x7f, 0x9f},     // C0; DEL and C1
+      {0x61c, 0x61c},     {0x200e, 0x200f}, // marks of direction
+      {0x2028, 0x202e},                     // line and paragraph separators, embeddings and overrides
+      {0x2066, 0x2069},                     // isolates
+      {0xfeff, 0xfeff},   {0xfff9, 0xfffb}, // byte order mark; annotations
+      {0xe0000, 0xe007f},                   // tags
   };
   for (size_t i = 0; i < sizeof steering / sizeof *steering; i++)
     if (code >= steering[i].first && code <= steering[i].last) return false;

@@ -47,7 +47,7 @@ typedef struct Inlet {
 struct AgentStream {
   int references;
   AgentLink *link; // NULL once the guest knows it no more
-  guint32 id;    // 0: waits for a place, with `request` to be sent then
+  guint32 id;      // 0: waits for a place, with `request` to be sent then
   char *request;
   gboolean tty, opened, exited, finished, closed;
   int near_ends[3];
@@ -73,8 +73,8 @@ struct AgentLink {
   GHashTable *streams; // id -> AgentStream
   GQueue waiting;      // AgentStreams
   guint32 next_id;
-  GHashTable *commands; // id -> AgentCommand
-  char *broken;         // why it is of no use
+  GHashTable *commands;               // id -> AgentCommand
+  char *broken;                       // why it is of no use
   guint report, resume, more, places; // idle sources
 };
 
@@ -93,16 +93,14 @@ static void stream_pump_in(AgentStream *stream);
 
 // --- the link: sending ---------------------------------------------------------------------------
 
-static void link_queue(AgentLink *link, SteleFrameType type, guint32 stream, const void *payload,
-                       guint32 size) {
+static void link_queue(AgentLink *link, SteleFrameType type, guint32 stream, const void *payload, guint32 size) {
   guint8 header[STELE_FRAME_HEADER_SIZE];
   stele_frame_write_header(header, type, stream, size);
   g_byte_array_append(link->queue, header, sizeof header);
   if (size) g_byte_array_append(link->queue, payload, size);
 }
 
-static void link_send(AgentLink *link, SteleFrameType type, guint32 stream, const void *payload,
-                      guint32 size) {
+static void link_send(AgentLink *link, SteleFrameType type, guint32 stream, const void *payload, guint32 size) {
   if (link == NULL || link->broken) return;
   link_queue(link, type, stream, payload, size);
   link_flush(link);
@@ -174,8 +172,7 @@ static void stream_finish(AgentStream *stream) {
   if (!outlet_is_drained(&stream->outlets[0]) || !outlet_is_drained(&stream->outlets[1])) return;
   stream->finished = TRUE;
   stream_close_fds(stream);
-  AgentStreamResult result = {
-      .error = stream->error, .signalled = stream->signalled, .value = stream->value};
+  AgentStreamResult result = {.error = stream->error, .signalled = stream->signalled, .value = stream->value};
   stream->handlers->ended(stream, &result, stream->user_data);
 }
 
@@ -195,8 +192,7 @@ static void stream_exit(AgentStream *stream, GError *error, gboolean signalled, 
 
 static void stream_hang_up(AgentStream *stream) {
   link_send(stream->link, STELE_FRAME_CLOSE, stream->id, NULL, 0);
-  stream_exit(stream, g_error_new(STELE_ERROR, STELE_ERROR_GUEST_ERROR, "the terminal was hung up"),
-              FALSE, 0);
+  stream_exit(stream, g_error_new(STELE_ERROR, STELE_ERROR_GUEST_ERROR, "the terminal was hung up"), FALSE, 0);
 }
 
 // --- outlets: guest to client --------------------------------------------------------------------
@@ -218,16 +214,14 @@ static void outlet_abandon(AgentStream *stream, Outlet *outlet) {
 static void outlet_give_credit(AgentStream *stream, Outlet *outlet) {
   if (outlet->owed < CREDIT_MIN || outlet->eof || stream->exited) return;
   outlet->window += outlet->owed;
-  send_window(stream, (SteleChannel)(STELE_CHANNEL_STDOUT + (outlet - stream->outlets)),
-              outlet->owed);
+  send_window(stream, (SteleChannel)(STELE_CHANNEL_STDOUT + (outlet - stream->outlets)), outlet->owed);
   outlet->owed = 0;
 }
 
 static void outlet_flush(AgentStream *stream, Outlet *outlet) {
   stream_ref(stream);
   while (outlet->fd >= 0 && outlet->passed < outlet->pending->len) {
-    ssize_t n = write(outlet->fd, outlet->pending->data + outlet->passed,
-                      outlet->pending->len - outlet->passed);
+    ssize_t n = write(outlet->fd, outlet->pending->data + outlet->passed, outlet->pending->len - outlet->passed);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) break;
     if (n < 0) {
@@ -278,15 +272,13 @@ static void inlet_end(AgentStream *stream) {
 static void stream_pump_in(AgentStream *stream) {
   Inlet *inlet = &stream->inlet;
   guint8 payload[STELE_FRAME_PAYLOAD_MAX] = {STELE_CHANNEL_STDIN};
-  while (inlet->fd >= 0 && inlet->credit > 0 && stream->link &&
-         stream->link->queue->len < QUEUE_HIGH) {
+  while (inlet->fd >= 0 && inlet->credit > 0 && stream->link && stream->link->queue->len < QUEUE_HIGH) {
     gsize most = MIN(inlet->credit, STELE_DATA_CHUNK_MAX);
     ssize_t n = read(inlet->fd, payload + 1, most);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) {
       if (inlet->watch == 0)
-        inlet->watch =
-            g_unix_fd_add(inlet->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, on_inlet_ready, stream);
+        inlet->watch = g_unix_fd_add(inlet->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, on_inlet_ready, stream);
       return;
     }
     if (n <= 0) {
@@ -315,8 +307,7 @@ static const char *on_opened(AgentStream *stream, const SteleFrame *frame) {
 static const char *on_data(AgentStream *stream, const SteleFrame *frame) {
   guint channel = frame->payload[0], size = frame->length - 1;
   if (!stream->opened) return "data came before the stream was open";
-  if (channel != STELE_CHANNEL_STDOUT && channel != STELE_CHANNEL_STDERR)
-    return "data came on no output channel";
+  if (channel != STELE_CHANNEL_STDOUT && channel != STELE_CHANNEL_STDERR) return "data came on no output channel";
   Outlet *outlet = &stream->outlets[channel - STELE_CHANNEL_STDOUT];
   if (!outlet->present || outlet->eof) return "data came on a channel that is not open";
   if (size > outlet->window) return "it sent more than its credit";
@@ -329,10 +320,8 @@ static const char *on_data(AgentStream *stream, const SteleFrame *frame) {
 
 static const char *on_window(AgentStream *stream, const SteleFrame *frame) {
   guint32 credit = stele_get_u32(frame->payload + 4);
-  if (frame->payload[0] != STELE_CHANNEL_STDIN)
-    return "it gave credit for a channel that is its own";
-  if (credit == 0 || credit > STELE_STREAM_WINDOW - stream->inlet.credit)
-    return "it gave too much credit";
+  if (frame->payload[0] != STELE_CHANNEL_STDIN) return "it gave credit for a channel that is its own";
+  if (credit == 0 || credit > STELE_STREAM_WINDOW - stream->inlet.credit) return "it gave too much credit";
   stream->inlet.credit += credit;
   stream_pump_in(stream);
   return NULL;
@@ -369,9 +358,8 @@ static const char *on_error(AgentStream *stream, const SteleFrame *frame) {
 }
 
 static const char *(*const on_stream_frame[])(AgentStream *, const SteleFrame *) = {
-    [STELE_FRAME_OPENED] = on_opened,   [STELE_FRAME_DATA] = on_data,
-    [STELE_FRAME_WINDOW] = on_window,   [STELE_FRAME_EOF] = on_eof,
-    [STELE_FRAME_EXIT] = on_exit_frame, [STELE_FRAME_ERROR] = on_error,
+    [STELE_FRAME_OPENED] = on_opened, [STELE_FRAME_DATA] = on_data,       [STELE_FRAME_WINDOW] = on_window,
+    [STELE_FRAME_EOF] = on_eof,       [STELE_FRAME_EXIT] = on_exit_frame, [STELE_FRAME_ERROR] = on_error,
 };
 
 // --- the link: receiving -------------------------------------------------------------------------
@@ -384,12 +372,10 @@ static gboolean report_broken(gpointer user_data) {
 }
 
 static void link_end_streams(AgentLink *link, const char *why) {
-  g_autoptr(GList) streams =
-      g_list_concat(g_hash_table_get_values(link->streams), g_list_copy(link->waiting.head));
+  g_autoptr(GList) streams = g_list_concat(g_hash_table_get_values(link->streams), g_list_copy(link->waiting.head));
   for (GList *item = streams; item; item = item->next) stream_ref(item->data);
   for (GList *item = streams; item; item = item->next) {
-    stream_exit(item->data, g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "%s", why),
-                FALSE, 0);
+    stream_exit(item->data, g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "%s", why), FALSE, 0);
     stream_unref(item->data);
   }
 }
@@ -480,10 +466,9 @@ static void link_seek_hello(AgentLink *link, const guint8 *bytes, gsize size) {
   }
   guint32 version = stele_get_u32(found + HELLO_MATCH);
   if (version != STELE_PROTOCOL_VERSION) {
-    g_autofree char *why =
-        g_strdup_printf("the guest agent speaks version %u of the protocol, steled version %d: "
-                        "rebuild the guest image",
-                        version, STELE_PROTOCOL_VERSION);
+    g_autofree char *why = g_strdup_printf("the guest agent speaks version %u of the protocol, steled version %d: "
+                                           "rebuild the guest image",
+                                           version, STELE_PROTOCOL_VERSION);
     link_break(link, why);
     return;
   }
@@ -529,8 +514,7 @@ static void link_take_turn(AgentLink *link) {
     cost -= (int)COST_OF(got);
   }
   if (link->broken) return;
-  if (cost <= 0 && link->more == 0)
-    link->more = g_idle_add_full(G_PRIORITY_DEFAULT, on_more, link, NULL);
+  if (cost <= 0 && link->more == 0) link->more = g_idle_add_full(G_PRIORITY_DEFAULT, on_more, link, NULL);
   link_watch(link);
 }
 
@@ -545,8 +529,7 @@ static void on_channel(ByteChannel *channel, GIOCondition ready, gpointer user_d
 
 static void link_watch(AgentLink *link) {
   if (link->broken) return;
-  GIOCondition conditions =
-      (link->more ? 0 : G_IO_IN) | (link->sent < link->queue->len ? G_IO_OUT : 0);
+  GIOCondition conditions = (link->more ? 0 : G_IO_IN) | (link->sent < link->queue->len ? G_IO_OUT : 0);
   link->channel->class->watch(link->channel, conditions, on_channel, link);
 }
 
@@ -569,8 +552,8 @@ static gboolean resume_inlets(gpointer user_data) {
 static void link_flush(AgentLink *link) {
   gboolean was_full = link->queue->len >= QUEUE_HIGH;
   while (!link->broken && link->sent < link->queue->len) {
-    gssize n = link->channel->class->write(link->channel, link->queue->data + link->sent,
-                                           link->queue->len - link->sent);
+    gssize n =
+        link->channel->class->write(link->channel, link->queue->data + link->sent, link->queue->len - link->sent);
     if (n == -EAGAIN) break;
     if (n <= 0) {
       link_break(link, "the channel to the guest agent was closed");
@@ -580,8 +563,7 @@ static void link_flush(AgentLink *link) {
   }
   g_byte_array_remove_range(link->queue, 0, (guint)link->sent);
   link->sent = 0;
-  if (was_full && link->queue->len < QUEUE_HIGH && link->resume == 0)
-    link->resume = g_idle_add(resume_inlets, link);
+  if (was_full && link->queue->len < QUEUE_HIGH && link->resume == 0) link->resume = g_idle_add(resume_inlets, link);
   link_watch(link);
 }
 
@@ -599,8 +581,7 @@ static void on_channel(ByteChannel *channel, GIOCondition ready, gpointer user_d
 // Zeros complete what an earlier host left half sent; see "Session" in guest-protocol.h.
 static void link_greet(AgentLink *link) {
   guint8 nonce[STELE_NONCE_SIZE];
-  if (getrandom(nonce, sizeof nonce, 0) != sizeof nonce)
-    g_error("no random numbers: %s", g_strerror(errno));
+  if (getrandom(nonce, sizeof nonce, 0) != sizeof nonce) g_error("no random numbers: %s", g_strerror(errno));
   stele_frame_write_header(link->hello, STELE_FRAME_HELLO, 0, HELLO_SIZE - STELE_FRAME_HEADER_SIZE);
   memcpy(link->hello + STELE_FRAME_HEADER_SIZE, nonce, sizeof nonce);
   stele_put_u32(link->hello + HELLO_MATCH, STELE_PROTOCOL_VERSION);
@@ -611,8 +592,7 @@ static void link_greet(AgentLink *link) {
   link_flush(link);
 }
 
-AgentLink *agent_link_new(ByteChannel *channel, const AgentLinkHandlers *handlers,
-                          gpointer user_data) {
+AgentLink *agent_link_new(ByteChannel *channel, const AgentLinkHandlers *handlers, gpointer user_data) {
   AgentLink *link = g_new0(AgentLink, 1);
   link->channel = channel;
   link->handlers = handlers;
@@ -673,8 +653,8 @@ void agent_link_drain(AgentLink *link) {
 
 static gboolean on_command_late(gpointer user_data) {
   AgentCommand *command = user_data;
-  g_autoptr(GError) error = g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE,
-                                        "the guest's agent did not answer in time");
+  g_autoptr(GError) error =
+      g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "the guest's agent did not answer in time");
   command->timeout = 0;
   command_finish(command, error);
   return G_SOURCE_REMOVE;
@@ -689,15 +669,13 @@ static gboolean on_command_impossible(gpointer user_data) {
   return G_SOURCE_REMOVE;
 }
 
-void agent_link_command(AgentLink *link, const char *json, guint seconds, AgentCommandDone done,
-                        gpointer user_data) {
+void agent_link_command(AgentLink *link, const char *json, guint seconds, AgentCommandDone done, gpointer user_data) {
   AgentCommand *command = g_new0(AgentCommand, 1);
-  *command = (AgentCommand){
-      .link = link, .id = link->next_id++, .done = done, .user_data = user_data};
+  *command = (AgentCommand){.link = link, .id = link->next_id++, .done = done, .user_data = user_data};
   g_hash_table_insert(link->commands, GUINT_TO_POINTER(command->id), command);
   gboolean possible = link->open && !link->broken;
-  command->timeout = possible ? g_timeout_add_seconds(seconds, on_command_late, command)
-                              : g_idle_add(on_command_impossible, command);
+  command->timeout =
+      possible ? g_timeout_add_seconds(seconds, on_command_late, command) : g_idle_add(on_command_impossible, command);
   if (possible) link_send(link, STELE_FRAME_COMMAND, command->id, json, (guint32)strlen(json));
 }
 
@@ -743,8 +721,7 @@ static AgentStream *stream_new(const AgentExecRequest *request, const AgentStrea
   stream->user_data = user_data;
   stream->inlet = (Inlet){.fd = -1, .credit = STELE_STREAM_WINDOW};
   for (int i = 0; i < 2; i++)
-    stream->outlets[i] =
-        (Outlet){.fd = -1, .window = STELE_STREAM_WINDOW, .pending = g_byte_array_new()};
+    stream->outlets[i] = (Outlet){.fd = -1, .window = STELE_STREAM_WINDOW, .pending = g_byte_array_new()};
   memset(stream->near_ends, -1, sizeof stream->near_ends);
   return stream;
 }
@@ -758,8 +735,7 @@ static gboolean has_place(AgentLink *link) {
 static void stream_start(AgentStream *stream) {
   AgentLink *link = stream->link;
   if (!(stream->tty ? make_terminal_fds(stream) : make_pipe_fds(stream))) {
-    stream_exit(stream,
-                g_error_new(STELE_ERROR, STELE_ERROR_GUEST_ERROR, "cannot make pipes: %s", g_strerror(errno)),
+    stream_exit(stream, g_error_new(STELE_ERROR, STELE_ERROR_GUEST_ERROR, "cannot make pipes: %s", g_strerror(errno)),
                 FALSE, 0);
     return;
   }
@@ -780,21 +756,17 @@ static gboolean fill_places(gpointer user_data) {
   return G_SOURCE_REMOVE;
 }
 
-AgentStream *agent_link_exec(AgentLink *link, const AgentExecRequest *request,
-                             const AgentStreamHandlers *handlers, gpointer user_data,
-                             GError **error) {
+AgentStream *agent_link_exec(AgentLink *link, const AgentExecRequest *request, const AgentStreamHandlers *handlers,
+                             gpointer user_data, GError **error) {
   g_autofree char *json = agent_message_write_exec(request);
   if (json == NULL) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_ARGUMENT,
-                "arguments and environment take more than the %d bytes that can be passed",
-                STELE_FRAME_PAYLOAD_MAX);
+                "arguments and environment take more than the %d bytes that can be passed", STELE_FRAME_PAYLOAD_MAX);
     return NULL;
   }
-  if (link->broken || g_queue_get_length(&link->waiting) >= WAITING_MAX ||
-      link->next_id > G_MAXUINT32 - WAITING_MAX) {
+  if (link->broken || g_queue_get_length(&link->waiting) >= WAITING_MAX || link->next_id > G_MAXUINT32 - WAITING_MAX) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_GUEST_ERROR, "%s",
-                link->broken ? link->broken
-                             : "too many programs were started in this machine: end some first");
+                link->broken ? link->broken : "too many programs were started in this machine: end some first");
     return NULL;
   }
   AgentStream *stream = stream_new(request, handlers, user_data);

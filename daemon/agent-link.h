@@ -26,8 +26,7 @@ typedef struct AgentLinkHandlers {
 } AgentLinkHandlers;
 
 // Takes the channel and opens a session; streams can be opened at once.
-AgentLink *agent_link_new(ByteChannel *channel, const AgentLinkHandlers *handlers,
-                          gpointer user_data);
+AgentLink *agent_link_new(ByteChannel *channel, const AgentLinkHandlers *handlers, gpointer user_data);
 // Ends all streams.
 void agent_link_free(AgentLink *link);
 // The guest was reset: streams end, and a session with its new agent is opened.
@@ -41,8 +40,7 @@ void agent_link_drain(AgentLink *link);
 // later: error is NULL when the guest did it; STELE_ERROR_GUEST_ERROR when it refuses,
 // STELE_ERROR_AGENT_UNAVAILABLE when it does not answer within `seconds` or the link ends before.
 typedef void (*AgentCommandDone)(const GError *error, gpointer user_data);
-void agent_link_command(AgentLink *link, const char *json, guint seconds, AgentCommandDone done,
-                        gpointer user_data);
+void agent_link_command(AgentLink *link, const char *json, guint seconds, AgentCommandDone done, gpointer user_data);
 
 typedef struct AgentStreamResult {
   const GError *error; // or NULL, and then:
@@ -69,9 +67,8 @@ typedef struct AgentExecRequest {
   gboolean tty;
   guint rows, columns;
 } AgentExecRequest;
-AgentStream *agent_link_exec(AgentLink *link, const AgentExecRequest *request,
-                             const AgentStreamHandlers *handlers, gpointer user_data,
-                             GError **error);
+AgentStream *agent_link_exec(AgentLink *link, const AgentExecRequest *request, const AgentStreamHandlers *handlers,
+                             gpointer user_data, GError **error);
 
 // Without effect once the program has ended.
 void agent_stream_signal(AgentStream *stream, guint signal);

@@ -1,6 +1,6 @@
 // What a guest's agent says in JSON, read into structs, and the other way round. Everything read here is hostile: the
-// reader (common/json.h) is strict and bounded, a member of a wrong type counts as missing, texts for people are cut and
-// cleaned. Pure; knows nothing of links and streams.
+// reader (common/json.h) is strict and bounded, a member of a wrong type counts as missing, texts for people are cut
+// and cleaned. Pure; knows nothing of links and streams.
 #pragma once
 
 #include "agent-link.h"

@@ -44,8 +44,7 @@ typedef struct HypervisorFeatures {
 
 // BLOCKING, but call it before the main loop runs: libvirt's events are hooked to the default main
 // context. Opens the URI. The first open of an embedded root probes QEMU and takes seconds.
-Hypervisor *hypervisor_open(const char *uri, HypervisorEventHandler handler, gpointer user_data,
-                            GError **error);
+Hypervisor *hypervisor_open(const char *uri, HypervisorEventHandler handler, gpointer user_data, GError **error);
 void hypervisor_close(Hypervisor *hypervisor);
 
 const HypervisorFeatures *hypervisor_features(Hypervisor *hypervisor);
@@ -73,13 +72,9 @@ gboolean hypervisor_press_power_button(Hypervisor *hypervisor, const char *name,
 gboolean hypervisor_shutdown(Hypervisor *hypervisor, const char *name, GError **error);
 gboolean hypervisor_reboot(Hypervisor *hypervisor, const char *name, GError **error);
 // inactive: the definition instead of what runs.
-char *hypervisor_dump_xml(Hypervisor *hypervisor, const char *name, gboolean inactive,
-                          GError **error);
-gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUsage *ret_usage,
-                          GError **error);
+char *hypervisor_dump_xml(Hypervisor *hypervisor, const char *name, gboolean inactive, GError **error);
+gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUsage *ret_usage, GError **error);
 
 // BLOCKING. The console, or the virtio-serial channel of that name.
-ByteChannel *hypervisor_open_console(Hypervisor *hypervisor, const char *name, gboolean force,
-                                     GError **error);
-ByteChannel *hypervisor_open_channel(Hypervisor *hypervisor, const char *name, const char *channel,
-                                     GError **error);
+ByteChannel *hypervisor_open_console(Hypervisor *hypervisor, const char *name, gboolean force, GError **error);
+ByteChannel *hypervisor_open_channel(Hypervisor *hypervisor, const char *name, const char *channel, GError **error);

@@ -44,7 +44,8 @@ static void keep_end(const char *path) {
   g_autofree char *before = older(path);
   GByteArray *text = g_byte_array_new();
   append_end(text, path, LOG_FILE_MAX);
-  if (!g_file_set_contents_full(before, (const char *)text->data, text->len, G_FILE_SET_CONTENTS_CONSISTENT, 0600, NULL))
+  if (!g_file_set_contents_full(before, (const char *)text->data, text->len, G_FILE_SET_CONTENTS_CONSISTENT, 0600,
+                                NULL))
     unlink(before);
   g_byte_array_unref(text);
 }

@@ -10,10 +10,9 @@
 
 // libvirt is put back to what it had: the old definition, or none.
 static void undo_define(Job *job) {
-  g_autoptr(BootPlan) old =
-      job->old ? boot_plan_new(job->manager->paths, hypervisor_features(job->manager->hypervisor),
-                               job->old, job->plan->uuid, NULL)
-               : NULL;
+  g_autoptr(BootPlan) old = job->old ? boot_plan_new(job->manager->paths, hypervisor_features(job->manager->hypervisor),
+                                                     job->old, job->plan->uuid, NULL)
+                                     : NULL;
   if (old)
     hypervisor_define(job->manager->hypervisor, old->xml, NULL);
   else
@@ -51,33 +50,29 @@ static void finish_define(Job *job) {
     machine->config = g_steal_pointer(&job->plan->config);
     g_clear_pointer(&machine->message, g_free);
   }
-  manager->observer->changed(machine->name, "defined", machine_state_name(machine->life.state),
-                             machine->life.reason, "", manager->user_data);
+  manager->observer->changed(machine->name, "defined", machine_state_name(machine->life.state), machine->life.reason,
+                             "", manager->user_data);
   job->result = g_variant_new_string(job->name);
   job_reply(job);
 }
 
-static gboolean check_name_is_free(Manager *manager, const char *name, gboolean replace,
-                                   GError **error) {
+static gboolean check_name_is_free(Manager *manager, const char *name, gboolean replace, GError **error) {
   Machine *machine = g_hash_table_lookup(manager->machines, name);
   if (g_hash_table_contains(manager->defining, name) || (machine && machine->changing))
-    g_set_error(error, STELE_ERROR, STELE_ERROR_NAME_TAKEN,
-                "machine '%s' is just being defined or removed", name);
+    g_set_error(error, STELE_ERROR, STELE_ERROR_NAME_TAKEN, "machine '%s' is just being defined or removed", name);
   else if (machine && !replace)
     g_set_error(error, STELE_ERROR, STELE_ERROR_NAME_TAKEN,
                 "there is a machine '%s' already: choose another name, or replace its definition "
                 "('vmctl define --replace')",
                 name);
   else if (machine && machine->life.state == MACHINE_STARTING)
-    g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "machine '%s' is just being started",
-                name);
+    g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "machine '%s' is just being started", name);
   else
     return TRUE;
   return FALSE;
 }
 
-void manager_define(Manager *manager, const char *xml, gboolean replace, ManagerDone done,
-                    gpointer user_data) {
+void manager_define(Manager *manager, const char *xml, gboolean replace, ManagerDone done, gpointer user_data) {
   GError *error = NULL;
   const HypervisorFeatures *features = hypervisor_features(manager->hypervisor);
   g_autoptr(xmlDoc) document = domain_document_parse(xml, &error);
@@ -117,9 +112,8 @@ static void finish_undefine(Job *job) {
   if (job->error == NULL) {
     machine->gone = TRUE;
     g_hash_table_remove(job->manager->machines, machine->name);
-    job->manager->observer->changed(machine->name, "undefined",
-                                    machine_state_name(machine->life.state), machine->life.reason,
-                                    "", job->manager->user_data);
+    job->manager->observer->changed(machine->name, "undefined", machine_state_name(machine->life.state),
+                                    machine->life.reason, "", job->manager->user_data);
   }
   job_reply(job);
 }
@@ -146,8 +140,7 @@ static void work_dump_xml(Job *job) {
   if (xml) job->result = g_variant_new_string(xml);
 }
 
-void manager_dump_xml(Manager *manager, const char *name, gboolean full, ManagerDone done,
-                      gpointer user_data) {
+void manager_dump_xml(Manager *manager, const char *name, gboolean full, ManagerDone done, gpointer user_data) {
   Machine *machine = request_find(manager, name, done, user_data);
   if (machine == NULL) return;
   Job *job = job_new(manager, machine, work_dump_xml, NULL, done, user_data);

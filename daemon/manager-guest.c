@@ -8,8 +8,8 @@
 
 #define RETRY_SECONDS_MAX   10
 #define GREETING_SECONDS    3
-#define QEMU_GRACE_SECONDS  2 // for libvirt to tell why QEMU ended
-#define SHARE_GRACE_SECONDS 2 // virtiofsd ends a moment before QEMU does when a machine stops
+#define QEMU_GRACE_SECONDS  2  // for libvirt to tell why QEMU ended
+#define SHARE_GRACE_SECONDS 2  // virtiofsd ends a moment before QEMU does when a machine stops
 #define COMMAND_SECONDS     10 // for the agent to take a command
 
 // --- what the agent says -------------------------------------------------------------------------
@@ -45,14 +45,13 @@ static void on_status(const AgentStatus *status, gpointer user_data) {
   }
 }
 
-void machine_guest_command(Machine *machine, const char *json, AgentCommandDone done,
-                           gpointer user_data) {
+void machine_guest_command(Machine *machine, const char *json, AgentCommandDone done, gpointer user_data) {
   if (agent_link_is_open(machine->link)) {
     agent_link_command(machine->link, json, COMMAND_SECONDS, done, user_data);
     return;
   }
-  g_autoptr(GError) error = g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE,
-                                        "the agent of '%s' does not answer", machine->name);
+  g_autoptr(GError) error =
+      g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "the agent of '%s' does not answer", machine->name);
   done(error, user_data);
 }
 
@@ -64,8 +63,7 @@ static void on_clock_set(const GError *error, gpointer user_data) {
 void machine_guest_set_clock(Machine *machine) {
   if (machine->config == NULL) return;
   g_autofree char *command = g_strdup_printf(
-      "{\"execute\":\"guest-set-time\",\"arguments\":{\"time\":%" G_GINT64_FORMAT "000}}",
-      g_get_real_time());
+      "{\"execute\":\"guest-set-time\",\"arguments\":{\"time\":%" G_GINT64_FORMAT "000}}", g_get_real_time());
   machine_guest_command(machine, command, on_clock_set, NULL);
 }
 
@@ -103,8 +101,7 @@ static void on_link_ended(const char *why, gpointer user_data) {
 static const AgentLinkHandlers link_handlers = {on_status, on_link_ended};
 
 static void work_link(Job *job) {
-  job->channel = hypervisor_open_channel(job->manager->hypervisor, job->name, STELE_STREAM_CHANNEL,
-                                         &job->error);
+  job->channel = hypervisor_open_channel(job->manager->hypervisor, job->name, STELE_STREAM_CHANNEL, &job->error);
 }
 
 // The port drops what it gets while the guest's end is being opened anew, a greeting as well.
@@ -125,8 +122,7 @@ static void finish_link(Job *job) {
   if (job->channel && machine->link == NULL) {
     machine->link = agent_link_new(g_steal_pointer(&job->channel), &link_handlers, machine);
     stop_greeting(machine);
-    if (machine->found)
-      machine->link_greeting = g_timeout_add_seconds(GREETING_SECONDS, on_no_answer, machine);
+    if (machine->found) machine->link_greeting = g_timeout_add_seconds(GREETING_SECONDS, on_no_answer, machine);
   } else {
     link_retry(machine);
   }
@@ -181,8 +177,7 @@ static gboolean on_qemu_grace(gpointer user_data) {
 
 static void on_qemu_died(gpointer user_data) {
   Machine *machine = user_data;
-  if (machine->qemu_grace == 0)
-    machine->qemu_grace = g_timeout_add_seconds(QEMU_GRACE_SECONDS, on_qemu_grace, machine);
+  if (machine->qemu_grace == 0) machine->qemu_grace = g_timeout_add_seconds(QEMU_GRACE_SECONDS, on_qemu_grace, machine);
 }
 
 void machine_guest_kill(Machine *machine) {

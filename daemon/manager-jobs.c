@@ -1,11 +1,11 @@
-// Jobs: what a request does on a worker thread and then on the main loop; and how requests begin. See manager-private.h.
+// Jobs: what a request does on a worker thread and then on the main loop; and how requests begin. See
+// manager-private.h.
 #include "manager-private.h"
 
-Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *),
-             ManagerDone done, gpointer user_data) {
+Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *), ManagerDone done,
+             gpointer user_data) {
   Job *job = g_new0(Job, 1);
-  *job = (Job){
-      .manager = manager, .work = work, .finish = finish, .done = done, .user_data = user_data};
+  *job = (Job){.manager = manager, .work = work, .finish = finish, .done = done, .user_data = user_data};
   if (machine) job->machine = machine_ref(machine);
   if (machine) job->name = g_strdup(machine->name);
   return job;
@@ -77,8 +77,8 @@ void request_refuse(ManagerDone done, gpointer user_data, GError *error) {
   done(NULL, owned, user_data);
 }
 
-Machine *request_begin(Manager *manager, const char *name, MachineEvent request, const char *verb,
-                      ManagerDone done, gpointer user_data) {
+Machine *request_begin(Manager *manager, const char *name, MachineEvent request, const char *verb, ManagerDone done,
+                       gpointer user_data) {
   GError *error = NULL;
   Machine *machine = manager_find(manager, name, &error);
   if (machine && machine_request(machine, request, verb, &error)) return machine;
@@ -86,8 +86,7 @@ Machine *request_begin(Manager *manager, const char *name, MachineEvent request,
   return NULL;
 }
 
-Machine *request_find(Manager *manager, const char *name, ManagerDone done,
-                            gpointer user_data) {
+Machine *request_find(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {
   GError *error = NULL;
   Machine *machine = manager_find(manager, name, &error);
   if (machine == NULL) request_refuse(done, user_data, error);

@@ -1,5 +1,5 @@
-// The registry of machines: the objects, what changes their states and tells those who wait and those who watch, and which
-// requests a state allows. Knows no guest and no request: what else the end of a machine means is a hook. See
+// The registry of machines: the objects, what changes their states and tells those who wait and those who watch, and
+// which requests a state allows. Knows no guest and no request: what else the end of a machine means is a hook. See
 // manager-private.h.
 #include "manager-private.h"
 
@@ -82,8 +82,7 @@ static char *console_tail(Machine *machine) {
 
 static void fail_waiter(Waiter *waiter, SteleError code, const char *text) {
   g_autofree char *tail = console_tail(waiter->machine);
-  g_autoptr(GError) error =
-      g_error_new(STELE_ERROR, code, "%s%s", text, waiter->wanted == WAIT_RUNNING ? tail : "");
+  g_autoptr(GError) error = g_error_new(STELE_ERROR, code, "%s%s", text, waiter->wanted == WAIT_RUNNING ? tail : "");
   waiter_finish(waiter, error);
 }
 
@@ -103,11 +102,10 @@ static gboolean check_waiter(Waiter *waiter) {
     waiter_finish(waiter, NULL);
     return TRUE;
   }
-  if (waiter->wanted == WAIT_STOPPED || !(state == MACHINE_FAILED || state == MACHINE_STOPPED))
-    return FALSE;
-  g_autofree char *text = g_strdup_printf(
-      "machine '%s' did not come up (%s): %s", machine->name, machine->life.reason,
-      machine->message && *machine->message ? machine->message : "it ended while booting");
+  if (waiter->wanted == WAIT_STOPPED || !(state == MACHINE_FAILED || state == MACHINE_STOPPED)) return FALSE;
+  g_autofree char *text =
+      g_strdup_printf("machine '%s' did not come up (%s): %s", machine->name, machine->life.reason,
+                      machine->message && *machine->message ? machine->message : "it ended while booting");
   fail_waiter(waiter, STELE_ERROR_BOOT_FAILED, text);
   return TRUE;
 }
@@ -119,8 +117,8 @@ static void check_waiters(Machine *machine) {
   }
 }
 
-void machine_wait(Machine *machine, WaitFor wanted, guint seconds, const char *late,
-                  gboolean give_up, ManagerDone done, gpointer user_data) {
+void machine_wait(Machine *machine, WaitFor wanted, guint seconds, const char *late, gboolean give_up, ManagerDone done,
+                  gpointer user_data) {
   Waiter *waiter = g_new0(Waiter, 1);
   *waiter = (Waiter){.machine = machine_ref(machine),
                      .wanted = wanted,
@@ -129,16 +127,15 @@ void machine_wait(Machine *machine, WaitFor wanted, guint seconds, const char *l
                      .done = done,
                      .user_data = user_data};
   g_queue_push_tail(&machine->waiters, waiter);
-  if (!check_waiter(waiter))
-    waiter->timeout = g_timeout_add_seconds(seconds, on_wait_timeout, waiter);
+  if (!check_waiter(waiter)) waiter->timeout = g_timeout_add_seconds(seconds, on_wait_timeout, waiter);
 }
 
 // --- changes of state -----------------------------------------------------------------------------
 
 void machine_notify(Machine *machine, const char *event, const char *message) {
   Manager *manager = machine->manager;
-  manager->observer->changed(machine->name, event, machine_state_name(machine->life.state),
-                             machine->life.reason, message ? message : "", manager->user_data);
+  manager->observer->changed(machine->name, event, machine_state_name(machine->life.state), machine->life.reason,
+                             message ? message : "", manager->user_data);
 }
 
 static void entered_stopped(Machine *machine) {
@@ -150,8 +147,7 @@ static void entered_stopped(Machine *machine) {
 gboolean machine_apply(Machine *machine, MachineEvent event, const char *message) {
   MachineLife before = machine->life;
   if (!machine_life_apply(&machine->life, event)) return FALSE;
-  gboolean changed =
-      before.state != machine->life.state || !g_str_equal(before.reason, machine->life.reason);
+  gboolean changed = before.state != machine->life.state || !g_str_equal(before.reason, machine->life.reason);
   if (!changed) return TRUE;
   machine_ref(machine);
   // A boot that failed keeps its explanation until it is stopped.
@@ -160,10 +156,9 @@ gboolean machine_apply(Machine *machine, MachineEvent event, const char *message
     machine->message = g_strdup(message);
   }
   if (!machine->foreign && !machine->gone)
-    machine_store_note_state(machine->manager->store, machine->name,
-                             machine_state_name(machine->life.state), machine->life.reason);
-  if (machine->life.state == MACHINE_STOPPED && before.state != MACHINE_STOPPED)
-    entered_stopped(machine);
+    machine_store_note_state(machine->manager->store, machine->name, machine_state_name(machine->life.state),
+                             machine->life.reason);
+  if (machine->life.state == MACHINE_STOPPED && before.state != MACHINE_STOPPED) entered_stopped(machine);
   machine_notify(machine, "state", machine->message);
   check_waiters(machine);
   machine_unref(machine);
@@ -180,8 +175,7 @@ static const struct {
 } advice[] = {
     {MACHINE_REQUEST_START, MACHINE_PAUSED, "'vmctl resume' lets it go on"},
     {MACHINE_REQUEST_START, MACHINE_FAILED, "'vmctl destroy' ends it, then it can be started"},
-    {MACHINE_REQUEST_SHUTDOWN, MACHINE_PAUSED,
-     "'vmctl resume' it first, or end it with 'vmctl destroy'"},
+    {MACHINE_REQUEST_SHUTDOWN, MACHINE_PAUSED, "'vmctl resume' it first, or end it with 'vmctl destroy'"},
     {MACHINE_REQUEST_SHUTDOWN, MACHINE_FAILED, "'vmctl destroy' ends it"},
     {MACHINE_REQUEST_REBOOT, MACHINE_FAILED, "'vmctl destroy' and 'vmctl start' it"},
     {MACHINE_REQUEST_REBOOT, MACHINE_BOOTING, "it is booting already"},
@@ -190,19 +184,16 @@ static const struct {
 gboolean machine_request(Machine *machine, MachineEvent request, const char *verb, GError **error) {
   const char *hint = NULL;
   if (machine->changing) {
-    g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE,
-                "cannot %s '%s': its definition is being changed", verb, machine->name);
+    g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "cannot %s '%s': its definition is being changed", verb,
+                machine->name);
     return FALSE;
   }
   if (machine_life_accepts(&machine->life, request)) return machine_apply(machine, request, NULL);
   for (size_t i = 0; i < G_N_ELEMENTS(advice); i++)
-    if (advice[i].request == request && advice[i].state == machine->life.state)
-      hint = advice[i].advice;
-  if (hint == NULL && request == MACHINE_REQUEST_UNDEFINE)
-    hint = "stop it first ('vmctl shutdown' or 'vmctl destroy')";
-  g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "cannot %s '%s': it is %s (%s)%s%s",
-              verb, machine->name, machine_state_name(machine->life.state), machine->life.reason,
-              hint ? ": " : "", hint ? hint : "");
+    if (advice[i].request == request && advice[i].state == machine->life.state) hint = advice[i].advice;
+  if (hint == NULL && request == MACHINE_REQUEST_UNDEFINE) hint = "stop it first ('vmctl shutdown' or 'vmctl destroy')";
+  g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "cannot %s '%s': it is %s (%s)%s%s", verb, machine->name,
+              machine_state_name(machine->life.state), machine->life.reason, hint ? ": " : "", hint ? hint : "");
   return FALSE;
 }
 

@@ -14,16 +14,15 @@
 static BootPlan *read_plan(Job *job) {
   Manager *manager = job->manager;
   g_autofree char *xml = machine_store_read(manager->store, job->name, &job->error);
-  return xml ? boot_plan_new(manager->paths, hypervisor_features(manager->hypervisor), xml,
-                             job->text, &job->error)
+  return xml ? boot_plan_new(manager->paths, hypervisor_features(manager->hypervisor), xml, job->text, &job->error)
              : NULL;
 }
 
 // virtiofsd's own words are in its log only; libvirt says that nothing answered at its socket.
 static void add_share_logs(Job *job) {
   for (int i = 0; i < 8; i++) {
-    g_autofree char *path = g_strdup_printf("%s/log/qemu/%s-fs%d-virtiofsd.log",
-                                            job->manager->paths->libvirt, job->name, i);
+    g_autofree char *path =
+        g_strdup_printf("%s/log/qemu/%s-fs%d-virtiofsd.log", job->manager->paths->libvirt, job->name, i);
     g_autofree char *tail = log_file_read_tail(path, 400);
     if (strstr(job->error->message, "virtiofs") == NULL || *tail == 0) continue;
     g_autofree char *message = g_strdup_printf("%s\n%s says: %s", job->error->message, path, tail);
@@ -37,8 +36,7 @@ static gboolean start_as_defined(Job *job) {
   Hypervisor *hypervisor = manager->hypervisor;
   job_report_progress(job, "Start", "checking root, kernel and translator");
   job->plan = read_plan(job);
-  if (job->plan == NULL ||
-      !boot_plan_prepare(job->plan, manager->paths, hypervisor_features(hypervisor), &job->error))
+  if (job->plan == NULL || !boot_plan_prepare(job->plan, manager->paths, hypervisor_features(hypervisor), &job->error))
     return FALSE;
   job_report_progress(job, "Start", "starting QEMU");
   g_autofree char *log = boot_console_log(manager->paths, job->name);
@@ -53,8 +51,7 @@ static gboolean start_as_defined(Job *job) {
 
 static void work_start(Job *job) {
   Manager *manager = job->manager;
-  gboolean started = job->flag ? hypervisor_start(manager->hypervisor, job->name, &job->error)
-                               : start_as_defined(job);
+  gboolean started = job->flag ? hypervisor_start(manager->hypervisor, job->name, &job->error) : start_as_defined(job);
   if (started)
     hypervisor_lookup(manager->hypervisor, job->name, &job->domain);
   else if (job->plan)
@@ -76,19 +73,18 @@ static void finish_start(Job *job) {
   machine_apply(machine, machine->config ? MACHINE_STARTED : MACHINE_STARTED_PLAIN, NULL);
   machine_guest_start(machine, job->domain ? job->domain->id : -1);
   if (job->domain && !job->domain->active) machine_apply(machine, MACHINE_DIED, "QEMU has ended again");
-  g_autofree char *late =
-      g_strdup_printf("machine '%s' was started, but its agent has not said within %u s that "
-                      "userspace runs; it goes on booting: "
-                      "'vmctl console %s' shows it, 'vmctl destroy %s' ends it",
-                      machine->name, job->seconds, machine->name, machine->name);
+  g_autofree char *late = g_strdup_printf("machine '%s' was started, but its agent has not said within %u s that "
+                                          "userspace runs; it goes on booting: "
+                                          "'vmctl console %s' shows it, 'vmctl destroy %s' ends it",
+                                          machine->name, job->seconds, machine->name, machine->name);
   if (!job->flag && job->seconds)
     machine_wait(machine, WAIT_RUNNING, job->seconds, late, FALSE, job->done, job->user_data);
   else
     job_reply(job);
 }
 
-void manager_start(Manager *manager, const char *name, const ManagerStartOptions *options,
-                   ManagerDone done, gpointer user_data) {
+void manager_start(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done,
+                   gpointer user_data) {
   Machine *machine = request_begin(manager, name, MACHINE_REQUEST_START, "start", done, user_data);
   if (machine == NULL) return;
   Job *job = job_new(manager, machine, work_start, finish_start, done, user_data);
@@ -114,10 +110,9 @@ static void work_shutdown(Job *job) {
 static void finish_shutdown(Job *job) {
   Machine *machine = job->machine;
   g_autofree char *late = g_strdup_printf(
-      "machine '%s' has not powered off within %u s; %s: 'vmctl destroy %s' ends it at once",
-      machine->name, job->seconds,
-      job->flag ? "no guest agent answers, and the guest does not heed its power button"
-                : "its agent took the request",
+      "machine '%s' has not powered off within %u s; %s: 'vmctl destroy %s' ends it at once", machine->name,
+      job->seconds,
+      job->flag ? "no guest agent answers, and the guest does not heed its power button" : "its agent took the request",
       machine->name);
   if (job->error) {
     machine_apply(machine, MACHINE_REQUEST_GIVEN_UP, NULL);
@@ -141,8 +136,8 @@ static void on_shutdown_asked(const GError *error, gpointer user_data) {
   job_run(job);
 }
 
-void manager_shutdown(Manager *manager, const char *name, const ManagerStartOptions *options,
-                      ManagerDone done, gpointer user_data) {
+void manager_shutdown(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done,
+                      gpointer user_data) {
   Machine *machine = request_begin(manager, name, MACHINE_REQUEST_SHUTDOWN, "shut down", done, user_data);
   if (machine == NULL) return;
   Job *job = job_new(manager, machine, work_shutdown, finish_shutdown, done, user_data);
@@ -159,8 +154,8 @@ static void work_reboot(Job *job) {
 
 static void finish_reboot(Job *job) {
   Machine *machine = job->machine;
-  g_autofree char *late = g_strdup_printf("machine '%s' has not come up again within %u s",
-                                          machine->name, job->seconds);
+  g_autofree char *late =
+      g_strdup_printf("machine '%s' has not come up again within %u s", machine->name, job->seconds);
   if (job->error) machine_apply(machine, MACHINE_REQUEST_GIVEN_UP, NULL);
   if (job->error || job->seconds == 0)
     job_reply(job);
@@ -179,8 +174,8 @@ static void on_reboot_asked(const GError *error, gpointer user_data) {
   job_complete(job);
 }
 
-void manager_reboot(Manager *manager, const char *name, const ManagerStartOptions *options,
-                    ManagerDone done, gpointer user_data) {
+void manager_reboot(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done,
+                    gpointer user_data) {
   Machine *machine = request_begin(manager, name, MACHINE_REQUEST_REBOOT, "reboot", done, user_data);
   if (machine == NULL) return;
   Job *job = job_new(manager, machine, work_reboot, finish_reboot, done, user_data);
@@ -211,8 +206,7 @@ static void finish_destroy(Job *job) {
     return;
   }
   if (job->error) machine_guest_kill(machine);
-  if (job->done)
-    machine_wait(machine, WAIT_STOPPED, DESTROY_SECONDS, late, FALSE, job->done, job->user_data);
+  if (job->done) machine_wait(machine, WAIT_STOPPED, DESTROY_SECONDS, late, FALSE, job->done, job->user_data);
 }
 
 void manager_destroy(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {

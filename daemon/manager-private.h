@@ -84,17 +84,16 @@ gboolean machine_is_booting(Machine *machine);
 typedef enum WaitFor { WAIT_RUNNING, WAIT_STOPPED } WaitFor;
 // Comes back when the state is reached, cannot be reached any more, or `seconds` are over. `late`
 // is what the error then says in the end; give_up: a request in progress is given up.
-void machine_wait(Machine *machine, WaitFor wanted, guint seconds, const char *late,
-                  gboolean give_up, ManagerDone done, gpointer user_data);
+void machine_wait(Machine *machine, WaitFor wanted, guint seconds, const char *late, gboolean give_up, ManagerDone done,
+                  gpointer user_data);
 
 // --- manager-jobs.c ------------------------------------------------------------------------------
 
 typedef struct Job Job;
 struct Job {
   Manager *manager;
-  Machine *machine; // a reference, or NULL
-  void (*work)(
-      Job *job); // on a worker thread: touches only what follows, paths, store and hypervisor
+  Machine *machine;         // a reference, or NULL
+  void (*work)(Job *job);   // on a worker thread: touches only what follows, paths, store and hypervisor
   void (*finish)(Job *job); // then on the main loop; NULL: job_reply()
   ManagerDone done;         // or NULL
   gpointer user_data;
@@ -110,8 +109,8 @@ struct Job {
   GError *error;
 };
 
-Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *),
-             ManagerDone done, gpointer user_data);
+Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *), ManagerDone done,
+             gpointer user_data);
 void job_run(Job *job);
 void job_reply(Job *job);
 // The part on the main loop, and the job's end.
@@ -125,8 +124,8 @@ void request_refuse(ManagerDone done, gpointer user_data, GError *error);
 // Finds the machine, or refuses and is NULL.
 Machine *request_find(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
 // Finds the machine and applies the request to its state, or refuses.
-Machine *request_begin(Manager *manager, const char *name, MachineEvent request, const char *verb,
-                       ManagerDone done, gpointer user_data);
+Machine *request_begin(Manager *manager, const char *name, MachineEvent request, const char *verb, ManagerDone done,
+                       gpointer user_data);
 
 // --- manager-logs.c ------------------------------------------------------------------------------
 
@@ -142,8 +141,7 @@ void machine_guest_reset(Machine *machine);
 void machine_guest_set_clock(Machine *machine);
 // Gives the agent a command of its table: see agent_link_command(). Without an agent `done` is called
 // at once.
-void machine_guest_command(Machine *machine, const char *json, AgentCommandDone done,
-                           gpointer user_data);
+void machine_guest_command(Machine *machine, const char *json, AgentCommandDone done, gpointer user_data);
 // Ends QEMU itself, when libvirt cannot.
 void machine_guest_kill(Machine *machine);
 // Takes in what the guest said before it went.

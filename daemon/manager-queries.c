@@ -19,8 +19,7 @@
 
 static void add_basics(GVariantBuilder *builder, Machine *machine) {
   g_variant_builder_add(builder, "{sv}", "name", g_variant_new_string(machine->name));
-  g_variant_builder_add(builder, "{sv}", "state",
-                        g_variant_new_string(machine_state_name(machine->life.state)));
+  g_variant_builder_add(builder, "{sv}", "state", g_variant_new_string(machine_state_name(machine->life.state)));
   g_variant_builder_add(builder, "{sv}", "reason", g_variant_new_string(machine->life.reason));
   g_variant_builder_add(builder, "{sv}", "uuid", g_variant_new_string(machine->uuid));
   g_variant_builder_add(builder, "{sv}", "stele", g_variant_new_boolean(machine->config != NULL));
@@ -31,8 +30,7 @@ static gint compare_machines(gconstpointer a, gconstpointer b) {
 }
 
 void manager_list(Manager *manager, ManagerDone done, gpointer user_data) {
-  g_autoptr(GList) machines =
-      g_list_sort(g_hash_table_get_values(manager->machines), compare_machines);
+  g_autoptr(GList) machines = g_list_sort(g_hash_table_get_values(manager->machines), compare_machines);
   GVariantBuilder list;
   g_variant_builder_init(&list, G_VARIANT_TYPE("aa{sv}"));
   for (GList *item = machines; item; item = item->next) {
@@ -65,8 +63,7 @@ static void add_running(GVariantBuilder *builder, Machine *machine) {
   add_text(builder, "guest-state", machine->guest_state);
   add_text(builder, "guest-message", machine->guest_message);
   if (machine->ready_ms)
-    g_variant_builder_add(builder, "{sv}", "ready-ms",
-                          g_variant_new_uint64((guint64)machine->ready_ms));
+    g_variant_builder_add(builder, "{sv}", "ready-ms", g_variant_new_uint64((guint64)machine->ready_ms));
 }
 
 static void work_info(Job *job) {
@@ -75,9 +72,7 @@ static void work_info(Job *job) {
 }
 
 static void add_usage(GVariantBuilder *builder, Job *job) {
-  xmlDoc *document =
-      job->text ? xmlReadMemory(job->text, (int)strlen(job->text), NULL, NULL, XML_PARSE_NONET)
-                : NULL;
+  xmlDoc *document = job->text ? xmlReadMemory(job->text, (int)strlen(job->text), NULL, NULL, XML_PARSE_NONET) : NULL;
   xmlNode *domain = document ? xmlDocGetRootElement(document) : NULL;
   xmlChar *type = domain ? xmlGetNoNsProp(domain, (const xmlChar *)"type") : NULL;
   add_text(builder, "type", (const char *)type);
@@ -118,8 +113,7 @@ static void work_console_log(Job *job) {
   job->result = g_variant_new_from_bytes(G_VARIANT_TYPE_BYTESTRING, text, TRUE);
 }
 
-void manager_read_console_log(Manager *manager, const char *name, guint bytes, ManagerDone done,
-                              gpointer user_data) {
+void manager_read_console_log(Manager *manager, const char *name, guint bytes, ManagerDone done, gpointer user_data) {
   Machine *machine = request_find(manager, name, done, user_data);
   if (machine == NULL) return;
   Job *job = job_new(manager, machine, work_console_log, NULL, done, user_data);
@@ -128,15 +122,13 @@ void manager_read_console_log(Manager *manager, const char *name, guint bytes, M
 }
 
 static void work_console(Job *job) {
-  job->channel =
-      hypervisor_open_console(job->manager->hypervisor, job->name, job->flag, &job->error);
+  job->channel = hypervisor_open_console(job->manager->hypervisor, job->name, job->flag, &job->error);
 }
 
 static void finish_console(Job *job) {
   int pair[2];
   if (job->error == NULL && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-    g_set_error(&job->error, STELE_ERROR, STELE_ERROR_HYPERVISOR, "cannot make a socket: %s",
-                g_strerror(errno));
+    g_set_error(&job->error, STELE_ERROR, STELE_ERROR_HYPERVISOR, "cannot make a socket: %s", g_strerror(errno));
   if (job->error == NULL) {
     fcntl(pair[0], F_SETFL, O_NONBLOCK);
     pump_start(g_steal_pointer(&job->channel), pair[0]);
@@ -146,16 +138,13 @@ static void finish_console(Job *job) {
 }
 
 static gboolean check_active(Machine *machine, const char *verb, GError **error) {
-  if (machine_state_is_active(machine->life.state) && machine->life.state != MACHINE_STARTING)
-    return TRUE;
-  g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE,
-              "cannot %s '%s': it is %s: 'vmctl start' it first", verb, machine->name,
-              machine_state_name(machine->life.state));
+  if (machine_state_is_active(machine->life.state) && machine->life.state != MACHINE_STARTING) return TRUE;
+  g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "cannot %s '%s': it is %s: 'vmctl start' it first", verb,
+              machine->name, machine_state_name(machine->life.state));
   return FALSE;
 }
 
-void manager_open_console(Manager *manager, const char *name, gboolean force, ManagerDone done,
-                          gpointer user_data) {
+void manager_open_console(Manager *manager, const char *name, gboolean force, ManagerDone done, gpointer user_data) {
   GError *error = NULL;
   Machine *machine = manager_find(manager, name, &error);
   if (machine == NULL || !check_active(machine, "open the console of", &error)) {
@@ -178,9 +167,8 @@ void manager_await_agent(Manager *manager, const char *name, ManagerDone done, g
     request_refuse(done, user_data, error);
     return;
   }
-  g_autofree char *late =
-      g_strdup_printf("machine '%s' is booting and its agent has not answered within %d s",
-                      machine->name, AGENT_WAIT_SECONDS);
+  g_autofree char *late = g_strdup_printf("machine '%s' is booting and its agent has not answered within %d s",
+                                          machine->name, AGENT_WAIT_SECONDS);
   if (machine->life.state == MACHINE_BOOTING)
     machine_wait(machine, WAIT_RUNNING, AGENT_WAIT_SECONDS, late, FALSE, done, user_data);
   else
@@ -193,14 +181,12 @@ AgentStream *manager_exec(Manager *manager, const char *name, const AgentExecReq
   if (machine == NULL) return NULL;
   gboolean share_died = machine->life.state == MACHINE_FAILED && g_str_equal(machine->life.reason, "share-died");
   const char *why = machine->config == NULL ? "it is a plain VM without Stele's agent"
-                    : share_died ? "a virtiofsd that serves its files has died: end it with 'vmctl destroy'"
-                    : machine->life.state == MACHINE_PAUSED
-                        ? "it is paused: 'vmctl resume' it first"
-                    : !agent_link_is_open(machine->link) ? "its agent does not answer"
-                                                         : NULL;
+                    : share_died            ? "a virtiofsd that serves its files has died: end it with 'vmctl destroy'"
+                    : machine->life.state == MACHINE_PAUSED ? "it is paused: 'vmctl resume' it first"
+                    : !agent_link_is_open(machine->link)    ? "its agent does not answer"
+                                                            : NULL;
   if (why) {
-    g_set_error(error, STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE,
-                "cannot run a program in '%s': %s", name, why);
+    g_set_error(error, STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "cannot run a program in '%s': %s", name, why);
     return NULL;
   }
   return agent_link_exec(machine->link, request, handlers, user_data, error);
@@ -208,10 +194,9 @@ AgentStream *manager_exec(Manager *manager, const char *name, const AgentExecReq
 
 // --- version --------------------------------------------------------------------------------------
 
-static void add_version(GVariantBuilder *builder, const char *key, const char *prefix,
-                        unsigned long version) {
-  g_autofree char *text = g_strdup_printf("%s%lu.%lu.%lu", prefix, version / 1000000,
-                                          version / 1000 % 1000, version % 1000);
+static void add_version(GVariantBuilder *builder, const char *key, const char *prefix, unsigned long version) {
+  g_autofree char *text =
+      g_strdup_printf("%s%lu.%lu.%lu", prefix, version / 1000000, version / 1000 % 1000, version % 1000);
   add_text(builder, key, text);
 }
 

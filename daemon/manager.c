@@ -1,5 +1,5 @@
-// The manager put together: what libvirt reports and what that means for a machine (the table in machine.c decides), and
-// the machines there are when steled starts. See manager-private.h.
+// The manager put together: what libvirt reports and what that means for a machine (the table in machine.c decides),
+// and the machines there are when steled starts. See manager-private.h.
 #include "manager-private.h"
 
 #include <string.h>
@@ -24,8 +24,7 @@ static void on_powered_off(Machine *machine) {
   if (machine_is_booting(machine))
     machine_apply(machine, MACHINE_BOOT_FAILED, "the guest powered off before an init ran");
   gboolean exited = machine->command_ended && machine->life.state == MACHINE_RUNNING;
-  machine_apply(machine, exited ? MACHINE_COMMAND_EXITED : MACHINE_POWERED_OFF,
-                exited ? machine->guest_message : NULL);
+  machine_apply(machine, exited ? MACHINE_COMMAND_EXITED : MACHINE_POWERED_OFF, exited ? machine->guest_message : NULL);
 }
 
 static void on_started_elsewhere(Machine *machine) {
@@ -78,17 +77,15 @@ static void on_event(const char *name, HypervisorEvent event, gpointer user_data
 static const ManagerHooks hooks = {.ended = machine_guest_stop, .boot_failed = machine_end_failed_boot};
 
 // A machine as the store and libvirt know it after steled, or the host, was started anew.
-static void restore_machine(Machine *machine, const char *author_xml,
-                            const HypervisorDomain *domain) {
+static void restore_machine(Machine *machine, const char *author_xml, const HypervisorDomain *domain) {
   Manager *manager = machine->manager;
   g_autoptr(GError) error = NULL;
-  g_autoptr(BootPlan) plan = boot_plan_new(manager->paths, hypervisor_features(manager->hypervisor),
-                                           author_xml, machine->uuid, &error);
+  g_autoptr(BootPlan) plan =
+      boot_plan_new(manager->paths, hypervisor_features(manager->hypervisor), author_xml, machine->uuid, &error);
   if (plan) machine->config = g_steal_pointer(&plan->config);
   g_autofree char *state = NULL, *reason = NULL;
   gboolean recalled = machine_store_recall_state(manager->store, machine->name, &state, &reason);
-  if (recalled && g_str_equal(state, "stopped"))
-    machine->life.reason = machine_reason_intern(reason);
+  if (recalled && g_str_equal(state, "stopped")) machine->life.reason = machine_reason_intern(reason);
   if (error) machine->message = g_strdup(error->message);
   if (domain && domain->active) {
     machine->found = TRUE;
@@ -114,10 +111,8 @@ static gboolean restore_stored(Manager *manager, GPtrArray *domains, GError **er
   for (guint i = 0; names && i < names->len; i++) {
     const char *name = names->pdata[i];
     HypervisorDomain *domain = take_domain(domains, name);
-    g_autofree char *xml = machine_store_read(manager->store, name, NULL),
-                    *own = g_uuid_string_random();
-    restore_machine(manager_add_machine(manager, name, domain ? domain->uuid : own), xml ? xml : "",
-                    domain);
+    g_autofree char *xml = machine_store_read(manager->store, name, NULL), *own = g_uuid_string_random();
+    restore_machine(manager_add_machine(manager, name, domain ? domain->uuid : own), xml ? xml : "", domain);
     if (domain) hypervisor_domain_free(domain);
   }
   return names != NULL;
@@ -140,21 +135,18 @@ static void restore_foreign(Manager *manager, GPtrArray *domains) {
   }
 }
 
-Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer user_data,
-                     GError **error) {
+Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer user_data, GError **error) {
   Manager *manager = g_new0(Manager, 1);
   manager->paths = paths;
   manager->observer = observer;
   manager->user_data = user_data;
   manager->hooks = &hooks;
-  manager->machines =
-      g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)machine_unref);
+  manager->machines = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)machine_unref);
   manager->defining = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   manager->workers = g_thread_pool_new(job_worker, manager, WORKERS_MAX, FALSE, NULL);
   manager->store = machine_store_open(paths->machines, error);
   if (manager->store) manager->hypervisor = hypervisor_open(paths->uri, on_event, manager, error);
-  g_autoptr(GPtrArray) domains =
-      manager->hypervisor ? hypervisor_list(manager->hypervisor, error) : NULL;
+  g_autoptr(GPtrArray) domains = manager->hypervisor ? hypervisor_list(manager->hypervisor, error) : NULL;
   if (domains == NULL || !restore_stored(manager, domains, error)) {
     manager_free(manager);
     return NULL;

@@ -4,7 +4,8 @@
 // 127.0.0.1: databases and debuggers that trust everybody on their machine would trust guests. QEMU has no option
 // against it but to cut the network altogether. So connect(2) and sendto(2) as libslirp calls them refuse loopback
 // addresses. QEMU's own connections (storage, migration) are not looked at, unless its libslirp is built in and cannot
-// be told apart. One thing passes: the host's name server, if that is on loopback, since the guest's is forwarded to it.
+// be told apart. One thing passes: the host's name server, if that is on loopback, since the guest's is forwarded to
+// it.
 //
 // steled checks after each start that this is in QEMU's process, and ends the machine otherwise.
 #include <arpa/inet.h>

@@ -17,8 +17,7 @@ static int namespace_errno = EPERM; // why there is no namespace, 0 once there i
 
 gboolean share_enter_namespace(void) {
   // Slave: mounts made later on the host appear here, ours do not appear there.
-  gboolean entered =
-      unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0;
+  gboolean entered = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0;
   namespace_errno = entered ? 0 : errno;
   return entered;
 }
@@ -51,8 +50,7 @@ gboolean share_bind(const char *source, const char *target, gboolean readonly, G
       mount(NULL, target, NULL, MS_REMOUNT | MS_BIND | flags | kept_flags(target), NULL) == 0)
     return TRUE;
   int number = errno;
-  g_set_error(error, STELE_ERROR,
-              number == ENOENT ? STELE_ERROR_MISSING_FILE : STELE_ERROR_UNSUPPORTED,
+  g_set_error(error, STELE_ERROR, number == ENOENT ? STELE_ERROR_MISSING_FILE : STELE_ERROR_UNSUPPORTED,
               "cannot share '%s': %s", source, g_strerror(number));
   share_unbind(target);
   return FALSE;

@@ -8,8 +8,8 @@
 
 const char *agent_state_name(GuestState state) {
   static const char *const names[] = {
-      [GUEST_BOOTING] = STELE_GUEST_BOOTING,   [GUEST_STARTING] = STELE_GUEST_STARTING,
-      [GUEST_READY] = STELE_GUEST_READY,       [GUEST_STOPPING] = STELE_GUEST_STOPPING,
+      [GUEST_BOOTING] = STELE_GUEST_BOOTING, [GUEST_STARTING] = STELE_GUEST_STARTING,
+      [GUEST_READY] = STELE_GUEST_READY,     [GUEST_STOPPING] = STELE_GUEST_STOPPING,
       [GUEST_FAILED] = STELE_GUEST_FAILED,
   };
   return names[state];

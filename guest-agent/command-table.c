@@ -19,7 +19,9 @@ static bool frozen;
 
 // --- about the agent -----------------------------------------------------------------------------------
 
-static void put_nothing(Buffer *reply) { buffer_append(reply, "{}", 2); }
+static void put_nothing(Buffer *reply) {
+  buffer_append(reply, "{}", 2);
+}
 
 static int ping(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply) {
   put_nothing(reply);
@@ -82,8 +84,12 @@ static int read_clock(struct timespec *ret_time) {
   if (fd < 0) return -errno;
   int r = ioctl(fd, RTC_RD_TIME, &rtc) < 0 ? -errno : 0;
   close(fd);
-  struct tm utc = {.tm_sec = rtc.tm_sec, .tm_min = rtc.tm_min, .tm_hour = rtc.tm_hour, .tm_mday = rtc.tm_mday,
-                   .tm_mon = rtc.tm_mon, .tm_year = rtc.tm_year};
+  struct tm utc = {.tm_sec = rtc.tm_sec,
+                   .tm_min = rtc.tm_min,
+                   .tm_hour = rtc.tm_hour,
+                   .tm_mday = rtc.tm_mday,
+                   .tm_mon = rtc.tm_mon,
+                   .tm_year = rtc.tm_year};
   if (r == 0) *ret_time = (struct timespec){.tv_sec = timegm(&utc)};
   return r;
 }
@@ -156,8 +162,12 @@ static int thaw(Agent *agent, const JsonDocument *request, const JsonNode *argum
   return r;
 }
 
-static void note_frozen(void) { frozen = true; }
-static void note_thawed(void) { frozen = false; }
+static void note_frozen(void) {
+  frozen = true;
+}
+static void note_thawed(void) {
+  frozen = false;
+}
 
 static int freeze_status(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply) {
   json_put_string(reply, frozen ? "frozen" : "thawed");
@@ -170,8 +180,10 @@ static int trim_one(const struct mntent *entry, void *context) {
   int r = control_filesystem(entry, FITRIM, &range);
   json_open(reply, '{');
   json_member_string(reply, "path", entry->mnt_dir);
-  if (r < 0) json_member_string(reply, "error", strerror(-r));
-  else json_member_integer(reply, "trimmed", (int64_t)range.len);
+  if (r < 0)
+    json_member_string(reply, "error", strerror(-r));
+  else
+    json_member_integer(reply, "trimmed", (int64_t)range.len);
   json_close(reply, '}');
   return 0;
 }

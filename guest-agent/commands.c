@@ -23,7 +23,7 @@ typedef struct Asker {
 
 // A child that answers a command.
 typedef struct Job {
-  Source source; // first: cast back; the pipe its answer comes through
+  Source source;          // first: cast back; the pipe its answer comes through
   const Command *command; // NULL: free
   pid_t pid;              // 0 once reaped
   uint64_t deadline;      // monotonic ms
@@ -92,8 +92,10 @@ static void on_job_output(Source *source, uint32_t events) {
   uint8_t *to = buffer_reserve(&job->answer, 65536);
   ssize_t got = to ? read(source->fd, to, 65536) : 0;
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (got > 0) job->answer.size += (size_t)got;
-  else finish_job(job);
+  if (got > 0)
+    job->answer.size += (size_t)got;
+  else
+    finish_job(job);
 }
 
 static void write_or_exit(int fd, const void *bytes, size_t size) {
@@ -135,8 +137,11 @@ static void start_job(Agent *agent, const Command *command, const JsonDocument *
     close(pipe_fds[0]);
     return send_error(asker, "GenericError", pid == -EAGAIN ? "no userspace is running (yet)" : strerror(-pid));
   }
-  *job = (Job){.source = {.fd = pipe_fds[0], .ready = on_job_output}, .command = command, .pid = pid,
-               .deadline = agent_now_ms() + JOB_TIMEOUT_MS, .answer.limit = COMMAND_REPLY_MAX + 131072,
+  *job = (Job){.source = {.fd = pipe_fds[0], .ready = on_job_output},
+               .command = command,
+               .pid = pid,
+               .deadline = agent_now_ms() + JOB_TIMEOUT_MS,
+               .answer.limit = COMMAND_REPLY_MAX + 131072,
                .asker = *asker};
   fcntl(job->source.fd, F_SETFL, O_NONBLOCK);
   loop_watch(&job->source, EPOLLIN);
@@ -197,8 +202,10 @@ static void handle_request(Agent *agent, const JsonDocument *request, Asker *ask
   if (!name || name->type != JSON_STRING) return send_error(asker, "GenericError", "no command in \"execute\"");
   const Command *command = find_command(request, name);
   if (!command) return send_error(asker, "CommandNotFound", "The command has not been found");
-  if (command->place == COMMAND_INSIDE) start_job(agent, command, request, arguments, asker);
-  else run_here(agent, command, request, arguments, asker);
+  if (command->place == COMMAND_INSIDE)
+    start_job(agent, command, request, arguments, asker);
+  else
+    run_here(agent, command, request, arguments, asker);
 }
 
 void commands_refuse(const char *description, CommandReply reply, uint64_t number) {

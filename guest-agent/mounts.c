@@ -37,8 +37,7 @@ static const MountRow userspace_rows[] = {
     {"cgroup2", NEW_ROOT "/sys/fs/cgroup", "cgroup2", NULL, SAFE, COMMAND_ONLY},
 };
 
-int mounts_add(const char *source, const char *target, const char *type, unsigned long flags,
-               const char *options) {
+int mounts_add(const char *source, const char *target, const char *type, unsigned long flags, const char *options) {
   mkdir(target, 0755); // exists, or mount(2) says what is wrong
   return mount(source, target, type, flags, options) < 0 ? -errno : 0;
 }
@@ -60,6 +59,5 @@ int mounts_early(const char **ret_where) {
 }
 
 int mounts_userspace(InitKind init, const char **ret_where) {
-  return mount_rows(userspace_rows, sizeof userspace_rows / sizeof *userspace_rows, init == INIT_COMMAND,
-                    ret_where);
+  return mount_rows(userspace_rows, sizeof userspace_rows / sizeof *userspace_rows, init == INIT_COMMAND, ret_where);
 }

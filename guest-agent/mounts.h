@@ -16,5 +16,4 @@ int mounts_early(const char **ret_where);
 int mounts_userspace(InitKind init, const char **ret_where);
 
 // mount(2). Creates the mount point where it can.
-int mounts_add(const char *source, const char *target, const char *type, unsigned long flags,
-               const char *options);
+int mounts_add(const char *source, const char *target, const char *type, unsigned long flags, const char *options);

@@ -114,7 +114,9 @@ static int split(char *line, char **fields, int count) {
   return found;
 }
 
-static bool is_number(const char *text) { return *text && strspn(text, "0123456789") == strlen(text); }
+static bool is_number(const char *text) {
+  return *text && strspn(text, "0123456789") == strlen(text);
+}
 
 static int find_user(const char *wanted, User *ret_user) {
   char line[1024], *fields[7];

@@ -42,12 +42,16 @@ static void handle_line(void) {
 static void on_receive(Port *from, const uint8_t *bytes, size_t size) {
   for (size_t i = 0; i < size; i++) {
     if (bytes[i] == '\n') handle_line();
-    if (bytes[i] == '\n' || bytes[i] == 0xff) buffer_clear(&line);
-    else buffer_append(&line, &bytes[i], 1);
+    if (bytes[i] == '\n' || bytes[i] == 0xff)
+      buffer_clear(&line);
+    else
+      buffer_append(&line, &bytes[i], 1);
   }
 }
 
-static void on_peer_changed(Port *changed) { buffer_clear(&line); }
+static void on_peer_changed(Port *changed) {
+  buffer_clear(&line);
+}
 
 int qga_open(Agent *the_agent) {
   agent = the_agent;

@@ -160,8 +160,8 @@ def whole_screen(place):
         check_equal(screen, b"first\r\nlast\r\n", f"the screen of {command[1]}, whole output {seen}")
     check_equal(steled.sh("screen", "true"), "", "exec")
     check_equal(steled.run("exec", "-u", "1000:1000", "screen", "--", "sh", "-c", "id -u; id -g; id -G").stdout, "1000\n1000\n1000\n", "-u 1000:1000")
-    check_equal(steled.run("exec", "-e", "STELE_TEST_NAME", "screen", "--", "sh", "-c", "echo $STELE_TEST_NAME",
-                           env={**os.environ, "STELE_TEST_NAME": "a b"}).stdout, "a b\n", "-e NAME")
+    check_equal(steled.run("exec", "-e", "OWN_NAME", "screen", "--", "sh", "-c", "echo $OWN_NAME",
+                           env={**os.environ, "OWN_NAME": "a b"}).stdout, "a b\n", "-e NAME")
     remove(steled, "screen")
 
 
