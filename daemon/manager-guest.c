@@ -8,7 +8,7 @@
 
 #define RETRY_SECONDS_MAX   10
 #define GREETING_SECONDS    3
-#define QEMU_GRACE_SECONDS  2  // for libvirt to tell why QEMU ended
+#define QEMU_GRACE_SECONDS  10 // for libvirt to tell why QEMU ended, on a busy machine too
 #define SHARE_GRACE_SECONDS 2  // virtiofsd ends a moment before QEMU does when a machine stops
 #define COMMAND_SECONDS     10 // for the agent to take a command
 
