@@ -69,8 +69,9 @@
 // Tag of the virtiofs share that holds the translator, a file named STELE_TRANSLATOR_FILE at its top;
 // mounted read-only at STELE_SHARE_MOUNT_POINT.
 #define STELE_PARAM_TRANSLATOR "stele.translator"
-// The CPU level and memory model the translator is to present; the agent hands them on.
+// The CPU level, its vendor and the memory model the translator is to present; the agent hands them on.
 #define STELE_PARAM_CPU          "stele.cpu"
+#define STELE_PARAM_CPU_VENDOR   "stele.cpu-vendor"
 #define STELE_PARAM_MEMORY_MODEL "stele.memory-model"
 // Base64 (RFC 4648, padded, no line breaks) of a JSON object
 //   {"argv": ["/usr/bin/env", "A"], "env": ["K=V"], "cwd": "/", "user": "name-or-uid"}

@@ -352,6 +352,7 @@ static void append_our_parameters(Expansion *x, GString *line, const char *autho
       {hostname != NULL && config->init == INIT_SYSTEM, "systemd.hostname", hostname},
       {TRUE, STELE_PARAM_TRANSLATOR, config->translator_tag},
       {TRUE, STELE_PARAM_CPU, config->cpu},
+      {config->cpu_vendor != NULL, STELE_PARAM_CPU_VENDOR, config->cpu_vendor},
       {TRUE, STELE_PARAM_MEMORY_MODEL, config->memory_model},
       {command != NULL, STELE_PARAM_COMMAND, command},
   };

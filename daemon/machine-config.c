@@ -39,7 +39,8 @@ static const struct Expectation {
      "fstype='ext4' or 'erofs'"},
     {"translator",
      "<stele:translator> may have source='/absolute/directory', tag, cpu='x86-64', "
-     "'x86-64-v2', 'x86-64-v3' or 'x86-64-v4', and memory-model='auto', 'tso' or 'relaxed'"},
+     "'x86-64-v2', 'x86-64-v3' or 'x86-64-v4', cpu-vendor='GenuineIntel', 'AuthenticAMD' or 'VirtualStele', "
+     "and memory-model='auto', 'tso' or 'relaxed'"},
     {"init", "<stele:init> holds the word system or command, and with system may have "
              "path='/absolute/path'"},
     {"command",
@@ -57,6 +58,7 @@ void machine_config_free(MachineConfig *config) {
   g_free(config->translator_source);
   g_free(config->translator_tag);
   g_free(config->cpu);
+  g_free(config->cpu_vendor);
   g_free(config->memory_model);
   g_free(config->init_path);
   g_strfreev(config->argv);
@@ -264,6 +266,7 @@ static void read_translator(xmlNode *machine, MachineConfig *config) {
   config->translator_tag =
       translator ? dup_attribute(translator, "tag", "stele") : g_strdup("stele");
   config->cpu = translator ? dup_attribute(translator, "cpu", "x86-64-v2") : g_strdup("x86-64-v2");
+  config->cpu_vendor = translator ? dup_attribute(translator, "cpu-vendor", NULL) : NULL;
   config->memory_model =
       translator ? dup_attribute(translator, "memory-model", "auto") : g_strdup("auto");
 }

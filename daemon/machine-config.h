@@ -23,6 +23,7 @@ typedef struct MachineConfig {
   char *translator_source; // host directory, or NULL for the installed one
   char *translator_tag;
   char *cpu;
+  char *cpu_vendor; // NULL: the translator's default
   char *memory_model;
 
   InitKind init;

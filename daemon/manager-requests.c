@@ -500,6 +500,7 @@ static void add_config(GVariantBuilder *builder, const MachineConfig *config) {
   add_text(builder, "root-mode", root_mode_name(config->root_mode));
   add_text(builder, "init", init_kind_name(config->init));
   add_text(builder, "cpu", config->cpu);
+  add_text(builder, "cpu-vendor", config->cpu_vendor);
   add_text(builder, "memory-model", config->memory_model);
 }
 

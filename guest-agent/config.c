@@ -60,6 +60,10 @@ static int parse_cpu(Config *config, const char *value) {
   return copy(config->cpu, sizeof config->cpu, value);
 }
 
+static int parse_cpu_vendor(Config *config, const char *value) {
+  return copy(config->cpu_vendor, sizeof config->cpu_vendor, value);
+}
+
 static int parse_memory_model(Config *config, const char *value) {
   return copy(config->memory_model, sizeof config->memory_model, value);
 }
@@ -80,6 +84,7 @@ static const struct Parameter {
     {STELE_PARAM_HOSTNAME, parse_hostname, "a host name of at most 64 bytes"},
     {STELE_PARAM_TRANSLATOR, parse_translator, "the tag of the translator share"},
     {STELE_PARAM_CPU, parse_cpu, "a CPU level"},
+    {STELE_PARAM_CPU_VENDOR, parse_cpu_vendor, "the name of a processor's maker"},
     {STELE_PARAM_MEMORY_MODEL, parse_memory_model, "a memory model"},
     {STELE_PARAM_COMMAND, parse_command, "base64 of a JSON object"},
 };

@@ -18,7 +18,7 @@ typedef struct Config {
   char init_path[256]; // of the distribution's init
   char hostname[65];   // empty: the root's own
   char translator_tag[64];
-  char cpu[32], memory_model[32]; // empty: the translator's defaults
+  char cpu[32], cpu_vendor[32], memory_model[32]; // empty: the translator's defaults
   char command[STELE_COMMAND_LINE_MAX]; // JSON, decoded
 } Config;
 

@@ -157,11 +157,13 @@ static int become(const User *user) {
 }
 
 static void set_environment(const ProgramRequest *request, const User *user) {
-  const char *cpu = getenv("STELE_CPU"), *memory_model = getenv("STELE_MEMORY_MODEL");
-  char *kept_cpu = cpu ? strdup(cpu) : NULL, *kept_model = memory_model ? strdup(memory_model) : NULL;
+  static const char *const settings[] = {"STELE_CPU", "STELE_CPU_VENDOR", "STELE_MEMORY_MODEL"};
+  char *kept[sizeof settings / sizeof *settings];
+  for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+    kept[i] = getenv(settings[i]) ? strdup(getenv(settings[i])) : NULL;
   clearenv();
-  if (kept_cpu) setenv("STELE_CPU", kept_cpu, 1);
-  if (kept_model) setenv("STELE_MEMORY_MODEL", kept_model, 1);
+  for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+    if (kept[i]) setenv(settings[i], kept[i], 1);
   setenv("HOME", user->home, 1);
   setenv("USER", user->name, 1);
   setenv("LOGNAME", user->name, 1);

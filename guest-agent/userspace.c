@@ -77,10 +77,10 @@ static void write_unit_patience(void) {
 
 // Settings for all of systemd's services: the same patience, and what the translator is to present.
 static void write_manager_settings(const Config *config) {
-  char text[256];
-  snprintf(text, sizeof text, "[Manager]\nDefault" PATIENCE "DefaultEnvironment=%s%s %s%s\n",
-           config->cpu[0] ? "STELE_CPU=" : "", config->cpu, config->memory_model[0] ? "STELE_MEMORY_MODEL=" : "",
-           config->memory_model);
+  char text[320];
+  snprintf(text, sizeof text, "[Manager]\nDefault" PATIENCE "DefaultEnvironment=%s%s %s%s %s%s\n",
+           config->cpu[0] ? "STELE_CPU=" : "", config->cpu, config->cpu_vendor[0] ? "STELE_CPU_VENDOR=" : "",
+           config->cpu_vendor, config->memory_model[0] ? "STELE_MEMORY_MODEL=" : "", config->memory_model);
   mkdir("/run/systemd/system.conf.d", 0755);
   write_file("/run/systemd/system.conf.d/50-stele.conf", text);
 }
@@ -117,6 +117,7 @@ static void open_console(void) {
 
 static void set_translator_environment(const Config *config) {
   if (config->cpu[0]) setenv("STELE_CPU", config->cpu, 1);
+  if (config->cpu_vendor[0]) setenv("STELE_CPU_VENDOR", config->cpu_vendor, 1);
   if (config->memory_model[0]) setenv("STELE_MEMORY_MODEL", config->memory_model, 1);
 }
 

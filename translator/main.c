@@ -32,6 +32,8 @@ static const char usage[] =
     "  STELE_FLAGS=exact          keep status flags nothing reads, too, for signal handlers that look (slower)\n"
     "  STELE_CODE_CACHE=MIB       room for translated code, 1 to 127 (96)\n"
     "  STELE_CPU=x86-64|x86-64-v2 what CPUID and /proc/cpuinfo offer\n"
+    "  STELE_CPU_VENDOR=GenuineIntel|AuthenticAMD|VirtualStele\n"
+    "                             the maker that CPUID names (programs trust few names; see stele(1))\n"
     "  STELE_CPU_MODEL=NAME       the processor's name in /proc/cpuinfo and CPUID\n"
     "  STELE_EXEC_WRAPPER=WORDS   put in front of stele when the program starts another\n";
 
@@ -77,8 +79,13 @@ static const char *setting(char *const *options, const char *name) {
   return NULL;
 }
 
+/* What names the processor: STELE_CPU, STELE_CPU_VENDOR, STELE_CPU_MODEL. */
+static bool describes_processor(const char *option) {
+  return !strncmp(option, "STELE_CPU=", 10) || !strncmp(option, "STELE_CPU_", 10);
+}
+
 /* Takes the STELE_… variables out of the environment. A set-uid program's starter is trusted with the
- * processor's level and name alone: others name files to write, or weaken the order of memory. */
+ * processor's level and names alone: others name files to write, or weaken the order of memory. */
 static char **take_options(Start *start) {
   size_t count = 0, kept = 0;
   for (char **at = start->envp; *at; at++) count += !strncmp(*at, "STELE_", 6);
@@ -88,8 +95,7 @@ static char **take_options(Start *start) {
   count = 0;
   for (char **at = start->envp; *at; at++) {
     if (strncmp(*at, "STELE_", 6)) start->envp[kept++] = *at;
-    else if (trusted || !strncmp(*at, "STELE_CPU=", 10) || !strncmp(*at, "STELE_CPU_MODEL=", 16))
-      options[count++] = *at;
+    else if (trusted || describes_processor(*at)) options[count++] = *at;
   }
   start->envp[kept] = NULL;
   return options;
@@ -110,6 +116,12 @@ static LinuxCpuLevel cpu_level(const char *name) {
   if (!name || !strcmp(name, "x86-64-v2")) return LINUX_CPU_V2;
   if (!strcmp(name, "x86-64")) return LINUX_CPU_BASELINE;
   fail(EXIT_USAGE, "STELE_CPU is '%s'; it can be x86-64 or x86-64-v2 (AVX is not translated)", name);
+}
+
+static LinuxCpuVendor cpu_vendor(const char *name) {
+  int vendor = name ? linux_identity_vendor(name) : LINUX_CPU_INTEL;
+  if (vendor >= 0) return (LinuxCpuVendor)vendor;
+  fail(EXIT_USAGE, "STELE_CPU_VENDOR is '%s'; it can be GenuineIntel, AuthenticAMD or VirtualStele", name);
 }
 
 static RuntimeMemoryModel memory_model(const char *name) {
@@ -310,11 +322,23 @@ static uint64_t load(const Start *start, const Invocation *invocation, uint64_t 
   if (error) fail(error == -ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN, "%s", message);
   host_call(__NR_close, invocation->fd);
   linux_brk_init(loaded.brk);
+  if (loaded.executable_stack)
+    linux_protect(linux_program.stack_low, linux_program.stack_high - linux_program.stack_low,
+                  MEMORY_READ | MEMORY_WRITE | MEMORY_EXEC);
   int64_t stack = linux_build_stack(&loaded, argv, start->envp, invocation->execfn, start->auxv);
   tell_kernel(&loaded, (uint64_t)stack);
   base_free(argv);
   *ret_entry = loaded.entry;
   return (uint64_t)stack;
+}
+
+/* x86-64 programs map, protect and lay out files by pages of 4 KiB, which a kernel with larger ones can't do. */
+static void check_page_size(const Start *start) {
+  uint64_t size = auxv_value(start, AT_PAGESZ, MEMORY_PAGE_SIZE);
+  if (size != MEMORY_PAGE_SIZE)
+    fail(EXIT_CANNOT_RUN, "this kernel has pages of %lu KiB and x86-64 programs need 4 KiB: run them in a machine "
+                          "(vmctl, steled), whose guest kernel has such pages, or boot a kernel that has",
+         size / 1024);
 }
 
 static bool guest_rip(uint64_t *ret_rip) {
@@ -328,6 +352,7 @@ static _Noreturn void run(Start *start) {
   linux_program.options = take_options(start);
   linux_program.exec_wrapper = setting(linux_program.options, "STELE_EXEC_WRAPPER");
   linux_program.cpu_level = cpu_level(setting(linux_program.options, "STELE_CPU"));
+  linux_program.cpu_vendor = cpu_vendor(setting(linux_program.options, "STELE_CPU_VENDOR"));
   linux_program.cpu_model = setting(linux_program.options, "STELE_CPU_MODEL");
   linux_program.host_hwcap = auxv_value(start, AT_HWCAP, 0);
   linux_program.host_hwcap2 = auxv_value(start, AT_HWCAP2, 0);
@@ -337,6 +362,7 @@ static _Noreturn void run(Start *start) {
   linux_program.by_binfmt = execfd != ~UINT64_C(0);
   Invocation invocation =
       linux_program.by_binfmt ? binfmt_invocation(start, (int)execfd) : parse_command_line(start);
+  check_page_size(start);
   find_program(start, &invocation);
   name_program(start, &invocation);
   linux_strace_init(setting(linux_program.options, "STELE_STRACE"));

@@ -2,10 +2,15 @@
 
 The processor this runs on is the oracle, so the tests need an x86-64 host. STELE names the translator
 command (default: ./dev run), for example STELE=qemu-x86_64 to try the tests themselves.
+
+A native run tells what every x86-64 processor does. What only this host shows (its hypervisor's CPUID), what its
+processor may lack and what the tests' own caller has set up (ignored signals, limits) must not reach a result.
 """
 import concurrent.futures
 import os
+import resource
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -18,11 +23,32 @@ JOBS = int(os.environ.get("STELE_JOBS", len(os.sched_getaffinity(0))))
 ENVIRONMENT = dict(os.environ, GLIBC_TUNABLES="glibc.cpu.hwcaps=-AVX,-AVX2,-AVX512F,-AVX512VL,-FMA,-FMA4,-BMI2")
 
 
+# A caller's nohup ignores SIGHUP, and its limits may be any: programs start as a login shell would start them.
+WITH_DEFAULT_SIGNALS = ["env", "--default-signal"]
+STACK_BYTES = 8 << 20
+
+
+# What the tests take for granted: x86-64-v2, every x86-64 processor since 2013. More than that is asked for row by row.
+LEVEL = {"cx16", "lahf_lm", "pni", "popcnt", "sse4_1", "sse4_2", "ssse3"}
+
+
 def require_oracle():
     """Exits with 77, 'skipped', on a host that cannot run x86-64 programs itself."""
     if os.uname().machine != "x86_64":
         print("skipped: the oracle is an x86-64 processor")
         sys.exit(77)
+    if missing := LEVEL - processor_flags():
+        print("skipped: this processor is not an x86-64-v2: it lacks " + " ".join(sorted(missing)))
+        sys.exit(77)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    resource.setrlimit(resource.RLIMIT_STACK, (STACK_BYTES if hard < 0 else min(STACK_BYTES, hard), hard))
+
+
+def processor_flags():
+    """The features of this processor, by their names in /proc/cpuinfo."""
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        return set(next((line.partition(":")[2] for line in file if line.startswith("flags")), "").split())
 
 
 def translator():
@@ -50,8 +76,8 @@ class Result:
 def run(command, timeout, **options):
     options.setdefault("stdin", subprocess.DEVNULL)
     options.setdefault("env", ENVIRONMENT)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                          **options) as process:
+    with subprocess.Popen(WITH_DEFAULT_SIGNALS + command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          start_new_session=True, **options) as process:
         try:
             out, err = process.communicate(timeout=timeout)
             return Result(process.returncode, out, err)
@@ -61,11 +87,11 @@ def run(command, timeout, **options):
             return Result(None, out, err)
 
 
-def native(command, timeout=60, **options):
+def native(command, timeout=300, **options):
     return run(command, timeout, **options)
 
 
-def translated(command, timeout=300, **options):
+def translated(command, timeout=900, **options):
     return run(translator() + command, timeout, **options)
 
 

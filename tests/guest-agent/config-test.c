@@ -24,6 +24,7 @@ static const struct {
     {"stele.root=disk:/dev/vda,erofs", 0, offsetof(Config, root_source), "/dev/vda"},
     {ROOT "stele.init=system:/lib/systemd/systemd", 0, offsetof(Config, init_path), "/lib/systemd/systemd"},
     {ROOT "stele.hostname=dev stele.cpu=x86-64-v2", 0, offsetof(Config, cpu), "x86-64-v2"},
+    {ROOT "stele.cpu-vendor=AuthenticAMD stele.cpu=x86-64", 0, offsetof(Config, cpu_vendor), "AuthenticAMD"},
     {ROOT "stele.init=command stele.command=eyJhcmd2IjpbImEiXX0=", 0, offsetof(Config, command), "{\"argv\":[\"a\"]}"},
     {"", -EINVAL, NOTHING, NULL},
     {"quiet", -EINVAL, NOTHING, NULL},

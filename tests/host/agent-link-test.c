@@ -14,7 +14,7 @@
 #include "errors.h"
 #include "stream-frame.h"
 
-#define PATIENCE_MS 20000
+#define PATIENCE_MS 120000
 
 // --- a byte channel over a socket ----------------------------------------------------------------
 
@@ -116,7 +116,7 @@ static void clear_scene(void) {
   close(guest);
 }
 
-TestSuite(agent_link, .init = set_scene, .fini = clear_scene, .timeout = 60);
+TestSuite(agent_link, .init = set_scene, .fini = clear_scene, .timeout = 400);
 
 // Runs the main loop until `done` says so.
 static void run_until(gboolean (*done)(void)) {

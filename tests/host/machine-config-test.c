@@ -58,6 +58,8 @@ static const struct {
     {"cpu", MACHINE(ROOT "<s:translator cpu='i486'/>"), STELE_ERROR_INVALID_MACHINE, "x86-64-v3"},
     {"cpu that would add a parameter", MACHINE(ROOT "<s:translator cpu='x86-64 init=/bin/sh'/>"),
      STELE_ERROR_INVALID_MACHINE, "x86-64-v3"},
+    {"vendor", MACHINE(ROOT "<s:translator cpu-vendor='CyrixInstead'/>"), STELE_ERROR_INVALID_MACHINE,
+     "'AuthenticAMD'"},
     {"memory model", MACHINE(ROOT "<s:translator memory-model='sc'/>"), STELE_ERROR_INVALID_MACHINE,
      "'auto', 'tso' or 'relaxed'"},
     {"host name", MACHINE(ROOT "<s:hostname>a b</s:hostname>"), STELE_ERROR_INVALID_MACHINE, "63 letters"},
@@ -94,6 +96,7 @@ Test(machine_config, defaults_of_a_directory) {
   cr_expect_str_eq(config->root_source, "/r");
   cr_expect_str_eq(config->translator_tag, "stele");
   cr_expect_str_eq(config->memory_model, "auto");
+  cr_expect_null(config->cpu_vendor);
   cr_expect_null(config->translator_source);
   cr_expect_null(config->hostname);
 }
@@ -111,12 +114,14 @@ Test(machine_config, everything) {
   g_autoptr(MachineConfig) config = parse(MACHINE("<s:hostname>box</s:hostname><s:command cwd='/tmp' "
                                                   "user='www-data'><s:arg>sh</s:arg><s:env name='A'>1 &lt; 2</s:env>"
                                                   "<s:arg></s:arg><s:arg>a b</s:arg></s:command><s:translator "
-                                                  "source='/t' tag='x' cpu='x86-64-v3' memory-model='tso'/>"
+                                                  "source='/t' tag='x' cpu='x86-64-v3' cpu-vendor='AuthenticAMD' "
+                                                  "memory-model='tso'/>"
                                                   "<s:init>\n command </s:init><s:rootfs arch='x86_64' type='disk' "
                                                   "source='/i' format='qcow2' fstype='ext4' mode='ro'/>"),
                                           &error);
   cr_assert_not_null(config, "%s", error ? error->message : "");
   cr_expect_eq(config->init, INIT_COMMAND);
+  cr_expect_str_eq(config->cpu_vendor, "AuthenticAMD");
   cr_expect_eq(g_strv_length(config->argv), 3);
   cr_expect_str_eq(config->argv[1], "");
   cr_expect_str_eq(config->argv[2], "a b");

@@ -17,7 +17,8 @@
 enum {
   X_read = 0, X_write = 1, X_open = 2, X_close = 3, X_stat = 4, X_fstat = 5, X_mmap = 9, X_mprotect = 10,
   X_munmap = 11, X_brk = 12, X_rt_sigaction = 13, X_rt_sigprocmask = 14, X_rt_sigreturn = 15, X_pipe = 22,
-  X_mremap = 25, X_getpid = 39, X_clone = 56, X_fork = 57, X_exit = 60, X_wait4 = 61, X_kill = 62,
+  X_mremap = 25, X_shmget = 29, X_shmat = 30, X_shmctl = 31, X_shmdt = 67, X_getpid = 39, X_clone = 56,
+  X_fork = 57, X_exit = 60, X_wait4 = 61, X_kill = 62,
   X_uname = 63, X_fcntl = 72, X_getdents = 78, X_readlink = 89, X_sigaltstack = 131, X_rt_sigpending = 127,
   X_rt_sigsuspend = 130, X_arch_prctl = 158, X_gettid = 186, X_futex = 202, X_getdents64 = 217,
   X_epoll_create = 213, X_exit_group = 231, X_epoll_wait = 232, X_epoll_ctl = 233, X_tgkill = 234,
@@ -70,6 +71,58 @@ static int test_fs_base(void) {
 }
 
 /* --- memory ------------------------------------------------------------------------------------------- */
+
+/* What has no file's name is known by a second address all the same. */
+static int test_views(void) {
+  enum { SHARED_ANONYMOUS = 0x21 };
+  uint64_t first = (uint64_t)call(X_mmap, 0, 8192, 3, SHARED_ANONYMOUS, -1ul, 0);
+  uint64_t other = (uint64_t)call(X_mmap, 0, 8192, 3, SHARED_ANONYMOUS, -1ul, 0);
+  MemoryRange range;
+  EXPECT(memory_map_next(first, &range) && range.object && !memory_map_next_alias(first, 0));
+  EXPECT(memory_map_next(other, &range) && range.object && !memory_map_next_alias(other + 4096, 0));
+  int64_t id = call(X_shmget, 0, 8192, 01600);
+  EXPECT(id >= 0);
+  uint64_t one = (uint64_t)call(X_shmat, id, 0, 0), two = (uint64_t)call(X_shmat, id, 0, 010000);
+  call(X_shmctl, id, 0, 0);
+  EXPECT(memory_map_next_alias(one + 4096, 0) == two + 4096 && memory_map_next_alias(two, 0) == one);
+  EXPECT(call(X_shmdt, two) == 0 && !memory_map_next_alias(one, 0) && call(X_shmdt, one) == 0);
+  call(X_munmap, first, 8192), call(X_munmap, other, 8192);
+  return 0;
+}
+
+/* Only what installed software's files hold is taken for constant; any other file may be mapped to write elsewhere. */
+static int test_shared_files(void) {
+  static const struct {
+    const char *path;
+    uint64_t protection, flags;
+    bool shared;
+  } mappings[] = {{"/tmp", 1, 1, true}, {"/usr", 1, 1, false}, {"/tmp", 3, 2, false}, {"/tmp", 3, 1, true}};
+  for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++) {
+    unsigned before = fake_shared;
+    int64_t fd = call(X_openat, P(-100), P(guest_string(mappings[i].path)), 020200002 /* O_TMPFILE | O_RDWR */, 0600);
+    if (fd < 0) continue; /* a file system without, or not ours to write */
+    EXPECT(call(X_mmap, 0, 4096, mappings[i].protection, mappings[i].flags, (uint64_t)fd, 0) > 0);
+    EXPECT((fake_shared != before) == mappings[i].shared);
+    call(X_close, fd);
+  }
+  return 0;
+}
+
+/* Nothing is placed where what grows down may come. */
+static int test_growing(void) {
+  uint64_t at = (uint64_t)call(X_mmap, 0, 4096, 3, 0x122, -1ul, 0), end;
+  EXPECT(memory_map_query(at, &end) == (3 | MEMORY_GROWS));
+  uint64_t next = (uint64_t)call(X_mmap, 0, 4096, 3, 0x22, -1ul, 0);
+  EXPECT(next + 4096 + MEMORY_GUARD_GAP <= at || next > at);
+  EXPECT(call(X_mprotect, next, 4096, 0x01000001) == -EINVAL && call(X_mprotect, at, 4096, 0x01000003) == 0);
+  EXPECT(call(X_munmap, next, 4096) == 0);
+  *(volatile char *)(at - 3 * 4096) = 1; /* the host's kernel extends it, the map learns of it when asked */
+  EXPECT(memory_map_query(at - 4096, &end) == -EFAULT);
+  EXPECT(call(X_mprotect, at - 2 * 4096, 4096, 1) == 0 && memory_map_query(at - 2 * 4096, &end) == (1 | MEMORY_GROWS));
+  EXPECT(memory_map_query(at - 3 * 4096, &end) == -EFAULT && call(X_munmap, at - 5 * 4096, 6 * 4096) == 0);
+  EXPECT(!memory_map_overlaps(at - 5 * 4096, at + 4096));
+  return 0;
+}
 
 static int test_mmap(void) {
   uint64_t end;
@@ -208,12 +261,44 @@ static int64_t read_file(const char *path, size_t size) {
   return got;
 }
 
+typedef struct Leaf {
+  uint32_t eax, ebx, ecx, edx;
+} Leaf;
+
+static Leaf cpuid(uint32_t leaf, uint32_t index) {
+  cpu0->gpr[RAX] = leaf, cpu0->gpr[RCX] = index;
+  linux_cpuid(cpu0);
+  return (Leaf){(uint32_t)cpu0->gpr[RAX], (uint32_t)cpu0->gpr[RBX], (uint32_t)cpu0->gpr[RCX], (uint32_t)cpu0->gpr[RDX]};
+}
+
+/* Leaf 0 names the vendor asked for, with its family and its own way to tell of caches; all else is the same. */
+static int test_vendors(void) {
+  static const struct {
+    const char *name;
+    uint32_t family, highest_extended, caches, no_caches;
+  } vendors[] = {{"GenuineIntel", 6, 0x80000008, 4, 0x8000001d},
+                 {"AuthenticAMD", 0x15, 0x8000001e, 0x8000001d, 4},
+                 {"VirtualStele", 6, 0x80000008, 4, 0x8000001d}};
+  Leaf features = cpuid(1, 0), more = cpuid(7, 0);
+  EXPECT(linux_identity_vendor("CyrixInstead") == -EINVAL && linux_identity_vendor("Genuine") == -EINVAL);
+  for (size_t i = 0; i < sizeof vendors / sizeof *vendors; i++) {
+    linux_program.cpu_vendor = (LinuxCpuVendor)linux_identity_vendor(vendors[i].name);
+    Leaf leaf = cpuid(0, 0), one = cpuid(1, 0), host = cpuid(0x40000000, 0);
+    uint32_t name[3] = {leaf.ebx, leaf.edx, leaf.ecx}, host_name[3] = {host.ebx, host.ecx, host.edx};
+    uint32_t family = one.eax >> 8 & 15;
+    EXPECT(!memcmp(name, vendors[i].name, 12) && !memcmp(host_name, "VirtualStele", 12));
+    EXPECT((family == 15 ? family + (one.eax >> 20 & 255) : family) == vendors[i].family);
+    EXPECT(one.ecx == features.ecx && one.ecx >> 31 && one.edx == features.edx && cpuid(7, 0).ebx == more.ebx);
+    EXPECT(cpuid(0x80000000, 0).eax == vendors[i].highest_extended);
+    EXPECT((cpuid(vendors[i].caches, 2).eax & 0xff) == 0x43 && cpuid(vendors[i].no_caches, 0).eax == 0);
+    EXPECT((cpuid(0x80000005, 0).ecx != 0) == (linux_program.cpu_vendor == LINUX_CPU_AMD));
+  }
+  linux_program.cpu_vendor = LINUX_CPU_INTEL;
+  return 0;
+}
+
 static int test_identity(void) {
   EXPECT(call(X_uname, P(scratch)) == 0 && !strcmp(scratch + 4 * 65, "x86_64"));
-  cpu0->gpr[RAX] = 0;
-  linux_cpuid(cpu0);
-  uint32_t vendor[3] = {(uint32_t)cpu0->gpr[RBX], (uint32_t)cpu0->gpr[RDX], (uint32_t)cpu0->gpr[RCX]};
-  EXPECT(!memcmp(vendor, "VirtualStele", 12));
   int64_t length = read_file("/proc/cpuinfo", 2000);
   EXPECT(length > 0 && contains(scratch, (size_t)length, "vendor_id\t: VirtualStele"));
   EXPECT(contains(scratch, (size_t)length, " sse4_2 ") && !contains(scratch, (size_t)length, " avx"));
@@ -414,6 +499,9 @@ static const struct {
     {"registers of a system call", test_syscall_registers},
     {"fs base", test_fs_base},
     {"mmap, mprotect, munmap", test_mmap},
+    {"second views of memory", test_views},
+    {"shared files", test_shared_files},
+    {"growing down", test_growing},
     {"mremap", test_mremap},
     {"brk", test_brk},
     {"gaps", test_gaps},
@@ -422,6 +510,7 @@ static const struct {
     {"getdents", test_getdents},
     {"epoll", test_epoll},
     {"identity", test_identity},
+    {"vendors", test_vendors},
     {"/proc/self", test_proc_self},
     {"signal frame", test_signal_frame},
     {"signal mask", test_signal_mask},

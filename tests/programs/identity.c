@@ -1,7 +1,7 @@
 /*
  * What a program can find out about its machine must hold together: CPUID, /proc/cpuinfo, uname, the auxiliary
  * vector, /proc/self and the processor count. Values that may differ from the host's are compared with one
- * another and only the verdicts are printed.
+ * another and only the verdicts are printed; the native run's own verdicts about its processor don't count.
  * Build: dynamic static nopie static-pie
  */
 #include <cpuid.h>
@@ -16,6 +16,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 #include "cpuid.h"
+#include "limits.h"
 
 /* The value of the first line of /proc/cpuinfo with a name; how often it occurs. */
 static int cpuinfo(const char *path, const char *name, char value[8192]) {
@@ -44,7 +45,7 @@ static void flags_agree(void) {
       {"fpu", 1, 0}, {"tsc", 1, 4}, {"cx8", 1, 8}, {"cmov", 1, 15}, {"mmx", 1, 23}, {"fxsr", 1, 24}, {"sse", 1, 25},
       {"sse2", 1, 26}, {"pni", 0, 0}, {"pclmulqdq", 0, 1}, {"ssse3", 0, 9}, {"fma", 0, 12}, {"cx16", 0, 13},
       {"sse4_1", 0, 19}, {"sse4_2", 0, 20}, {"movbe", 0, 22}, {"popcnt", 0, 23}, {"aes", 0, 25}, {"avx", 0, 28},
-      {"f16c", 0, 29}, {"rdrand", 0, 30}};
+      {"f16c", 0, 29}, {"rdrand", 0, 30}, {"hypervisor", 0, 31}};
   static const char *const level_2[] = {"cx16",   "lahf_lm", "popcnt", "pni", "sse4_1",
                                         "sse4_2", "ssse3",   "cmov",   "lm",  "syscall"};
   char text[8192];
@@ -52,29 +53,30 @@ static void flags_agree(void) {
   cpuinfo("/proc/cpuinfo", "flags", text);
   __cpuid(1, eax, ebx, ecx, edx);
   for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
-    if (has_flag(text, flags[i].name) != (int)((flags[i].edx ? edx : ecx) >> flags[i].bit & 1))
+    if (!as_promised(has_flag(text, flags[i].name) == (int)((flags[i].edx ? edx : ecx) >> flags[i].bit & 1)))
       printf("flag %s: CPUID and /proc/cpuinfo differ\n", flags[i].name);
   for (size_t i = 0; i < sizeof level_2 / sizeof *level_2; i++)
-    if (!has_flag(text, level_2[i])) printf("flag %s is missing\n", level_2[i]);
+    if (!as_promised(has_flag(text, level_2[i]))) printf("flag %s is missing\n", level_2[i]);
   printf("flags compared\n");
 }
 
 static void processor(void) {
-  char vendor[13], text[8192], other[8192];
+  char host[13], text[8192], other[8192];
   unsigned model[12], eax, ebx, ecx, edx;
-  cpuid_vendor(vendor);
+  cpuid_host(host);
   int count = cpuinfo("/proc/cpuinfo", "processor", text);
   cpuinfo("/proc/cpuinfo", "vendor_id", text);
-  printf("vendor agrees: %d\n", !strcmp(vendor, text));
+  printf("hypervisor agrees: %d\n", as_promised(!strcmp(host, text)));
   for (int i = 0; i < 3; i++)
     __cpuid(0x80000002 + i, model[4 * i], model[4 * i + 1], model[4 * i + 2], model[4 * i + 3]);
   cpuinfo("/proc/cpuinfo", "model name", text);
-  printf("model agrees: %d\n", !strncmp((char *)model, text, strlen(text)) && strlen(text) > 3);
+  printf("model agrees: %d\n", as_promised(!strncmp((char *)model, text, strlen(text)) && strlen(text) > 3));
   __cpuid(1, eax, ebx, ecx, edx);
   unsigned family = (eax >> 8 & 15) + ((eax >> 8 & 15) == 15 ? eax >> 20 & 255 : 0);
   cpuinfo("/proc/cpuinfo", "cpu family", text);
-  printf("family agrees: %d\n", family == (unsigned)atoi(text));
-  printf("processors agree: %d %d\n", count == sysconf(_SC_NPROCESSORS_ONLN), count == sysconf(_SC_NPROCESSORS_CONF));
+  printf("family agrees: %d\n", as_promised(family == (unsigned)atoi(text)));
+  printf("processors agree: %d %d\n", as_promised(count == sysconf(_SC_NPROCESSORS_ONLN)),
+         as_promised(count <= sysconf(_SC_NPROCESSORS_CONF)));
   /* By another name and relative to a directory it is the same file. */
   int fd = open("/proc", O_RDONLY | O_DIRECTORY), file = openat(fd, "cpuinfo", O_RDONLY);
   ssize_t length = read(file, text, 30), again;
@@ -82,7 +84,7 @@ static void processor(void) {
   printf("other names: %d\n", length == again && !memcmp(text, other, length) && !memcmp(text, "processor", 9));
   lseek(file, 0, SEEK_SET);
   printf("seek: %d\n", read(file, text, 30) == length && !memcmp(text, other, length));
-  printf("siblings: %d\n", cpuinfo("/proc/cpuinfo", "siblings", text) == count);
+  printf("siblings: %d\n", as_promised(cpuinfo("/proc/cpuinfo", "siblings", text) == count));
 }
 
 static void kernel(void) {

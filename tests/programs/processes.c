@@ -1,6 +1,6 @@
 /*
- * fork, vfork, posix_spawn, clone and exec in its forms. Every child compares its processor's vendor with the
- * one its parent passes: a child that escaped the translator says so. Statuses, argv[0], environment,
+ * fork, vfork, posix_spawn, clone and exec in its forms. Every child compares the name of what it runs on with
+ * the one its parent passes: a child that escaped the translator says so. Statuses, argv[0], environment,
  * close-on-exec, scripts, fexecve, and the errors of exec.
  * Build: dynamic static
  */
@@ -18,7 +18,7 @@
 #include "limits.h"
 
 extern char **environ;
-static char vendor[13], self[4096], directory[] = "/tmp/stele-processes-XXXXXX";
+static char host[13], self[4096], directory[] = "/tmp/stele-processes-XXXXXX";
 
 static void report(const char *what, pid_t pid) {
   int status = -1;
@@ -32,10 +32,10 @@ static void report(const char *what, pid_t pid) {
   fflush(stdout);
 }
 
-/* What the executed program does: argv is [0] anything, [1] "child", [2] the parent's vendor. */
+/* What the executed program does: argv is [0] anything, [1] "child", [2] the parent's host. */
 static int child_main(int argc, char **argv) {
   char here[13], exe[4096];
-  cpuid_vendor(here);
+  cpuid_host(here);
   ssize_t length = readlink("/proc/self/exe", exe, sizeof exe - 1);
   exe[length > 0 ? length : 0] = 0;
   printf("  child %s, argc %d, VAR=%s, fd 9 %s, exe %s, %s\n", argv[0], argc, getenv("VAR") ?: "(unset)",
@@ -75,7 +75,7 @@ static void vforking(void) {
   report("vfork", pid);
   if (!under_qemu_user()) printf("vfork shares memory: %d\n", shared);
   if ((pid = vfork()) == 0) {
-    execl(self, "after-vfork", "child", vendor, (char *)NULL);
+    execl(self, "after-vfork", "child", host, (char *)NULL);
     _exit(127);
   }
   report("vfork and exec", pid);
@@ -97,7 +97,7 @@ static void cloning(void) {
 }
 
 static void spawning(void) {
-  char *arguments[] = {"spawned", "child", vendor, "more", NULL};
+  char *arguments[] = {"spawned", "child", host, "more", NULL};
   posix_spawn_file_actions_t actions;
   pid_t pid = -1;
   posix_spawn_file_actions_init(&actions);
@@ -115,25 +115,25 @@ static void executing(void) {
   dup3(fd, 9, O_CLOEXEC);
   if ((pid = fork()) == 0) {
     setenv("VAR", "set", 1);
-    execl(self, "", "child", vendor, (char *)NULL);
+    execl(self, "", "child", host, (char *)NULL);
     _exit(127);
   }
   report("exec, empty argv[0]", pid);
   dup2(fd, 9);
   if ((pid = fork()) == 0) {
-    char *arguments[] = {"-login", "child", vendor, NULL}, *environment[] = {"VAR=only", NULL};
+    char *arguments[] = {"-login", "child", host, NULL}, *environment[] = {"VAR=only", NULL};
     execve(self, arguments, environment);
     _exit(127);
   }
   report("execve", pid);
   if ((pid = fork()) == 0) {
-    char *arguments[] = {"by-descriptor", "child", vendor, NULL};
+    char *arguments[] = {"by-descriptor", "child", host, NULL};
     fexecve(open(self, O_RDONLY | O_CLOEXEC), arguments, environ);
     _exit(127);
   }
   report("fexecve", pid);
   if ((pid = fork()) == 0) {
-    execl("/proc/self/exe", "through-proc", "child", vendor, (char *)NULL);
+    execl("/proc/self/exe", "through-proc", "child", host, (char *)NULL);
     _exit(127);
   }
   report("exec of /proc/self/exe", pid);
@@ -151,8 +151,8 @@ static void scripts(void) {
   pid_t pid;
   snprintf(text, sizeof text, "#!%s child\n", self);
   write_file("script", text, 0755);
-  if ((pid = fork()) == 0) { /* argv becomes: interpreter, "child", script path, …: the vendor comes last */
-    execl("./script", "ignored", vendor, (char *)NULL);
+  if ((pid = fork()) == 0) { /* argv becomes: interpreter, "child", script path, …: the host comes last */
+    execl("./script", "ignored", host, (char *)NULL);
     _exit(127);
   }
   report("script", pid);
@@ -182,7 +182,7 @@ static void errors(void) {
 static int script_main(int argc, char **argv) {
   /* Started as: self child ./script VENDOR. */
   char here[13];
-  cpuid_vendor(here);
+  cpuid_host(here);
   printf("  interpreter of %s: %s\n", argv[2], strcmp(here, argv[3]) ? "ON ANOTHER PROCESSOR" : "same processor");
   fflush(stdout);
   return argc + 40;
@@ -192,7 +192,7 @@ int main(int argc, char **argv) {
   if (argc > 3 && !strcmp(argv[2], "./script")) return script_main(argc, argv);
   if (argc > 2 && !strcmp(argv[1], "child")) return child_main(argc, argv);
   setvbuf(stdout, NULL, _IOLBF, 0);
-  cpuid_vendor(vendor);
+  cpuid_host(host);
   if (!realpath("/proc/self/exe", self) || !mkdtemp(directory) || chdir(directory)) return 1;
   forking();
   vforking();

@@ -1,15 +1,18 @@
 /*
  * Code that changes: a small JIT in writable and executable memory, patched between and during runs, in
- * pages that alternate between writable and executable, through a second mapping of the same memory, by
- * another thread, over page ends, by munmap and mmap of other code, and by read().
+ * pages that alternate between writable and executable, through a second mapping of the same memory (of a
+ * file or without a name), by another thread, over page ends, by munmap and mmap of other code, and by read().
  * Build: dynamic static, -pthread
  */
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <unistd.h>
+#include "limits.h"
 
 enum { PAGE = 4096 };
 typedef int Function(int);
@@ -73,6 +76,39 @@ static void aliased(void) {
     sum += ((Function *)executable)(i);
   }
   printf("aliased: %ld\n", sum);
+}
+
+/* The same memory at a second address without a file's name: mremap of an old size of 0, a segment attached twice. */
+static void two_views(const char *name, uint8_t *executable, uint8_t *writable) {
+  long sum = 0;
+  for (int i = 0; i < 200; i++) {
+    emit(writable + 64, i * 7);
+    sum += ((Function *)(executable + 64))(i);
+  }
+  printf("%s: %ld\n", name, sum);
+}
+
+static void second_views(void) {
+  enum { RWX = PROT_READ | PROT_WRITE | PROT_EXEC };
+  uint8_t *first = mmap(NULL, 2 * PAGE, RWX, MAP_SHARED | MAP_ANONYMOUS, -1, 0), *second, *third;
+  emit(first + 64, 1);
+  ((Function *)(first + 64))(1);
+  if (!under_qemu_user()) {
+    second = mremap(first, 0, 2 * PAGE, MREMAP_MAYMOVE);
+    two_views("mapped again", first, second);
+    two_views("the other way", second, first);
+    third = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mremap(second + PAGE, 0, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, third) == third)
+      two_views("the second page", third, first + PAGE);
+  }
+  int id = shmget(IPC_PRIVATE, PAGE, IPC_CREAT | 0700);
+  first = shmat(id, NULL, SHM_EXEC);
+  emit(first + 64, 1);
+  ((Function *)(first + 64))(1);
+  second = shmat(id, NULL, 0);
+  two_views("attached twice", first, second);
+  shmdt(second);
+  shmctl(id, IPC_RMID, NULL);
 }
 
 static void replaced(void) {
@@ -158,6 +194,7 @@ int main(void) {
   rewriting();
   alternating();
   aliased();
+  second_views();
   replaced();
   own_body();
   other_thread();

@@ -41,7 +41,7 @@ static void *map_file(int fd, int pages, int protection, int flags) {
   return at;
 }
 
-/* --- Another mapping -------------------------------------------------------------------------------------------- */
+/* --- Another mapping --- */
 
 static void segment(int rounds) {
   int id = shmget(IPC_PRIVATE, PAGE, IPC_CREAT | 0600);
@@ -124,7 +124,7 @@ static void late_protection(int rounds) {
   report();
 }
 
-/* --- Descriptors --------------------------------------------------------------------------------------------------- */
+/* --- Descriptors --- */
 
 static void own_memory(int rounds) {
   int fd = open("/proc/self/mem", O_RDWR);
@@ -350,7 +350,7 @@ static void discard(int rounds) { /* MADV_DONTNEED brings the file's bytes back,
   report();
 }
 
-/* --- Another process --------------------------------------------------------------------------------------------- */
+/* --- Another process --- */
 
 /* The child stores when told through a pipe and answers; the parent executes. */
 static void other_process(int fd, int rounds, bool inherited) {
@@ -487,7 +487,7 @@ static void parents_memory(int rounds) {
   report();
 }
 
-/* --- Looked at, not translated --------------------------------------------------------------------------------- */
+/* --- Looked at, not translated --- */
 
 /* A function that makes carry and leaves for `target`, whose first instruction decides whether that is needed:
  * first it makes its own, then it is replaced by one that asks for ours. */

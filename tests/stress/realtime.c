@@ -49,7 +49,8 @@ static void fifo(int rounds) {
   long wrong = 0;
   on_one_processor();
   pthread_t ordinary = start(translate, (void *)(long)rounds);
-  pthread_t high = start_fifo(translate, (void *)(long)rounds, 10), higher = start_fifo(translate, (void *)(long)rounds, 20);
+  pthread_t high = start_fifo(translate, (void *)(long)rounds, 10);
+  pthread_t higher = start_fifo(translate, (void *)(long)rounds, 20);
   pthread_t all[] = {ordinary, high, higher};
   for (int i = 0; i < 3; i++) {
     CHECK(pthread_join(all[i], &result) == 0);
@@ -91,7 +92,7 @@ static void fifo_changes(int rounds) {
   printf("wrong: %ld\n", (long)result + (long)other);
 }
 
-/* --- Faults served by another thread ------------------------------------------------------------------------- */
+/* --- Faults served by another thread --- */
 
 static int user_faults;
 static volatile int served;
@@ -107,7 +108,10 @@ static void *serve(void *argument) {
     CHECK(poll(&wait, 1, -1) == 1);
     CHECK(read(user_faults, &message, sizeof message) == sizeof message);
     CHECK(message.event == UFFD_EVENT_PAGEFAULT);
-    for (int i = 0; i < 20; i++) wrong += IMAGE_FUNCTION((done * 20 + i) % IMAGE_FUNCTIONS)(1) != (done * 20 + i) % IMAGE_FUNCTIONS + 1;
+    for (int i = 0; i < 20; i++) {
+      int index = (int)((done * 20 + i) % IMAGE_FUNCTIONS);
+      wrong += IMAGE_FUNCTION(index)(1) != index + 1;
+    }
     munmap(map_pages(1, PROT_READ), PAGE);
     served++;
     struct uffdio_copy copy = {.dst = message.arg.pagefault.address & ~(uint64_t)(PAGE - 1), .src = (uint64_t)source,

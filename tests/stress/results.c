@@ -341,7 +341,7 @@ static void readiness(int round) {
   close(ends[0]), close(ends[1]), close(epoll);
 }
 
-/* --- Threads: what the kernel writes when they come and go ----------------------------------------------------- */
+/* --- Threads: what the kernel writes when they come and go --- */
 
 typedef struct ThreadWords {
   volatile int parent, child, done;
@@ -390,19 +390,31 @@ static void thread_ids(int round) {
   munmap(stack, 16 * PAGE);
 }
 
-static void fork_ids(int round) {
+static void fork_id(int round) {
   (void)round;
   int *words = RESULT(int);
   words[0] = words[1] = -1;
   words = RESULT(int);
-  long child = syscall(SYS_clone, CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | SIGCHLD, 0, &words[0], &words[1], 0);
+  long child = syscall(SYS_clone, CLONE_CHILD_SETTID | SIGCHLD, 0, 0, &words[1], 0);
   CHECK(child >= 0);
   if (child == 0) _exit(words[1] == getpid() ? 31 : 1);
-  CHECK(words[0] == child && words[1] == -1);
+  CHECK(words[1] == -1);
   expect_child((pid_t)child, 31 << 8);
 }
 
-/* --- Futexes --------------------------------------------------------------------------------------------------- */
+static void fork_parent_id(int round) {
+  (void)round;
+  int *word = RESULT(int);
+  *word = -1;
+  word = RESULT(int);
+  long child = syscall(SYS_clone, CLONE_PARENT_SETTID | SIGCHLD, 0, word, 0, 0);
+  CHECK(child >= 0);
+  if (child == 0) _exit(31);
+  CHECK(*word == child);
+  expect_child((pid_t)child, 31 << 8);
+}
+
+/* --- Futexes --- */
 
 static void *unlock_later(void *argument) {
   int *word = argument;
@@ -451,7 +463,7 @@ static void robust(int round) {
   CHECK(pthread_mutex_unlock(mutex) == 0);
 }
 
-/* --- Time ---------------------------------------------------------------------------------------------------------- */
+/* --- Time --- */
 
 static void interrupt(int signal, siginfo_t *info, void *context) { (void)signal, (void)info, (void)context; }
 
@@ -487,7 +499,7 @@ static void clocks(int round) {
   (void)round;
 }
 
-/* --- Files and the system ------------------------------------------------------------------------------------------- */
+/* --- Files and the system --- */
 
 static void file_facts(int round) {
   struct stat *facts = RESULT(struct stat);
@@ -631,7 +643,8 @@ static const Row rows[] = {
     {"event-counter", event_counter}, {"timer-counter", timer_counter}, {"signal-descriptor", signal_descriptor},
     {"signal-wait", signal_wait}, {"signal-state", signal_state}, {"watch", watch}, {"datagrams", datagrams},
     {"control-data", control_data}, {"connections", connections}, {"senders", senders}, {"readiness", readiness},
-    {"thread-ids", thread_ids}, {"fork-ids", fork_ids}, {"futex-words", futex_words}, {"robust", robust},
+    {"thread-ids", thread_ids}, {"fork-id", fork_id},
+    {"fork-parent-id", fork_parent_id}, {"futex-words", futex_words}, {"robust", robust},
     {"remaining", remaining}, {"clocks", clocks}, {"file-facts", file_facts}, {"randomness", randomness},
     {"left-to-read", left_to_read}, {"offsets", offsets}, {"across", across}, {"messages", messages},
     {"queues", queues}, {"asynchronous", asynchronous}};

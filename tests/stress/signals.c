@@ -5,6 +5,7 @@
  * Build: static dynamic, -pthread
  */
 #include <sched.h>
+#include <semaphore.h>
 #include <sys/time.h>
 #include <time.h>
 #include <ucontext.h>
@@ -16,12 +17,19 @@ static volatile int stop;
 static int handled[THREADS], begun;
 static __thread int own_number = -1;
 
+static sem_t arrived; /* posted by every handler: whoever waits needs no processor for it */
+
 static void count(int signal, siginfo_t *info, void *context) {
   (void)signal, (void)info, (void)context;
   __atomic_add_fetch(&handled[own_number], 1, __ATOMIC_SEQ_CST);
+  sem_post(&arrived);
 }
 
-/* --- Loops: every one runs until `stop`, in a region of its own that all threads share ----------------------- */
+static void wait_until(const int *counter, int wanted) {
+  while (__atomic_load_n(counter, __ATOMIC_SEQ_CST) < wanted) sem_wait(&arrived);
+}
+
+/* --- Loops: every one runs until `stop`, in a region of its own that all threads share --- */
 
 static uint8_t memory[THREADS][PAGE] __attribute__((aligned(64)));
 
@@ -120,6 +128,7 @@ static void *run_loop(void *argument) {
   Runner *runner = argument;
   own_number = runner->number;
   __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
+  sem_post(&arrived);
   runner->loop(runner->number);
   return NULL;
 }
@@ -134,7 +143,7 @@ static void start_loops(Loop *loop) {
     runners[i] = (Runner){loop, i};
     threads[i] = start(run_loop, &runners[i]);
   }
-  while (__atomic_load_n(&begun, __ATOMIC_SEQ_CST) != THREADS) sched_yield();
+  wait_until(&begun, THREADS);
 }
 
 static void stop_loops(void) {
@@ -142,9 +151,7 @@ static void stop_loops(void) {
   for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
 }
 
-static void wait_for(int number, int wanted) {
-  while (__atomic_load_n(&handled[number], __ATOMIC_SEQ_CST) < wanted) sched_yield();
-}
+static void wait_for(int number, int wanted) { wait_until(&handled[number], wanted); }
 
 /* One at a time in turn, all at once, and queued ones: every single one must have been handled. */
 static void in_loop(Loop *loop, int rounds) {
@@ -166,7 +173,7 @@ static void in_loop(Loop *loop, int rounds) {
     for (int t = 0; t < THREADS; t++) wait_for(t, wanted);
   }
   stop_loops();
-  for (int t = 0; t < THREADS; t++) printf("handled: %d\n", handled[t] - wanted);
+  for (int t = 0; t < THREADS; t++) printf("handled beyond what was sent: %d\n", handled[t] - wanted);
 }
 
 #define IN_LOOP(name) static void signals_##name(int rounds) { in_loop(loop_##name, rounds); }
@@ -187,7 +194,7 @@ IN_LOOP(calls)
 IN_LOOP(system_calls)
 IN_LOOP(vectors)
 
-/* --- Timers of every thread, and their ticks counted by what the kernel says it merged ----------------------- */
+/* --- Timers of every thread: each ticks as often as asked --- */
 
 static volatile int ticks[THREADS];
 static void tick(int signal, siginfo_t *info, void *context) {
@@ -201,6 +208,7 @@ static void *run_timed(void *argument) {
   own_number = runner->number;
   tids[own_number] = gettid();
   __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
+  sem_post(&arrived);
   runner->loop(runner->number);
   return NULL;
 }
@@ -213,7 +221,7 @@ static void timers(int rounds) {
     runners[i] = (Runner){i == 0 ? loop_plain : i == 1 ? loop_x87 : loop_indirect, i};
     threads[i] = start(run_timed, &runners[i]);
   }
-  while (__atomic_load_n(&begun, __ATOMIC_SEQ_CST) != THREADS) sched_yield();
+  wait_until(&begun, THREADS);
   for (int i = 0; i < THREADS; i++) {
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGRTMIN + 3, .sigev_value.sival_int = i};
     event._sigev_un._tid = tids[i];
@@ -228,12 +236,13 @@ static void timers(int rounds) {
   printf("all timers ticked %d times\n", rounds);
 }
 
-/* --- To the process: whichever thread has it open ------------------------------------------------------------ */
+/* --- To the process: whichever thread has it open --- */
 
 static int for_process;
 static void count_for_process(int signal, siginfo_t *info, void *context) {
   (void)signal, (void)info, (void)context;
   __atomic_add_fetch(&for_process, 1, __ATOMIC_SEQ_CST);
+  sem_post(&arrived);
 }
 
 static void process_wide(int rounds) {
@@ -245,13 +254,13 @@ static void process_wide(int rounds) {
   pthread_sigmask(SIG_BLOCK, &set, NULL);
   for (int i = 0; i < rounds; i++) {
     CHECK(kill(getpid(), SIGUSR1) == 0);
-    while (__atomic_load_n(&for_process, __ATOMIC_SEQ_CST) != i + 1) sched_yield();
+    wait_until(&for_process, i + 1);
   }
   stop_loops();
   printf("handled: %d\n", for_process);
 }
 
-/* --- A default action ends a process whose threads spin ------------------------------------------------------ */
+/* --- A default action ends a process whose threads spin --- */
 
 static Loop *const ending[] = {loop_plain, loop_pause, loop_misaligned, loop_x87, loop_cpuid, loop_move_string,
                                loop_indirect, loop_returns, loop_locked, loop_flags};
@@ -278,7 +287,7 @@ static void terminate(int rounds) {
   printf("%d ended\n", rounds);
 }
 
-/* --- Signals of processor exceptions, sent --------------------------------------------------------------------- */
+/* --- Signals of processor exceptions, sent --- */
 
 static const int exceptions[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
 static volatile int seen_signal, seen_code, seen_value, seen_count;
@@ -321,11 +330,11 @@ static void sent_exceptions(int rounds) {
 }
 
 /* As the kernel's own would look: si_code > 0, which a process may send itself. */
-static void sent_as_faults(int rounds) {
+static void sent_as_faults_of(int first, int end, int rounds) {
   int expected = 0;
-  for (int i = 0; i < 5; i++) handle(exceptions[i], note, 0);
+  for (int i = first; i < end; i++) handle(exceptions[i], note, 0);
   for (int round = 0; round < rounds; round++)
-    for (int i = 0; i < 5; i++)
+    for (int i = first; i < end; i++)
       for (int code = 1; code <= 2; code++) {
         siginfo_t info = {.si_signo = exceptions[i], .si_code = code};
         info.si_addr = (void *)(0x1230 + (uint64_t)round);
@@ -338,6 +347,8 @@ static void sent_as_faults(int rounds) {
       }
   printf("delivered: %d\n", expected);
 }
+static void sent_as_access(int rounds) { sent_as_faults_of(0, 2, rounds); }
+static void sent_as_faults(int rounds) { sent_as_faults_of(2, 5, rounds); }
 
 /* While blocked they wait, can be fetched, and come when open. */
 static void blocked_exceptions(int rounds) {
@@ -368,7 +379,8 @@ static void blocked_exceptions(int rounds) {
 /* Faults of a program's own, between sent ones, with another thread sending. (Not the same signal: the kernel keeps
  * one of a kind, so that a fault on its way would swallow a sent one.) */
 static int *volatile nowhere;
-static volatile int faults, sent;
+static volatile int faults;
+static int sent;
 static void skip_load(int signal, siginfo_t *info, void *context) {
   ucontext_t *user = context;
   (void)signal;
@@ -379,13 +391,14 @@ static void skip_load(int signal, siginfo_t *info, void *context) {
 static void count_sent(int signal, siginfo_t *info, void *context) {
   (void)signal, (void)info, (void)context;
   __atomic_add_fetch(&sent, 1, __ATOMIC_SEQ_CST);
+  sem_post(&arrived);
 }
 static pthread_t faulting;
 static void *send_faults(void *argument) {
   int rounds = *(int *)argument;
   for (int i = 1; i <= rounds; i++) {
     CHECK(pthread_kill(faulting, exceptions[1 + i % 4]) == 0);
-    while (__atomic_load_n(&sent, __ATOMIC_SEQ_CST) != i) sched_yield();
+    wait_until(&sent, i);
   }
   stop = 1;
   return NULL;
@@ -413,5 +426,6 @@ static const Case cases[] = {
     {"calls", signals_calls}, {"system-calls", signals_system_calls}, {"vectors", signals_vectors},
     {"timers", timers}, {"process-wide", process_wide}, {"terminate", terminate},
     {"sent-exceptions", sent_exceptions}, {"sent-as-faults", sent_as_faults},
+    {"sent-as-access", sent_as_access},
     {"blocked-exceptions", blocked_exceptions}, {"mixed-exceptions", mixed_exceptions}};
 MAIN(cases)

@@ -16,7 +16,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long] * 4
 libc.ptrace.restype = ctypes.c_long
 REGISTER_FILE = 64  # of CPUARMState: xregs; pc follows them
-CPU_RSP, CPU_RIP = 4 * 8, 16 * 8  # of GuestCpu (translator/guest/state.h)
+RSP, RIP, NZCV = 4 * 8, 16 * 8, 17 * 8  # of GuestCpu (translator/guest/state.h)
 
 
 def slurp(path):
@@ -92,19 +92,30 @@ def describe(address, memory, stele, names):
     if place[2] == stele:
         base = min(low for low, _, _, name in memory.ranges if name == stele)
         return names.find(address - base)
-    return f"translated code 0x{address:x}" if "w" in place[1] and not place[2] else None
+    return None if place[2] else f"translated code {address:#x}"
+
+
+def guest_cpu(memory, pointer):
+    """The first words of the GuestCpu at a pointer, or None where there can't be one."""
+    if pointer % 16 or not memory.find(pointer):
+        return None
+    cpu = memory.words(pointer, 18)
+    if len(cpu) < 18 or cpu[NZCV // 8] & ~0xf0000000 or min(cpu[RSP // 8], cpu[RIP // 8]) < 0x1000:
+        return None
+    return cpu if memory.find(cpu[RSP // 8]) and memory.find(cpu[RIP // 8]) else None
 
 
 def emulated(memory, host, stele, names):
     """x0-x31 and pc of the thread's CPUARMState."""
-    stack = host[19]
-    for candidate in list(host) + list(memory.words(stack, 2048)):
+    for candidate in list(host) + list(memory.words(host[19], 2048)):
         place = memory.find(candidate)
         if candidate % 16 or not place or not place[1].startswith("rw"):
             continue
         state = memory.words(candidate + REGISTER_FILE, 33)
-        if len(state) == 33 and state[32] % 4 == 0 and state[31] % 8 == 0 and memory.find(state[31]) and \
-                describe(state[32], memory, stele, names):
+        if len(state) < 33 or state[32] % 4 or state[31] % 16 or not memory.find(state[31]):
+            continue
+        text = describe(state[32], memory, stele, names)
+        if text and (not text.startswith("translated") or guest_cpu(memory, state[28])):
             return state
     return None
 
@@ -112,13 +123,12 @@ def emulated(memory, host, stele, names):
 def guest_rip(memory, state):
     """The RIP the translator last stored for the thread: exact in C code, old in translated code."""
     for pointer in [state[28]] + list(state[19:28]) + list(memory.words(state[31], 512)):
-        cpu = memory.words(pointer, 17) if pointer % 16 == 0 and memory.find(pointer) else ()
-        if len(cpu) == 17 and memory.find(cpu[CPU_RSP // 8]) and memory.find(cpu[CPU_RIP // 8]):
-            place = memory.find(cpu[CPU_RIP // 8])
-            if place[0] > 0x1000 and cpu[CPU_RSP // 8] > 0x1000:
-                return f"rip 0x{cpu[CPU_RIP // 8]:x} in {os.path.basename(place[2]) or 'memory'}, " \
-                       f"rsp 0x{cpu[CPU_RSP // 8]:x}, rax 0x{cpu[0]:x}"
-    return "rip unknown"
+        cpu = guest_cpu(memory, pointer)
+        if cpu:
+            place = memory.find(cpu[RIP // 8])
+            return f"guest: rip {cpu[RIP // 8]:#x} in {os.path.basename(place[2]) or 'memory'} when last stored, " \
+                   f"rsp {cpu[RSP // 8]:#x}, rax {cpu[0]:#x}"
+    return "guest: rip unknown"
 
 
 def backtrace(memory, state, stele, names):
@@ -159,9 +169,19 @@ def processes_of(session):
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         fields = slurp(f"/proc/{pid}/stat").rpartition(")")[2].split()
-        if len(fields) > 3 and int(fields[3]) == session and fields[0] != "Z":
+        if len(fields) > 3 and int(fields[3]) == session and (fields[0] != "Z" or threads_of(pid)):
             found.append(int(pid))
     return sorted(found)
+
+
+def threads_of(pid):
+    """The threads of a process that have not ended; its first one may have."""
+    try:
+        tids = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    states = {int(tid): slurp(f"/proc/{pid}/task/{tid}/stat").rpartition(")")[2].split()[:1] for tid in tids}
+    return sorted(tid for tid, state in states.items() if state not in ([], ["Z"], ["X"]))
 
 
 def dump(session, stele):
@@ -173,8 +193,8 @@ def dump(session, stele):
         command = slurp(f"/proc/{pid}/cmdline").replace("\0", " ")
         lines.append(f"  process {pid}: {command[-100:]}, pending {pending(pid)}")
         try:
-            memory = Memory(pid)
-            tids = sorted(map(int, os.listdir(f"/proc/{pid}/task")))
+            tids = threads_of(pid)
+            memory = Memory(tids[0] if tids else pid)
         except OSError as error:
             lines.append(f"    ({error.strerror})")
             continue

@@ -92,7 +92,6 @@ int elf_read_image(const uint8_t *header_bytes, const uint8_t *program_headers, 
   Elf64_Ehdr header;
   memcpy(&header, header_bytes, sizeof header);
   *image = (ElfImage){.position_independent = header.e_type == ET_DYN,
-                      .executable_stack = true,
                       .entry = header.e_entry,
                       .program_header_count = header.e_phnum,
                       .alignment = MEMORY_PAGE_SIZE};
@@ -108,11 +107,6 @@ int elf_read_image(const uint8_t *header_bytes, const uint8_t *program_headers, 
       image->interpreter_offset = segment.p_offset;
       image->interpreter_size = segment.p_filesz;
     }
-    if (segment.p_type == PT_DYNAMIC && segment.p_offset <= file_size &&
-        segment.p_filesz <= file_size - segment.p_offset) {
-      image->dynamic_offset = segment.p_offset;
-      image->dynamic_size = segment.p_filesz;
-    }
     if (segment.p_type != PT_LOAD) continue;
     int error = add_segment(image, &segment, file_size, at, ret_error);
     if (error) return error;
@@ -125,15 +119,4 @@ int elf_read_image(const uint8_t *header_bytes, const uint8_t *program_headers, 
     return refuse(ret_error, "wants to be loaded at the zero page", header.e_phoff);
   find_program_headers(image, header.e_phoff);
   return 0;
-}
-
-void elf_read_dynamic(ElfImage *image, const uint8_t *dynamic, size_t size) {
-  bool marked = false;
-  for (size_t at = 0; at + sizeof(Elf64_Dyn) <= size; at += sizeof(Elf64_Dyn)) {
-    Elf64_Dyn entry;
-    memcpy(&entry, dynamic + at, sizeof entry);
-    if (entry.d_tag == DT_NULL) break;
-    if (entry.d_tag == DT_FLAGS_1) marked = entry.d_un.d_val & DF_1_PIE;
-  }
-  image->is_library = image->position_independent && !marked;
 }

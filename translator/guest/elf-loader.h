@@ -18,9 +18,7 @@ typedef struct ElfSegment {
 
 typedef struct ElfImage {
   bool position_independent; /* ET_DYN */
-  bool executable_stack;     /* PT_GNU_STACK says so, or is absent */
-  bool is_library;           /* position independent and not marked as an executable (DF_1_PIE) */
-  uint64_t dynamic_offset, dynamic_size; /* PT_DYNAMIC in the file; size 0: none */
+  bool executable_stack;     /* PT_GNU_STACK says so; on x86-64 an absent one says no (arch/x86, asm/elf.h) */
   uint64_t entry;
   uint64_t program_headers; /* address in memory; 0 when not loaded */
   uint16_t program_header_count;
@@ -45,8 +43,5 @@ int elf_check_header(const uint8_t *bytes, size_t length, uint64_t file_size, ui
 /* Fills *ret_image from the first bytes and the program headers. 0, or -ENOEXEC with *ret_error. */
 int elf_read_image(const uint8_t *header, const uint8_t *program_headers, uint64_t file_size,
                    ElfImage *ret_image, ElfError *ret_error);
-
-/* Sets is_library from the dynamic section's bytes. */
-void elf_read_dynamic(ElfImage *image, const uint8_t *dynamic, size_t size);
 
 #endif

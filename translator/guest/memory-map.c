@@ -187,11 +187,18 @@ void memory_map_change(uint64_t start, uint64_t end, uint32_t clear, uint32_t se
   base_unlock(&map.lock);
 }
 
+/* Where the room that a range claims begins. */
+static uint64_t claimed_from(const MemoryRange *range) {
+  if (!(range->flags & MEMORY_GROWS)) return range->start;
+  return range->start > MEMORY_GUARD_GAP ? range->start - MEMORY_GUARD_GAP : 0;
+}
+
 uint64_t memory_map_find_gap(uint64_t length, uint64_t alignment, uint64_t low, uint64_t high) {
   uint64_t result = 0;
   base_lock(&map.lock);
   size_t below = find(high - 1); /* how many ranges start below `high` */
   if (below < map.count && map.ranges[below].start < high) below++;
+  if (below < map.count && claimed_from(&map.ranges[below]) < high) high = claimed_from(&map.ranges[below]);
   for (;;) {
     uint64_t floor = below ? map.ranges[below - 1].end : 0;
     if (floor < low) floor = low;
@@ -201,7 +208,7 @@ uint64_t memory_map_find_gap(uint64_t length, uint64_t alignment, uint64_t low, 
       break;
     }
     if (!below || map.ranges[below - 1].start <= low) break;
-    high = map.ranges[--below].start;
+    high = claimed_from(&map.ranges[--below]);
   }
   base_unlock(&map.lock);
   return result;

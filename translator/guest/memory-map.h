@@ -16,18 +16,20 @@ enum {
   MEMORY_STACK = 16, /* the first thread's stack */
   MEMORY_BRK = 32,   /* the break's heap */
   MEMORY_SEALED = 64, /* mseal(): the mapping may not be changed */
-  MEMORY_UNWATCHED = 128 /* others may change its contents without anybody here noticing */
+  MEMORY_UNWATCHED = 128, /* others may change its contents without anybody here noticing */
+  MEMORY_GROWS = 256  /* MAP_GROWSDOWN, the first stack: the kernel may have extended it below its start, unseen */
 };
 
 #define MEMORY_PROTECTION (MEMORY_READ | MEMORY_WRITE | MEMORY_EXEC)
 
 #define MEMORY_PAGE_SIZE UINT64_C(4096)
+#define MEMORY_GUARD_GAP (256 * MEMORY_PAGE_SIZE) /* below what grows nothing is placed: stack_guard_gap of Linux */
 #define MEMORY_GUEST_END (UINT64_C(1) << 47) /* guest mappings stay below */
 
 typedef struct MemoryRange {
   uint64_t start, end; /* page-aligned, end exclusive */
   uint32_t flags;      /* MEMORY_* */
-  uint64_t object;     /* what a shared mapping maps (a hash of the file's identity); 0: nothing shared */
+  uint64_t object;     /* what a shared mapping maps, a number for each file, segment, …; 0: nothing shared */
   uint64_t offset;     /* of `start` in the object */
 } MemoryRange;
 

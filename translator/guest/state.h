@@ -91,6 +91,7 @@ struct GuestCpu {
   uint64_t exit_argument; /* from generated code to the dispatcher */
   uint64_t helper_return; /* while a helper runs: the host PC it returns to */
   uint64_t check_budget;  /* entries of checked code (lift/region.c) until it asks whether to go on so */
+  uint64_t raise_error;   /* error code of the exception that is about to be raised; otherwise 0 */
 
   void *runtime_thread; /* the runtime's own, opaque elsewhere */
   void *linux_thread;   /* the Linux layer's own, opaque elsewhere */

@@ -179,24 +179,6 @@ void lift_ret(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_emit(&l->b, IR_RETURN, 8, IR_NONE, target.id, IR_NONE, 0);
 }
 
-/* IRETQ to the same privilege level and code segment, as user programs use it: RIP, CS, RFLAGS, RSP, SS. */
-void lift_iret(Lift *l, const X86Insn *insn, uint32_t argument) {
-  (void)argument;
-  if (insn->operand_size != 8) {
-    lift_raise(l, 13);
-    return;
-  }
-  IrReg target = ir_temp(&l->b), flags = ir_temp(&l->b), top = ir_temp(&l->b), stack = lift_gpr(X86_RSP);
-  ir_load(&l->b, 8, IR_EXTEND_ZERO, target, lift_address_offset(l, stack, 0, 8));
-  ir_load(&l->b, 8, IR_EXTEND_ZERO, flags, lift_address_offset(l, stack, 16, 8));
-  ir_load(&l->b, 8, IR_EXTEND_ZERO, top, lift_address_offset(l, stack, 24, 8));
-  ir_mov(&l->b, 8, stack, top);
-  ir_store_state(&l->b, 8, flags, offsetof(GuestCpu, scratch));
-  lift_helper_imm(l, LIFT_HELPER_SET_FLAGS, LIFT_FLAGS_POPF);
-  l->form = FLAGS_CANONICAL;
-  ir_emit(&l->b, IR_EXIT_IND, 8, IR_NONE, target.id, IR_NONE, 0);
-}
-
 /* --- System calls, exceptions ------------------------------------------------------------------------------ */
 
 void lift_syscall(Lift *l, const X86Insn *insn, uint32_t argument) {
@@ -207,11 +189,11 @@ void lift_syscall(Lift *l, const X86Insn *insn, uint32_t argument) {
   l->form = FLAGS_CANONICAL;
 }
 
-static void raise_at(Lift *l, int vector, uint64_t pc) {
+void lift_raise_at(Lift *l, int vector, uint64_t pc) {
   ir_emit(&l->b, IR_RAISE, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)pc)->cond = (uint8_t)vector;
 }
 
-void lift_raise(Lift *l, int vector) { raise_at(l, vector, l->pc); }
+void lift_raise(Lift *l, int vector) { lift_raise_at(l, vector, l->pc); }
 
 static void raise_out_of_line(Lift *l, IrLabel label, int vector) {
   ir_cold_begin(&l->b);
@@ -251,5 +233,32 @@ void lift_undecodable(Lift *l, X86DecodeStatus status) {
 void lift_trap(Lift *l, const X86Insn *insn, uint32_t vector) {
   (void)insn;
   lift_flags_canonical(l, X86_F_STATUS);
-  raise_at(l, (int)vector, vector == 3 || vector == 1 ? l->next_pc : l->pc);
+  lift_raise_at(l, (int)vector, vector == 3 || vector == 1 ? l->next_pc : l->pc);
+}
+
+void lift_step_if_asked(Lift *l, IrReg flags, IrReg target) {
+  enum { TF_BIT = 8 };
+  IrLabel step = ir_label(&l->b);
+  ir_tbnz(&l->b, flags, TF_BIT, step);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, step);
+  ir_store_state(&l->b, 8, target, offsetof(GuestCpu, raise_error));
+  lift_raise(l, LIFT_STEP);
+  ir_cold_end(&l->b);
+}
+
+/* INT n: gates that programs may use are those of 3 and 4; otherwise #GP with the vector, and bit 1 for the IDT
+ * (SDM volume 3, 6.13). */
+void lift_interrupt(Lift *l, const X86Insn *insn, uint32_t argument) {
+  (void)argument;
+  enum { IN_IDT = 2 };
+  unsigned vector = insn->imm & 0xff;
+  bool open = vector == 3 || vector == 4;
+  lift_flags_canonical(l, X86_F_STATUS);
+  if (!open) {
+    IrReg error = ir_temp(&l->b);
+    ir_const(&l->b, error, vector << 3 | IN_IDT);
+    ir_store_state(&l->b, 8, error, offsetof(GuestCpu, raise_error));
+  }
+  lift_raise_at(l, open ? (int)vector : 13, open ? l->next_pc : l->pc);
 }

@@ -12,8 +12,8 @@ enum {
   LIVE_PARITY = X86_F_PF | X86_F_AF /* what flag_result and flag_aux hold */
 };
 
-/* RFLAGS bits that POPF (CF PF AF ZF SF DF OF NT AC ID; TF and IF stay) and SAHF change. */
-enum { LIFT_FLAGS_POPF = 0x244cd5, LIFT_FLAGS_SAHF = 0xd5 };
+/* RFLAGS bits that POPF (CF PF AF ZF SF TF DF OF NT AC ID; IF stays) and SAHF change. */
+enum { LIFT_FLAGS_POPF = 0x244dd5, LIFT_FLAGS_SAHF = 0xd5 };
 
 /* What Linux answers to SLDT, STR, SMSW, SGDT and SIDT where UMIP makes them trap
  * (arch/x86/kernel/umip.c): no LDT, the task selector, CR0 as in any program (PE MP ET NE WP AM PG), and
@@ -25,6 +25,18 @@ enum {
   LIFT_SYSTEM_GDT = (int32_t)0xfffe0000,
   LIFT_SYSTEM_IDT = (int32_t)0xffff0000
 };
+
+/* What a selector is checked for, and what LAR, LSL, VERR and VERW ask (runtime/helpers.c). */
+typedef enum LiftSelectorUse {
+  LIFT_SELECTOR_DATA,
+  LIFT_SELECTOR_STACK,
+  LIFT_SELECTOR_JUMP,
+  LIFT_SELECTOR_RETURN,
+  LIFT_SELECTOR_RIGHTS,
+  LIFT_SELECTOR_LIMIT,
+  LIFT_SELECTOR_READ,
+  LIFT_SELECTOR_WRITE
+} LiftSelectorUse;
 
 /* --- Operands --- */
 
@@ -86,6 +98,12 @@ LiftCondition lift_condition(Lift *l, unsigned condition);
 IrReg lift_condition_value(Lift *l, unsigned condition);
 
 /* --- Control --- */
+
+/* RFLAGS have just been loaded from `flags`: leaves the region if TF was among them, to go on at `target`. */
+void lift_step_if_asked(Lift *l, IrReg flags, IrReg target);
+
+/* Loads `selector` (a temporary) into a segment register, or raises #GP. */
+void lift_load_segment(Lift *l, unsigned segment, IrReg selector);
 
 void lift_exit(Lift *l, uint64_t target);
 void lift_undecodable(Lift *l, X86DecodeStatus status);

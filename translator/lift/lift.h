@@ -183,11 +183,13 @@ bool lift_flags_busy(const Lift *l);
 void lift_undefined(Lift *l, const X86Insn *insn, uint32_t argument);
 /* Raises exception `vector` at this instruction when `condition` holds (out of line). */
 /* Beside the processor's exceptions: checked code has found its bytes changed; or has found them the same as often as
- * GuestCpu.check_budget said. */
-enum { LIFT_CODE_CHANGED = 0xf0, LIFT_CODE_STABLE = 0xf1 };
+ * GuestCpu.check_budget said; TF has been set, to go on at GuestCpu.raise_error; no trap follows this instruction. */
+enum { LIFT_CODE_CHANGED = 0xf0, LIFT_CODE_STABLE = 0xf1, LIFT_STEP = 0xf2, LIFT_STEP_HELD = 0xf3 };
 void lift_raise_if_zero(Lift *l, unsigned size, IrReg value, int vector);
 void lift_raise_if_not_zero(Lift *l, unsigned size, IrReg value, int vector);
 void lift_raise(Lift *l, int vector);
+/* The same, reporting `pc`. */
+void lift_raise_at(Lift *l, int vector, uint64_t pc);
 
 /* Calls the C function of helpers.def's row with (cpu, argument). Guest general registers and flags are
  * synchronised before and reloaded after; vector registers are untouched by C code and not synchronised:

@@ -86,6 +86,9 @@ void lift_popf(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_store_state(&l->b, 8, flags, offsetof(GuestCpu, scratch));
   lift_helper_imm(l, LIFT_HELPER_SET_FLAGS, size == 2 ? LIFT_FLAGS_POPF & 0xffff : LIFT_FLAGS_POPF);
   l->form = FLAGS_CANONICAL;
+  IrReg next = ir_temp(&l->b);
+  ir_guest_address(&l->b, next, l->next_pc);
+  lift_step_if_asked(l, flags, next);
 }
 
 void lift_lahf(Lift *l, const X86Insn *insn, uint32_t argument) {
@@ -105,19 +108,6 @@ void lift_sahf(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrReg mask = ir_temp(&l->b);
   ir_const(&l->b, mask, LIFT_FLAGS_SAHF);
   lift_plain_helper(l, LIFT_HELPER_SET_FLAGS, mask);
-}
-
-/* VERR, VERW, LAR, LSL: no segment is accessible but the flat ones, whose descriptors a program has no use
- * for; ZF = 0 says so. */
-void lift_no_segment(Lift *l, const X86Insn *insn, uint32_t argument) {
-  (void)insn;
-  (void)argument;
-  if (!(l->live_flags & (X86_F_ZF))) return;
-  lift_flags_canonical(l, l->live_flags);
-  IrReg nzcv = ir_temp(&l->b);
-  ir_emit(&l->b, IR_MRS_NZCV, 8, nzcv.id, IR_NONE, IR_NONE, 0);
-  ir_logic_imm(&l->b, IR_AND, 8, nzcv, nzcv, UINT64_C(0xb0000000));
-  ir_emit(&l->b, IR_MSR_NZCV, 8, nzcv.id, IR_NONE, IR_NONE, 0);
 }
 
 /* --- What UMIP hides ------------------------------------------------------------------------------------- */

@@ -22,7 +22,7 @@ static int64_t open_at(LinuxThread *thread, uint64_t dirfd, uint64_t path, uint6
   char replacement[LINUX_PATH_MAX];
   int64_t fd = linux_guest_call_list(thread, __NR_openat, dirfd, linux_path(path, replacement),
                                      linux_open_flags(flags), mode);
-  return fd < 0 || flags & O_PATH_ONLY ? fd : linux_procfs_opened(fd, path, flags);
+  return fd < 0 || flags & O_PATH_ONLY ? fd : linux_procfs_opened(fd, (int)dirfd, path, flags);
 }
 
 int64_t sys_open(GuestCpu *cpu, const uint64_t a[6]) {
@@ -49,7 +49,7 @@ int64_t sys_openat2(GuestCpu *cpu, const uint64_t a[6]) {
   how.flags = linux_open_flags(flags);
   int64_t fd = linux_guest_call_list(linux_thread(cpu), __NR_openat2, a[0], linux_path(a[1], replacement),
                                      (uint64_t)&how, a[3]);
-  return fd < 0 || flags & O_PATH_ONLY ? fd : linux_procfs_opened(fd, a[1], flags);
+  return fd < 0 || flags & O_PATH_ONLY ? fd : linux_procfs_opened(fd, (int)a[0], a[1], flags);
 }
 
 int64_t sys_open_by_handle_at(GuestCpu *cpu, const uint64_t a[6]) {
@@ -107,6 +107,10 @@ static int64_t stat_at(GuestCpu *cpu, uint64_t dirfd, uint64_t path, uint64_t to
   uint64_t wanted = flags & AT_SYMLINK_NOFOLLOW ? path : linux_path(path, replacement);
   int64_t error =
       linux_guest_call_list(linux_thread(cpu), __NR_newfstatat, dirfd, wanted, (uint64_t)&host, flags);
+  if (error >= 0 && !(flags & AT_SYMLINK_NOFOLLOW) && linux_procfs_is_translator(host.device, host.inode) &&
+      linux_copy_string(replacement, path, LINUX_PATH_MAX) > 0 &&
+      linux_procfs_exe((int)dirfd, replacement, true, replacement))
+    error = host_call(__NR_newfstatat, AT_FDCWD, replacement, &host, 0);
   return error < 0 ? error : give_stat(&host, to);
 }
 

@@ -1,7 +1,13 @@
 /* What processor the guest believes it runs on: CPUID and /proc/cpuinfo from the same rows, so they cannot
  * disagree. A feature is listed when the translator implements it, and then by both.
  *
- * Leaf layouts: Intel SDM volume 2, CPUID; names of flags: arch/x86/include/asm/cpufeatures.h. */
+ * The one difference: /proc/cpuinfo and CPUID's hypervisor leaf name VirtualStele, CPUID's leaf 0 a vendor whose
+ * features compiled-in dispatchers believe (GCC's __cpu_model, glibc's loader take an unknown one for a processor
+ * with none). Family and model are those of a processor of the vendor that has what we offer, and no more: GCC's
+ * arch= dispatch goes by them, not by features.
+ *
+ * Leaf layouts: Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E; names of flags:
+ * arch/x86/include/asm/cpufeatures.h. */
 #include <linux/fcntl.h>
 
 #include "linux/linux.h"
@@ -10,6 +16,7 @@
 enum { LEAF1_EDX, LEAF1_ECX, LEAF7_EBX, LEAF7_ECX, LEAF7_EDX, EXTENDED_EDX, EXTENDED_ECX, POWER_EDX, WORDS };
 
 enum { V2 = true };
+enum { AMD_ONLY = 1 << LINUX_CPU_AMD };
 enum { HOST_SHA1 = 1 << 5, HOST_SHA2 = 1 << 6 }; /* AT_HWCAP */
 
 /* In the order /proc/cpuinfo lists them. */
@@ -18,6 +25,7 @@ static const struct {
   const char *name;
   bool v2;             /* not offered where the level is x86-64: came with x86-64-v2 or later */
   uint64_t host_hwcap; /* offered only on a host with all of these AT_HWCAP bits */
+  unsigned vendors;    /* which leaves there are: listed for these alone (1 << LinuxCpuVendor), 0: for all */
 } features[] = {
     {LEAF1_EDX, 0, "fpu"},          {LEAF1_EDX, 2, "de"},        {LEAF1_EDX, 3, "pse"},
     {LEAF1_EDX, 4, "tsc"},          {LEAF1_EDX, 5, "msr"},       {LEAF1_EDX, 6, "pae"},
@@ -28,22 +36,47 @@ static const struct {
     {EXTENDED_EDX, 20, "nx"},       {EXTENDED_EDX, 29, "lm"},    {POWER_EDX, 8, "constant_tsc"},
     {LEAF1_ECX, 0, "pni", V2}, {LEAF1_ECX, 1, "pclmulqdq", V2}, {LEAF1_ECX, 9, "ssse3", V2},
     {LEAF1_ECX, 13, "cx16", V2}, {LEAF1_ECX, 19, "sse4_1", V2}, {LEAF1_ECX, 20, "sse4_2", V2},
-    {LEAF1_ECX, 23, "popcnt", V2}, {LEAF1_ECX, 25, "aes", V2}, {EXTENDED_ECX, 0, "lahf_lm", V2},
-    {LEAF7_EBX, 29, "sha_ni", V2, HOST_SHA1 | HOST_SHA2},
+    {LEAF1_ECX, 23, "popcnt", V2}, {LEAF1_ECX, 25, "aes", V2}, {LEAF1_ECX, 31, "hypervisor"},
+    {EXTENDED_ECX, 0, "lahf_lm", V2}, {EXTENDED_ECX, 1, "cmp_legacy", .vendors = AMD_ONLY},
+    {EXTENDED_ECX, 22, "topoext", .vendors = AMD_ONLY}, {LEAF7_EBX, 29, "sha_ni", V2, HOST_SHA1 | HOST_SHA2},
 };
 
-static const char vendor[] = "VirtualStele"; /* CPUID has room for exactly twelve letters */
+static const char real_vendor[] = "VirtualStele"; /* CPUID has room for exactly twelve letters */
 static const char default_model[] = "VirtualStele x86-64 Processor @ 2.00GHz";
 
+typedef struct Signature {
+  uint16_t family, model, stepping;
+} Signature;
+
+/* By vendor, and by level as LinuxCpuLevel counts. */
+static const struct {
+  const char *name;
+  Signature signature[2];
+} vendors[] = {
+    [LINUX_CPU_INTEL] = {"GenuineIntel", {{6, 44, 2}, {15, 4, 3}}},     /* Westmere; Pentium 4 with Intel 64 */
+    [LINUX_CPU_AMD] = {"AuthenticAMD", {{0x15, 0x80, 0}, {15, 65, 2}}}, /* after Excavator, no product; Opteron */
+    [LINUX_CPU_OWN] = {real_vendor, {{6, 15, 1}, {6, 15, 1}}},
+};
+_Static_assert(LINUX_CPU_V2 == 0 && LINUX_CPU_BASELINE == 1, "signatures");
+
+int linux_identity_vendor(const char *name) {
+  for (size_t i = 0; i < sizeof vendors / sizeof *vendors; i++)
+    if (!strcmp(name, vendors[i].name)) return (int)i;
+  return -EINVAL;
+}
+
 enum {
+  X87_POINTERS = 1 << 6 | 1 << 13, /* leaf 7, EBX: FOP and FDP of exceptions alone; FCS and FDS are 0 */
   HIGHEST_LEAF = 0xb,
+  HYPERVISOR_LEAF = 0x40000000,
   HIGHEST_EXTENDED = 0x80000008,
-  FAMILY = 6,
-  MODEL = 15,
-  STEPPING = 1,
+  HIGHEST_EXTENDED_AMD = 0x8000001e,
   LINE_SIZE = 64,
   L1_KIB = 32,
   L2_KIB = 1024,
+  L1_WAYS = 8,
+  CACHE_DESCRIPTORS = 0x7c302c, /* leaf 2's names for these: level 1 data 2CH, instructions 30H, level 2 7CH */
+  L2_WAYS = 8,
   PHYSICAL_BITS = 40,
   VIRTUAL_BITS = 48,
   CPUS_MAX = 4096
@@ -53,7 +86,12 @@ static const char *model_name(void) {
   return linux_program.cpu_model ? linux_program.cpu_model : default_model;
 }
 
+static bool is_amd(void) { return linux_program.cpu_vendor == LINUX_CPU_AMD; }
+
+static Signature signature(void) { return vendors[linux_program.cpu_vendor].signature[linux_program.cpu_level]; }
+
 static bool offered(size_t i) {
+  if (features[i].vendors && !(features[i].vendors >> linux_program.cpu_vendor & 1)) return false;
   return (linux_program.cpu_level != LINUX_CPU_BASELINE || !features[i].v2) &&
          (linux_program.host_hwcap & features[i].host_hwcap) == features[i].host_hwcap;
 }
@@ -123,16 +161,28 @@ static unsigned log2_up(unsigned value) {
   return bits;
 }
 
-/* Leaf 4: one entry a cache; type 1 data, 2 instructions, 3 both. */
+static Leaf name_leaf(uint32_t eax, const char *name) {
+  return (Leaf){eax, text_word(name, 0), text_word(name, 1), text_word(name, 2)};
+}
+
+/* EAX of leaf 1: families from 15 on and models from 16 on go on in the extended fields. */
+static uint32_t signature_word(void) {
+  Signature s = signature();
+  uint32_t family = s.family < 15 ? s.family : 15;
+  return (uint32_t)(s.family - family) << 20 | (uint32_t)(s.model >> 4) << 16 | family << 8 |
+         (uint32_t)(s.model & 15) << 4 | s.stepping;
+}
+
+/* Leaf 4 of Intel's, 8000001DH of AMD's: one entry a cache; type 1 data, 2 instructions, 3 both. */
 static Leaf cache_leaf(uint32_t index) {
   static const struct {
     uint8_t type, level, ways;
     uint16_t kib;
-  } caches[] = {{1, 1, 8, L1_KIB}, {2, 1, 8, L1_KIB}, {3, 2, 16, L2_KIB}};
+  } caches[] = {{1, 1, L1_WAYS, L1_KIB}, {2, 1, L1_WAYS, L1_KIB}, {3, 2, L2_WAYS, L2_KIB}};
   if (index >= sizeof caches / sizeof *caches) return (Leaf){0};
   uint32_t sets = caches[index].kib * 1024u / LINE_SIZE / caches[index].ways;
-  return (Leaf){.eax = caches[index].type | (uint32_t)caches[index].level << 5 | 1u << 8 |
-                       ((1u << log2_up(cpu_count())) - 1) << 26,
+  uint32_t cores = is_amd() ? 0 : ((1u << log2_up(cpu_count())) - 1) << 26;
+  return (Leaf){.eax = caches[index].type | (uint32_t)caches[index].level << 5 | 1u << 8 | cores,
                 .ebx = (LINE_SIZE - 1) | (uint32_t)(caches[index].ways - 1) << 22,
                 .ecx = sets - 1};
 }
@@ -145,37 +195,49 @@ static Leaf topology_leaf(uint32_t index) {
   return leaf;
 }
 
-/* glibc's dynamic loader looks at CPUID's features only for vendors it knows by name; for others it takes
- * the processor for one without SSE2 and refuses to start its own C library ("CPU ISA level is lower than
- * required"). So the loader, and nobody else, is told a name it knows. */
-static const char *vendor_for(uint64_t rip) {
-  return rip >= linux_program.loader_low && rip < linux_program.loader_high ? "GenuineIntel" : vendor;
-}
-
-static Leaf basic_leaf(uint32_t leaf, uint32_t index, uint64_t rip) {
-  const char *name = vendor_for(rip);
+static Leaf basic_leaf(uint32_t leaf, uint32_t index) {
   switch (leaf) {
-  case 0: return (Leaf){HIGHEST_LEAF, text_word(name, 0), text_word(name, 2), text_word(name, 1)};
+  case 0: {
+    Leaf name = name_leaf(HIGHEST_LEAF, vendors[linux_program.cpu_vendor].name);
+    return (Leaf){name.eax, name.ebx, name.edx, name.ecx};
+  }
   case 1: {
     unsigned cpus = cpu_count() < 255 ? cpu_count() : 255;
     uint32_t many = cpus > 1 ? 1u << 28 : 0; /* HTT: EBX's count of processors is valid */
-    return (Leaf){FAMILY << 8 | (MODEL & 15) << 4 | (MODEL >> 4) << 16 | STEPPING,
-                  (current_cpu() & 255) << 24 | cpus << 16 | LINE_SIZE / 8 << 8, feature_word(LEAF1_ECX),
-                  feature_word(LEAF1_EDX) | many};
+    return (Leaf){signature_word(), (current_cpu() & 255) << 24 | cpus << 16 | LINE_SIZE / 8 << 8,
+                  feature_word(LEAF1_ECX), feature_word(LEAF1_EDX) | many};
   }
-  case 4: return cache_leaf(index);
+  case 2: return is_amd() ? (Leaf){0} : (Leaf){CACHE_DESCRIPTORS << 8 | 1, 0, 0, 0};
+  case 4: return is_amd() ? (Leaf){0} : cache_leaf(index);
   case 7:
-    return index ? (Leaf){0} : (Leaf){0, feature_word(LEAF7_EBX), feature_word(LEAF7_ECX), feature_word(LEAF7_EDX)};
+    if (index) return (Leaf){0};
+    return (Leaf){0, feature_word(LEAF7_EBX) | X87_POINTERS, feature_word(LEAF7_ECX), feature_word(LEAF7_EDX)};
   case 0xb: return topology_leaf(index);
+  case HYPERVISOR_LEAF: return name_leaf(HYPERVISOR_LEAF, real_vendor);
   default: return (Leaf){0};
   }
 }
 
-static Leaf extended_leaf(uint32_t leaf) {
+/* What only AMD's extended leaves tell: the level 1 caches (data, instructions), caches one by one, topology. */
+static Leaf amd_leaf(uint32_t leaf, uint32_t index) {
+  const uint32_t level1 = (uint32_t)L1_KIB << 24 | L1_WAYS << 16 | 1 << 8 | LINE_SIZE;
+  switch (leaf) {
+  case 0x80000005: return (Leaf){.ecx = level1, .edx = level1};
+  case 0x8000001d: return cache_leaf(index);
+  case 0x8000001e: return (Leaf){.eax = current_cpu(), .ebx = current_cpu() & 255};
+  default: return (Leaf){0};
+  }
+}
+
+static Leaf extended_leaf(uint32_t leaf, uint32_t index) {
   const char *model = model_name();
   switch (leaf) {
-  case 0x80000000: return (Leaf){HIGHEST_EXTENDED, 0, 0, 0};
-  case 0x80000001: return (Leaf){0, 0, feature_word(EXTENDED_ECX), feature_word(EXTENDED_EDX)};
+  case 0x80000000: {
+    Leaf name = is_amd() ? basic_leaf(0, 0) : (Leaf){0};
+    return (Leaf){is_amd() ? HIGHEST_EXTENDED_AMD : HIGHEST_EXTENDED, name.ebx, name.ecx, name.edx};
+  }
+  case 0x80000001:
+    return (Leaf){is_amd() ? signature_word() : 0, 0, feature_word(EXTENDED_ECX), feature_word(EXTENDED_EDX)};
   case 0x80000002:
   case 0x80000003:
   case 0x80000004: {
@@ -183,16 +245,19 @@ static Leaf extended_leaf(uint32_t leaf) {
     return (Leaf){text_word(model, at), text_word(model, at + 1), text_word(model, at + 2),
                   text_word(model, at + 3)};
   }
-  case 0x80000006: return (Leaf){0, 0, L2_KIB << 16 | 8 << 12 | LINE_SIZE, 0};
+  case 0x80000006: return (Leaf){0, 0, L2_KIB << 16 | 6 << 12 | LINE_SIZE, 0}; /* 6: 8 ways */
   case 0x80000007: return (Leaf){0, 0, 0, feature_word(POWER_EDX)};
-  case 0x80000008: return (Leaf){VIRTUAL_BITS << 8 | PHYSICAL_BITS, 0, 0, 0};
-  default: return (Leaf){0};
+  case 0x80000008: {
+    uint32_t cores = is_amd() ? log2_up(cpu_count()) << 12 | ((cpu_count() - 1) & 255) : 0;
+    return (Leaf){VIRTUAL_BITS << 8 | PHYSICAL_BITS, 0, cores, 0};
+  }
+  default: return is_amd() ? amd_leaf(leaf, index) : (Leaf){0};
   }
 }
 
 void linux_cpuid(GuestCpu *cpu) {
   uint32_t number = (uint32_t)cpu->gpr[RAX], index = (uint32_t)cpu->gpr[RCX];
-  Leaf leaf = number & 0x80000000 ? extended_leaf(number) : basic_leaf(number, index, cpu->rip);
+  Leaf leaf = number & 0x80000000 ? extended_leaf(number, index) : basic_leaf(number, index);
   cpu->gpr[RAX] = leaf.eax;
   cpu->gpr[RBX] = leaf.ebx;
   cpu->gpr[RCX] = leaf.ecx;
@@ -229,17 +294,16 @@ static size_t format_flags(char *to, size_t size) {
 
 static size_t format_cpu(char *to, size_t size, unsigned number, unsigned index, const char *flags) {
   unsigned clock = clock_of(model_name());
-  return base_format(
-      to, size,
-      "processor\t: %u\nvendor_id\t: %s\ncpu family\t: %u\nmodel\t\t: %u\nmodel name\t: %.48s\n"
-      "stepping\t: %u\nmicrocode\t: 0x1\ncpu MHz\t\t: %u.000\ncache size\t: %u KB\nphysical id\t: 0\n"
-      "siblings\t: %u\ncore id\t\t: %u\ncpu cores\t: %u\napicid\t\t: %u\ninitial apicid\t: %u\n"
-      "fpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: %u\nwp\t\t: yes\nflags\t\t: %s\nbugs\t\t:\n"
-      "bogomips\t: %u.00\nclflush size\t: %u\ncache_alignment\t: %u\n"
-      "address sizes\t: %u bits physical, %u bits virtual\npower management:\n\n",
-      number, vendor, FAMILY, MODEL, model_name(), STEPPING, clock * 10, L2_KIB, cpu_count(), index,
-      cpu_count(), number, number, HIGHEST_LEAF, flags, clock * 20, LINE_SIZE, LINE_SIZE, PHYSICAL_BITS,
-      VIRTUAL_BITS);
+  return base_format(to, size,
+                     "processor\t: %u\nvendor_id\t: %s\ncpu family\t: %u\nmodel\t\t: %u\nmodel name\t: %.48s\n"
+                     "stepping\t: %u\nmicrocode\t: 0x1\ncpu MHz\t\t: %u.000\ncache size\t: %u KB\nphysical id\t: 0\n"
+                     "siblings\t: %u\ncore id\t\t: %u\ncpu cores\t: %u\napicid\t\t: %u\ninitial apicid\t: %u\n"
+                     "fpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: %u\nwp\t\t: yes\nflags\t\t: %s\nbugs\t\t:\n"
+                     "bogomips\t: %u.00\nclflush size\t: %u\ncache_alignment\t: %u\n"
+                     "address sizes\t: %u bits physical, %u bits virtual\npower management:\n\n",
+                     number, real_vendor, signature().family, signature().model, model_name(), signature().stepping,
+                     clock * 10, L2_KIB, cpu_count(), index, cpu_count(), number, number, HIGHEST_LEAF, flags,
+                     clock * 20, LINE_SIZE, LINE_SIZE, PHYSICAL_BITS, VIRTUAL_BITS);
 }
 
 int linux_identity_cpuinfo(int fd) {

@@ -118,6 +118,12 @@ int64_t linux_guest_call(LinuxThread *thread, int64_t number, const uint64_t arg
 /* Whether `pc` is inside the window before a guest call's SVC takes effect, and where to go to give up. */
 bool linux_call_window(uint64_t pc, uint64_t *ret_abort);
 
+/* The guest's system call `number`, wherever it comes from: the result, nothing else. */
+int64_t linux_call_by_number(GuestCpu *cpu, uint64_t number, const uint64_t argument[6]);
+
+/* Where the vsyscall page would be (vsyscall.c). */
+#define LINUX_VSYSCALL_PAGE UINT64_C(0xffffffffff600000)
+
 /* Undoes what sending a signal to oneself does to siginfo, of one the host has delivered (signals.c). */
 void linux_siginfo_from_host(LinuxSiginfo *info);
 
@@ -205,13 +211,15 @@ void linux_set_current(GuestCpu *cpu);
 /* What CPUID offers: the x86-64 psABI's micro-architecture levels. x86-64-v2 stands for all that is implemented. */
 typedef enum LinuxCpuLevel { LINUX_CPU_V2, LINUX_CPU_BASELINE } LinuxCpuLevel;
 
+/* Whose name CPUID's leaf 0 gives: one that software knows, or our own. */
+typedef enum LinuxCpuVendor { LINUX_CPU_INTEL, LINUX_CPU_AMD, LINUX_CPU_OWN } LinuxCpuVendor;
+
 typedef struct LinuxProgram {
   char exe[LINUX_PATH_MAX];  /* resolved path of the guest's executable: /proc/self/exe */
   char self[LINUX_PATH_MAX]; /* resolved path of stele */
   uint64_t argv_start, argv_end; /* the strings on the guest's stack */
   uint64_t envp_start, envp_end;
   uint64_t stack_low, stack_high; /* the first thread's stack */
-  uint64_t loader_low, loader_high; /* the dynamic loader's image (identity.c) */
   uint8_t auxv[512];              /* as the guest got it */
   size_t auxv_size;
   bool kernel_knows;      /* the kernel was told where these are, and answers for /proc/PID/… */
@@ -220,6 +228,7 @@ typedef struct LinuxProgram {
   char *const *options;   /* STELE_… settings to hand to children, NULL-terminated */
   const char *exec_wrapper; /* STELE_EXEC_WRAPPER */
   LinuxCpuLevel cpu_level;
+  LinuxCpuVendor cpu_vendor;
   const char *cpu_model;  /* the processor's name, NULL for the default */
   uint64_t host_hwcap, host_hwcap2;
 } LinuxProgram;
@@ -233,6 +242,7 @@ typedef struct LinuxLoaded {
   uint64_t program_header_count;
   uint64_t loader_base;      /* AT_BASE */
   uint64_t low, high;        /* the program's image */
+  bool executable_stack;
   uint64_t brk;
 } LinuxLoaded;
 
@@ -263,9 +273,16 @@ uint64_t linux_path(uint64_t guest_path, char buffer[LINUX_PATH_MAX]);
 /* Whether the path names the running program through /proc. */
 bool linux_path_is_exe(const char *path);
 
-/* `fd` was just opened for reading from the path at `guest_path`: the descriptor to give the guest, which
- * may be one with generated content instead (fd is closed then). */
-int64_t linux_procfs_opened(int64_t fd, uint64_t guest_path, uint64_t flags);
+/* Whether the path ends in /proc/PID/exe of a translated process (`follow`: or in links that lead there), and then the
+ * path of the program it runs. `target` may be `path`. */
+bool linux_procfs_exe(int dirfd, const char *path, bool follow, char target[LINUX_PATH_MAX]);
+
+/* Whether that is the translator's own file: a call that has come to it may have followed such a link. */
+bool linux_procfs_is_translator(uint64_t device, uint64_t inode);
+
+/* `fd` was just opened for reading from the path at `guest_path`, which starts at `dirfd`: the descriptor to
+ * give the guest, which may be one with generated content instead (fd is closed then). */
+int64_t linux_procfs_opened(int64_t fd, int dirfd, uint64_t guest_path, uint64_t flags);
 
 /* A link's text for readlink, where it differs from the host's: its length, 0 where it does not differ. */
 int linux_procfs_readlink(int dirfd, uint64_t guest_path, char target[LINUX_PATH_MAX]);
@@ -274,6 +291,9 @@ int linux_procfs_readlink(int dirfd, uint64_t guest_path, char target[LINUX_PATH
 
 /* The text of /proc/cpuinfo, appended to the file `fd`. */
 int linux_identity_cpuinfo(int fd);
+
+/* The LinuxCpuVendor with a name of CPUID's leaf 0; -EINVAL for names that aren't offered. */
+int linux_identity_vendor(const char *name);
 
 /* CPUID.1:EDX, which is AT_HWCAP. */
 uint32_t linux_identity_hwcap(void);

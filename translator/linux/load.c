@@ -140,12 +140,6 @@ static int loader_missing(const Loading *program, const char *path, int error) {
   return error;
 }
 
-/* Remembers where the dynamic loader is (identity.c). */
-static void note_loader(const Loading *loading) {
-  linux_program.loader_low = loading->bias + loading->image.low;
-  linux_program.loader_high = loading->bias + loading->image.high;
-}
-
 static int load_interpreter(const Loading *program, LinuxLoaded *ret_loaded) {
   char path[LINUX_PATH_MAX + 1] = {0};
   const ElfImage *image = &program->image;
@@ -162,7 +156,6 @@ static int load_interpreter(const Loading *program, LinuxLoaded *ret_loaded) {
   if (!error) error = map_image(loader, 0);
   if (!error) {
     ret_loaded->loader_base = loader->bias;
-    note_loader(loader);
     ret_loaded->entry = loader->bias + loader->image.entry;
   }
   host_call(__NR_close, fd);
@@ -176,14 +169,6 @@ static uint64_t random_pages(unsigned bits) {
   return (random & ((UINT64_C(1) << bits) - 1)) * MEMORY_PAGE_SIZE;
 }
 
-static void read_dynamic(Loading *program) {
-  uint8_t dynamic[2048];
-  ElfImage *image = &program->image;
-  size_t size = image->dynamic_size < sizeof dynamic ? image->dynamic_size : sizeof dynamic;
-  int64_t got = read_all_at(program->fd, dynamic, size, image->dynamic_offset);
-  if (got > 0) elf_read_dynamic(image, dynamic, (size_t)got);
-}
-
 static int load_program(Loading *program, LinuxLoaded *ret_loaded) {
   int error = read_headers(program);
   if (!error) error = map_image(program, PIE_BASE + random_pages(28));
@@ -195,10 +180,9 @@ static int load_program(Loading *program, LinuxLoaded *ret_loaded) {
                               .program_header_count = image->program_header_count,
                               .low = program->bias + image->low,
                               .high = program->bias + image->high,
+                              .executable_stack = image->executable_stack,
                               .brk = program->bias + image->high + random_pages(13)};
   if (image->interpreter_size) return load_interpreter(program, ret_loaded);
-  read_dynamic(program);
-  if (image->is_library) note_loader(program); /* the loader run as a program of its own */
   return 0;
 }
 

@@ -1,10 +1,11 @@
-/* The guest's address space: mmap, munmap, mprotect, mremap, brk, System V shared memory, and the map of it
- * all (guest/memory-map.h).
+/* The guest's address space: mmap, munmap, mprotect, mremap, brk, System V shared memory, rings of asynchronous I/O,
+ * and the map of it all (guest/memory-map.h).
  *
  * The host kernel would place mappings anywhere up to 2^48; guests must see addresses below 2^47, so places
  * are chosen here, highest first like the kernel does, and asked for with MAP_FIXED_NOREPLACE. The host
  * never gets PROT_EXEC: guest code is data. Execute implies read on x86 as the guest's pages are made.
- * One lock spans each change of the host's mappings and of the map, so they never disagree for long. */
+ * One lock spans each change of the host's mappings and of the map, so they never disagree for long. Only what grows
+ * down does so without a call: the host's kernel extends it, and notice_growth() learns of it when it matters. */
 #include <linux/mman.h>
 #include <linux/fcntl.h>
 #include <linux/magic.h>
@@ -23,7 +24,8 @@ enum {
   SHM_READ_ONLY = 010000,
   SHM_ROUND = 020000,
   SHM_REMAPPING = 040000,
-  SHM_EXECUTE = 0100000
+  SHM_EXECUTE = 0100000,
+  READ_IMPLIES_EXECUTE = 0x0400000 /* personality */
 };
 
 #define LOWEST_ADDRESS    UINT64_C(0x10000) /* vm.mmap_min_addr */
@@ -39,7 +41,9 @@ static struct {
   BaseLock lock;
   uint64_t top; /* new mappings go below */
   uint64_t brk_start, brk;
-  Attachment *attachments; /* shmat() */
+  uint64_t anonymous_objects; /* how many shared mappings without a file there have been: their identities */
+  bool read_implies_exec;     /* personality(READ_IMPLIES_EXEC) */
+  Attachment *attachments;    /* shmat() */
 } memory;
 
 void linux_memory_init(uint64_t stack_low, bool randomize) {
@@ -84,22 +88,57 @@ static void changed(uint64_t start, uint64_t end, uint32_t old_flags) {
 
 /* --- mmap ------------------------------------------------------------------------------------------- */
 
-/* Whether a shared mapping lets others see or change what this process' threads order: writable ones do,
- * and read-only ones of files somebody here can write or that live in memory. */
+/* Whether a file belongs to installed software, which nobody writes in place: FHS 3.0, 4.1 ("/usr is shareable,
+ * read-only data"). Many programs map such files shared and read-only: glibc its table of character sets. */
+static bool is_installed(int fd) {
+  static const char *const folders[] = {"/usr/", "/lib", "/opt/"};
+  char link[32], path[16] = "";
+  base_format(link, sizeof link, "/proc/self/fd/%d", fd);
+  if (host_call(__NR_readlinkat, AT_FDCWD, link, path, sizeof path - 1) <= 0) return false;
+  for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+    if (!strncmp(path, folders[i], strlen(folders[i]))) return true;
+  return false;
+}
+
+/* Whether a shared mapping lets others see or change what this process' threads order: writable ones do, and
+ * read-only ones of files that another process may have mapped to write. */
 static bool is_shared_memory(int protection, int flags, int fd) {
+  enum { READ_ONLY_FILE_SYSTEM = 1 }; /* ST_RDONLY */
   if ((flags & MAP_TYPE) == MAP_PRIVATE) return false;
   if (protection & PROT_WRITE || flags & MAP_ANONYMOUS) return true;
   struct statfs file_system;
-  int64_t mode = host_call(__NR_fcntl, fd, F_GETFL);
-  if (mode >= 0 && (mode & O_ACCMODE) != O_RDONLY) return true;
-  return host_call(__NR_fstatfs, fd, &file_system) == 0 && file_system.f_type == TMPFS_MAGIC;
+  if (host_call(__NR_fstatfs, fd, &file_system) < 0) return false; /* not open: nothing will be mapped */
+  if (file_system.f_type == TMPFS_MAGIC) return true;
+  return !(file_system.f_flags & READ_ONLY_FILE_SYSTEM) && !is_installed(fd);
 }
 
-/* A number for what a shared mapping maps; 0 for memory that no second mapping can name. */
+/* A number for what a shared mapping maps: bit 63 set for a file's, bit 62 for a System V segment's, else counted. */
 static uint64_t object_of(int flags, int fd) {
   HostStat status;
-  if (flags & MAP_ANONYMOUS || host_call(__NR_fstat, fd, &status) < 0) return 0;
+  if (flags & MAP_ANONYMOUS || host_call(__NR_fstat, fd, &status) < 0) return ++memory.anonymous_objects;
   return ((status.device * UINT64_C(0x9e3779b97f4a7c15)) ^ status.inode) | UINT64_C(1) << 63;
+}
+
+static uint64_t object_of_segment(int id) { return UINT64_C(1) << 62 | (uint32_t)id; }
+
+/* The protection that the guest's kernel makes of the one asked for. */
+static int with_personality(int protection) {
+  return memory.read_implies_exec && protection & PROT_READ ? protection | PROT_EXEC : protection;
+}
+
+/* Enters in the map what the host's kernel has added below ranges of [start, end), or right above it, that grow. */
+static void notice_growth(uint64_t start, uint64_t end) {
+  MemoryRange range;
+  for (uint64_t at = start; memory_map_next(at, &range); at = range.end) {
+    uint64_t low = at, high = range.start;
+    while (range.flags & MEMORY_GROWS && low < high) { /* all of [high, range.start) is mapped, nothing below `low` */
+      uint64_t middle = low + (((high - low) / 2) & ~(MEMORY_PAGE_SIZE - 1));
+      if (host_call(__NR_msync, middle, range.start - middle, MS_ASYNC) == 0) high = middle;
+      else low = middle + MEMORY_PAGE_SIZE;
+    }
+    if (high < range.start) memory_map_set(high, range.start, range.flags);
+    if (range.start >= end) return;
+  }
 }
 
 /* A new view of memory exists: code translated from other views of it did not reckon with writes here. */
@@ -180,7 +219,9 @@ static int64_t map_with_flags(uint64_t address, uint64_t length, int protection,
   uint64_t alignment = flags & MAP_HUGETLB ? huge_page_size(flags) : MEMORY_PAGE_SIZE;
   length = (length + alignment - 1) & ~(alignment - 1);
   if (!length || length > MEMORY_GUEST_END) return -ENOMEM;
-  int address_bits = MAP_FIXED | MAP_FIXED_NOREPLACE | X86_MAP_32BIT | X86_MAP_ABOVE4G | MAP_GROWSDOWN;
+  int address_bits = MAP_FIXED | MAP_FIXED_NOREPLACE | X86_MAP_32BIT | X86_MAP_ABOVE4G;
+  protection = with_personality(protection);
+  if (flags & MAP_GROWSDOWN) extra |= MEMORY_GROWS;
   MapRequest request = {length, alignment, protection, flags & ~address_bits, fd, offset};
   if (is_shared_memory(protection, flags, fd)) runtime_memory_shared();
   int64_t got;
@@ -207,8 +248,8 @@ int64_t linux_map(uint64_t address, uint64_t length, int protection, int flags, 
 int64_t linux_map_stack(uint64_t low, uint64_t length, int protection) {
   base_lock(&memory.lock);
   int64_t got = map_with_flags(low, length, protection,
-                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1,
-                               0, MEMORY_STACK);
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE | MAP_GROWSDOWN,
+                               -1, 0, MEMORY_STACK);
   base_unlock(&memory.lock);
   return got;
 }
@@ -220,9 +261,10 @@ int64_t sys_mmap(GuestCpu *cpu, const uint64_t a[6]) {
 /* --- munmap, mprotect, madvise ---------------------------------------------------------------------- */
 
 static int64_t unmap_locked(uint64_t start, uint64_t end) {
+  MemoryRange range;
+  if (memory_map_next(start, &range) && range.start > start && range.flags & MEMORY_GROWS) notice_growth(start, end);
   uint32_t old = memory_map_any(start, end);
   if (old & MEMORY_SEALED) return -EPERM;
-  MemoryRange range;
   for (uint64_t at = start; memory_map_next(at, &range) && range.start < end; at = range.end) {
     uint64_t low = range.start > start ? range.start : start;
     uint64_t high = range.end < end ? range.end : end;
@@ -245,6 +287,7 @@ int64_t linux_unmap(uint64_t address, uint64_t length) {
 int64_t sys_munmap(GuestCpu *cpu, const uint64_t a[6]) { return linux_unmap(a[0], a[1]); }
 
 static int64_t protect_locked(uint64_t start, uint64_t end, int protection) {
+  if (!memory_map_covers(start, end)) notice_growth(start, end);
   uint32_t old = memory_map_any(start, end);
   if (!memory_map_covers(start, end)) return -ENOMEM;
   if (old & MEMORY_SEALED) return -EPERM;
@@ -264,9 +307,12 @@ int64_t linux_protect(uint64_t address, uint64_t length, int protection) {
   if (!in_guest(address, page_up(length))) return -ENOMEM;
   base_lock(&memory.lock);
   MemoryRange range;
-  if (protection & GUEST_PROT_GROWSDOWN && memory_map_next(address, &range) && range.start < address)
-    address = range.start;
-  int64_t result = protect_locked(address, end, protection & MEMORY_PROTECTION);
+  int64_t result = 0;
+  if (protection & GUEST_PROT_GROWSDOWN && memory_map_next(address, &range) && range.start < end) {
+    if (range.flags & MEMORY_GROWS) address = range.start;
+    else result = -EINVAL;
+  }
+  if (!result) result = protect_locked(address, end, with_personality(protection & MEMORY_PROTECTION));
   base_unlock(&memory.lock);
   return result;
 }
@@ -322,6 +368,10 @@ static int64_t remap_to(const Remap *remap, uint64_t target) {
   if (got < 0) return got;
   if (!keep && remap->old_length) memory_map_clear(remap->old, remap->old + remap->old_length);
   memory_map_set_object(got, got + remap->new_length, remap->range_flags, remap->object, remap->offset);
+  if (!remap->old_length) { /* a page of code, protected again by now, would hand its protection down */
+    host_call(__NR_mprotect, got, remap->new_length, host_protection((int)(remap->range_flags & MEMORY_PROTECTION)));
+    aliases_changed((uint64_t)got, remap->new_length);
+  }
   if (remap->old_length) changed(remap->old, remap->old + remap->old_length, remap->range_flags);
   changed(got, got + remap->new_length, remap->range_flags);
   return got;
@@ -370,6 +420,12 @@ static int64_t remap_locked(Remap *remap) {
   if (flags & MEMORY_SEALED) return -EPERM;
   MemoryRange range;
   memory_map_next(remap->old, &range);
+  uint64_t seen = remap->old_length ? remap->old_length : remap->new_length;
+  if (seen > range_end - remap->old) seen = range_end - remap->old;
+  if (flags & MEMORY_EXEC) { /* code that was translated is write-protected: the host's mapping may be in pieces */
+    changed(remap->old, remap->old + seen, (uint32_t)flags);
+    host_call(__NR_mprotect, remap->old, seen, host_protection(flags & MEMORY_PROTECTION));
+  }
   remap->range_flags = (uint32_t)flags;
   remap->object = range.object;
   remap->offset = range.offset + (remap->old - range.start);
@@ -434,6 +490,7 @@ static int64_t segment_size(int id) {
 
 static int64_t attach_locked(int id, uint64_t address, int flags, uint64_t length) {
   int protection = PROT_READ | (flags & SHM_READ_ONLY ? 0 : PROT_WRITE) | (flags & SHM_EXECUTE ? PROT_EXEC : 0);
+  protection = with_personality(protection);
   if (address && flags & SHM_ROUND) address &= ~(MEMORY_PAGE_SIZE - 1);
   if (!is_page(address) || (!address && flags & SHM_REMAPPING)) return -EINVAL;
   if (address && (!in_guest(address, length) || is_reserved(address, address + length))) return -EINVAL;
@@ -450,8 +507,9 @@ static int64_t attach_locked(int id, uint64_t address, int flags, uint64_t lengt
   uint32_t old = memory_map_any(address, address + length);
   int64_t got = host_call(__NR_shmat, id, address, flags & ~(SHM_EXECUTE | SHM_ROUND));
   if (got < 0) return got;
-  memory_map_set(got, got + length, (uint32_t)protection | MEMORY_SHARED);
+  memory_map_set_object(got, got + length, (uint32_t)protection | MEMORY_SHARED, object_of_segment(id), 0);
   changed(got, got + length, old);
+  aliases_changed((uint64_t)got, length);
   return got;
 }
 
@@ -489,5 +547,66 @@ int64_t sys_shmdt(GuestCpu *cpu, const uint64_t a[6]) {
     break;
   }
   base_unlock(&memory.lock);
+  return result;
+}
+
+/* --- asynchronous I/O ----------------------------------------------------------------------------------- */
+
+/* What the kernel maps for a context, and what the context's identifier points to (fs/aio.c, struct aio_ring). */
+typedef struct AioRing {
+  uint32_t id, events, head, tail, magic, features[2], header_length;
+} AioRing;
+
+enum { AIO_EVENT_SIZE = 32 };
+
+/* The kernel puts a ring where it likes; it can be moved, and the identifier moves with it. */
+static int64_t place_ring(uint64_t ring) {
+  const AioRing *header = (const AioRing *)ring;
+  uint64_t length = page_up(header->header_length + (uint64_t)header->events * AIO_EVENT_SIZE);
+  uint32_t flags = MEMORY_READ | MEMORY_WRITE | MEMORY_SHARED;
+  if (!in_guest(ring, length)) {
+    Remap remap = {ring, length, length, MREMAP_MAYMOVE, 0, flags, ++memory.anonymous_objects, 0};
+    return remap_elsewhere(&remap);
+  }
+  memory_map_set_object(ring, ring + length, flags, ++memory.anonymous_objects, 0);
+  return (int64_t)ring;
+}
+
+/* The kernel has unmapped the ring at `ring`. */
+static void forget_ring(uint64_t ring) {
+  MemoryRange range;
+  base_lock(&memory.lock);
+  if (memory_map_next(ring, &range) && range.start == ring) memory_map_clear(range.start, range.end);
+  base_unlock(&memory.lock);
+}
+
+int64_t sys_io_setup(GuestCpu *cpu, const uint64_t a[6]) {
+  uint64_t context = 0;
+  if (linux_copy_in(&context, a[1], sizeof context)) return -EFAULT;
+  if (context) return -EINVAL;
+  runtime_memory_shared(); /* with the kernel, which adds events */
+  base_lock(&memory.lock);
+  int64_t result = host_call(__NR_io_setup, a[0], &context);
+  int64_t placed = result < 0 ? result : place_ring(context);
+  base_unlock(&memory.lock);
+  if (result < 0) return result;
+  if (placed > 0) context = (uint64_t)placed;
+  if (placed > 0 && linux_copy_out(a[1], &context, sizeof context) == 0) return 0;
+  host_call(__NR_io_destroy, context);
+  if (placed < 0) return placed;
+  forget_ring(context);
+  return -EFAULT;
+}
+
+int64_t sys_io_destroy(GuestCpu *cpu, const uint64_t a[6]) {
+  int64_t result = linux_guest_call(linux_thread(cpu), __NR_io_destroy, a);
+  if (result == 0) forget_ring(a[0]);
+  return result;
+}
+
+/* What pages the guest may execute follows from it. */
+int64_t sys_personality(GuestCpu *cpu, const uint64_t a[6]) {
+  int64_t result = linux_guest_call(linux_thread(cpu), __NR_personality, a);
+  if (result >= 0 && (uint32_t)a[0] != 0xffffffff) memory.read_implies_exec = a[0] & READ_IMPLIES_EXECUTE;
   return result;
 }

@@ -1,19 +1,51 @@
 /* Files of /proc whose host content is about stele rather than about the guest's program: answered by what
- * was opened, under whatever name. A read-only open that ended in a procfs is looked at: /proc/cpuinfo,
- * and of our own process maps, cmdline, environ and auxv, are replaced by a memory file with generated
- * content under the same descriptor number. /proc/PID/exe is a link and is answered where links are. */
+ * was opened, under whatever name. A read-only open that ended in a procfs is looked at: /proc/cpuinfo, what lists the
+ * mappings of this process or of another translated one, and of our own process cmdline, environ and auxv, are
+ * replaced by a memory file with generated content under the same descriptor number.
+ *
+ * /proc/PID/exe is a link: answered where links are, and where a call that followed it has come to the translator's
+ * own file. A process is a translated one when that file is its exe; which program it runs is read from its mappings,
+ * so who may know is the kernel's to say. */
 #include <asm/statfs.h>
 #include <linux/fcntl.h>
 #include <linux/magic.h>
 
+#include "linux/host-stat.h"
 #include "linux/linux.h"
 #include "linux/open-flags.h"
+#include "linux/procfs.h"
 
 int linux_guarded_prefix(const char *text, const char *prefix);
 
-enum { MAPS_BUFFER = 64 * 1024, MAPS_LINE = LINUX_PATH_MAX + 128 };
+enum { LINKS_MAX = 40 }; /* as the kernel: MAXSYMLINKS */
 
-/* --- names ------------------------------------------------------------------------------------------- */
+/* --- the translator's own file -------------------------------------------------------------------------- */
+
+static struct {
+  bool known;
+  uint64_t device, inode;
+  int file_system[2]; /* statfs.f_fsid */
+} translator;
+
+static void know_translator(void) {
+  HostStat status = {0};
+  struct statfs file_system = {0};
+  if (translator.known) return;
+  if (host_call(__NR_newfstatat, AT_FDCWD, "/proc/self/exe", &status, 0) == 0 &&
+      host_call(__NR_statfs, "/proc/self/exe", &file_system) == 0) {
+    translator.device = status.device;
+    translator.inode = status.inode;
+    memcpy(translator.file_system, &file_system.f_fsid, sizeof translator.file_system);
+  }
+  translator.known = true;
+}
+
+bool linux_procfs_is_translator(uint64_t device, uint64_t inode) {
+  know_translator();
+  return inode == translator.inode && device == translator.device && inode;
+}
+
+/* --- processes ------------------------------------------------------------------------------------------- */
 
 /* After "/proc/": skips "self/", "thread-self/" or our own number, and "task/N/"; NULL for others. */
 static const char *in_own_process(const char *path) {
@@ -33,9 +65,115 @@ static const char *in_own_process(const char *path) {
   return rest;
 }
 
+/* The path of an open descriptor: its length, or a negative errno. */
+static int path_of(int64_t fd, char path[LINUX_PATH_MAX]) {
+  char link[32];
+  base_format(link, sizeof link, "/proc/self/fd/%d", (int)fd);
+  int64_t length = host_call(__NR_readlinkat, AT_FDCWD, link, path, LINUX_PATH_MAX - 1);
+  path[length > 0 ? length : 0] = '\0';
+  return (int)length;
+}
+
+/* The number of the process whose directory a path of procfs names, PID or PID/task/TID, under whatever mount. The path
+ * may be cut. */
+static int process_number(char *path) {
+  char *last = strrchr(path, '/');
+  if (last && last - path >= 5 && !strncmp(last - 5, "/task", 5)) {
+    last[-5] = '\0';
+    last = strrchr(path, '/');
+  }
+  int number = 0;
+  for (const char *at = last ? last + 1 : ""; *at >= '0' && *at <= '9'; at++) number = number * 10 + (*at - '0');
+  return number;
+}
+
+/* Whether the directory of procfs is that of a translated process, and which. */
+static bool find_process(int directory, ProcfsProcess *process) {
+  HostStat status;
+  process->directory = directory;
+  if (path_of(directory, process->translator) <= 0) return false;
+  process->own = process_number(process->translator) == (int)host_call(__NR_getpid);
+  int64_t length = host_call(__NR_readlinkat, directory, "exe", process->translator, sizeof process->translator - 1);
+  process->translator[length > 0 ? length : 0] = '\0';
+  if (process->own) return true;
+  return length > 0 && host_call(__NR_newfstatat, directory, "exe", &status, 0) == 0 &&
+         linux_procfs_is_translator(status.device, status.inode);
+}
+
+static bool is_procfs(int64_t fd) {
+  struct statfs file_system;
+  return host_call(__NR_fstatfs, fd, &file_system) == 0 && file_system.f_type == PROC_SUPER_MAGIC;
+}
+
+/* --- /proc/PID/exe --------------------------------------------------------------------------------------- */
+
 bool linux_path_is_exe(const char *path) {
   const char *rest = in_own_process(path);
   return rest && !strcmp(rest, "exe");
+}
+
+/* The program of the process whose directory is open, where it is translated. */
+static bool program_of(int directory, char target[LINUX_PATH_MAX]) {
+  ProcfsProcess *process = base_alloc(sizeof *process);
+  bool found = process && find_process(directory, process);
+  if (found && process->own)
+    memcpy(target, linux_program.exe, LINUX_PATH_MAX);
+  else if (found)
+    found = procfs_program(process, target) > 0;
+  base_free(process);
+  return found;
+}
+
+/* Opens the directory that a path's last component lies in, and cuts the path down to that component. */
+static int64_t open_parent(int dirfd, char *path) {
+  char *slash = strrchr(path, '/');
+  const char *parent = ".";
+  if (slash) {
+    *slash = '\0';
+    parent = slash == path ? "/" : path;
+  }
+  int64_t fd = host_call(__NR_openat, dirfd, parent, O_PATH_ONLY | ARM64_O_DIRECTORY | O_CLOEXEC);
+  if (slash) memmove(path, slash + 1, strlen(slash + 1) + 1);
+  return fd;
+}
+
+typedef struct Walk {
+  char path[LINUX_PATH_MAX], next[LINUX_PATH_MAX];
+} Walk;
+
+/* Follows the links of a path's last component until one is an exe of procfs. */
+static bool walk_to_exe(Walk *walk, int dirfd, bool follow, char target[LINUX_PATH_MAX]) {
+  int64_t at = dirfd;
+  bool found = false;
+  for (unsigned links = 0; links < LINKS_MAX; links++) {
+    int64_t parent = open_parent((int)at, walk->path);
+    if (at != dirfd) host_call(__NR_close, at);
+    at = parent;
+    if (at < 0) return false;
+    found = !strcmp(walk->path, "exe") && is_procfs(at) && program_of((int)at, target);
+    if (found || (!follow && links == 0)) break;
+    int64_t length = host_call(__NR_readlinkat, at, walk->path, walk->next, sizeof walk->next - 1);
+    if (length <= 0) break;
+    memcpy(walk->path, walk->next, (size_t)length);
+    walk->path[length] = '\0';
+  }
+  host_call(__NR_close, at);
+  return found;
+}
+
+bool linux_procfs_exe(int dirfd, const char *path, bool follow, char target[LINUX_PATH_MAX]) {
+  if (!*path) return false;
+  Walk *walk = base_alloc(sizeof *walk);
+  if (!walk) return false;
+  base_format(walk->path, sizeof walk->path, "%s", path);
+  bool found = walk_to_exe(walk, dirfd, follow, target);
+  base_free(walk);
+  return found;
+}
+
+static bool ends_in_exe(const char *path) {
+  size_t length = strlen(path);
+  return length >= 3 && !strcmp(path + length - 3, "exe") && (length == 3 || path[length - 4] == '/');
 }
 
 /* Copies a guest path that begins with /proc/; false for all others, at the cost of a few loads. */
@@ -45,197 +183,55 @@ static bool copy_proc_path(uint64_t guest_path, char *to) {
 }
 
 uint64_t linux_path(uint64_t guest_path, char buffer[LINUX_PATH_MAX]) {
-  if (!copy_proc_path(guest_path, buffer) || !linux_path_is_exe(buffer)) return guest_path;
-  return (uint64_t)linux_program.exe;
-}
-
-/* "exe" under a directory of /proc, ours if the host's answer is stele itself. */
-static bool is_relative_exe(int dirfd, uint64_t guest_path) {
-  char path[16], target[LINUX_PATH_MAX];
-  int length = linux_copy_string(path, guest_path, sizeof path);
-  if (length < 3 || strcmp(path + length - 3, "exe")) return false;
-  int64_t got = host_call(__NR_readlinkat, dirfd, guest_path, target, sizeof target - 1);
-  return got > 0 && (size_t)got == strlen(linux_program.self) && !memcmp(target, linux_program.self, (size_t)got);
+  if (!copy_proc_path(guest_path, buffer) || !ends_in_exe(buffer)) return guest_path;
+  if (linux_path_is_exe(buffer)) return (uint64_t)linux_program.exe;
+  return linux_procfs_exe(AT_FDCWD, buffer, true, buffer) ? (uint64_t)buffer : guest_path;
 }
 
 int linux_procfs_readlink(int dirfd, uint64_t guest_path, char target[LINUX_PATH_MAX]) {
-  bool absolute = copy_proc_path(guest_path, target);
-  if (absolute ? !linux_path_is_exe(target) : !is_relative_exe(dirfd, guest_path)) return 0;
-  memcpy(target, linux_program.exe, LINUX_PATH_MAX);
+  if (linux_copy_string(target, guest_path, LINUX_PATH_MAX) < 0 || !ends_in_exe(target)) return 0;
+  if (linux_path_is_exe(target))
+    memcpy(target, linux_program.exe, LINUX_PATH_MAX);
+  else if (!linux_procfs_exe(dirfd, target, false, target))
+    return 0;
   return (int)strlen(target);
 }
 
 /* --- generated content ------------------------------------------------------------------------------- */
 
-static int write_all(int fd, const void *from, uint64_t length) {
-  for (uint64_t done = 0; done < length;) {
-    int64_t wrote = host_call(__NR_write, fd, (const char *)from + done, length - done);
-    if (wrote <= 0) return wrote ? (int)wrote : -EIO;
-    done += (uint64_t)wrote;
-  }
-  return 0;
+static int write_cpuinfo(int fd, const ProcfsProcess *process) {
+  return linux_identity_cpuinfo(fd);
 }
 
-static int write_cmdline(int fd) {
-  return write_all(fd, (void *)linux_program.argv_start, linux_program.argv_end - linux_program.argv_start);
+static int write_cmdline(int fd, const ProcfsProcess *process) {
+  return procfs_write(fd, (void *)linux_program.argv_start, linux_program.argv_end - linux_program.argv_start);
 }
 
-static int write_environ(int fd) {
-  return write_all(fd, (void *)linux_program.envp_start, linux_program.envp_end - linux_program.envp_start);
+static int write_environ(int fd, const ProcfsProcess *process) {
+  return procfs_write(fd, (void *)linux_program.envp_start, linux_program.envp_end - linux_program.envp_start);
 }
 
-static int write_auxv(int fd) { return write_all(fd, linux_program.auxv, linux_program.auxv_size); }
-
-/* A line of /proc/PID/maps. */
-typedef struct Line {
-  uint64_t start, end, offset, inode;
-  uint32_t flags; /* MEMORY_* */
-  char device[16];
-  char name[LINUX_PATH_MAX];
-} Line;
-
-static uint64_t parse_hex(const char **at) {
-  uint64_t value = 0;
-  for (;; ++*at) {
-    char c = **at;
-    if (c >= '0' && c <= '9') value = value * 16 + (uint64_t)(c - '0');
-    else if (c >= 'a' && c <= 'f') value = value * 16 + (uint64_t)(c - 'a' + 10);
-    else return value;
-  }
+static int write_auxv(int fd, const ProcfsProcess *process) {
+  return procfs_write(fd, linux_program.auxv, linux_program.auxv_size);
 }
 
-static void parse_line(const char *at, Line *line) {
-  size_t device = 0;
-  *line = (Line){0};
-  line->start = parse_hex(&at);
-  if (*at == '-') at++;
-  line->end = parse_hex(&at);
-  at = strchr(at + (*at == ' '), ' '); /* over the permissions */
-  if (!at) return;
-  at++;
-  line->offset = parse_hex(&at);
-  while (*at == ' ') at++;
-  for (; *at && *at != ' '; at++)
-    if (device + 1 < sizeof line->device) line->device[device++] = *at;
-  while (*at == ' ') at++;
-  for (; *at >= '0' && *at <= '9'; at++) line->inode = line->inode * 10 + (uint64_t)(*at - '0');
-  while (*at == ' ') at++;
-  base_format(line->name, sizeof line->name, "%s", at);
-}
-
-static int write_line(int fd, const Line *line) {
-  char text[MAPS_LINE];
-  size_t length = base_format(text, sizeof text, "%08lx-%08lx %c%c%c%c %08lx %s %lu ", line->start, line->end,
-                              line->flags & MEMORY_READ ? 'r' : '-', line->flags & MEMORY_WRITE ? 'w' : '-',
-                              line->flags & MEMORY_EXEC ? 'x' : '-', line->flags & MEMORY_SHARED ? 's' : 'p',
-                              line->offset, line->device, line->inode);
-  while (line->name[0] && length < 73) text[length++] = ' ';
-  length += base_format(text + length, sizeof text - length, "%s\n", line->name);
-  return write_all(fd, text, length);
-}
-
-typedef struct MapsOutput {
-  int fd, error;
-  bool any;
-  Line last;
-} MapsOutput;
-
-static bool continues(const Line *last, const Line *next) {
-  return last->end == next->start && last->flags == next->flags && last->inode == next->inode &&
-         !strcmp(last->name, next->name) && !strcmp(last->device, next->device) &&
-         (!next->inode || last->offset + (last->end - last->start) == next->offset);
-}
-
-static void emit(MapsOutput *output, const Line *line) {
-  if (output->any && continues(&output->last, line)) {
-    output->last.end = line->end;
-    return;
-  }
-  if (output->any && !output->error) output->error = write_line(output->fd, &output->last);
-  output->last = *line;
-  output->any = true;
-}
-
-/* The guest's part of one host mapping, with the guest's protections. */
-static void emit_guest_part(MapsOutput *output, const Line *host, Line *scratch) {
-  MemoryRange range;
-  for (uint64_t at = host->start; memory_map_next(at, &range) && range.start < host->end; at = range.end) {
-    *scratch = *host;
-    scratch->start = range.start > host->start ? range.start : host->start;
-    scratch->end = range.end < host->end ? range.end : host->end;
-    scratch->offset = host->inode ? host->offset + (scratch->start - host->start) : host->offset;
-    scratch->flags = range.flags;
-    if (range.flags & MEMORY_STACK) memcpy(scratch->name, "[stack]", 8);
-    else if (range.flags & MEMORY_BRK) memcpy(scratch->name, "[heap]", 7);
-    else if (scratch->name[0] == '[') scratch->name[0] = '\0';
-    emit(output, scratch);
-  }
-}
-
-typedef struct MapsWork {
-  char buffer[MAPS_BUFFER];
-  Line host, scratch;
-  MapsOutput output;
-} MapsWork;
-
-static void read_maps(MapsWork *work, int64_t from) {
-  size_t kept = 0;
-  for (;;) {
-    int64_t got = host_call(__NR_read, from, work->buffer + kept, sizeof work->buffer - 1 - kept);
-    if (got <= 0) return;
-    size_t length = kept + (size_t)got, at = 0;
-    for (char *end; (end = memchr(work->buffer + at, '\n', length - at)); at = (size_t)(end - work->buffer) + 1) {
-      *end = '\0';
-      parse_line(work->buffer + at, &work->host);
-      emit_guest_part(&work->output, &work->host, &work->scratch);
-    }
-    kept = length - at;
-    memmove(work->buffer, work->buffer + at, kept);
-  }
-}
-
-static int write_maps(int fd) {
-  MapsWork *work = base_alloc(sizeof *work);
-  int64_t from = host_call(__NR_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC);
-  if (!work || from < 0) return -ENOMEM;
-  work->output.fd = fd;
-  read_maps(work, from);
-  if (work->output.any && !work->output.error) work->output.error = write_line(fd, &work->output.last);
-  int error = work->output.error;
-  host_call(__NR_close, from);
-  base_free(work);
-  return error;
-}
-
-/* --- opening ----------------------------------------------------------------------------------------- */
-
-typedef int Writer(int fd);
+typedef int Writer(int fd, const ProcfsProcess *process);
 
 static const struct {
   const char *name;
   Writer *write;
-  bool kernel_may_know; /* the kernel was told and answers for all readers (main.c's tell_kernel) */
-} own_files[] = {
-    {"maps", write_maps, false},
-    {"cmdline", write_cmdline, true},
-    {"environ", write_environ, true},
+  bool own_only; /* and only if the kernel was not told; else it answers for all readers (main.c's tell_kernel) */
+} process_files[] = {
+    {"maps", procfs_write_maps, false}, {"smaps", procfs_write_smaps, false},
+    {"cmdline", write_cmdline, true},   {"smaps_rollup", procfs_write_rollup, false},
+    {"environ", write_environ, true},   {"numa_maps", procfs_write_numa, false},
     {"auxv", write_auxv, true},
 };
 
-static Writer *writer_for(const char *path) {
-  const char *rest = in_own_process(path);
-  const char *last = strrchr(path, '/');
-  if (last && !strcmp(last, "/cpuinfo")) return linux_identity_cpuinfo;
-  for (size_t i = 0; rest && i < sizeof own_files / sizeof *own_files; i++)
-    if (!strcmp(rest, own_files[i].name) && !(own_files[i].kernel_may_know && linux_program.kernel_knows))
-      return own_files[i].write;
-  return NULL;
-}
-
-static int64_t replace(int64_t fd, Writer *write, uint64_t flags) {
+static int64_t replace(int64_t fd, Writer *write, const ProcfsProcess *process, uint64_t flags) {
   int64_t content = host_call(__NR_memfd_create, "proc", 1 /* MFD_CLOEXEC */);
   if (content < 0) return fd;
-  int error = write((int)content);
+  int error = write((int)content, process);
   if (!error) {
     host_call(__NR_lseek, content, 0, 0);
     host_call(__NR_dup3, content, fd, flags & O_CLOSE_ON_EXEC ? O_CLOEXEC : 0);
@@ -244,18 +240,49 @@ static int64_t replace(int64_t fd, Writer *write, uint64_t flags) {
   return fd;
 }
 
-int64_t linux_procfs_opened(int64_t fd, uint64_t guest_path, uint64_t flags) {
-  char path[LINUX_PATH_MAX], link[32];
+/* --- opening ----------------------------------------------------------------------------------------- */
+
+/* Replaces a file of a translated process' directory; `path` is the descriptor's. */
+static int64_t replace_of_process(int64_t fd, char *path, uint64_t flags) {
+  char *name = strrchr(path, '/');
+  size_t row = 0, rows = sizeof process_files / sizeof *process_files;
+  while (name && row < rows && strcmp(name + 1, process_files[row].name)) row++;
+  if (!name || row == rows) return fd;
+  *name = '\0';
+  ProcfsProcess *process = base_alloc(sizeof *process);
+  int64_t directory = host_call(__NR_openat, AT_FDCWD, path, O_PATH_ONLY | ARM64_O_DIRECTORY | O_CLOEXEC);
+  if (process && directory >= 0 && find_process((int)directory, process) &&
+      (!process_files[row].own_only || (process->own && !linux_program.kernel_knows)))
+    replace(fd, process_files[row].write, process, flags);
+  if (directory >= 0) host_call(__NR_close, directory);
+  base_free(process);
+  return fd;
+}
+
+/* The translator's file was opened: through a link of procfs it is the program that is meant. */
+static int64_t replace_translator(int64_t fd, int dirfd, uint64_t guest_path, char *path, uint64_t flags) {
+  HostStat status;
+  if (host_call(__NR_fstat, fd, &status) < 0 || !linux_procfs_is_translator(status.device, status.inode)) return fd;
+  if (linux_copy_string(path, guest_path, LINUX_PATH_MAX) < 0 || !linux_procfs_exe(dirfd, path, true, path)) return fd;
+  host_call(__NR_close, fd);
+  return host_call(__NR_openat, AT_FDCWD, path, linux_open_flags(flags), 0);
+}
+
+int64_t linux_procfs_opened(int64_t fd, int dirfd, uint64_t guest_path, uint64_t flags) {
+  char path[LINUX_PATH_MAX];
   struct statfs file_system;
   if (flags & X86_O_ACCMODE || flags & X86_O_DIRECTORY) return fd;
-  Writer *write = copy_proc_path(guest_path, path) ? writer_for(path) : NULL;
-  if (!write && host_call(__NR_fstatfs, fd, &file_system) == 0 && file_system.f_type == PROC_SUPER_MAGIC) {
-    base_format(link, sizeof link, "/proc/self/fd/%d", (int)fd);
-    int64_t length = host_call(__NR_readlinkat, AT_FDCWD, link, path, sizeof path - 1);
-    if (length > 0) {
-      path[length] = '\0';
-      write = writer_for(path);
-    }
+  if (copy_proc_path(guest_path, path)) { /* what is plain from the name, without asking the kernel */
+    if (!strcmp(path, "/proc/cpuinfo")) return replace(fd, write_cpuinfo, NULL, flags);
+    if (in_own_process(path) && !strchr(in_own_process(path), '/')) return replace_of_process(fd, path, flags);
   }
-  return write ? replace(fd, write, flags) : fd;
+  if (host_call(__NR_fstatfs, fd, &file_system) < 0) return fd;
+  know_translator();
+  if (!memcmp(&file_system.f_fsid, translator.file_system, sizeof translator.file_system) &&
+      file_system.f_type != PROC_SUPER_MAGIC)
+    return replace_translator(fd, dirfd, guest_path, path, flags);
+  if (file_system.f_type != PROC_SUPER_MAGIC || path_of(fd, path) <= 0) return fd;
+  const char *last = strrchr(path, '/');
+  if (last && !strcmp(last, "/cpuinfo")) return replace(fd, write_cpuinfo, NULL, flags);
+  return replace_of_process(fd, path, flags);
 }

@@ -34,6 +34,7 @@ typedef struct Frame { /* struct rt_sigframe */
 _Static_assert(sizeof(Frame) == 440, "kernel ABI");
 
 enum {
+  FLAG_RF = 1 << 16,
   UC_SIGCONTEXT_SS = 2,
   UC_STRICT_RESTORE_SS = 4,
   GUEST_SA_ONSTACK = 0x08000000,
@@ -118,6 +119,9 @@ static void enter_handler(GuestCpu *cpu, const LinuxSiginfo *info, const LinuxAc
   reset_fx(cpu);
 }
 
+/* Faults push RF, traps do not (Intel SDM volume 3, 17.3.1.1; vectors 1, 3 and 4). */
+static bool is_trap(uint64_t vector) { return vector == 1 || vector == 3 || vector == 4; }
+
 int linux_frame_build(LinuxThread *thread, const LinuxSiginfo *info, const LinuxAction *action,
                       const LinuxFault *fault, uint64_t saved_mask) {
   GuestCpu *cpu = thread->cpu;
@@ -138,6 +142,7 @@ int linux_frame_build(LinuxThread *thread, const LinuxSiginfo *info, const Linux
     frame.context.vector = fault->vector;
     frame.context.error_code = fault->error_code;
     frame.context.address = fault->address;
+    if (!is_trap(fault->vector)) frame.context.flags |= FLAG_RF;
   }
   save_fx(cpu, &image);
   if (linux_copy_out(fpstate, &image, sizeof image) || linux_copy_out(at, &frame, sizeof frame))

@@ -38,6 +38,7 @@ enum {
   ESR_CONTEXT = 0x45535201, /* ESR_MAGIC */
   ESR_WRITE = 1 << 6        /* WnR of a data abort */
 };
+#define KERNEL_START UINT64_C(0xffff800000000000) /* of the canonical addresses that are the kernel's */
 #define FLAG_RESETHAND UINT64_C(0x80000000)
 
 static const int synchronous[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
@@ -92,15 +93,22 @@ static uint64_t effective_mask(const LinuxThread *thread) {
 /* --- signals a program sends itself ---------------------------------------------------------------------- */
 
 /* A process may give itself any si_code (rt_sigqueueinfo(2)), also those of faults, by which the handler would take the
- * signal for one of the kernel's: such a code is sent as one that nobody else uses. */
-enum { DISGUISED = -0x40000000, DISGUISED_END = DISGUISED + 0x10000 };
+ * signal for one of the kernel's. Such a code is sent behind si_addr, which is all that the kernel delivers with it,
+ * under one that only glibc has ever used and whose layout has room there. */
+enum { DISGUISE = -60 /* SI_ASYNCNL */ };
+#define DISGUISED (UINT64_C(0x7374656c65) << 24)
 
 void linux_siginfo_from_host(LinuxSiginfo *info) {
-  if (is_synchronous(info->signal) && info->code >= DISGUISED && info->code < DISGUISED_END) info->code -= DISGUISED;
+  uint64_t code = info->field[1] ^ DISGUISED;
+  if (!is_synchronous(info->signal) || info->code != DISGUISE || code > INT16_MAX) return;
+  info->code = (int32_t)code;
+  info->field[1] = 0;
 }
 
 static void siginfo_to_host(LinuxSiginfo *info, int signal) {
-  if (is_synchronous(signal) && info->code > 0 && info->code < DISGUISED_END - DISGUISED) info->code += DISGUISED;
+  if (!is_synchronous(signal) || info->code <= 0 || info->code > INT16_MAX) return;
+  info->field[1] = DISGUISED | (uint64_t)info->code;
+  info->code = DISGUISE;
 }
 
 int64_t sys_rt_sigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
@@ -351,7 +359,10 @@ static void force(LinuxThread *thread, const LinuxSiginfo *info, const LinuxFaul
 }
 
 void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t error_code) {
+  enum { PROTECTION = 1, FETCH = 0x10 };
   LinuxThread *thread = linux_thread(cpu);
+  if (vector == 14 && error_code & FETCH && linux_vsyscall(cpu)) return;
+  if (vector == 14 && address >= MEMORY_GUEST_END) error_code |= PROTECTION; /* tells nothing of the kernel's pages */
   for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++) {
     if (exceptions[i].vector != vector) continue;
     LinuxSiginfo info = {.signal = exceptions[i].signal,
@@ -386,7 +397,7 @@ static void guest_fault(LinuxThread *thread, const LinuxSiginfo *info, struct uc
   uint64_t address = info->field[0], end;
   thread->in_fault = true;
   thread->fault_context = context;
-  if (info->signal == SIGSEGV && address >= MEMORY_GUEST_END) {
+  if (info->signal == SIGSEGV && address >= MEMORY_GUEST_END && address < KERNEL_START) {
     linux_raise_exception(cpu, 13, 0, 0); /* not canonical */
   } else if (info->signal == SIGSEGV) {
     int flags = memory_map_query(address, &end);

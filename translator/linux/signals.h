@@ -12,4 +12,8 @@ bool linux_on_alternate_stack(const LinuxThread *thread);
 /* sigaltstack() with a checked copy: 0, -EPERM while in use, -ENOMEM when too small, -EINVAL. */
 int linux_set_alternate(LinuxThread *thread, const LinuxStack *stack);
 
+/* An instruction fetch at cpu->rip has failed: whether that was an entry of the vsyscall page, and has been dealt with
+ * (vsyscall.c). */
+bool linux_vsyscall(GuestCpu *cpu);
+
 #endif

@@ -77,7 +77,7 @@ bool linux_call_window(uint64_t pc, uint64_t *ret_abort) {
   return true;
 }
 
-static int64_t dispatch(GuestCpu *cpu, uint64_t number, const uint64_t argument[6]) {
+int64_t linux_call_by_number(GuestCpu *cpu, uint64_t number, const uint64_t argument[6]) {
   if (number >= ROWS || !rows[number].name) return -ENOSYS;
   const Row *row = &rows[number];
   return row->call ? row->call(cpu, argument) : linux_guest_call(linux_thread(cpu), row->number, argument);
@@ -88,7 +88,7 @@ static int64_t dispatch_writing(GuestCpu *cpu, uint64_t number, const uint64_t a
   LinuxOutputs outputs;
   linux_outputs_find((unsigned)number, argument, &outputs);
   linux_outputs_begin(&outputs);
-  int64_t result = dispatch(cpu, number, argument);
+  int64_t result = linux_call_by_number(cpu, number, argument);
   linux_outputs_end(&outputs);
   return result;
 }
@@ -104,7 +104,7 @@ void linux_syscall(GuestCpu *cpu) {
   if (linux_strace_fd >= 0) linux_strace_enter(thread, (unsigned)number, argument);
   if (!thread->pending_signal)
     result = runtime_has_writable_code() && number < ROWS ? dispatch_writing(cpu, number, argument)
-                                                          : dispatch(cpu, number, argument);
+                                                          : linux_call_by_number(cpu, number, argument);
   if (linux_strace_fd >= 0) linux_strace_leave(thread, (unsigned)number, argument, result);
   if (result == LINUX_RESTART) cpu->rip -= 2; /* back to the SYSCALL; RAX still holds the number */
   else if (result != LINUX_STATE_SET) cpu->gpr[RAX] = (uint64_t)result;

@@ -24,7 +24,7 @@ enum {
 
 typedef struct ArenaBlock {
   struct ArenaBlock *next;
-  size_t used;
+  size_t size, used;
 } ArenaBlock;
 
 typedef enum ChunkState {
@@ -108,14 +108,36 @@ bool cache_contains(uint64_t host_pc) { return host_pc - (uint64_t)(uintptr_t)ru
 
 /* --- Memory of a chunk -------------------------------------------------------------------------------- */
 
+enum { BLOCK_HEAD = (sizeof(ArenaBlock) + 15) & ~15u };
+
+static ArenaBlock *take_block(size_t size) {
+  ArenaBlock *block = cache.spare;
+  if (block && size <= ARENA_BLOCK) {
+    cache.spare = block->next;
+    return block;
+  }
+  if (size < ARENA_BLOCK) size = ARENA_BLOCK;
+  block = base_pages_alloc(size);
+  if (!block) base_panic("out of memory for translations");
+  block->size = size;
+  return block;
+}
+
+static void give_block(ArenaBlock *block) {
+  if (block->size > ARENA_BLOCK) {
+    base_pages_free(block, block->size);
+    return;
+  }
+  block->next = cache.spare;
+  cache.spare = block;
+}
+
 static void *alloc_in(Chunk *chunk, size_t size) {
   size = (size + 15) & ~(size_t)15;
-  if (!chunk->arena || ARENA_BLOCK - chunk->arena->used < size) {
-    ArenaBlock *block = cache.spare;
-    if (block) cache.spare = block->next;
-    else block = base_pages_alloc(ARENA_BLOCK);
-    if (!block) base_panic("out of memory for translations");
-    *block = (ArenaBlock){chunk->arena, (sizeof(ArenaBlock) + 15) & ~(size_t)15};
+  if (!chunk->arena || chunk->arena->size - chunk->arena->used < size) {
+    ArenaBlock *block = take_block(size + BLOCK_HEAD);
+    block->next = chunk->arena;
+    block->used = BLOCK_HEAD;
     chunk->arena = block;
   }
   void *memory = (uint8_t *)chunk->arena + chunk->arena->used;
@@ -278,8 +300,7 @@ static void free_chunk(Chunk *chunk) {
   threads_forget_range(start, start + cache.chunk_bytes);
   while (chunk->arena) {
     ArenaBlock *next = chunk->arena->next;
-    chunk->arena->next = cache.spare;
-    cache.spare = chunk->arena;
+    give_block(chunk->arena);
     chunk->arena = next;
   }
   *chunk = (Chunk){.state = CHUNK_FREE};

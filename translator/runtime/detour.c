@@ -73,9 +73,11 @@ static void open_exits(uint32_t *copy, const Region *region) {
     uint32_t *branch = copy + exit->branch / 4;
     *branch = a64_retarget(*branch, (int64_t)exit->site - exit->branch);
   }
-  for (unsigned i = 0; i < region->indirect_count; i++) { /* as if the prediction were wrong */
+  for (unsigned i = 0; i < region->indirect_count; i++) { /* as if the prediction were wrong, also just behind the check */
     uint32_t *check = copy + region->indirect_checks[i] / 4;
-    *check = a64_b(a64_branch_distance(*check));
+    int64_t distance = a64_branch_distance(*check);
+    check[0] = a64_b(distance);
+    check[1] = a64_b(distance - 4);
   }
 }
 

@@ -100,6 +100,9 @@ static void leave_after_store(RuntimeThread *thread, struct sigcontext *host, co
  * go on in code. */
 static bool handle_code_write(RuntimeThread *thread, struct ucontext *context, uint64_t address) {
   GuestCpu *cpu = thread->cpu;
+  uint64_t end;
+  int flags = memory_map_query(address, &end);
+  if (flags < 0 || !(flags & MEMORY_WRITE)) return false;
   struct sigcontext *host = &context->uc_mcontext;
   bool in_code = thread->state == THREAD_IN_CODE;
   uint32_t offset = 0;

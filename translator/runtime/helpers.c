@@ -4,9 +4,15 @@
 
 #include <string.h>
 
+#include "base/host-call.h"
+#include "guest/segments.h"
+#include "lift/internal.h"
+
 void helper_cpuid(GuestCpu *cpu, uint64_t pc);
 void helper_get_flags(GuestCpu *cpu, uint64_t argument);
 void helper_set_flags(GuestCpu *cpu, uint64_t mask);
+void helper_check_selector(GuestCpu *cpu, uint64_t argument);
+void helper_describe_selector(GuestCpu *cpu, uint64_t argument);
 void helper_divide_unsigned(GuestCpu *cpu, uint64_t argument);
 void helper_divide_signed(GuestCpu *cpu, uint64_t argument);
 void helper_compare_exchange_8(GuestCpu *cpu, uint64_t address);
@@ -26,6 +32,32 @@ void helper_get_flags(GuestCpu *cpu, uint64_t argument) {
 
 void helper_set_flags(GuestCpu *cpu, uint64_t mask) {
   guest_flags_set(cpu, (guest_flags_get(cpu) & ~mask) | (cpu->scratch[0] & mask));
+}
+
+void helper_check_selector(GuestCpu *cpu, uint64_t argument) {
+  uint16_t selector = (uint16_t)argument;
+  LiftSelectorUse use = (LiftSelectorUse)(argument >> 16);
+  bool data = use == LIFT_SELECTOR_DATA || use == LIFT_SELECTOR_STACK;
+  int error = data ? guest_check_data(selector, use == LIFT_SELECTOR_STACK)
+                   : guest_check_code(selector, use == LIFT_SELECTOR_RETURN);
+  cpu->scratch[1] = error != GUEST_SELECTOR_FINE;
+  cpu->raise_error = cpu->scratch[1] ? (uint64_t)error : 0;
+}
+
+/* The limit that tells where a program runs: the node above bit 12 is always 0 here, as for RDTSCP. */
+static uint64_t limit_of(const GuestDescriptor *descriptor) {
+  unsigned processor = 0;
+  if (descriptor->selector != GUEST_SELECTOR_PROCESSOR) return UINT32_MAX;
+  host_call(__NR_getcpu, &processor, 0, 0);
+  return processor & 0xfff;
+}
+
+void helper_describe_selector(GuestCpu *cpu, uint64_t argument) {
+  const GuestDescriptor *descriptor = guest_descriptor((uint16_t)argument);
+  LiftSelectorUse question = (LiftSelectorUse)(argument >> 16);
+  cpu->scratch[1] = descriptor && (question != LIFT_SELECTOR_WRITE || descriptor->writable);
+  if (!descriptor) return;
+  cpu->scratch[0] = question == LIFT_SELECTOR_LIMIT ? limit_of(descriptor) : descriptor->rights;
 }
 
 /* scratch[1] := 1 when the quotient does not fit (or the divisor is zero, which was excluded before). */

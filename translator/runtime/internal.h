@@ -175,8 +175,9 @@ typedef enum TranslateStatus {
   TRANSLATE_NO_ROOM /* the code cache is full: cache_make_room() */
 } TranslateStatus;
 
-/* Translates the region at guest_pc; the lock is held. `x87_top`: the slot of ST(0) there (guest/state.h). */
-TranslateStatus translate(RuntimeThread *thread, uint64_t guest_pc, unsigned x87_top, Region **ret_region,
+/* Translates the region at `key`, a guest PC; or, with STEP_KEY in it, the one instruction there, for a step
+ * (single-step.c). The lock is held. `x87_top`: the slot of ST(0) there (guest/state.h). */
+TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top, Region **ret_region,
                           uint64_t *ret_address);
 
 /* Decodes and analyses once more what a region was made of; the lock is held, and the result is good for as long.

@@ -12,6 +12,7 @@
 #include "guest/memory-map.h"
 #include "lift/vector/state.h"
 #include "runtime/layout.h"
+#include "runtime/single-step.h"
 
 Runtime runtime;
 
@@ -117,9 +118,9 @@ static void remember_branch(GuestCpu *cpu, uint64_t host_pc) {
 static uint64_t look_up(RuntimeThread *thread, A64Exit **exit, Region **ret_region, uint64_t *ret_fault) {
   GuestCpu *cpu = thread->cpu;
   for (;;) {
-    uint64_t host_pc = block_map_find(cpu->rip, ret_region);
+    uint64_t key = step_key(cpu), host_pc = block_map_find(key, ret_region);
     if (host_pc) return host_pc;
-    switch (translate(thread, cpu->rip, cpu->x87.top & 7, ret_region, ret_fault)) {
+    switch (translate(thread, key, cpu->x87.top & 7, ret_region, ret_fault)) {
     case TRANSLATE_OK: return (uint64_t)(uintptr_t)(*ret_region)->code + (*ret_region)->entries[0].host_offset;
     case TRANSLATE_FAULT: return 0;
     case TRANSLATE_NO_ROOM: break;
@@ -194,9 +195,11 @@ static void raise_from_code(RuntimeThread *thread) {
     bool begins = protection >= 0 && protection & MEMORY_EXEC;
     address = begins ? (cpu->rip + 4096) & ~UINT64_C(4095) : cpu->rip;
   }
+  uint64_t error_code = vector == 14 ? FETCH : cpu->raise_error;
+  cpu->raise_error = 0;
   detour_end(thread);
   thread_leave(thread);
-  raise(cpu, vector, address, vector == 14 ? FETCH : 0);
+  raise(cpu, vector, address, error_code);
 }
 
 static void system_call(RuntimeThread *thread) {
@@ -241,13 +244,30 @@ static void come_out(RuntimeThread *thread, unsigned reason, Pending *pending) {
     break;
   case TRAMPOLINE_RAISE:
     cpu->rip = cpu->scratch[6];
-    if (cpu->scratch[5] == LIFT_CODE_CHANGED || cpu->scratch[5] == LIFT_CODE_STABLE)
+    if (cpu->scratch[5] == LIFT_STEP) cpu->rip = cpu->raise_error;
+    if (cpu->scratch[5] == LIFT_STEP || cpu->scratch[5] == LIFT_STEP_HELD) cpu->raise_error = 0;
+    else if (cpu->scratch[5] == LIFT_CODE_CHANGED || cpu->scratch[5] == LIFT_CODE_STABLE)
       look_at_checked(thread, cpu->scratch[5] == LIFT_CODE_CHANGED);
     else raise_from_code(thread);
     break;
   case TRAMPOLINE_INTERRUPTED: break;
   default: reload(cpu); break; /* resumed after a fault: everything is in cpu */
   }
+}
+
+/* Executes one instruction, and raises #DB. */
+static __attribute__((noinline, cold)) void single_step(RuntimeThread *thread, uint64_t host_pc, Pending *pending) {
+  GuestCpu *cpu = thread->cpu;
+  Region *region;
+  A64Exit *exit;
+  unsigned reason = runtime_enter(cpu, step_detour(thread, host_pc));
+  bool traps = step_traps(cpu, reason);
+  come_out(thread, reason, pending);
+  if (pending->site) resolve_exit(thread, pending->site, &region, &exit);
+  *pending = (Pending){0};
+  detour_end(thread);
+  thread_leave(thread);
+  if (traps) raise(cpu, 1, 0, 0);
 }
 
 _Noreturn void runtime_run(GuestCpu *cpu) {
@@ -261,8 +281,10 @@ _Noreturn void runtime_run(GuestCpu *cpu) {
       pending.remember = false;
       continue;
     }
+    bool stepping = step_wanted(cpu);
     uint64_t host_pc = find_code(thread, &pending);
-    if (host_pc) come_out(thread, runtime_enter(cpu, host_pc), &pending);
+    if (host_pc && stepping) single_step(thread, host_pc, &pending);
+    else if (host_pc) come_out(thread, runtime_enter(cpu, host_pc), &pending);
   }
 }
 

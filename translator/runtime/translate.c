@@ -6,6 +6,7 @@
 
 #include "guest/memory-map.h"
 #include "opt/opt.h"
+#include "runtime/single-step.h"
 
 enum {
   REGION_INSNS = 32,    /* the sweep's usual limits */
@@ -193,8 +194,10 @@ static void make_smaller(Analysis *a, A64EmitStatus status) {
   a->max_insns = a->max_straight = count / 2;
 }
 
-TranslateStatus translate(RuntimeThread *thread, uint64_t guest_pc, unsigned x87_top, Region **ret_region,
+TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top, Region **ret_region,
                           uint64_t *ret_address) {
+  bool step = step_is_key(key);
+  uint64_t guest_pc = step ? key & ~STEP_KEY : key;
   RegionWindow window;
   if (!find_window(guest_pc, &window)) {
     *ret_address = fetch_fault_address(guest_pc);
@@ -202,8 +205,9 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t guest_pc, unsigned x87
   }
   if (!make_work()) base_panic("out of memory for the translator's work space");
   work->lift.entry_x87_top = (uint8_t)(x87_top + 1);
-  Analysis analysis = {&work->region, &window, guest_pc, REGION_INSNS, REGION_STRAIGHT};
-  bool checked = false;
+  Analysis analysis = {&work->region, &window, guest_pc, step ? 1 : REGION_INSNS, step ? 1 : REGION_STRAIGHT};
+  bool checked = step;
+  work->region.single_step = step;
   for (A64EmitStatus status = A64_EMIT_TOO_LARGE; status != A64_EMIT_OK;) {
     FormStatus formed = form(thread, &analysis, &checked);
     if (formed == FORM_FAULT) {
@@ -216,6 +220,7 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t guest_pc, unsigned x87
   }
   if (!cache_has_room()) return TRANSLATE_NO_ROOM;
   Region *region = cache_add_region(&work->code, &work->region);
+  if (step) region->entries[0].guest_pc = key;
   publish(region, &window);
   if (dump_wanted(guest_pc)) dump_region(&work->lift, &work->region, region);
   *ret_region = region;

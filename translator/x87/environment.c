@@ -4,6 +4,10 @@
  * the architecture does. Layouts: Intel SDM volume 1, 8.1.10 and volume 1, 10.5.1. */
 #include "x87/float.h"
 
+static void copy(void *to, const void *from, size_t size) {
+  for (size_t i = 0; i < size; i++) ((uint8_t *)to)[i] = ((const uint8_t *)from)[i];
+}
+
 static unsigned architectural_top(const GuestX87 *x) {
   return (unsigned)(x->top - x->rotation) & 7;
 }
@@ -180,7 +184,7 @@ void x87_fninit(GuestCpu *cpu, uint64_t argument) {
   x87_init(&cpu->x87);
 }
 
-/* --- Environments: 28 bytes in transfer[] --- */
+/* --- Environments: 28 bytes in transfer[], 14 where the argument is not 0 (operand size 2) --- */
 
 enum { ENV_UPPER = 0xffff }; /* unused halves of the environment's words */
 
@@ -188,8 +192,14 @@ static uint32_t *environment(GuestX87 *x) {
   return (uint32_t *)((char *)x + offsetof(GuestX87, transfer));
 }
 
-void x87_fnstenv(GuestCpu *cpu, uint64_t argument) {
-  GuestX87 *x = &cpu->x87;
+/* Without FOP; FCS and FDS are 0, as CPUID says (leaf 7, EBX bit 13). */
+static void store_environment_16(GuestX87 *x) {
+  const uint16_t words[7] = {x->control, x87_status_word(x), x87_tag_word(x),          (uint16_t)x->instruction_pointer,
+                             0,          (uint16_t)x->data_pointer, 0};
+  copy(environment(x), words, sizeof words);
+}
+
+static void store_environment_32(GuestX87 *x) {
   uint32_t *env = environment(x);
   env[0] = x->control | (uint32_t)ENV_UPPER << 16;
   env[1] = x87_status_word(x) | (uint32_t)ENV_UPPER << 16;
@@ -200,36 +210,58 @@ void x87_fnstenv(GuestCpu *cpu, uint64_t argument) {
   env[6] = (uint32_t)ENV_UPPER << 16;
 }
 
+void x87_fnstenv(GuestCpu *cpu, uint64_t is_16) {
+  if (is_16) store_environment_16(&cpu->x87);
+  else store_environment_32(&cpu->x87);
+}
+
 /* FNSTENV's second half, after the stores: masks all exceptions. */
 void x87_mask_all(GuestCpu *cpu, uint64_t argument) {
   set_control(&cpu->x87, cpu->x87.control | X87_EXCEPTIONS);
   update_pending(&cpu->x87);
 }
 
-void x87_fldenv(GuestCpu *cpu, uint64_t argument) {
-  GuestX87 *x = &cpu->x87;
-  const uint32_t *env = environment(x);
+static void load_words(GuestX87 *x, uint16_t control, uint16_t status, uint16_t tags) {
   rotate_home(x);
-  set_control(x, (uint16_t)env[0]);
-  set_status(x, (uint16_t)env[1]);
+  set_control(x, control);
+  set_status(x, status);
   x->valid = 0;
   for (unsigned i = 0; i < 8; i++)
-    if ((env[2] >> (i * 2) & 3) != 3) x->valid |= 1 << i;
+    if ((tags >> (i * 2) & 3) != 3) x->valid |= 1 << i;
+}
+
+static void load_environment_16(GuestX87 *x) {
+  uint16_t words[7];
+  copy(words, environment(x), sizeof words);
+  load_words(x, words[0], words[1], words[2]);
+  x->instruction_pointer = words[3];
+  x->opcode = 0;
+  x->data_pointer = words[5];
+}
+
+static void load_environment_32(GuestX87 *x) {
+  const uint32_t *env = environment(x);
+  load_words(x, (uint16_t)env[0], (uint16_t)env[1], (uint16_t)env[2]);
   x->instruction_pointer = env[3];
   x->opcode = env[4] >> 16 & 0x7ff;
   x->data_pointer = env[5];
-  update_pending(x);
+}
+
+void x87_fldenv(GuestCpu *cpu, uint64_t is_16) {
+  if (is_16) load_environment_16(&cpu->x87);
+  else load_environment_32(&cpu->x87);
+  update_pending(&cpu->x87);
 }
 
 /* FNSAVE's first half: the environment, and ST(i) in slot i. */
-void x87_fnsave(GuestCpu *cpu, uint64_t argument) {
+void x87_fnsave(GuestCpu *cpu, uint64_t is_16) {
   rotate(&cpu->x87, 0);
-  x87_fnstenv(cpu, 0);
+  x87_fnstenv(cpu, is_16);
 }
 
 /* FRSTOR but for the registers, which the caller puts into slot i for ST(i). */
-void x87_frstor(GuestCpu *cpu, uint64_t argument) {
-  x87_fldenv(cpu, 0);
+void x87_frstor(GuestCpu *cpu, uint64_t is_16) {
+  x87_fldenv(cpu, is_16);
   rotate(&cpu->x87, 0);
 }
 
@@ -269,10 +301,6 @@ static void fxrstor_header(GuestCpu *cpu, uint64_t argument) {
 void x87_fxrstor(GuestCpu *cpu, uint64_t argument) {
   fxrstor_header(cpu, 0);
   rotate(&cpu->x87, 0);
-}
-
-static void copy(void *to, const void *from, size_t size) {
-  for (size_t i = 0; i < size; i++) ((uint8_t *)to)[i] = ((const uint8_t *)from)[i];
 }
 
 void x87_fxsave_image(const GuestX87 *x, void *image) {

@@ -122,9 +122,9 @@ void lift_pop(Lift *l, const X86Insn *insn, uint32_t argument) {
     if (moved.mem.base == X86_RSP) moved.mem.disp += size;
     ir_store(&l->b, size, value, lift_address(l, &moved, size));
   }
+  if (o->kind == X86_OPERAND_SEG) lift_load_segment(l, o->reg, value);
   ir_add_imm(&l->b, 8, stack(), stack(), size);
   if (o->kind == X86_OPERAND_GPR) lift_write_register(l, o, value);
-  if (o->kind == X86_OPERAND_SEG) ir_store_state(&l->b, 2, value, offsetof(GuestCpu, segment) + 2u * o->reg);
 }
 
 void lift_leave(Lift *l, const X86Insn *insn, uint32_t argument) {
@@ -275,13 +275,12 @@ void lift_xlat(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_bfi(&l->b, 8, lift_gpr(X86_RAX), value, 0, 8);
 }
 
-/* Selectors are kept as numbers: in 64-bit mode only the bases of FS and GS matter, and loading a null or
- * user selector into them is the system call layer's matter. */
 void lift_mov_segment(Lift *l, const X86Insn *insn, uint32_t argument) {
   const X86Operand *d = &insn->operands[0], *s = &insn->operands[1];
   (void)argument;
   if (d->kind == X86_OPERAND_SEG) {
-    ir_store_state(&l->b, 2, lift_read_raw(l, insn, 1), offsetof(GuestCpu, segment) + 2u * d->reg);
+    lift_load_segment(l, d->reg, lift_copy(l, lift_read_raw(l, insn, 1)));
+    if (d->reg == X86_SEG_SS && l->region->single_step) lift_raise_at(l, LIFT_STEP_HELD, l->next_pc);
     return;
   }
   IrReg value = ir_temp(&l->b);

@@ -74,14 +74,28 @@ static void load_one(Lift *l, const StringOp *s) {
   lift_write_register(l, &accumulator, value);
 }
 
+/* The end of a round: `again` while there is something left. In a single step a trap comes between the rounds. */
+static void next_round(Lift *l, const StringOp *s, IrLabel again) {
+  if (!l->region->single_step) {
+    ir_cbnz(&l->b, count_size(s), lift_gpr(X86_RCX), again);
+    ir_loop_end(&l->b, again);
+    return;
+  }
+  IrLabel leave = ir_label(&l->b);
+  ir_cbnz(&l->b, count_size(s), lift_gpr(X86_RCX), leave);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, leave);
+  lift_exit(l, l->pc);
+  ir_cold_end(&l->b);
+}
+
 static void repeat(Lift *l, const StringOp *s, void (*one)(Lift *, const StringOp *)) {
   IrLabel again = ir_label(&l->b), done = ir_label(&l->b);
   ir_cbz(&l->b, count_size(s), lift_gpr(X86_RCX), done);
   ir_bind(&l->b, again);
   one(l, s);
   count_down(l, s);
-  ir_cbnz(&l->b, count_size(s), lift_gpr(X86_RCX), again);
-  ir_loop_end(&l->b, again);
+  next_round(l, s, again);
   ir_bind(&l->b, done);
 }
 
@@ -141,7 +155,9 @@ static void bulk_move(Lift *l, const StringOp *s) {
   ir_bind(&l->b, skip);
 }
 
-static bool bulk_possible(const StringOp *s) { return !s->narrow_address && s->segment == X86_NOREG; }
+static bool bulk_possible(const Lift *l, const StringOp *s) {
+  return !l->region->single_step && !s->narrow_address && s->segment == X86_NOREG;
+}
 
 void lift_movs(Lift *l, const X86Insn *insn, uint32_t argument) {
   (void)argument;
@@ -150,7 +166,7 @@ void lift_movs(Lift *l, const X86Insn *insn, uint32_t argument) {
     move_one(l, &s);
     return;
   }
-  if (bulk_possible(&s)) bulk_move(l, &s);
+  if (bulk_possible(l, &s)) bulk_move(l, &s);
   repeat(l, &s, move_one);
 }
 
@@ -161,7 +177,7 @@ void lift_stos(Lift *l, const X86Insn *insn, uint32_t argument) {
     store_one(l, &s);
     return;
   }
-  if (bulk_possible(&s)) bulk_store(l, &s);
+  if (bulk_possible(l, &s)) bulk_store(l, &s);
   repeat(l, &s, store_one);
 }
 
@@ -201,10 +217,13 @@ static void compare_repeated(Lift *l, const X86Insn *insn, const StringOp *s, bo
   fetch_pair(l, s, scan, a, b);
   count_down(l, s);
   ir_rrr(&l->b, IR_EOR, 8, differs, a, b);
+  if (l->region->single_step) { /* each round's flags can be seen */
+    compare_flags(l, s->size, a, b);
+    lift_flags_canonical(l, l->live_flags);
+  }
   if (insn->prefixes & X86_PREFIX_REPNE) ir_cbz(&l->b, 8, differs, stop);
   else ir_cbnz(&l->b, 8, differs, stop);
-  ir_cbnz(&l->b, count_size(s), lift_gpr(X86_RCX), again);
-  ir_loop_end(&l->b, again);
+  next_round(l, s, again);
   ir_bind(&l->b, stop);
   compare_flags(l, s->size, a, b);
   lift_flags_canonical(l, l->live_flags);

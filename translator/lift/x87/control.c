@@ -13,6 +13,7 @@ static IrReg load_field(Lift *l, unsigned size, size_t offset) {
 /* FNOP, FWAIT */
 void lift_x87_wait(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_wait(l);
+  if (insn->mnemonic == X86_FNOP) x87_show_pointer(l);
 }
 
 /* --- Words ---------------------------------------------------------------------------------------- */
@@ -85,13 +86,23 @@ void lift_x87_empty_mmx(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* --- Environments --------------------------------------------------------------------------------- */
 
-enum { ENVIRONMENT_SIZE = 28, REGISTER_SIZE = 10, FXSAVE_REGISTERS = 32, FXSAVE_XMM = 160, FXSAVE_MXCSR = 24 };
+enum {
+  ENVIRONMENT_16 = 14,
+  ENVIRONMENT_32 = 28,
+  REGISTER_SIZE = 10,
+  FXSAVE_REGISTERS = 32,
+  FXSAVE_XMM = 160,
+  FXSAVE_MXCSR = 24
+};
 
-/* transfer[] to or from memory, `size` bytes, a multiple of 4. */
+static bool is_16(const X86Insn *insn) { return insn->operand_size == 2; }
+static unsigned environment_size(const X86Insn *insn) { return is_16(insn) ? ENVIRONMENT_16 : ENVIRONMENT_32; }
+
+/* transfer[] to or from memory, `size` bytes, a multiple of 2. */
 static void move_transfer(Lift *l, IrReg base, unsigned size, bool to_memory) {
   IrReg value = ir_temp(&l->b);
   for (unsigned offset = 0; offset < size;) {
-    unsigned bytes = size - offset >= 8 ? 8 : 4;
+    unsigned rest = size - offset, bytes = rest >= 8 ? 8 : rest >= 4 ? 4 : 2;
     IrAddress address = lift_address_offset(l, base, offset, bytes);
     if (to_memory) {
       ir_load_state(&l->b, bytes, value, X87_FIELD(transfer) + offset);
@@ -113,8 +124,8 @@ static void probe(Lift *l, IrReg base, unsigned size) {
 
 /* FNSTENV */
 void lift_x87_store_environment(Lift *l, const X86Insn *insn, uint32_t argument) {
-  lift_plain_helper_imm(l, LIFT_HELPER_X87_FNSTENV, 0);
-  move_transfer(l, lift_address_register(l, insn), ENVIRONMENT_SIZE, true);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_FNSTENV, is_16(insn));
+  move_transfer(l, lift_address_register(l, insn), environment_size(insn), true);
   lift_plain_helper_imm(l, LIFT_HELPER_X87_MASK_ALL, 0);
   x87_forget(l, l->x87.top);
 }
@@ -122,8 +133,8 @@ void lift_x87_store_environment(Lift *l, const X86Insn *insn, uint32_t argument)
 /* FLDENV */
 void lift_x87_load_environment(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_wait(l);
-  move_transfer(l, lift_address_register(l, insn), ENVIRONMENT_SIZE, false);
-  lift_plain_helper_imm(l, LIFT_HELPER_X87_FLDENV, 0);
+  move_transfer(l, lift_address_register(l, insn), environment_size(insn), false);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_FLDENV, is_16(insn));
   x87_forget(l, 0);
 }
 
@@ -148,10 +159,10 @@ static void move_registers(Lift *l, IrReg base, unsigned offset, unsigned stride
 
 /* FNSAVE */
 void lift_x87_save(Lift *l, const X86Insn *insn, uint32_t argument) {
-  lift_plain_helper_imm(l, LIFT_HELPER_X87_FNSAVE, 0);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_FNSAVE, is_16(insn));
   IrReg base = lift_address_register(l, insn);
-  move_transfer(l, base, ENVIRONMENT_SIZE, true);
-  move_registers(l, base, ENVIRONMENT_SIZE, REGISTER_SIZE, true);
+  move_transfer(l, base, environment_size(insn), true);
+  move_registers(l, base, environment_size(insn), REGISTER_SIZE, true);
   lift_plain_helper_imm(l, LIFT_HELPER_X87_FNINIT, 0);
   l->x87 = (LiftX87){.known = true, .empty = 0xff};
 }
@@ -160,10 +171,10 @@ void lift_x87_save(Lift *l, const X86Insn *insn, uint32_t argument) {
 void lift_x87_restore(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_wait(l);
   IrReg base = lift_address_register(l, insn);
-  probe(l, base, ENVIRONMENT_SIZE + 8 * REGISTER_SIZE);
-  move_transfer(l, base, ENVIRONMENT_SIZE, false);
-  lift_plain_helper_imm(l, LIFT_HELPER_X87_FRSTOR, 0);
-  move_registers(l, base, ENVIRONMENT_SIZE, REGISTER_SIZE, false);
+  probe(l, base, environment_size(insn) + 8 * REGISTER_SIZE);
+  move_transfer(l, base, environment_size(insn), false);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_FRSTOR, is_16(insn));
+  move_registers(l, base, environment_size(insn), REGISTER_SIZE, false);
   x87_forget(l, 0);
 }
 

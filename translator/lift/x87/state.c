@@ -84,8 +84,7 @@ static unsigned guess_top(const Lift *l) {
   return pushes ? 0 : 7;
 }
 
-void x87_begin(Lift *l) {
-  l->x87.mmx = false;
+static void find_top(Lift *l) {
   if (!l->x87.known && !l->x87.guessed) l->x87.top = (uint8_t)guess_top(l);
   if (l->x87.known) {
     x87_wait(l);
@@ -111,6 +110,55 @@ void x87_begin(Lift *l) {
   l->x87.known = true;
   l->x87.valid = l->x87.empty = 0;
   l->x87.maybe_pending = false;
+}
+
+/* Whether an instruction leaves its address in FIP: all but the control ones (SDM volume 1, 8.1.8). */
+static bool sets_pointer(const X86Insn *insn) {
+  static const bool has_row[X86_MNEMONIC_COUNT] = {
+#define LIFT(mnemonic, function, argument) [X86_##mnemonic] = true,
+#include "lift/x87/x87.def"
+#undef LIFT
+  };
+  switch (insn->mnemonic) {
+  case X86_FNSTCW:
+  case X86_FLDCW:
+  case X86_FNSTSW:
+  case X86_FNCLEX:
+  case X86_FNINIT:
+  case X86_FLDENV:
+  case X86_FRSTOR:
+  case X86_FWAIT:
+  case X86_FXSAVE:
+  case X86_FXRSTOR:
+  case X86_EMMS: return false;
+  default: return has_row[insn->mnemonic];
+  }
+}
+
+/* Whether this is the block's last instruction to set FIP before something may look at it. */
+static bool pointer_is_seen(const Lift *l) {
+  const RegionInsn *insns = l->region->insns;
+  for (uint32_t i = l->index + 1; i < l->region->count; i++) {
+    const X86Insn *insn = &insns[i].insn;
+    if (insns[i].leader || insn->mnemonic == X86_FNSTENV || insn->mnemonic == X86_FNSAVE ||
+        insn->mnemonic == X86_FXSAVE)
+      return true;
+    if (sets_pointer(insn)) return false;
+  }
+  return true;
+}
+
+void x87_show_pointer(Lift *l) {
+  if (!pointer_is_seen(l)) return;
+  IrReg pc = ir_temp(&l->b);
+  ir_guest_address(&l->b, pc, l->pc);
+  ir_store_state(&l->b, 8, pc, X87_FIELD(instruction_pointer));
+}
+
+void x87_begin(Lift *l) {
+  l->x87.mmx = false;
+  find_top(l);
+  x87_show_pointer(l);
 }
 
 void x87_forget(Lift *l, unsigned top) {

@@ -44,9 +44,13 @@ void x87_wait(Lift *l);
 void x87_forget(Lift *l, unsigned top);
 
 /* FIP and FOP (and FDP, where `address` is not IR_NO_REG) of the instruction being lifted. Only ways that may
- * raise an exception call it: the pointers are right whenever an exception waits; without one they may
- * show an earlier instruction, as what is done in place leaves them alone. */
+ * raise an exception call it: all three are right whenever an exception waits. Without one, FOP and FDP show an
+ * earlier instruction, as CPUID says (leaf 7, EBX bit 6; SDM volume 1, 8.1.8 and 8.1.9), and FIP is brought up to
+ * date by the last x87 instruction of a block or before one that stores it (x87_show_pointer); a fault of another
+ * instruction in the middle of a block may show the FIP with which the block began. */
 void x87_note(Lift *l, IrReg address);
+/* FIP shows this instruction, unless another one follows before anybody looks; x87_begin() does it. */
+void x87_show_pointer(Lift *l);
 
 /* What x87_underflow does for an instruction whose operand is empty (x87/environment.c): a set of slots
  * that receive the default NaN, and these. */
