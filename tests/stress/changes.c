@@ -125,16 +125,16 @@ static void returns(int rounds) {
 }
 
 /* Two threads, each changing what the other runs, in turns by a flag. */
-static volatile int turn;
+static int turn;
 static void *take_turns(void *argument) {
   int own = (int)(long)argument, rounds = latest;
   long wrong = 0;
   for (int i = 0; i < rounds; i++) {
-    while (turn != own) sched_yield();
+    while (__atomic_load_n(&turn, __ATOMIC_SEQ_CST) != own) sched_yield();
     int step = i * 2 + own; /* the other's last was step - 1 */
     if (step) wrong += ((Function *)(code + own * 8))(1) != step;
-    put_adder(code + !own * 8, step);
-    turn = !own;
+    store_adder(code + !own * 8, step);
+    __atomic_store_n(&turn, !own, __ATOMIC_SEQ_CST);
   }
   return (void *)wrong;
 }

@@ -18,7 +18,7 @@ enum {
   BRANCH_REACH = 128 << 20,
   TRAMPOLINE_BYTES = 4096,
   SMALL_CHUNK = 64 << 10,
-  MANY_CHUNKS = 512,
+  MANY_CHUNKS = 1024,
   ARENA_BLOCK = 64 << 10
 };
 
@@ -174,7 +174,28 @@ static void append_region(Chunk *chunk, Region *region) {
   __atomic_store_n(&chunk->region_count, chunk->region_count + 1, __ATOMIC_RELEASE);
 }
 
+static void free_chunk(Chunk *chunk) {
+  uint64_t start = (uint64_t)(uintptr_t)code_of(chunk);
+  threads_forget_range(start, start + cache.chunk_bytes);
+  while (chunk->arena) {
+    ArenaBlock *next = chunk->arena->next;
+    give_block(chunk->arena);
+    chunk->arena = next;
+  }
+  *chunk = (Chunk){.state = CHUNK_FREE};
+  cache.free_count++;
+}
+
+static void reclaim(void) {
+  for (uint32_t i = 0; i < cache.chunk_count; i++) {
+    Chunk *chunk = &cache.chunks[i];
+    if (chunk->state == CHUNK_RETIRED && threads_passed(chunk->deaths)) free_chunk(chunk);
+  }
+}
+
+/* One that has died serves before one that was never used: memory that comes and goes stays the same memory. */
 static Chunk *begin_chunk(void) {
+  reclaim();
   for (uint32_t i = 0; i < cache.chunk_count; i++) {
     Chunk *chunk = &cache.chunks[i];
     if (chunk->state != CHUNK_FREE) continue;
@@ -292,25 +313,6 @@ void cache_retire_all(void) {
     if (chunk->state != CHUNK_USED) continue;
     for (uint32_t k = 0; k < chunk->region_count; k++) chunk->regions[k]->dead = true;
     retire(chunk);
-  }
-}
-
-static void free_chunk(Chunk *chunk) {
-  uint64_t start = (uint64_t)(uintptr_t)code_of(chunk);
-  threads_forget_range(start, start + cache.chunk_bytes);
-  while (chunk->arena) {
-    ArenaBlock *next = chunk->arena->next;
-    give_block(chunk->arena);
-    chunk->arena = next;
-  }
-  *chunk = (Chunk){.state = CHUNK_FREE};
-  cache.free_count++;
-}
-
-static void reclaim(void) {
-  for (uint32_t i = 0; i < cache.chunk_count; i++) {
-    Chunk *chunk = &cache.chunks[i];
-    if (chunk->state == CHUNK_RETIRED && threads_passed(chunk->deaths)) free_chunk(chunk);
   }
 }
 
