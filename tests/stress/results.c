@@ -469,15 +469,17 @@ static void interrupt(int signal, siginfo_t *info, void *context) { (void)signal
 
 static void remaining(int round) {
   (void)round;
-  struct itimerval soon = {{0, 0}, {0, 2000}};
+  struct itimerval soon = {{0, 20000}, {0, 2000}}, never = {0}; /* again, if the first came before the sleep */
   struct timespec wait = {100, 0}, *left = RESULT(struct timespec);
   handle(SIGALRM, interrupt, 0);
   setitimer(ITIMER_REAL, &soon, NULL);
   CHECK(nanosleep(&wait, left) == -1 && errno == EINTR);
+  setitimer(ITIMER_REAL, &never, NULL);
   CHECK(left->tv_sec == 99);
   left = RESULT(struct timespec);
   setitimer(ITIMER_REAL, &soon, NULL);
   CHECK(clock_nanosleep(CLOCK_MONOTONIC, 0, &wait, left) == EINTR);
+  setitimer(ITIMER_REAL, &never, NULL);
   CHECK(left->tv_sec == 99);
 }
 
