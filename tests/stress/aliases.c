@@ -20,7 +20,7 @@ static void expect(const void *code, int value) { stale += ((Function *)code)(1)
 static void report(void) { printf("stale: %d\n", stale); }
 
 static int memory_file(int pages) {
-  int fd = memfd_create("code", 0);
+  int fd = memfd_create("code", MFD_CLOEXEC);
   CHECK(fd >= 0);
   CHECK(ftruncate(fd, (off_t)pages * PAGE) == 0);
   return fd;
