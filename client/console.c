@@ -14,19 +14,18 @@
 static gboolean force, log_only;
 static const GOptionEntry options[] = {
     {"force", 'f', 0, G_OPTION_ARG_NONE, &force, "Take the console from whoever has it open", NULL},
-    {"log", 'l', 0, G_OPTION_ARG_NONE, &log_only,
-     "Print what the guest has printed since it was started, and leave", NULL},
+    {"log", 'l', 0, G_OPTION_ARG_NONE, &log_only, "Print what the guest has printed since it was started, and leave",
+     NULL},
     {NULL}};
 
 static int print_log(Session *session, const char *name) {
   GError *error = NULL;
-  g_autoptr(GVariant) result =
-      session_call(session, "ReadConsoleLog", g_variant_new("(su)", name, LOG_MAX), &error);
-  if (result == NULL) return session_fail(error);
+  g_autoptr(GVariant) result = session_call(session, "ReadConsoleLog", g_variant_new("(su)", name, LOG_MAX), &error);
+  if (result == NULL) return session_fail(session, error);
   g_autoptr(GVariant) bytes = g_variant_get_child_value(result, 0);
   gsize size = 0;
   const void *text = g_variant_get_fixed_array(bytes, &size, 1);
-  return write_all(STDOUT_FILENO, text, size) ? EXIT_OK : EXIT_OTHER;
+  return print_text(text, size) ? EXIT_OK : EXIT_OTHER;
 }
 
 // Copies once; FALSE at the end of `from`, when `to` takes no more, or at the escape key.
@@ -42,8 +41,7 @@ static gboolean copy(int from, int to, gboolean watch_escape) {
 // Returns when the console was closed or the user leaves. Input that ends leaves the output
 // running.
 static void converse(int console, gboolean interactive) {
-  struct pollfd watched[2] = {{.fd = console, .events = POLLIN},
-                              {.fd = STDIN_FILENO, .events = POLLIN}};
+  struct pollfd watched[2] = {{.fd = console, .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
   for (;;) {
     if (poll(watched, 2, -1) < 0 && errno != EINTR) return;
     if (watched[0].revents && !copy(console, STDOUT_FILENO, FALSE)) return;
@@ -60,10 +58,10 @@ static int run_console(Session *session, int argc, char **argv) {
   GVariantBuilder call_options;
   g_variant_builder_init(&call_options, G_VARIANT_TYPE_VARDICT);
   if (force) g_variant_builder_add(&call_options, "{sv}", "force", g_variant_new_boolean(TRUE));
-  g_autoptr(GVariant) result = session_call_with_fds(
-      session, "OpenConsole", g_variant_new("(sa{sv})", argv[0], &call_options), &fds, &error);
+  g_autoptr(GVariant) result =
+      session_call_with_fds(session, "OpenConsole", g_variant_new("(sa{sv})", argv[0], &call_options), &fds, &error);
   int console = result && fds ? g_unix_fd_list_get(fds, 0, &error) : -1;
-  if (console < 0) return session_fail(error);
+  if (console < 0) return session_fail(session, error);
   gboolean interactive = isatty(STDIN_FILENO);
   if (interactive) g_printerr("Connected to the console of '%s'; Ctrl-] leaves.\n", argv[0]);
   terminal_make_raw();

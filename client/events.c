@@ -6,41 +6,37 @@
 static void print_event(Session *session, GVariant *arguments) {
   const char *fields[5];
   static const char *const keys[] = {"name", "event", "state", "reason", "message"};
-  g_variant_get(arguments, "(&s&s&s&s&s)", &fields[0], &fields[1], &fields[2], &fields[3],
-                &fields[4]);
+  g_variant_get(arguments, "(&s&s&s&s&s)", &fields[0], &fields[1], &fields[2], &fields[3], &fields[4]);
   g_autoptr(GDateTime) now = g_date_time_new_now_local();
   g_autofree char *time = g_date_time_format_iso8601(now);
   if (session->json) {
     GVariantBuilder line;
     g_variant_builder_init(&line, G_VARIANT_TYPE("a{ss}"));
     g_variant_builder_add(&line, "{ss}", "time", time);
-    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
-      g_variant_builder_add(&line, "{ss}", keys[i], fields[i]);
+    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) g_variant_builder_add(&line, "{ss}", keys[i], fields[i]);
     g_autoptr(GVariant) value = g_variant_ref_sink(g_variant_builder_end(&line));
     print_json(value);
   } else {
-    g_autofree char *message = printable(fields[4]);
-    g_print("%s  %s  %s  %s (%s)  %s\n", time, fields[0], fields[1], fields[2], fields[3], message);
+    g_autofree char *name = printable(fields[0]), *message = printable(fields[4]);
+    g_print("%s  %s  %s  %s (%s)  %s\n", time, name, fields[1], fields[2], fields[3], message);
   }
   fflush(stdout);
 }
 
 static void on_event(GDBusProxy *proxy, const char *sender, const char *signal, GVariant *arguments,
                      gpointer user_data) {
-  if (g_str_equal(signal, "MachineChanged") &&
-      g_variant_is_of_type(arguments, G_VARIANT_TYPE("(sssss)")))
+  if (g_str_equal(signal, "MachineChanged") && g_variant_is_of_type(arguments, G_VARIANT_TYPE("(sssss)")))
     print_event(user_data, arguments);
 }
 
-static void on_closed(GDBusConnection *connection, gboolean vanished, GError *error,
-                      gpointer loop) {
+static void on_closed(GDBusConnection *connection, gboolean vanished, GError *error, gpointer loop) {
   g_main_loop_quit(loop);
 }
 
 static int run_events(Session *session, int argc, char **argv) {
   GError *error = NULL;
   GDBusProxy *steled = session_connect(session, &error);
-  if (steled == NULL) return session_fail(error);
+  if (steled == NULL) return session_fail(session, error);
   g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
   g_signal_connect(steled, "g-signal", G_CALLBACK(on_event), session);
   g_signal_connect(g_dbus_proxy_get_connection(steled), "closed", G_CALLBACK(on_closed), loop);
@@ -50,5 +46,4 @@ static int run_events(Session *session, int argc, char **argv) {
 }
 
 const Command command_events = {
-    "events", "",        "print changes of machines as they happen, until interrupted", NULL, 0, 0,
-    NULL,     run_events};
+    "events", "", "print changes of machines as they happen, until interrupted", NULL, 0, 0, NULL, run_events};

@@ -14,18 +14,24 @@
 #include <unistd.h>
 #include "terminal.h"
 
+#define SCRIPT_OUTPUT_MAX 65536
+
 static gboolean want_tty, no_tty;
 static char **environment, *directory, *user;
 
-#define COMMON_OPTIONS                                                                             \
-  {"env",       'e', 0, G_OPTION_ARG_STRING_ARRAY, &environment, "Set an environment variable",    \
-   "NAME=VALUE"},                                                                                  \
-      {"cwd", 'w', 0, G_OPTION_ARG_STRING, &directory, "Start in DIR", "DIR"},                     \
-      {"user", 'u', 0, G_OPTION_ARG_STRING, &user, "Run as USER (default root)", "USER"},          \
-      {"tty", 't', 0, G_OPTION_ARG_NONE, &want_tty, "Give it a terminal (default if we have one)", \
-       NULL},                                                                                      \
-      {"no-tty", 'T', 0, G_OPTION_ARG_NONE, &no_tty, "Give it pipes", NULL}, {                     \
-    NULL                                                                                           \
+#define COMMON_OPTIONS                                                                                                 \
+  {"env",                                                                                                              \
+   'e',                                                                                                                \
+   0,                                                                                                                  \
+   G_OPTION_ARG_STRING_ARRAY,                                                                                          \
+   &environment,                                                                                                       \
+   "Set an environment variable; without a value, to ours",                                                            \
+   "NAME[=VALUE]"},                                                                                                    \
+      {"cwd", 'C', 0, G_OPTION_ARG_STRING, &directory, "Start in DIR", "DIR"},                                         \
+      {"user", 'u', 0, G_OPTION_ARG_STRING, &user, "Run as USER (default root)", "USER[:GROUP]"},                      \
+      {"tty", 't', 0, G_OPTION_ARG_NONE, &want_tty, "Give it a terminal (default if we have one)", NULL},              \
+      {"no-tty", 'T', 0, G_OPTION_ARG_NONE, &no_tty, "Give it pipes", NULL}, {                                         \
+    NULL                                                                                                               \
   }
 
 static const GOptionEntry options[] = {COMMON_OPTIONS};
@@ -67,8 +73,7 @@ static void ignore_reply(GObject *proxy, GAsyncResult *result, gpointer user_dat
 }
 
 static void tell(Run *run, const char *method, GVariant *arguments) {
-  g_dbus_proxy_call(run->session->steled, method, arguments, G_DBUS_CALL_FLAGS_NONE, -1, NULL,
-                    ignore_reply, NULL);
+  g_dbus_proxy_call(run->session->steled, method, arguments, G_DBUS_CALL_FLAGS_NONE, -1, NULL, ignore_reply, NULL);
 }
 
 static gboolean on_resized(gpointer user_data) {
@@ -98,11 +103,10 @@ static void follow_signals(Run *runs, gboolean tty) {
 
 static int await_end(Session *session, guint64 stream, GThread **outputs) {
   GError *error = NULL;
-  g_autoptr(GVariant) result =
-      session_call(session, "ExecWait", g_variant_new("(t)", stream), &error);
+  g_autoptr(GVariant) result = session_call(session, "ExecWait", g_variant_new("(t)", stream), &error);
   for (; *outputs; outputs++) g_thread_join(*outputs); // steled has closed its ends
   terminal_restore();
-  if (result == NULL) return session_fail_exec(error);
+  if (result == NULL) return session_fail_exec(session, error);
   gboolean signalled;
   guint value;
   g_variant_get(result, "(bu)", &signalled, &value);
@@ -114,32 +118,39 @@ static int converse(Session *session, guint64 stream, const int *fds, int count)
   gboolean tty = count == 1;
   static Copy in; // its thread may outlive this function
   in = (Copy){STDIN_FILENO, fds[0], !tty};
-  Copy out = {tty ? fds[0] : fds[1], STDOUT_FILENO, FALSE},
-       err = {tty ? -1 : fds[2], STDERR_FILENO, FALSE};
+  Copy out = {tty ? fds[0] : fds[1], STDOUT_FILENO, FALSE}, err = {tty ? -1 : fds[2], STDERR_FILENO, FALSE};
   Run runs[4] = {{session, stream, 0}};
   GThread *outputs[3] = {NULL};
+  session->quiet = TRUE;
   if (tty) terminal_make_raw();
   follow_signals(runs, tty);
   outputs[0] = g_thread_new("stdout", copy_all, &out);
   if (!tty) outputs[1] = g_thread_new("stderr", copy_all, &err);
-  g_thread_unref(
-      g_thread_new("stdin", copy_all, &in)); // may be in read() when all is over; the exit ends it
+  g_thread_unref(g_thread_new("stdin", copy_all, &in)); // may be in read() when all is over; the exit ends it
   return await_end(session, stream, outputs);
 }
 
 // --- starting it ---------------------------------------------------------------------------------
+
+// NAME alone hands on our own value, if we have one.
+static void add_variable(GPtrArray *env, const char *entry) {
+  const char *own = g_getenv(entry);
+  if (strchr(entry, '='))
+    g_ptr_array_add(env, g_strdup(entry));
+  else if (own)
+    g_ptr_array_add(env, g_strdup_printf("%s=%s", entry, own));
+}
 
 static GVariant *make_options(gboolean tty) {
   guint rows = 0, columns = 0;
   const char *term = g_getenv("TERM");
   g_autoptr(GPtrArray) env = g_ptr_array_new_with_free_func(g_free);
   if (tty && term) g_ptr_array_add(env, g_strconcat("TERM=", term, NULL));
-  for (char **entry = environment; entry && *entry; entry++) g_ptr_array_add(env, g_strdup(*entry));
+  for (char **entry = environment; entry && *entry; entry++) add_variable(env, *entry);
   if (tty) terminal_get_size(&rows, &columns);
   GVariantBuilder builder;
   g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
-  g_variant_builder_add(&builder, "{sv}", "env",
-                        g_variant_new_strv((const char *const *)env->pdata, env->len));
+  g_variant_builder_add(&builder, "{sv}", "env", g_variant_new_strv((const char *const *)env->pdata, env->len));
   g_variant_builder_add(&builder, "{sv}", "tty", g_variant_new_boolean(tty));
   g_variant_builder_add(&builder, "{sv}", "rows", g_variant_new_uint32(rows));
   g_variant_builder_add(&builder, "{sv}", "columns", g_variant_new_uint32(columns));
@@ -148,23 +159,24 @@ static GVariant *make_options(gboolean tty) {
   return g_variant_builder_end(&builder);
 }
 
-static gboolean check_environment(void) {
+static gboolean check_environment(Session *session) {
   for (char **entry = environment; entry && *entry; entry++) {
-    if (strchr(*entry, '=') > *entry) continue;
-    g_printerr("vmctl: --env takes NAME=VALUE, not '%s'\n", *entry);
+    if (**entry && **entry != '=') continue;
+    g_autofree char *message = g_strdup_printf("--env takes NAME=VALUE or NAME, not '%s'", *entry);
+    print_error(session, NULL, EXIT_USAGE, message);
     return FALSE;
   }
   return TRUE;
 }
 
 static int run_program(Session *session, const char *name, char **argv) {
-  if (!check_environment()) return EXIT_EXEC_FAILED;
+  if (!check_environment(session)) return EXIT_USAGE;
   gboolean tty = !no_tty && (want_tty || terminal_is_interactive());
   GError *error = NULL;
   g_autoptr(GUnixFDList) list = NULL;
   GVariant *arguments = g_variant_new("(s^as@a{sv})", name, argv, make_options(tty));
   g_autoptr(GVariant) result = session_call_with_fds(session, "Exec", arguments, &list, &error);
-  if (result == NULL || list == NULL) return session_fail_exec(error);
+  if (result == NULL || list == NULL) return session_fail_exec(session, error);
   guint64 stream;
   g_autoptr(GVariant) handles = NULL;
   g_variant_get(result, "(t@ah)", &stream, &handles);
@@ -173,11 +185,41 @@ static int run_program(Session *session, const char *name, char **argv) {
   return converse(session, stream, fds, count);
 }
 
+static char *read_all(int fd) {
+  g_autoptr(GString) text = g_string_new(NULL);
+  char bytes[4096];
+  for (ssize_t n; (n = read(fd, bytes, sizeof bytes)) > 0 || (n < 0 && errno == EINTR);)
+    if (n > 0 && text->len < SCRIPT_OUTPUT_MAX) g_string_append_len(text, bytes, n);
+  return g_string_free(g_steal_pointer(&text), FALSE);
+}
+
+// Its errors go where its output goes, and nothing to its input.
+int run_script(Session *session, const char *name, const char *script, char **ret_output, GError **error) {
+  const char *const argv[] = {"sh", "-c", "exec 2>&1 </dev/null; eval \"$1\"", "sh", script, NULL};
+  g_autoptr(GUnixFDList) list = NULL;
+  GVariant *options = g_variant_new_array(G_VARIANT_TYPE("{sv}"), NULL, 0);
+  g_autoptr(GVariant) result =
+      session_call_with_fds(session, "Exec", g_variant_new("(s^as@a{sv})", name, argv, options), &list, error);
+  if (result == NULL || list == NULL) return -1;
+  guint64 stream;
+  g_variant_get(result, "(tah)", &stream, NULL);
+  int count = 0;
+  g_autofree int *fds = g_unix_fd_list_steal_fds(list, &count);
+  g_autoptr(GVariant) end = session_call(session, "ExecWait", g_variant_new("(t)", stream), error);
+  if (end) *ret_output = read_all(fds[1]);
+  for (int i = 0; i < count; i++) close(fds[i]);
+  if (end == NULL) return -1;
+  gboolean signalled;
+  guint value;
+  g_variant_get(end, "(bu)", &signalled, &value);
+  return signalled ? 128 + (int)value : (int)value;
+}
+
 static int run_exec(Session *session, int argc, char **argv) {
   char **program = argv + 1;
   if (argc > 1 && g_str_equal(*program, "--")) program++;
   if (argc > 1 && *program) return run_program(session, argv[0], program);
-  g_printerr("vmctl exec: which program?\n");
+  print_error(session, NULL, EXIT_USAGE, "exec: which program?");
   return EXIT_USAGE;
 }
 
@@ -196,5 +238,5 @@ const Command command_exec = {"exec",
                               -1,
                               options,
                               run_exec};
-const Command command_shell = {
-    "shell", "NAME", "open the user's login shell in a machine", NULL, 1, 1, options, run_shell};
+const Command command_shell = {"shell", "NAME",   "open the user's login shell in a machine", NULL, 1, 1,
+                               options, run_shell};

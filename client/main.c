@@ -8,34 +8,82 @@
 #include <string.h>
 
 static const Command *const commands[] = {
-    &command_define,  &command_undefine, &command_start,   &command_shutdown,
-    &command_destroy, &command_reboot,   &command_suspend, &command_resume,
-    &command_list,    &command_info,     &command_dumpxml, &command_console,
-    &command_shell,   &command_exec,     &command_events,  &command_version,
+    &command_define,  &command_undefine, &command_start,  &command_shutdown, &command_destroy, &command_reboot,
+    &command_suspend, &command_resume,   &command_list,   &command_info,     &command_dumpxml, &command_console,
+    &command_shell,   &command_exec,     &command_events, &command_version,
 };
+
+// What people type who come from docker, virsh and the shell.
+static const struct {
+  const char *alias, *name;
+} aliases[] = {{"ls", "list"},      {"ps", "list"},       {"rm", "undefine"},    {"stop", "shutdown"},
+               {"kill", "destroy"}, {"pause", "suspend"}, {"unpause", "resume"}, {"inspect", "info"}};
 
 static void print_usage(void) {
   g_print("usage: vmctl [--socket PATH] [--json] COMMAND [OPTIONS] [ARGUMENTS]\n\n");
-  for (size_t i = 0; i < G_N_ELEMENTS(commands); i++)
-    g_print("  %-10s %s\n", commands[i]->name, commands[i]->summary);
-  g_print("\n'vmctl COMMAND --help' tells more; see vmctl(1) for exit codes.\n");
+  for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) g_print("  %-10s %s\n", commands[i]->name, commands[i]->summary);
+  g_print("\nAlso:");
+  for (size_t i = 0; i < G_N_ELEMENTS(aliases); i++)
+    g_print(" %s (%s)%s", aliases[i].alias, aliases[i].name, i + 1 < G_N_ELEMENTS(aliases) ? "," : "\n");
+  g_print("'vmctl COMMAND --help' tells more; see vmctl(1) for exit codes.\n");
 }
 
 static const Command *find_command(const char *name) {
+  for (size_t i = 0; i < G_N_ELEMENTS(aliases); i++)
+    if (g_str_equal(aliases[i].alias, name)) name = aliases[i].name;
   for (size_t i = 0; i < G_N_ELEMENTS(commands); i++)
     if (g_str_equal(commands[i]->name, name)) return commands[i];
   return NULL;
 }
 
-static int usage_error(const Command *command, const char *trouble) {
-  g_printerr("vmctl %s: %s\nusage: vmctl %s [OPTIONS] %s\n", command->name, trouble, command->name,
-             command->arguments);
+#define WORD_MAX 20 // no command is as long
+
+// How many letters were added, left out, changed or swapped with the next (the optimal string alignment distance).
+static guint distance(const char *a, const char *b) {
+  guint table[WORD_MAX + 1][WORD_MAX + 1], m = (guint)strlen(a), n = (guint)strlen(b);
+  if (m > WORD_MAX || n > WORD_MAX) return G_MAXUINT;
+  for (guint i = 0; i <= m; i++)
+    for (guint k = 0; k <= n; k++) {
+      table[i][k] = i ? (k ? G_MAXUINT : i) : k;
+      if (i == 0 || k == 0) continue;
+      table[i][k] = MIN(MIN(table[i - 1][k], table[i][k - 1]) + 1, table[i - 1][k - 1] + (a[i - 1] != b[k - 1]));
+      if (i > 1 && k > 1 && a[i - 1] == b[k - 2] && a[i - 2] == b[k - 1])
+        table[i][k] = MIN(table[i][k], table[i - 2][k - 2] + 1);
+    }
+  return table[m][n];
+}
+
+// The command somebody may have meant: at most two letters off, and fewer than it has left; or NULL.
+static const char *suggest(const char *name) {
+  const char *nearest = NULL;
+  guint least = MIN(3, (guint)strlen(name));
+  for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+    guint off = distance(name, commands[i]->name);
+    if (off >= least) continue;
+    least = off;
+    nearest = commands[i]->name;
+  }
+  return nearest;
+}
+
+static int usage_error(Session *session, const Command *command, const char *trouble) {
+  g_autofree char *message = g_strdup_printf("%s: %s\nusage: vmctl %s [OPTIONS] %s", command->name, trouble,
+                                             command->name, command->arguments);
+  print_error(session, NULL, EXIT_USAGE, message);
+  return EXIT_USAGE;
+}
+
+static int unknown(Session *session, const char *what, const char *name) {
+  const char *meant = g_str_equal(what, "command") ? suggest(name) : NULL;
+  g_autofree char *hint = meant ? g_strdup_printf("did you mean '%s'?", meant) : g_strdup("try 'vmctl --help'");
+  g_autofree char *message = g_strdup_printf("there is no %s '%s': %s", what, name, hint);
+  print_error(session, NULL, EXIT_USAGE, message);
   return EXIT_USAGE;
 }
 
 static GOptionContext *make_context(const Command *command, Session *session) {
-  const GOptionEntry common[] = {
-      {"json", 0, 0, G_OPTION_ARG_NONE, &session->json, "Print results as JSON", NULL}, {NULL}};
+  const GOptionEntry common[] = {{"json", 0, 0, G_OPTION_ARG_NONE, &session->json, "Print results as JSON", NULL},
+                                 {NULL}};
   GOptionContext *context = g_option_context_new(command->arguments);
   g_autofree char *summary = g_strdup_printf("vmctl %s: %s", command->name, command->summary);
   g_option_context_set_summary(context, summary);
@@ -52,13 +100,18 @@ static int run_command(Session *session, const Command *command, int argc, char 
   g_set_prgname(program);
   g_autoptr(GOptionContext) context = make_context(command, session);
   g_autoptr(GError) error = NULL;
-  if (!g_option_context_parse(context, &argc, &argv, &error))
-    return usage_error(command, error->message);
+  if (!g_option_context_parse(context, &argc, &argv, &error)) return usage_error(session, command, error->message);
   if (argc > 1 && g_str_equal(argv[1], "--")) argv++, argc--;
-  if (argc - 1 < command->least) return usage_error(command, "something is missing");
-  if (command->most >= 0 && argc - 1 > command->most)
-    return usage_error(command, "there is too much");
+  if (argc - 1 < command->least) return usage_error(session, command, "something is missing");
+  if (command->most >= 0 && argc - 1 > command->most) return usage_error(session, command, "there is too much");
   return command->run(session, argc - 1, argv + 1);
+}
+
+static const char *const help_words[] = {"--help", "-h", "help", NULL}, *const version_words[] = {"--version", "-v",
+                                                                                                  "-V", NULL};
+
+static gboolean is_one_of(const char *word, const char *const *words) {
+  return g_strv_contains(words, word);
 }
 
 // Options before the subcommand; *argv is moved to it.
@@ -73,8 +126,7 @@ static gboolean read_global_options(int *argc, char ***argv, Session *session) {
     else if (g_str_equal(option, "--socket") && *argc > 2)
       value = (*argv)[2], used = 2;
     else
-      return g_str_equal(option, "--help") || g_str_equal(option, "-h") ||
-             g_str_equal(option, "--version");
+      return is_one_of(option, help_words) || is_one_of(option, version_words);
     if (value) session->socket = value;
     *argc -= used;
     *argv += used;
@@ -88,25 +140,21 @@ int main(int argc, char **argv) {
   g_autofree char *socket = default_socket();
   Session session = {.socket = socket};
   gboolean good = read_global_options(&argc, &argv, &session);
-  if (good && argc > 1 &&
-      (g_str_equal(argv[1], "--help") || g_str_equal(argv[1], "-h") ||
-       g_str_equal(argv[1], "help"))) {
+  const char *word = argc > 1 ? argv[1] : NULL;
+  if (word && is_one_of(word, help_words)) {
     print_usage();
     return EXIT_OK;
   }
-  if (good && argc > 1 && g_str_equal(argv[1], "--version")) {
+  if (word && is_one_of(word, version_words)) {
     g_print("vmctl " STELE_VERSION "\n");
     return EXIT_OK;
   }
-  const Command *command = good && argc > 1 ? find_command(argv[1]) : NULL;
-  if (command == NULL) {
-    g_printerr("vmctl: %s%s\nTry 'vmctl --help'.\n",
-               argc == 1 ? "a command is missing"
-               : good    ? "there is no command "
-                         : "there is no option ",
-               argc == 1 ? "" : argv[1]);
+  if (word == NULL) {
+    print_error(&session, NULL, EXIT_USAGE, "a command is missing: try 'vmctl --help'");
     return EXIT_USAGE;
   }
+  const Command *command = good ? find_command(word) : NULL;
+  if (command == NULL) return unknown(&session, good ? "command" : "option", word);
   int code = run_command(&session, command, argc - 1, argv + 1);
   g_clear_object(&session.steled);
   return code;

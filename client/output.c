@@ -4,15 +4,65 @@
 #include <json-glib/json-glib.h>
 #include <string.h>
 #include <unistd.h>
+#include "terminal.h"
+#include "text.h"
 
 #define PROGRESS_AFTER_US (1 * G_USEC_PER_SEC)
 #define PROGRESS_EVERY_MS 200
 #define PROGRESS_WIDTH    70
 
-void print_json(GVariant *value) {
+// What is not plain can only be inside a string, where an escape means the same (RFC 8259, 7).
+static char *escape_json(const char *json) {
+  g_autoptr(GString) escaped = g_string_new(NULL);
+  for (const char *c = json; *c; c = g_utf8_next_char(c)) {
+    gunichar letter = g_utf8_get_char(c);
+    glong units = 0;
+    if (text_is_plain(letter)) {
+      g_string_append_unichar(escaped, letter);
+      continue;
+    }
+    g_autofree gunichar2 *utf16 = g_ucs4_to_utf16(&letter, 1, NULL, &units, NULL);
+    for (glong i = 0; i < units; i++) g_string_append_printf(escaped, "\\u%04x", utf16[i]);
+  }
+  return g_string_free(g_steal_pointer(&escaped), FALSE);
+}
+
+static char *to_json(GVariant *value) {
   g_autoptr(JsonNode) node = json_gvariant_serialize(value);
   g_autofree char *text = json_to_string(node, FALSE);
+  return escape_json(text);
+}
+
+void print_json(GVariant *value) {
+  g_autofree char *text = to_json(value);
   g_print("%s\n", text);
+}
+
+void print_error(Session *session, const char *name, int code, const char *message) {
+  if (!session->json) {
+    g_autofree char *lines = printable_lines(message);
+    g_printerr("vmctl: %s\n", lines);
+    return;
+  }
+  g_autofree char *valid = g_utf8_make_valid(message, -1);
+  GVariantBuilder fields;
+  g_variant_builder_init(&fields, G_VARIANT_TYPE_VARDICT);
+  if (name) g_variant_builder_add(&fields, "{sv}", "name", g_variant_new_string(name));
+  g_variant_builder_add(&fields, "{sv}", "code", g_variant_new_int32(code));
+  g_variant_builder_add(&fields, "{sv}", "message", g_variant_new_string(valid));
+  g_autoptr(GVariant) error = g_variant_ref_sink(g_variant_new("{s@a{sv}}", "error", g_variant_builder_end(&fields)));
+  GVariantBuilder whole;
+  g_variant_builder_init(&whole, G_VARIANT_TYPE("a{sa{sv}}"));
+  g_variant_builder_add_value(&whole, error);
+  g_autoptr(GVariant) object = g_variant_ref_sink(g_variant_builder_end(&whole));
+  g_autofree char *text = to_json(object);
+  g_printerr("%s\n", text);
+}
+
+gboolean print_text(const void *text, gsize size) {
+  if (!isatty(STDOUT_FILENO)) return write_all(STDOUT_FILENO, text, size);
+  g_autofree char *clean = text_clean(text, size);
+  return clean && write_all(STDOUT_FILENO, clean, strlen(clean));
 }
 
 const char *lookup_string(GVariant *dictionary, const char *key) {
@@ -22,13 +72,15 @@ const char *lookup_string(GVariant *dictionary, const char *key) {
 }
 
 char *printable(const char *text) {
-  g_autofree char *valid = g_utf8_make_valid(text, -1);
-  g_autoptr(GString) clean = g_string_new(NULL);
-  for (const char *c = valid; *c; c = g_utf8_next_char(c)) {
-    gunichar letter = g_utf8_get_char(c);
-    g_string_append_unichar(clean, g_unichar_iscntrl(letter) ? ' ' : letter);
-  }
-  return g_string_free(g_steal_pointer(&clean), FALSE);
+  char *clean = text_clean(text, strlen(text));
+  if (clean == NULL) g_error("no memory");
+  return g_strdelimit(clean, "\n\t", ' ');
+}
+
+char *printable_lines(const char *text) {
+  char *clean = text_clean(text, strlen(text));
+  if (clean == NULL) g_error("no memory");
+  return clean;
 }
 
 void print_table(const GPtrArray *cells, guint columns) {
@@ -55,8 +107,7 @@ static gboolean on_tick(gpointer user_data) {
   Progress *progress = user_data;
   gint64 passed = g_get_monotonic_time() - progress->started;
   if (passed < PROGRESS_AFTER_US) return G_SOURCE_CONTINUE;
-  g_printerr("\r\033[K%.*s … %d s", PROGRESS_WIDTH, progress->message,
-             (int)(passed / G_USEC_PER_SEC));
+  g_printerr("\r\033[K%.*s … %d s", PROGRESS_WIDTH, progress->message, (int)(passed / G_USEC_PER_SEC));
   progress->shown = TRUE;
   return G_SOURCE_CONTINUE;
 }

@@ -12,7 +12,7 @@ static void add_cell(GPtrArray *cells, const char *text) {
 static int run_list(Session *session, int argc, char **argv) {
   GError *error = NULL;
   g_autoptr(GVariant) result = session_call(session, "List", NULL, &error);
-  if (result == NULL) return session_fail(error);
+  if (result == NULL) return session_fail(session, error);
   g_autoptr(GVariant) machines = g_variant_get_child_value(result, 0);
   if (session->json) {
     print_json(machines);
@@ -24,23 +24,19 @@ static int run_list(Session *session, int argc, char **argv) {
   for (size_t i = 0; i < G_N_ELEMENTS(heads); i++) add_cell(cells, heads[i]);
   for (gsize n = 0; n < g_variant_n_children(machines); n++) {
     g_autoptr(GVariant) machine = g_variant_get_child_value(machines, n);
-    for (size_t i = 0; i < G_N_ELEMENTS(columns); i++)
-      add_cell(cells, lookup_string(machine, columns[i]));
+    for (size_t i = 0; i < G_N_ELEMENTS(columns); i++) add_cell(cells, lookup_string(machine, columns[i]));
   }
   print_table(cells, G_N_ELEMENTS(columns));
   return EXIT_OK;
 }
 
-const Command command_list = {"list", "",      "list all machines with their states", NULL, 0, 0,
-                              NULL,   run_list};
+const Command command_list = {"list", "", "list all machines with their states", NULL, 0, 0, NULL, run_list};
 
 // --- dictionaries: info and version --------------------------------------------------------------
 
 static char *value_to_text(const char *key, GVariant *value) {
-  if (g_variant_is_of_type(value, G_VARIANT_TYPE_STRING))
-    return printable(g_variant_get_string(value, NULL));
-  if (g_variant_is_of_type(value, G_VARIANT_TYPE_BOOLEAN))
-    return g_strdup(g_variant_get_boolean(value) ? "yes" : "no");
+  if (g_variant_is_of_type(value, G_VARIANT_TYPE_STRING)) return printable(g_variant_get_string(value, NULL));
+  if (g_variant_is_of_type(value, G_VARIANT_TYPE_BOOLEAN)) return g_strdup(g_variant_get_boolean(value) ? "yes" : "no");
   if (g_str_equal(key, "memory") && g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64))
     return g_format_size_full(g_variant_get_uint64(value), G_FORMAT_SIZE_IEC_UNITS);
   if (g_str_equal(key, "cpu-time") && g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64))
@@ -51,7 +47,7 @@ static char *value_to_text(const char *key, GVariant *value) {
 static int print_dictionary(Session *session, const char *method, GVariant *arguments) {
   GError *error = NULL;
   g_autoptr(GVariant) result = session_call(session, method, arguments, &error);
-  if (result == NULL) return session_fail(error);
+  if (result == NULL) return session_fail(session, error);
   g_autoptr(GVariant) dictionary = g_variant_get_child_value(result, 0);
   if (session->json) {
     print_json(dictionary);
@@ -77,8 +73,6 @@ static int run_version(Session *session, int argc, char **argv) {
   return print_dictionary(session, "Version", NULL);
 }
 
-const Command command_info = {"info", "NAME",  "tell all about a machine", NULL, 1, 1,
-                              NULL,   run_info};
-const Command command_version = {
-    "version", "",         "print the versions of vmctl, steled and libvirt", NULL, 0, 0,
-    NULL,      run_version};
+const Command command_info = {"info", "NAME", "tell all about a machine", NULL, 1, 1, NULL, run_info};
+const Command command_version = {"version", "",         "print the versions of vmctl, steled and libvirt", NULL, 0, 0,
+                                 NULL,      run_version};

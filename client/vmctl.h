@@ -14,6 +14,7 @@ enum {
   EXIT_OTHER = 1,
   EXIT_USAGE = 2,
   EXIT_UNREACHABLE = 7,
+  EXIT_TIMEOUT = 8, // as the API's error
   EXIT_EXEC_FAILED = 125,
   EXIT_NOT_EXECUTABLE = 126,
   EXIT_NOT_FOUND = 127,
@@ -23,19 +24,20 @@ typedef struct Session {
   const char *socket; // where steled listens
   GDBusProxy *steled; // connected on first use
   gboolean json;      // --json
+  gboolean quiet;     // a program has the terminal: no progress on it
 } Session;
 
 typedef struct Command {
   const char *name, *arguments, *summary;
-  const char *details; // shown by --help below the options, or NULL
-  int least, most;     // how many arguments; most -1: any number, and options end at the first
-  const GOptionEntry *options;                         // besides --json, or NULL
+  const char *details;         // shown by --help below the options, or NULL
+  int least, most;             // how many arguments; most -1: any number, and options end at the first
+  const GOptionEntry *options; // besides --json, or NULL
   int (*run)(Session *session, int argc, char **argv); // the arguments only; returns the exit code
 } Command;
 
-extern const Command command_define, command_undefine, command_start, command_shutdown,
-    command_destroy, command_reboot, command_suspend, command_resume, command_list, command_info,
-    command_dumpxml, command_console, command_shell, command_exec, command_events, command_version;
+extern const Command command_define, command_undefine, command_start, command_shutdown, command_destroy, command_reboot,
+    command_suspend, command_resume, command_list, command_info, command_dumpxml, command_console, command_shell,
+    command_exec, command_events, command_version;
 
 // --- connection.c: talking to steled -------------------------------------------------------------
 
@@ -43,29 +45,41 @@ extern const Command command_define, command_undefine, command_start, command_sh
 // and error.
 GVariant *session_call(Session *session, const char *method, GVariant *arguments, GError **error);
 // The same with descriptors in the reply.
-GVariant *session_call_with_fds(Session *session, const char *method, GVariant *arguments,
-                                GUnixFDList **ret_fds, GError **error);
+GVariant *session_call_with_fds(Session *session, const char *method, GVariant *arguments, GUnixFDList **ret_fds,
+                                GError **error);
 // The proxy, to connect to its signals; NULL and error when steled cannot be reached.
 GDBusProxy *session_connect(Session *session, GError **error);
 
 // Prints the error and returns its exit code; frees it.
-int session_fail(GError *error);
+int session_fail(Session *session, GError *error);
 // Ditto for exec and shell.
-int session_fail_exec(GError *error);
+int session_fail_exec(Session *session, GError *error);
 
 // Where steled is when nothing says otherwise: this user's if it is there, otherwise the host's.
 char *default_socket(void);
+
+// --- exec.c --------------------------------------------------------------------------------------
+
+// Runs a shell script in the machine and waits for its end. *ret_output is what it printed. -1 and error when it could
+// not be run, otherwise its exit code.
+int run_script(Session *session, const char *name, const char *script, char **ret_output, GError **error);
 
 // --- output.c: tables, JSON, progress ------------------------------------------------------------
 
 // Prints a D-Bus value as JSON, on a line of its own.
 void print_json(GVariant *value);
+// Prints an error for people, or as JSON {"error": {"name", "code", "message"}}, on standard error. name: of the API's
+// errors, or NULL; code: the exit code.
+void print_error(Session *session, const char *name, int code, const char *message);
 // The value of a string key of an a{sv}, or "".
 const char *lookup_string(GVariant *dictionary, const char *key);
 // Rows of `columns` cells, the first row being the head; column widths follow the text.
 void print_table(const GPtrArray *cells, guint columns);
-// Quotes what would break a line or steer a terminal.
+// A copy without what would steer a terminal (common/text.h), on one line, or with its lines kept.
 char *printable(const char *text);
+char *printable_lines(const char *text);
+// Writes a document of somebody else's to standard output: cleaned for a terminal, as it is for anything else.
+gboolean print_text(const void *text, gsize size);
 
 // A line on the terminal that says what is being waited for, once it takes more than a second.
 typedef struct Progress Progress;

@@ -9,8 +9,8 @@
 //    whole command line must stay below STELE_COMMAND_LINE_MAX. Unknown stele.* parameters are ignored.
 //
 // 2. Agent channel, virtio-serial port STELE_AGENT_CHANNEL
-//    The QEMU guest agent's protocol (one JSON object a line), so that libvirt's own functions work,
-//    and the STELE_COMMAND_* commands. `guest-shutdown` is answered {"return":{}} before it acts.
+//    The QEMU guest agent's protocol (one JSON object a line), so that libvirt's own functions work where
+//    libvirt is a process of its own. `guest-shutdown` is answered {"return":{}} before it acts.
 //
 // 3. Stream channel, virtio-serial port STELE_STREAM_CHANNEL
 //    Frames: a header of STELE_FRAME_HEADER_SIZE bytes, little endian, then `length` bytes of payload:
@@ -42,6 +42,8 @@
 //    (frames that crossed on the wire are ignored). CLOSE is the host hanging up: the guest sends SIGHUP
 //    to the program's process group (as a terminal would), closes its ends, sends nothing more, and
 //    reaps the program silently.
+//
+//    Commands. COMMAND takes a number of the same sequence; the guest answers REPLY, which ends it.
 //
 //    Flow control. Per stream and channel the sender of DATA starts with STELE_STREAM_WINDOW bytes of
 //    credit, spends the number of data bytes (the channel byte not counted), and gets credit back by
@@ -90,26 +92,12 @@
 
 // --- 2. agent channel ---------------------------------------------------------------------------------
 
+// Only where libvirt runs in a process of its own: the QEMU guest agent's protocol (QEMU, docs/interop/qemu-ga-ref),
+// for other users of that libvirt. steled does not use it, and a libvirt embedded in steled must not parse what a
+// guest says. The commands are those of part 3.
 #define STELE_AGENT_CHANNEL "org.qemu.guest_agent.0"
 
-// {"execute":"stele-status"} ->
-//   {"version": "0.1.0",        the agent's
-//    "protocol": 1,             STELE_PROTOCOL_VERSION
-//    "state": "booting",        a SteleGuestState name below
-//    "message": "",             for a person: what is being done, or why state is "failed"
-//    "init": "system",          as STELE_PARAM_INIT
-//    "uptime-ms": 2900,         guest's monotonic clock now
-//    "ready-ms": 0,             the same clock when state became "ready"; 0 before
-//    "translator": {"registered": true, "cpu": "x86-64-v2", "memory-model": "auto"},
-//    "command": {"signalled": false, "value": 0}}    only once the command of init=command has ended
-#define STELE_COMMAND_STATUS "stele-status"
-// {"execute":"stele-mounts"} -> [{"source","target","type","options"}], the mounts the agent made.
-#define STELE_COMMAND_MOUNTS "stele-mounts"
-// {"execute":"stele-stats"} -> {"uptime-ms", "memory-total", "memory-available" (bytes),
-//   "load": [l1, l5, l15], "processes"}
-#define STELE_COMMAND_STATS "stele-stats"
-
-#define STELE_PROTOCOL_VERSION 1
+#define STELE_PROTOCOL_VERSION 2
 
 // Names of the guest's states, in the order they are passed through.
 #define STELE_GUEST_BOOTING  "booting"  // mounting, registering the translator
@@ -135,9 +123,18 @@
 typedef enum SteleFrameType {
   // Both ways, stream 0: nonce[16], u32 STELE_PROTOCOL_VERSION. See "Session".
   STELE_FRAME_HELLO = 1,
-  // Guest -> host, stream 0: JSON, the reply of STELE_COMMAND_STATUS.
+  // Guest -> host, stream 0: JSON, the guest's state:
+  //   {"version": "0.1.0",        the agent's
+  //    "protocol": 2,             STELE_PROTOCOL_VERSION
+  //    "state": "booting",        a STELE_GUEST_… name above
+  //    "message": "",             for a person: what is being done, or why state is "failed"
+  //    "init": "system",          as STELE_PARAM_INIT
+  //    "uptime-ms": 2900,         guest's monotonic clock now
+  //    "ready-ms": 0,             the same clock when state became "ready"; 0 before
+  //    "translator": {"registered": true, "cpu": "x86-64-v2", "memory-model": "auto"},
+  //    "command": {"signalled": false, "value": 0}}    only once the command of init=command has ended
   STELE_FRAME_STATUS = 2,
-  // Host -> guest: JSON {"argv": [...], "env": ["K=V"], "cwd": "/", "user": "name-or-uid",
+  // Host -> guest: JSON {"argv": [...], "env": ["K=V"], "cwd": "/", "user": "name-or-uid[:group-or-gid]",
   //   "tty": false, "rows": 24, "cols": 80}. No argv or an empty one: the user's login shell, started
   // as a login shell. user defaults to root, cwd to the user's home directory, env adds to
   // HOME, USER, LOGNAME, SHELL, PATH and, with a terminal, TERM.
@@ -160,6 +157,12 @@ typedef enum SteleFrameType {
   STELE_FRAME_ERROR = 11,
   // Host -> guest: no payload.
   STELE_FRAME_CLOSE = 12,
+  // Host -> guest: JSON {"execute": NAME, "arguments": {...}}, names and arguments as of the QEMU guest agent:
+  // guest-shutdown, guest-set-time, guest-fsfreeze-freeze, … (guest-agent/command-table.c). The command has a number as
+  // a stream has, and lasts until its answer.
+  STELE_FRAME_COMMAND = 13,
+  // Guest -> host: JSON {"return": VALUE} or {"error": {"class": "...", "desc": "..."}}. Ends the command.
+  STELE_FRAME_REPLY = 14,
 } SteleFrameType;
 
 typedef enum SteleChannel {

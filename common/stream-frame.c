@@ -26,6 +26,8 @@ static const struct FrameRule {
     [STELE_FRAME_EXIT] = {FROM_GUEST, 0, 8, 8},
     [STELE_FRAME_ERROR] = {FROM_GUEST, 0, 2, STELE_FRAME_PAYLOAD_MAX},
     [STELE_FRAME_CLOSE] = {FROM_HOST, 0, 0, 0},
+    [STELE_FRAME_COMMAND] = {FROM_HOST, 0, 2, STELE_FRAME_PAYLOAD_MAX},
+    [STELE_FRAME_REPLY] = {FROM_GUEST, 0, 2, STELE_FRAME_PAYLOAD_MAX},
 };
 
 uint16_t stele_get_u16(const uint8_t *bytes) {
@@ -46,8 +48,8 @@ void stele_put_u32(uint8_t *bytes, uint32_t value) {
   stele_put_u16(bytes + 2, (uint16_t)(value >> 16));
 }
 
-void stele_frame_write_header(uint8_t header[STELE_FRAME_HEADER_SIZE], SteleFrameType type,
-                              uint32_t stream, uint32_t length) {
+void stele_frame_write_header(uint8_t header[STELE_FRAME_HEADER_SIZE], SteleFrameType type, uint32_t stream,
+                              uint32_t length) {
   header[0] = STELE_FRAME_VERSION;
   header[1] = (uint8_t)type;
   stele_put_u16(header + 2, 0);

@@ -39,8 +39,8 @@ void stele_frame_parser_commit(SteleFrameParser *parser, size_t size);
 int stele_frame_parser_next(SteleFrameParser *parser, SteleFrame *ret_frame);
 
 // Writes the header of a frame whose payload of `length` bytes follows.
-void stele_frame_write_header(uint8_t header[STELE_FRAME_HEADER_SIZE], SteleFrameType type,
-                              uint32_t stream, uint32_t length);
+void stele_frame_write_header(uint8_t header[STELE_FRAME_HEADER_SIZE], SteleFrameType type, uint32_t stream,
+                              uint32_t length);
 
 // The little-endian integers inside payloads.
 uint16_t stele_get_u16(const uint8_t *bytes);

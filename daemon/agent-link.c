@@ -11,17 +11,20 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "agent-message.h"
 #include "errors.h"
-#include "guest-json.h"
 #include "stream-frame.h"
 
 #define HELLO_SIZE  (STELE_FRAME_HEADER_SIZE + STELE_NONCE_SIZE + 4)
 #define HELLO_MATCH (STELE_FRAME_HEADER_SIZE + STELE_NONCE_SIZE)
-#define QUEUE_HIGH                                                                                 \
-  (4 * STELE_FRAME_SIZE_MAX) // bytes to the guest beyond which no more stdin is read
-#define CREDIT_MIN                                                                                 \
-  (STELE_STREAM_WINDOW / 4) // given back in pieces no smaller, unless all is passed on
-#define READ_ROUNDS 16      // reads of the channel before other work gets its turn
+
+// The guest decides how fast it reads and how much it sends; these bound what that can do to us.
+#define QUEUE_HIGH  (4 * STELE_FRAME_SIZE_MAX)  // queued bytes beyond which no more stdin is read
+#define QUEUE_MAX   (64 * STELE_FRAME_SIZE_MAX) // and beyond which the link is broken
+#define CREDIT_MIN  (STELE_STREAM_WINDOW / 4)   // given back in pieces no smaller
+#define WAITING_MAX 4096                        // programs that wait for a place
+#define TURN_COST   512                         // of work in one turn of the loop, a frame being at least 1
+#define COST_OF(n)  (1 + (n) / 1024)            // of a frame or a read of n bytes
 
 // Output of the guest's program on its way to the client.
 typedef struct Outlet {
@@ -44,7 +47,8 @@ typedef struct Inlet {
 struct AgentStream {
   int references;
   AgentLink *link; // NULL once the guest knows it no more
-  guint32 id;
+  guint32 id;      // 0: waits for a place, with `request` to be sent then
+  char *request;
   gboolean tty, opened, exited, finished, closed;
   int near_ends[3];
   Inlet inlet;
@@ -67,29 +71,40 @@ struct AgentLink {
   GByteArray *queue;   // to the guest
   gsize sent;          // of queue
   GHashTable *streams; // id -> AgentStream
+  GQueue waiting;      // AgentStreams
   guint32 next_id;
-  char *broken;         // why it is of no use
-  guint report, resume; // idle sources
+  GHashTable *commands;               // id -> AgentCommand
+  char *broken;                       // why it is of no use
+  guint report, resume, more, places; // idle sources
 };
 
+// A command the guest has not answered yet.
+typedef struct AgentCommand {
+  AgentLink *link;
+  guint32 id;
+  guint timeout;
+  AgentCommandDone done;
+  gpointer user_data;
+} AgentCommand;
+
 static void link_flush(AgentLink *link);
+static void link_break(AgentLink *link, const char *why);
 static void stream_pump_in(AgentStream *stream);
 
 // --- the link: sending ---------------------------------------------------------------------------
 
-static void link_queue(AgentLink *link, SteleFrameType type, guint32 stream, const void *payload,
-                       guint32 size) {
+static void link_queue(AgentLink *link, SteleFrameType type, guint32 stream, const void *payload, guint32 size) {
   guint8 header[STELE_FRAME_HEADER_SIZE];
   stele_frame_write_header(header, type, stream, size);
   g_byte_array_append(link->queue, header, sizeof header);
   if (size) g_byte_array_append(link->queue, payload, size);
 }
 
-static void link_send(AgentLink *link, SteleFrameType type, guint32 stream, const void *payload,
-                      guint32 size) {
+static void link_send(AgentLink *link, SteleFrameType type, guint32 stream, const void *payload, guint32 size) {
   if (link == NULL || link->broken) return;
   link_queue(link, type, stream, payload, size);
   link_flush(link);
+  if (link->queue->len > QUEUE_MAX) link_break(link, "the guest agent does not read what it is sent");
 }
 
 static void send_window(AgentStream *stream, SteleChannel channel, guint32 credit) {
@@ -128,14 +143,23 @@ static void stream_unref(AgentStream *stream) {
   stream_close_fds(stream);
   for (int i = 0; i < 2; i++) g_byte_array_unref(stream->outlets[i].pending);
   g_clear_error(&stream->error);
+  g_free(stream->request);
   g_free(stream);
 }
+
+static gboolean fill_places(gpointer user_data);
 
 // The guest knows the stream no more.
 static void stream_detach(AgentStream *stream) {
   AgentLink *link = stream->link;
   stream->link = NULL;
-  if (link) g_hash_table_remove(link->streams, GUINT_TO_POINTER(stream->id));
+  if (link == NULL) return;
+  if (stream->id == 0)
+    g_queue_remove(&link->waiting, stream);
+  else
+    g_hash_table_remove(link->streams, GUINT_TO_POINTER(stream->id));
+  if (!g_queue_is_empty(&link->waiting) && link->places == 0)
+    link->places = g_idle_add_full(G_PRIORITY_DEFAULT, fill_places, link, NULL);
 }
 
 static gboolean outlet_is_drained(const Outlet *outlet) {
@@ -148,8 +172,7 @@ static void stream_finish(AgentStream *stream) {
   if (!outlet_is_drained(&stream->outlets[0]) || !outlet_is_drained(&stream->outlets[1])) return;
   stream->finished = TRUE;
   stream_close_fds(stream);
-  AgentStreamResult result = {
-      .error = stream->error, .signalled = stream->signalled, .value = stream->value};
+  AgentStreamResult result = {.error = stream->error, .signalled = stream->signalled, .value = stream->value};
   stream->handlers->ended(stream, &result, stream->user_data);
 }
 
@@ -169,8 +192,7 @@ static void stream_exit(AgentStream *stream, GError *error, gboolean signalled, 
 
 static void stream_hang_up(AgentStream *stream) {
   link_send(stream->link, STELE_FRAME_CLOSE, stream->id, NULL, 0);
-  stream_exit(stream, g_error_new(STELE_ERROR, STELE_ERROR_GUEST_ERROR, "the terminal was hung up"),
-              FALSE, 0);
+  stream_exit(stream, g_error_new(STELE_ERROR, STELE_ERROR_GUEST_ERROR, "the terminal was hung up"), FALSE, 0);
 }
 
 // --- outlets: guest to client --------------------------------------------------------------------
@@ -190,20 +212,16 @@ static void outlet_abandon(AgentStream *stream, Outlet *outlet) {
 }
 
 static void outlet_give_credit(AgentStream *stream, Outlet *outlet) {
-  gboolean all = outlet->pending->len == 0;
-  if (outlet->owed == 0 || outlet->eof || stream->exited || (!all && outlet->owed < CREDIT_MIN))
-    return;
+  if (outlet->owed < CREDIT_MIN || outlet->eof || stream->exited) return;
   outlet->window += outlet->owed;
-  send_window(stream, (SteleChannel)(STELE_CHANNEL_STDOUT + (outlet - stream->outlets)),
-              outlet->owed);
+  send_window(stream, (SteleChannel)(STELE_CHANNEL_STDOUT + (outlet - stream->outlets)), outlet->owed);
   outlet->owed = 0;
 }
 
 static void outlet_flush(AgentStream *stream, Outlet *outlet) {
   stream_ref(stream);
   while (outlet->fd >= 0 && outlet->passed < outlet->pending->len) {
-    ssize_t n = write(outlet->fd, outlet->pending->data + outlet->passed,
-                      outlet->pending->len - outlet->passed);
+    ssize_t n = write(outlet->fd, outlet->pending->data + outlet->passed, outlet->pending->len - outlet->passed);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) break;
     if (n < 0) {
@@ -254,15 +272,13 @@ static void inlet_end(AgentStream *stream) {
 static void stream_pump_in(AgentStream *stream) {
   Inlet *inlet = &stream->inlet;
   guint8 payload[STELE_FRAME_PAYLOAD_MAX] = {STELE_CHANNEL_STDIN};
-  while (inlet->fd >= 0 && inlet->credit > 0 && stream->link &&
-         stream->link->queue->len < QUEUE_HIGH) {
+  while (inlet->fd >= 0 && inlet->credit > 0 && stream->link && stream->link->queue->len < QUEUE_HIGH) {
     gsize most = MIN(inlet->credit, STELE_DATA_CHUNK_MAX);
     ssize_t n = read(inlet->fd, payload + 1, most);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) {
       if (inlet->watch == 0)
-        inlet->watch =
-            g_unix_fd_add(inlet->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, on_inlet_ready, stream);
+        inlet->watch = g_unix_fd_add(inlet->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, on_inlet_ready, stream);
       return;
     }
     if (n <= 0) {
@@ -291,8 +307,7 @@ static const char *on_opened(AgentStream *stream, const SteleFrame *frame) {
 static const char *on_data(AgentStream *stream, const SteleFrame *frame) {
   guint channel = frame->payload[0], size = frame->length - 1;
   if (!stream->opened) return "data came before the stream was open";
-  if (channel != STELE_CHANNEL_STDOUT && channel != STELE_CHANNEL_STDERR)
-    return "data came on no output channel";
+  if (channel != STELE_CHANNEL_STDOUT && channel != STELE_CHANNEL_STDERR) return "data came on no output channel";
   Outlet *outlet = &stream->outlets[channel - STELE_CHANNEL_STDOUT];
   if (!outlet->present || outlet->eof) return "data came on a channel that is not open";
   if (size > outlet->window) return "it sent more than its credit";
@@ -305,10 +320,8 @@ static const char *on_data(AgentStream *stream, const SteleFrame *frame) {
 
 static const char *on_window(AgentStream *stream, const SteleFrame *frame) {
   guint32 credit = stele_get_u32(frame->payload + 4);
-  if (frame->payload[0] != STELE_CHANNEL_STDIN)
-    return "it gave credit for a channel that is its own";
-  if (credit == 0 || credit > STELE_STREAM_WINDOW - stream->inlet.credit)
-    return "it gave too much credit";
+  if (frame->payload[0] != STELE_CHANNEL_STDIN) return "it gave credit for a channel that is its own";
+  if (credit == 0 || credit > STELE_STREAM_WINDOW - stream->inlet.credit) return "it gave too much credit";
   stream->inlet.credit += credit;
   stream_pump_in(stream);
   return NULL;
@@ -336,38 +349,17 @@ static const char *on_exit_frame(AgentStream *stream, const SteleFrame *frame) {
   return NULL;
 }
 
-static const struct {
-  const char *code;
-  SteleError error;
-} stream_errors[] = {
-    {STELE_STREAM_ERROR_NOT_FOUND, STELE_ERROR_PROGRAM_NOT_FOUND},
-    {STELE_STREAM_ERROR_DENIED, STELE_ERROR_PROGRAM_NOT_EXECUTABLE},
-    {STELE_STREAM_ERROR_FORMAT, STELE_ERROR_PROGRAM_NOT_EXECUTABLE},
-    {STELE_STREAM_ERROR_INVALID, STELE_ERROR_INVALID_ARGUMENT},
-    {STELE_STREAM_ERROR_BUSY, STELE_ERROR_GUEST_ERROR},
-};
-
 static const char *on_error(AgentStream *stream, const SteleFrame *frame) {
-  g_autoptr(JsonObject) object =
-      guest_json_parse((const char *)frame->payload, frame->length, NULL);
-  if (object == NULL) return "an error report is no JSON object";
-  const char *code = guest_json_string(object, "code", ""),
-             *told = guest_json_string(object, "message", "");
-  g_autofree char *message = guest_text_clean(told, MIN(strlen(told), 1024));
-  SteleError error = STELE_ERROR_GUEST_ERROR;
-  for (size_t i = 0; i < G_N_ELEMENTS(stream_errors); i++)
-    if (g_str_equal(stream_errors[i].code, code)) error = stream_errors[i].error;
-  stream_exit(
-      stream,
-      g_error_new(STELE_ERROR, error, "%s", *message ? message : "the guest gave no reason"), FALSE,
-      0);
+  GError *error = NULL;
+  if (!agent_message_read_error((const char *)frame->payload, frame->length, &error))
+    return "an error report is no JSON object";
+  stream_exit(stream, error, FALSE, 0);
   return NULL;
 }
 
 static const char *(*const on_stream_frame[])(AgentStream *, const SteleFrame *) = {
-    [STELE_FRAME_OPENED] = on_opened,   [STELE_FRAME_DATA] = on_data,
-    [STELE_FRAME_WINDOW] = on_window,   [STELE_FRAME_EOF] = on_eof,
-    [STELE_FRAME_EXIT] = on_exit_frame, [STELE_FRAME_ERROR] = on_error,
+    [STELE_FRAME_OPENED] = on_opened, [STELE_FRAME_DATA] = on_data,       [STELE_FRAME_WINDOW] = on_window,
+    [STELE_FRAME_EOF] = on_eof,       [STELE_FRAME_EXIT] = on_exit_frame, [STELE_FRAME_ERROR] = on_error,
 };
 
 // --- the link: receiving -------------------------------------------------------------------------
@@ -380,13 +372,25 @@ static gboolean report_broken(gpointer user_data) {
 }
 
 static void link_end_streams(AgentLink *link, const char *why) {
-  g_autoptr(GList) streams = g_hash_table_get_values(link->streams);
+  g_autoptr(GList) streams = g_list_concat(g_hash_table_get_values(link->streams), g_list_copy(link->waiting.head));
   for (GList *item = streams; item; item = item->next) stream_ref(item->data);
   for (GList *item = streams; item; item = item->next) {
-    stream_exit(item->data, g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "%s", why),
-                FALSE, 0);
+    stream_exit(item->data, g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "%s", why), FALSE, 0);
     stream_unref(item->data);
   }
+}
+
+static void command_finish(AgentCommand *command, const GError *error) {
+  g_hash_table_remove(command->link->commands, GUINT_TO_POINTER(command->id));
+  if (command->timeout) g_source_remove(command->timeout);
+  command->done(error, command->user_data);
+  g_free(command);
+}
+
+static void link_end_commands(AgentLink *link, const char *why) {
+  g_autoptr(GError) error = g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "%s", why);
+  g_autoptr(GList) commands = g_hash_table_get_values(link->commands);
+  for (GList *item = commands; item; item = item->next) command_finish(item->data, error);
 }
 
 // The owner hears of it from the main loop, so that nothing here runs on a freed link.
@@ -396,15 +400,26 @@ static void link_break(AgentLink *link, const char *why) {
   link->open = FALSE;
   g_clear_pointer(&link->channel, byte_channel_close);
   link_end_streams(link, why);
+  link_end_commands(link, why);
   link->report = g_idle_add(report_broken, link);
 }
 
 static const char *handle_channel_frame(AgentLink *link, const SteleFrame *frame) {
   if (frame->type != STELE_FRAME_STATUS) return "it greeted twice";
-  g_autoptr(JsonObject) status =
-      guest_json_parse((const char *)frame->payload, frame->length, NULL);
-  if (status == NULL) return "its status is no JSON object";
-  link->handlers->status(status, link->user_data);
+  AgentStatus status;
+  if (!agent_message_read_status((const char *)frame->payload, frame->length, &status))
+    return "its status is no JSON object";
+  link->handlers->status(&status, link->user_data);
+  agent_message_clear_status(&status);
+  return NULL;
+}
+
+static const char *handle_reply(AgentLink *link, const SteleFrame *frame) {
+  AgentCommand *command = g_hash_table_lookup(link->commands, GUINT_TO_POINTER(frame->stream));
+  g_autoptr(GError) error = NULL;
+  if (!agent_message_read_reply((const char *)frame->payload, frame->length, &error))
+    return "its answer to a command is no JSON object";
+  if (command) command_finish(command, error); // otherwise it came too late
   return NULL;
 }
 
@@ -412,6 +427,8 @@ static const char *handle_frame(AgentLink *link, const SteleFrame *frame) {
   if (frame->stream == 0) return handle_channel_frame(link, frame);
   if (frame->stream >= link->next_id) return "it spoke of a stream nobody opened";
   AgentStream *stream = g_hash_table_lookup(link->streams, GUINT_TO_POINTER(frame->stream));
+  if (stream && frame->type == STELE_FRAME_REPLY) return "it answered a program as a command";
+  if (frame->type == STELE_FRAME_REPLY) return handle_reply(link, frame);
   if (stream == NULL) return NULL; // crossed with its end
   stream_ref(stream);
   const char *broken_rule = on_stream_frame[frame->type](stream, frame);
@@ -419,17 +436,21 @@ static const char *handle_frame(AgentLink *link, const SteleFrame *frame) {
   return broken_rule;
 }
 
-static void link_handle_frames(AgentLink *link) {
+// Handles frames that have arrived until their cost is used up; what is left of it.
+static int link_handle_frames(AgentLink *link, int cost) {
   SteleFrame frame;
   int r = 0;
   const char *broken_rule = NULL;
-  while (!link->broken && broken_rule == NULL &&
-         (r = stele_frame_parser_next(&link->parser, &frame)) == 1)
+  while (cost > 0 && !link->broken && broken_rule == NULL &&
+         (r = stele_frame_parser_next(&link->parser, &frame)) == 1) {
+    cost -= (int)COST_OF(frame.length);
     broken_rule = handle_frame(link, &frame);
+  }
   if (r < 0) broken_rule = "it sent something that is no frame";
-  if (broken_rule == NULL || link->broken) return;
+  if (broken_rule == NULL || link->broken) return cost;
   g_autofree char *why = g_strdup_printf("the guest agent broke its protocol: %s", broken_rule);
   link_break(link, why);
+  return 0;
 }
 
 // Looks for the answer to our HELLO in whatever the guest sends first, even across reads.
@@ -445,10 +466,9 @@ static void link_seek_hello(AgentLink *link, const guint8 *bytes, gsize size) {
   }
   guint32 version = stele_get_u32(found + HELLO_MATCH);
   if (version != STELE_PROTOCOL_VERSION) {
-    g_autofree char *why =
-        g_strdup_printf("the guest agent speaks version %u of the protocol, steled version %d: "
-                        "rebuild the guest image",
-                        version, STELE_PROTOCOL_VERSION);
+    g_autofree char *why = g_strdup_printf("the guest agent speaks version %u of the protocol, steled version %d: "
+                                           "rebuild the guest image",
+                                           version, STELE_PROTOCOL_VERSION);
     link_break(link, why);
     return;
   }
@@ -458,34 +478,58 @@ static void link_seek_hello(AgentLink *link, const guint8 *bytes, gsize size) {
   memcpy(space, found + HELLO_SIZE, MIN(rest, room));
   stele_frame_parser_commit(&link->parser, MIN(rest, room));
   g_byte_array_set_size(sought, 0);
-  link_handle_frames(link);
 }
 
-// One read; FALSE when there is nothing more now.
-static gboolean link_read(AgentLink *link) {
+// One read: the bytes that came, 0 when there are none now.
+static gsize link_read(AgentLink *link) {
   guint8 bytes[STELE_FRAME_SIZE_MAX];
   gsize room = sizeof bytes;
   guint8 *target = link->open ? stele_frame_parser_space(&link->parser, &room) : bytes;
   gssize n = link->channel->class->read(link->channel, target, room);
-  if (n == -EAGAIN) return FALSE;
+  if (n == -EAGAIN) return 0;
   if (n <= 0) {
     link_break(link, "the channel to the guest agent was closed");
-    return FALSE;
+    return 0;
   }
-  if (!link->open) {
-    link_seek_hello(link, bytes, (gsize)n);
-  } else {
+  if (link->open)
     stele_frame_parser_commit(&link->parser, (gsize)n);
-    link_handle_frames(link);
+  else
+    link_seek_hello(link, bytes, (gsize)n);
+  return (gsize)n;
+}
+
+static void link_watch(AgentLink *link);
+
+static gboolean on_more(gpointer user_data);
+
+// One turn of the loop for this guest; when it has more to say than that allows, the rest is for the next
+// turn, after everybody else's.
+static void link_take_turn(AgentLink *link) {
+  int cost = TURN_COST;
+  while (!link->broken) {
+    cost = link_handle_frames(link, cost);
+    if (cost <= 0 || link->broken) break;
+    gsize got = link_read(link);
+    if (got == 0) break;
+    cost -= (int)COST_OF(got);
   }
-  return TRUE;
+  if (link->broken) return;
+  if (cost <= 0 && link->more == 0) link->more = g_idle_add_full(G_PRIORITY_DEFAULT, on_more, link, NULL);
+  link_watch(link);
+}
+
+static gboolean on_more(gpointer user_data) {
+  AgentLink *link = user_data;
+  link->more = 0;
+  link_take_turn(link);
+  return G_SOURCE_REMOVE;
 }
 
 static void on_channel(ByteChannel *channel, GIOCondition ready, gpointer user_data);
 
 static void link_watch(AgentLink *link) {
   if (link->broken) return;
-  GIOCondition conditions = G_IO_IN | (link->sent < link->queue->len ? G_IO_OUT : 0);
+  GIOCondition conditions = (link->more ? 0 : G_IO_IN) | (link->sent < link->queue->len ? G_IO_OUT : 0);
   link->channel->class->watch(link->channel, conditions, on_channel, link);
 }
 
@@ -500,14 +544,16 @@ static gboolean resume_inlets(gpointer user_data) {
     if (stream->opened) stream_pump_in(stream);
     stream_unref(stream);
   }
+  if (!g_queue_is_empty(&link->waiting) && link->places == 0)
+    link->places = g_idle_add_full(G_PRIORITY_DEFAULT, fill_places, link, NULL);
   return G_SOURCE_REMOVE;
 }
 
 static void link_flush(AgentLink *link) {
   gboolean was_full = link->queue->len >= QUEUE_HIGH;
   while (!link->broken && link->sent < link->queue->len) {
-    gssize n = link->channel->class->write(link->channel, link->queue->data + link->sent,
-                                           link->queue->len - link->sent);
+    gssize n =
+        link->channel->class->write(link->channel, link->queue->data + link->sent, link->queue->len - link->sent);
     if (n == -EAGAIN) break;
     if (n <= 0) {
       link_break(link, "the channel to the guest agent was closed");
@@ -517,17 +563,16 @@ static void link_flush(AgentLink *link) {
   }
   g_byte_array_remove_range(link->queue, 0, (guint)link->sent);
   link->sent = 0;
-  if (was_full && link->queue->len < QUEUE_HIGH && link->resume == 0)
-    link->resume = g_idle_add(resume_inlets, link);
+  if (was_full && link->queue->len < QUEUE_HIGH && link->resume == 0) link->resume = g_idle_add(resume_inlets, link);
   link_watch(link);
 }
 
 static void on_channel(ByteChannel *channel, GIOCondition ready, gpointer user_data) {
   AgentLink *link = user_data;
   if (ready & G_IO_OUT) link_flush(link);
-  for (int i = 0; i < READ_ROUNDS && !link->broken && ready & (G_IO_IN | G_IO_HUP | G_IO_ERR); i++)
-    if (!link_read(link)) break;
-  if (!link->broken && !(ready & G_IO_IN) && ready & (G_IO_HUP | G_IO_ERR))
+  if (link->more || link->broken) return;
+  if (ready & (G_IO_IN | G_IO_HUP | G_IO_ERR)) link_take_turn(link);
+  if (!link->broken && !link->more && !(ready & G_IO_IN) && ready & (G_IO_HUP | G_IO_ERR))
     link_break(link, "the channel to the guest agent was closed");
 }
 
@@ -536,8 +581,7 @@ static void on_channel(ByteChannel *channel, GIOCondition ready, gpointer user_d
 // Zeros complete what an earlier host left half sent; see "Session" in guest-protocol.h.
 static void link_greet(AgentLink *link) {
   guint8 nonce[STELE_NONCE_SIZE];
-  if (getrandom(nonce, sizeof nonce, 0) != sizeof nonce)
-    g_error("no random numbers: %s", g_strerror(errno));
+  if (getrandom(nonce, sizeof nonce, 0) != sizeof nonce) g_error("no random numbers: %s", g_strerror(errno));
   stele_frame_write_header(link->hello, STELE_FRAME_HELLO, 0, HELLO_SIZE - STELE_FRAME_HEADER_SIZE);
   memcpy(link->hello + STELE_FRAME_HEADER_SIZE, nonce, sizeof nonce);
   stele_put_u32(link->hello + HELLO_MATCH, STELE_PROTOCOL_VERSION);
@@ -548,8 +592,7 @@ static void link_greet(AgentLink *link) {
   link_flush(link);
 }
 
-AgentLink *agent_link_new(ByteChannel *channel, const AgentLinkHandlers *handlers,
-                          gpointer user_data) {
+AgentLink *agent_link_new(ByteChannel *channel, const AgentLinkHandlers *handlers, gpointer user_data) {
   AgentLink *link = g_new0(AgentLink, 1);
   link->channel = channel;
   link->handlers = handlers;
@@ -558,6 +601,7 @@ AgentLink *agent_link_new(ByteChannel *channel, const AgentLinkHandlers *handler
   link->queue = g_byte_array_new();
   link->parser.sender = STELE_FROM_GUEST;
   link->streams = g_hash_table_new(NULL, NULL);
+  link->commands = g_hash_table_new(NULL, NULL);
   link->next_id = 1;
   link_greet(link);
   return link;
@@ -566,6 +610,7 @@ AgentLink *agent_link_new(ByteChannel *channel, const AgentLinkHandlers *handler
 void agent_link_restart(AgentLink *link) {
   if (link->broken) return;
   link_end_streams(link, "the guest was restarted");
+  link_end_commands(link, "the guest was restarted");
   if (link->broken) return;
   link->open = FALSE;
   link->next_id = 1;
@@ -579,9 +624,13 @@ void agent_link_free(AgentLink *link) {
   g_clear_pointer(&link->channel, byte_channel_close);
   if (link->broken == NULL) link->broken = g_strdup("the machine has stopped");
   link_end_streams(link, "the machine has stopped");
+  link_end_commands(link, "the machine has stopped");
+  if (link->more) g_source_remove(link->more);
   if (link->report) g_source_remove(link->report);
   if (link->resume) g_source_remove(link->resume);
+  if (link->places) g_source_remove(link->places);
   g_hash_table_unref(link->streams);
+  g_hash_table_unref(link->commands);
   g_byte_array_unref(link->sought);
   g_byte_array_unref(link->queue);
   g_free(link->broken);
@@ -592,31 +641,45 @@ gboolean agent_link_is_open(AgentLink *link) {
   return link && link->open;
 }
 
+// What fits the channel is bounded, and the guest is gone: this ends.
 void agent_link_drain(AgentLink *link) {
-  while (!link->broken && link_read(link)) {
+  while (!link->broken) {
+    link_handle_frames(link, G_MAXINT);
+    if (link->broken || link_read(link) == 0) break;
   }
 }
 
+// --- commands ------------------------------------------------------------------------------------
+
+static gboolean on_command_late(gpointer user_data) {
+  AgentCommand *command = user_data;
+  g_autoptr(GError) error =
+      g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "the guest's agent did not answer in time");
+  command->timeout = 0;
+  command_finish(command, error);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean on_command_impossible(gpointer user_data) {
+  AgentCommand *command = user_data;
+  g_autoptr(GError) error =
+      g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "the guest's agent does not answer");
+  command->timeout = 0;
+  command_finish(command, error);
+  return G_SOURCE_REMOVE;
+}
+
+void agent_link_command(AgentLink *link, const char *json, guint seconds, AgentCommandDone done, gpointer user_data) {
+  AgentCommand *command = g_new0(AgentCommand, 1);
+  *command = (AgentCommand){.link = link, .id = link->next_id++, .done = done, .user_data = user_data};
+  g_hash_table_insert(link->commands, GUINT_TO_POINTER(command->id), command);
+  gboolean possible = link->open && !link->broken;
+  command->timeout =
+      possible ? g_timeout_add_seconds(seconds, on_command_late, command) : g_idle_add(on_command_impossible, command);
+  if (possible) link_send(link, STELE_FRAME_COMMAND, command->id, json, (guint32)strlen(json));
+}
+
 // --- streams: life -------------------------------------------------------------------------------
-
-static JsonArray *strings_to_json(const char *const *strings) {
-  JsonArray *array = json_array_new();
-  for (; strings && *strings; strings++) json_array_add_string_element(array, *strings);
-  return array;
-}
-
-static char *request_to_json(const AgentExecRequest *request) {
-  g_autoptr(JsonObject) object = json_object_new();
-  json_object_set_array_member(object, "argv", strings_to_json(request->argv));
-  json_object_set_array_member(object, "env", strings_to_json(request->env));
-  if (request->cwd) json_object_set_string_member(object, "cwd", request->cwd);
-  if (request->user) json_object_set_string_member(object, "user", request->user);
-  json_object_set_boolean_member(object, "tty", request->tty);
-  json_object_set_int_member(object, "rows", request->rows);
-  json_object_set_int_member(object, "cols", request->columns);
-  g_autoptr(JsonNode) node = json_node_init_object(json_node_alloc(), object);
-  return json_to_string(node, FALSE);
-}
 
 static void set_nonblocking(int fd) {
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
@@ -658,50 +721,71 @@ static AgentStream *stream_new(const AgentExecRequest *request, const AgentStrea
   stream->user_data = user_data;
   stream->inlet = (Inlet){.fd = -1, .credit = STELE_STREAM_WINDOW};
   for (int i = 0; i < 2; i++)
-    stream->outlets[i] =
-        (Outlet){.fd = -1, .window = STELE_STREAM_WINDOW, .pending = g_byte_array_new()};
+    stream->outlets[i] = (Outlet){.fd = -1, .window = STELE_STREAM_WINDOW, .pending = g_byte_array_new()};
   memset(stream->near_ends, -1, sizeof stream->near_ends);
   return stream;
 }
 
-AgentStream *agent_link_exec(AgentLink *link, const AgentExecRequest *request,
-                             const AgentStreamHandlers *handlers, gpointer user_data,
-                             GError **error) {
-  g_autofree char *json = request_to_json(request);
-  if (strlen(json) > STELE_FRAME_PAYLOAD_MAX) {
+static gboolean has_place(AgentLink *link) {
+  return link->open && !link->broken && link->queue->len < QUEUE_HIGH &&
+         g_hash_table_size(link->streams) < STELE_STREAMS_MAX;
+}
+
+// The pipes are made only now: those who wait cost no descriptors.
+static void stream_start(AgentStream *stream) {
+  AgentLink *link = stream->link;
+  if (!(stream->tty ? make_terminal_fds(stream) : make_pipe_fds(stream))) {
+    stream_exit(stream, g_error_new(STELE_ERROR, STELE_ERROR_GUEST_ERROR, "cannot make pipes: %s", g_strerror(errno)),
+                FALSE, 0);
+    return;
+  }
+  stream->id = link->next_id++;
+  g_hash_table_insert(link->streams, GUINT_TO_POINTER(stream->id), stream);
+  g_autofree char *request = g_steal_pointer(&stream->request);
+  link_send(link, STELE_FRAME_OPEN_EXEC, stream->id, request, (guint32)strlen(request));
+}
+
+static gboolean fill_places(gpointer user_data) {
+  AgentLink *link = user_data;
+  link->places = 0;
+  while (!g_queue_is_empty(&link->waiting) && has_place(link)) {
+    AgentStream *stream = stream_ref(g_queue_pop_head(&link->waiting));
+    stream_start(stream);
+    stream_unref(stream);
+  }
+  return G_SOURCE_REMOVE;
+}
+
+AgentStream *agent_link_exec(AgentLink *link, const AgentExecRequest *request, const AgentStreamHandlers *handlers,
+                             gpointer user_data, GError **error) {
+  g_autofree char *json = agent_message_write_exec(request);
+  if (json == NULL) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_ARGUMENT,
-                "arguments and environment take %zu bytes, at most %d can be passed", strlen(json),
-                STELE_FRAME_PAYLOAD_MAX);
+                "arguments and environment take more than the %d bytes that can be passed", STELE_FRAME_PAYLOAD_MAX);
     return NULL;
   }
-  if (link->broken || g_hash_table_size(link->streams) >= STELE_STREAMS_MAX ||
-      link->next_id == G_MAXUINT32) {
+  if (link->broken || g_queue_get_length(&link->waiting) >= WAITING_MAX || link->next_id > G_MAXUINT32 - WAITING_MAX) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_GUEST_ERROR, "%s",
-                link->broken ? link->broken
-                             : "too many programs were started in this machine: end some first");
+                link->broken ? link->broken : "too many programs were started in this machine: end some first");
     return NULL;
   }
   AgentStream *stream = stream_new(request, handlers, user_data);
-  if (!(request->tty ? make_terminal_fds(stream) : make_pipe_fds(stream))) {
-    g_set_error(error, STELE_ERROR, STELE_ERROR_GUEST_ERROR, "cannot make pipes: %s",
-                g_strerror(errno));
-    stream_unref(stream);
-    return NULL;
-  }
   stream->link = link;
-  stream->id = link->next_id++;
-  g_hash_table_insert(link->streams, GUINT_TO_POINTER(stream->id), stream);
-  link_send(link, STELE_FRAME_OPEN_EXEC, stream->id, json, (guint32)strlen(json));
+  stream->request = g_steal_pointer(&json);
+  g_queue_push_tail(&link->waiting, stream);
+  if (link->places == 0) link->places = g_idle_add_full(G_PRIORITY_DEFAULT, fill_places, link, NULL);
   return stream;
 }
 
 void agent_stream_signal(AgentStream *stream, guint signal) {
+  if (stream->id == 0) return;
   guint8 payload[4];
   stele_put_u32(payload, signal);
   link_send(stream->link, STELE_FRAME_SIGNAL, stream->id, payload, sizeof payload);
 }
 
 void agent_stream_resize(AgentStream *stream, guint rows, guint columns) {
+  if (stream->id == 0) return;
   guint8 payload[4];
   stele_put_u16(payload, (guint16)MIN(rows, G_MAXUINT16));
   stele_put_u16(payload + 2, (guint16)MIN(columns, G_MAXUINT16));
@@ -709,7 +793,7 @@ void agent_stream_resize(AgentStream *stream, guint rows, guint columns) {
 }
 
 void agent_stream_close(AgentStream *stream) {
-  if (stream->link) link_send(stream->link, STELE_FRAME_CLOSE, stream->id, NULL, 0);
+  if (stream->link && stream->id) link_send(stream->link, STELE_FRAME_CLOSE, stream->id, NULL, 0);
   stream->closed = TRUE;
   stream_detach(stream);
   stream_close_fds(stream);

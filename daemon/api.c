@@ -6,10 +6,10 @@
 #include <gio/gunixfdlist.h>
 #include <signal.h>
 #include <unistd.h>
+#include "api-names.h"
 #include "errors.h"
 #include "stele-manager.h"
 
-#define OBJECT_PATH      "/org/stele/Manager1"
 #define START_SECONDS    180
 #define SHUTDOWN_SECONDS 90
 
@@ -25,7 +25,7 @@ typedef struct ApiStream {
   Api *api;
   guint64 id;
   GDBusConnection *connection;
-  GDBusMethodInvocation *exec; // until it runs
+  GDBusMethodInvocation *exec; // from its start until it runs
   GQueue waiting;              // invocations of ExecWait
   char *machine;
   AgentStream *stream; // until it has ended
@@ -41,8 +41,7 @@ static void on_done(GVariant *result, const GError *error, gpointer user_data) {
   if (error)
     g_dbus_method_invocation_return_gerror(invocation, error);
   else
-    g_dbus_method_invocation_return_value(invocation,
-                                          result ? g_variant_new_tuple(&result, 1) : NULL);
+    g_dbus_method_invocation_return_value(invocation, result ? g_variant_new_tuple(&result, 1) : NULL);
 }
 
 static void on_console(GVariant *result, const GError *error, gpointer user_data) {
@@ -53,8 +52,7 @@ static void on_console(GVariant *result, const GError *error, gpointer user_data
   }
   int fd = g_variant_get_int32(result);
   g_autoptr(GUnixFDList) list = g_unix_fd_list_new_from_array(&fd, 1); // takes the descriptor
-  g_dbus_method_invocation_return_value_with_unix_fd_list(invocation, g_variant_new("(h)", 0),
-                                                          list);
+  g_dbus_method_invocation_return_value_with_unix_fd_list(invocation, g_variant_new("(h)", 0), list);
 }
 
 // Options are a dictionary; an unknown key or a wrong type is refused, not ignored.
@@ -72,8 +70,7 @@ static gboolean store_option(const OptionRow *row, GVariant *value) {
   return TRUE;
 }
 
-static gboolean read_options(GDBusMethodInvocation *invocation, GVariant *options,
-                             const OptionRow *rows, gsize count) {
+static gboolean read_options(GDBusMethodInvocation *invocation, GVariant *options, const OptionRow *rows, gsize count) {
   GVariantIter iterator;
   const char *key;
   GVariant *value;
@@ -85,84 +82,72 @@ static gboolean read_options(GDBusMethodInvocation *invocation, GVariant *option
     good = i < count && store_option(&rows[i], value);
     g_variant_unref(value);
     if (!good)
-      g_dbus_method_invocation_return_error(
-          invocation, STELE_ERROR, STELE_ERROR_INVALID_ARGUMENT,
-          i < count ? "option '%s' has the wrong type" : "there is no option '%s'", key);
+      g_dbus_method_invocation_return_error(invocation, STELE_ERROR, STELE_ERROR_INVALID_ARGUMENT,
+                                            i < count ? "option '%s' has the wrong type" : "there is no option '%s'",
+                                            key);
   }
   return good;
 }
 
 // --- methods that pass through -------------------------------------------------------------------
 
-static gboolean on_define(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *xml,
-                          GVariant *options, Api *api) {
+static gboolean on_define(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *xml, GVariant *options,
+                          Api *api) {
   gboolean replace = FALSE;
   const OptionRow rows[] = {{"replace", "b", &replace}};
-  if (read_options(invocation, options, rows, 1))
-    manager_define(api->manager, xml, replace, on_done, invocation);
+  if (read_options(invocation, options, rows, 1)) manager_define(api->manager, xml, replace, on_done, invocation);
   return TRUE;
 }
 
 typedef void (*NamedCall)(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
-typedef void (*WaitingCall)(Manager *manager, const char *name, const ManagerStartOptions *options,
-                            ManagerDone done, gpointer user_data);
+typedef void (*WaitingCall)(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done,
+                            gpointer user_data);
 
-static gboolean pass(Api *api, GDBusMethodInvocation *invocation, const char *name,
-                     NamedCall function) {
+static gboolean pass(Api *api, GDBusMethodInvocation *invocation, const char *name, NamedCall function) {
   function(api->manager, name, on_done, invocation);
   return TRUE;
 }
 
-static gboolean on_undefine(SteleManager1 *object, GDBusMethodInvocation *invocation,
-                            const char *name, Api *api) {
+static gboolean on_undefine(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name, Api *api) {
   return pass(api, invocation, name, manager_undefine);
 }
 
-static gboolean on_destroy(SteleManager1 *object, GDBusMethodInvocation *invocation,
-                           const char *name, Api *api) {
+static gboolean on_destroy(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name, Api *api) {
   return pass(api, invocation, name, manager_destroy);
 }
 
-static gboolean on_suspend(SteleManager1 *object, GDBusMethodInvocation *invocation,
-                           const char *name, Api *api) {
+static gboolean on_suspend(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name, Api *api) {
   return pass(api, invocation, name, manager_suspend);
 }
 
-static gboolean on_resume(SteleManager1 *object, GDBusMethodInvocation *invocation,
-                          const char *name, Api *api) {
+static gboolean on_resume(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name, Api *api) {
   return pass(api, invocation, name, manager_resume);
 }
 
-static gboolean on_info(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
-                        Api *api) {
+static gboolean on_info(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name, Api *api) {
   return pass(api, invocation, name, manager_info);
 }
 
-static gboolean pass_waiting(Api *api, GDBusMethodInvocation *invocation, const char *name,
-                             GVariant *options, WaitingCall function,
-                             ManagerStartOptions defaults) {
+static gboolean pass_waiting(Api *api, GDBusMethodInvocation *invocation, const char *name, GVariant *options,
+                             WaitingCall function, ManagerStartOptions defaults) {
   const OptionRow rows[] = {{"wait", "b", &defaults.wait}, {"timeout", "u", &defaults.timeout}};
-  if (read_options(invocation, options, rows, 2))
-    function(api->manager, name, &defaults, on_done, invocation);
+  if (read_options(invocation, options, rows, 2)) function(api->manager, name, &defaults, on_done, invocation);
   return TRUE;
 }
 
-static gboolean on_start(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
-                         GVariant *options, Api *api) {
-  return pass_waiting(api, invocation, name, options, manager_start,
-                      (ManagerStartOptions){FALSE, START_SECONDS});
+static gboolean on_start(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name, GVariant *options,
+                         Api *api) {
+  return pass_waiting(api, invocation, name, options, manager_start, (ManagerStartOptions){FALSE, START_SECONDS});
 }
 
-static gboolean on_shutdown(SteleManager1 *object, GDBusMethodInvocation *invocation,
-                            const char *name, GVariant *options, Api *api) {
-  return pass_waiting(api, invocation, name, options, manager_shutdown,
-                      (ManagerStartOptions){TRUE, SHUTDOWN_SECONDS});
+static gboolean on_shutdown(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
+                            GVariant *options, Api *api) {
+  return pass_waiting(api, invocation, name, options, manager_shutdown, (ManagerStartOptions){TRUE, SHUTDOWN_SECONDS});
 }
 
-static gboolean on_reboot(SteleManager1 *object, GDBusMethodInvocation *invocation,
-                          const char *name, GVariant *options, Api *api) {
-  return pass_waiting(api, invocation, name, options, manager_reboot,
-                      (ManagerStartOptions){FALSE, START_SECONDS});
+static gboolean on_reboot(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name, GVariant *options,
+                          Api *api) {
+  return pass_waiting(api, invocation, name, options, manager_reboot, (ManagerStartOptions){FALSE, START_SECONDS});
 }
 
 static gboolean on_list(SteleManager1 *object, GDBusMethodInvocation *invocation, Api *api) {
@@ -170,17 +155,16 @@ static gboolean on_list(SteleManager1 *object, GDBusMethodInvocation *invocation
   return TRUE;
 }
 
-static gboolean on_dump_xml(SteleManager1 *object, GDBusMethodInvocation *invocation,
-                            const char *name, GVariant *options, Api *api) {
+static gboolean on_dump_xml(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
+                            GVariant *options, Api *api) {
   gboolean full = FALSE;
   const OptionRow rows[] = {{"full", "b", &full}};
-  if (read_options(invocation, options, rows, 1))
-    manager_dump_xml(api->manager, name, full, on_done, invocation);
+  if (read_options(invocation, options, rows, 1)) manager_dump_xml(api->manager, name, full, on_done, invocation);
   return TRUE;
 }
 
-static gboolean on_open_console(SteleManager1 *object, GDBusMethodInvocation *invocation,
-                                GUnixFDList *fds, const char *name, GVariant *options, Api *api) {
+static gboolean on_open_console(SteleManager1 *object, GDBusMethodInvocation *invocation, GUnixFDList *fds,
+                                const char *name, GVariant *options, Api *api) {
   gboolean force = FALSE;
   const OptionRow rows[] = {{"force", "b", &force}};
   if (read_options(invocation, options, rows, 1))
@@ -188,8 +172,8 @@ static gboolean on_open_console(SteleManager1 *object, GDBusMethodInvocation *in
   return TRUE;
 }
 
-static gboolean on_read_console_log(SteleManager1 *object, GDBusMethodInvocation *invocation,
-                                    const char *name, guint bytes, Api *api) {
+static gboolean on_read_console_log(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
+                                    guint bytes, Api *api) {
   manager_read_console_log(api->manager, name, bytes, on_done, invocation);
   return TRUE;
 }
@@ -201,9 +185,17 @@ static gboolean on_version(SteleManager1 *object, GDBusMethodInvocation *invocat
 
 // --- programs in guests --------------------------------------------------------------------------
 
+// An invocation holds its connection, and with it a socket, until it is answered: also when nobody is
+// there to read the answer.
+static void answer_gone(GDBusMethodInvocation *invocation) {
+  g_dbus_method_invocation_return_error(invocation, STELE_ERROR, STELE_ERROR_NO_SUCH_STREAM, "the caller has gone");
+}
+
 static void stream_free(gpointer user_data) {
   ApiStream *stream = user_data;
   if (stream->stream) agent_stream_close(stream->stream);
+  if (stream->exec) answer_gone(stream->exec);
+  for (GDBusMethodInvocation *waiting; (waiting = g_queue_pop_head(&stream->waiting));) answer_gone(waiting);
   g_clear_error(&stream->error);
   g_free(stream->machine);
   g_free(stream);
@@ -217,34 +209,28 @@ static void reply_wait(ApiStream *stream, GDBusMethodInvocation *invocation) {
   if (stream->error)
     g_dbus_method_invocation_return_gerror(invocation, stream->error);
   else
-    g_dbus_method_invocation_return_value(invocation,
-                                          g_variant_new("(bu)", stream->signalled, stream->value));
+    g_dbus_method_invocation_return_value(invocation, g_variant_new("(bu)", stream->signalled, stream->value));
 }
 
-static void on_stream_opened(AgentStream *agent_stream, const int *fds, int count,
-                             gpointer user_data) {
+static void on_stream_opened(AgentStream *agent_stream, const int *fds, int count, gpointer user_data) {
   ApiStream *stream = user_data;
   g_autoptr(GUnixFDList) list = g_unix_fd_list_new_from_array(fds, count);
   GVariantBuilder handles;
   g_variant_builder_init(&handles, G_VARIANT_TYPE("ah"));
   for (int i = 0; i < count; i++) g_variant_builder_add(&handles, "h", i);
   GVariant *reply = g_variant_new("(tah)", stream->id, &handles);
-  g_dbus_method_invocation_return_value_with_unix_fd_list(g_steal_pointer(&stream->exec), reply,
-                                                          list);
+  g_dbus_method_invocation_return_value_with_unix_fd_list(g_steal_pointer(&stream->exec), reply, list);
 }
 
-static void on_stream_ended(AgentStream *agent_stream, const AgentStreamResult *result,
-                            gpointer user_data) {
+static void on_stream_ended(AgentStream *agent_stream, const AgentStreamResult *result, gpointer user_data) {
   ApiStream *stream = user_data;
   stream->ended = TRUE;
   stream->signalled = result->signalled;
   stream->value = result->value;
   stream->error = result->error ? g_error_copy(result->error) : NULL;
   gboolean told = stream->exec || !g_queue_is_empty(&stream->waiting);
-  if (stream->exec)
-    g_dbus_method_invocation_return_gerror(g_steal_pointer(&stream->exec), stream->error);
-  for (GDBusMethodInvocation *waiting; (waiting = g_queue_pop_head(&stream->waiting));)
-    reply_wait(stream, waiting);
+  if (stream->exec) g_dbus_method_invocation_return_gerror(g_steal_pointer(&stream->exec), stream->error);
+  for (GDBusMethodInvocation *waiting; (waiting = g_queue_pop_head(&stream->waiting));) reply_wait(stream, waiting);
   if (told) forget_stream(stream); // otherwise it is kept until it is asked for
 }
 
@@ -252,11 +238,10 @@ static const AgentStreamHandlers stream_handlers = {on_stream_opened, on_stream_
 
 static ApiStream *find_stream(Api *api, GDBusMethodInvocation *invocation, guint64 id) {
   ApiStream *stream = g_hash_table_lookup(api->streams, &id);
-  if (stream && stream->connection == g_dbus_method_invocation_get_connection(invocation))
-    return stream;
-  g_dbus_method_invocation_return_error(
-      invocation, STELE_ERROR, STELE_ERROR_NO_SUCH_STREAM,
-      "this connection has started no program with the number %" G_GUINT64_FORMAT, id);
+  if (stream && stream->connection == g_dbus_method_invocation_get_connection(invocation)) return stream;
+  g_dbus_method_invocation_return_error(invocation, STELE_ERROR, STELE_ERROR_NO_SUCH_STREAM,
+                                        "this connection has started no program with the number %" G_GUINT64_FORMAT,
+                                        id);
   return NULL;
 }
 
@@ -265,7 +250,6 @@ static ApiStream *add_stream(Api *api, GDBusMethodInvocation *invocation, const 
   *stream = (ApiStream){.api = api,
                         .id = api->next_stream++,
                         .machine = g_strdup(name),
-                        .exec = invocation,
                         .connection = g_dbus_method_invocation_get_connection(invocation)};
   g_queue_init(&stream->waiting);
   g_hash_table_insert(api->streams, &stream->id, stream);
@@ -281,8 +265,7 @@ static void start_program(ApiStream *stream, GDBusMethodInvocation *invocation) 
   const OptionRow rows[] = {{"env", "as", &env},          {"cwd", "s", &request.cwd},
                             {"user", "s", &request.user}, {"tty", "b", &request.tty},
                             {"rows", "u", &request.rows}, {"columns", "u", &request.columns}};
-  g_variant_get(g_dbus_method_invocation_get_parameters(invocation), "(&s^a&s@a{sv})", NULL, &argv,
-                &options);
+  g_variant_get(g_dbus_method_invocation_get_parameters(invocation), "(&s^a&s@a{sv})", NULL, &argv, &options);
   if (!read_options(invocation, options, rows, G_N_ELEMENTS(rows))) {
     forget_stream(stream);
     return;
@@ -290,9 +273,10 @@ static void start_program(ApiStream *stream, GDBusMethodInvocation *invocation) 
   request.argv = argv;
   request.env = env;
   g_autoptr(GError) error = NULL;
-  stream->stream = manager_exec(stream->api->manager, stream->machine, &request, &stream_handlers,
-                                stream, &error);
+  stream->exec = invocation;
+  stream->stream = manager_exec(stream->api->manager, stream->machine, &request, &stream_handlers, stream, &error);
   if (stream->stream) return;
+  stream->exec = NULL;
   forget_stream(stream);
   g_dbus_method_invocation_return_gerror(invocation, error);
 }
@@ -315,12 +299,11 @@ static void on_agent_awaited(GVariant *result, const GError *error, gpointer use
   if (error)
     g_dbus_method_invocation_return_gerror(pending->invocation, error);
   else
-    g_dbus_method_invocation_return_error(pending->invocation, STELE_ERROR,
-                                          STELE_ERROR_NO_SUCH_STREAM, "the caller has gone");
+    answer_gone(pending->invocation);
 }
 
-static gboolean on_exec(SteleManager1 *object, GDBusMethodInvocation *invocation, GUnixFDList *fds,
-                        const char *name, const char *const *argv, GVariant *options, Api *api) {
+static gboolean on_exec(SteleManager1 *object, GDBusMethodInvocation *invocation, GUnixFDList *fds, const char *name,
+                        const char *const *argv, GVariant *options, Api *api) {
   ApiStream *stream = add_stream(api, invocation, name);
   PendingExec *pending = g_new(PendingExec, 1);
   *pending = (PendingExec){api, stream->id, invocation};
@@ -328,8 +311,7 @@ static gboolean on_exec(SteleManager1 *object, GDBusMethodInvocation *invocation
   return TRUE;
 }
 
-static gboolean on_exec_wait(SteleManager1 *object, GDBusMethodInvocation *invocation, guint64 id,
-                             Api *api) {
+static gboolean on_exec_wait(SteleManager1 *object, GDBusMethodInvocation *invocation, guint64 id, Api *api) {
   ApiStream *stream = find_stream(api, invocation, id);
   if (stream == NULL) return TRUE;
   if (!stream->ended) {
@@ -341,13 +323,13 @@ static gboolean on_exec_wait(SteleManager1 *object, GDBusMethodInvocation *invoc
   return TRUE;
 }
 
-static gboolean on_exec_signal(SteleManager1 *object, GDBusMethodInvocation *invocation, guint64 id,
-                               guint number, Api *api) {
+static gboolean on_exec_signal(SteleManager1 *object, GDBusMethodInvocation *invocation, guint64 id, guint number,
+                               Api *api) {
   ApiStream *stream = find_stream(api, invocation, id);
   if (stream == NULL) return TRUE;
   if (number < 1 || number > 64) {
-    g_dbus_method_invocation_return_error(invocation, STELE_ERROR, STELE_ERROR_INVALID_ARGUMENT,
-                                          "%u is no signal", number);
+    g_dbus_method_invocation_return_error(invocation, STELE_ERROR, STELE_ERROR_INVALID_ARGUMENT, "%u is no signal",
+                                          number);
     return TRUE;
   }
   if (stream->stream && !stream->ended) agent_stream_signal(stream->stream, number);
@@ -355,8 +337,8 @@ static gboolean on_exec_signal(SteleManager1 *object, GDBusMethodInvocation *inv
   return TRUE;
 }
 
-static gboolean on_exec_resize(SteleManager1 *object, GDBusMethodInvocation *invocation, guint64 id,
-                               guint rows, guint columns, Api *api) {
+static gboolean on_exec_resize(SteleManager1 *object, GDBusMethodInvocation *invocation, guint64 id, guint rows,
+                               guint columns, Api *api) {
   ApiStream *stream = find_stream(api, invocation, id);
   if (stream == NULL) return TRUE;
   if (stream->stream && !stream->ended) agent_stream_resize(stream->stream, rows, columns);
@@ -368,25 +350,21 @@ static gboolean belongs_to(gpointer key, gpointer value, gpointer connection) {
   return ((ApiStream *)value)->connection == connection;
 }
 
-static void on_closed(GDBusConnection *connection, gboolean remote_vanished, GError *error,
-                      gpointer user_data) {
+static void on_closed(GDBusConnection *connection, gboolean remote_vanished, GError *error, gpointer user_data) {
   Api *api = user_data;
   g_hash_table_foreach_remove(api->streams, belongs_to, connection);
-  g_dbus_interface_skeleton_unexport_from_connection(G_DBUS_INTERFACE_SKELETON(api->skeleton),
-                                                     connection);
+  g_dbus_interface_skeleton_unexport_from_connection(G_DBUS_INTERFACE_SKELETON(api->skeleton), connection);
   g_object_unref(connection);
 }
 
 // --- signals -------------------------------------------------------------------------------------
 
-static void on_changed(const char *name, const char *event, const char *state, const char *reason,
-                       const char *message, gpointer user_data) {
-  stele_manager1_emit_machine_changed(((Api *)user_data)->skeleton, name, event, state, reason,
-                                      message);
+static void on_changed(const char *name, const char *event, const char *state, const char *reason, const char *message,
+                       gpointer user_data) {
+  stele_manager1_emit_machine_changed(((Api *)user_data)->skeleton, name, event, state, reason, message);
 }
 
-static void on_progress(const char *name, const char *operation, const char *message,
-                        gpointer user_data) {
+static void on_progress(const char *name, const char *operation, const char *message, gpointer user_data) {
   stele_manager1_emit_progress(((Api *)user_data)->skeleton, name, operation, message);
 }
 
@@ -447,7 +425,7 @@ void api_add_peer(GDBusConnection *connection, gpointer user_data) {
   Api *api = user_data;
   g_signal_connect(g_object_ref(connection), "closed", G_CALLBACK(on_closed), api);
   g_autoptr(GError) error = NULL;
-  if (!g_dbus_interface_skeleton_export(G_DBUS_INTERFACE_SKELETON(api->skeleton), connection,
-                                        OBJECT_PATH, &error))
+  if (!g_dbus_interface_skeleton_export(G_DBUS_INTERFACE_SKELETON(api->skeleton), connection, STELE_OBJECT_PATH,
+                                        &error))
     g_dbus_connection_close(connection, NULL, NULL, NULL);
 }

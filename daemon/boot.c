@@ -41,16 +41,13 @@ static const char *translator_source(const BootPlan *plan, const HostPaths *path
   return plan->config->translator_source ? plan->config->translator_source : paths->translator_dir;
 }
 
-static char *exported_translator(const BootPlan *plan, const HostPaths *paths,
-                                 const HypervisorFeatures *features) {
+static char *exported_translator(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features) {
   return binds(paths, features) ? view_path(paths, plan->uuid, plan->config->translator_tag)
                                 : g_strdup(translator_source(plan, paths));
 }
 
-static char *exported_root(const BootPlan *plan, const HostPaths *paths,
-                           const HypervisorFeatures *features) {
-  gboolean view = binds(paths, features) && plan->config->root_mode != ROOT_RW;
-  return view ? view_path(paths, plan->uuid, STELE_TAG_ROOT) : g_strdup(plan->config->root_source);
+static char *exported_root(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features) {
+  return binds(paths, features) ? view_path(paths, plan->uuid, STELE_TAG_ROOT) : g_strdup(plan->config->root_source);
 }
 
 // --- reading and expanding -----------------------------------------------------------------------
@@ -59,16 +56,14 @@ static char *dup_xpath(xmlDoc *document, const char *path) {
   xmlXPathContext *context = xmlXPathNewContext(document);
   g_autofree char *expression = g_strdup_printf("string(%s)", path);
   xmlXPathObject *found = xmlXPathEval((const xmlChar *)expression, context);
-  char *text = found && found->stringval && *found->stringval
-                   ? g_strdup((const char *)found->stringval)
-                   : NULL;
+  char *text = found && found->stringval && *found->stringval ? g_strdup((const char *)found->stringval) : NULL;
   xmlXPathFreeObject(found);
   xmlXPathFreeContext(context);
   return text;
 }
 
-static gboolean expand(BootPlan *plan, xmlDoc *document, const HostPaths *paths,
-                       const HypervisorFeatures *features, GError **error) {
+static gboolean expand(BootPlan *plan, xmlDoc *document, const HostPaths *paths, const HypervisorFeatures *features,
+                       GError **error) {
   g_autofree char *kernel = g_build_filename(paths->guest_dir, "vmlinuz", NULL);
   g_autofree char *initrd = g_build_filename(paths->guest_dir, "initrd.img", NULL);
   g_autofree char *translator = plan->config ? exported_translator(plan, paths, features) : NULL;
@@ -82,14 +77,16 @@ static gboolean expand(BootPlan *plan, xmlDoc *document, const HostPaths *paths,
                      .root_dir = root,
                      .readonly_element = features->readonly_virtiofs,
                      .console_log = paths->libvirt ? log : NULL,
+                     .embedded = paths->libvirt != NULL,
+                     .network_guard = paths->network_guard,
                      .uuid = plan->uuid};
   if (!domain_xml_expand(document, plan->config, &host, error)) return FALSE;
   plan->xml = domain_xml_to_string(document);
   return TRUE;
 }
 
-BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *features,
-                        const char *author_xml, const char *uuid, GError **error) {
+BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *features, const char *author_xml,
+                        const char *uuid, GError **error) {
   g_autoptr(xmlDoc) document = domain_document_parse(author_xml, error);
   if (document == NULL) return NULL;
   g_autoptr(BootPlan) plan = g_new0(BootPlan, 1);
@@ -97,8 +94,8 @@ BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *featur
   plan->uuid = dup_xpath(document, "/domain/uuid");
   if (plan->uuid == NULL) plan->uuid = uuid ? g_strdup(uuid) : g_uuid_string_random();
   if (!g_uuid_string_is_valid(plan->uuid)) {
-    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML,
-                "'%s' is no UUID: leave <uuid> out to get one", plan->uuid);
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "'%s' is no UUID: leave <uuid> out to get one",
+                plan->uuid);
     return NULL;
   }
   if (!machine_config_parse(document, &plan->config, error)) return NULL;
@@ -108,8 +105,7 @@ BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *featur
 // --- looking for what is needed ------------------------------------------------------------------
 
 static gboolean missing(GError **error, const char *what, const char *path, const char *advice) {
-  g_set_error(error, STELE_ERROR, STELE_ERROR_MISSING_FILE, "%s %s: %s: %s", what, path,
-              g_strerror(errno), advice);
+  g_set_error(error, STELE_ERROR, STELE_ERROR_MISSING_FILE, "%s %s: %s: %s", what, path, g_strerror(errno), advice);
   return FALSE;
 }
 
@@ -117,18 +113,14 @@ static gboolean missing(GError **error, const char *what, const char *path, cons
 static const struct FileRule {
   const char *path, *what, *advice;
 } file_rules[] = {
-    {"/domain/os/kernel", "the guest kernel",
-     "install the guest image, or name it with --guest-dir or <kernel>"},
-    {"/domain/os/initrd", "the guest's initramfs",
-     "install the guest image, or name it with --guest-dir or <initrd>"},
+    {"/domain/os/kernel", "the guest kernel", "install the guest image, or name it with --guest-dir or <kernel>"},
+    {"/domain/os/initrd", "the guest's initramfs", "install the guest image, or name it with --guest-dir or <initrd>"},
     {"/domain/devices/disk/source/@file", "the disk image", "make it, or correct its path"},
-    {"/domain/devices/filesystem/source/@dir", "the shared directory",
-     "make it, or correct its path"},
+    {"/domain/devices/filesystem/source/@dir", "the shared directory", "make it, or correct its path"},
 };
 
 static gboolean check_files(const BootPlan *plan, GError **error) {
-  g_autoptr(xmlDoc) document =
-      xmlReadMemory(plan->xml, (int)strlen(plan->xml), NULL, NULL, XML_PARSE_NONET);
+  g_autoptr(xmlDoc) document = xmlReadMemory(plan->xml, (int)strlen(plan->xml), NULL, NULL, XML_PARSE_NONET);
   xmlXPathContext *context = xmlXPathNewContext(document);
   gboolean good = TRUE;
   for (size_t i = 0; good && i < G_N_ELEMENTS(file_rules); i++) {
@@ -146,13 +138,11 @@ static gboolean check_files(const BootPlan *plan, GError **error) {
 }
 
 static gboolean check_translator(const BootPlan *plan, const HostPaths *paths, GError **error) {
-  g_autofree char *file =
-      g_build_filename(translator_source(plan, paths), STELE_TRANSLATOR_FILE, NULL);
-  return g_access(file, R_OK | X_OK) == 0
-             ? TRUE
-             : missing(error, "the translator", file,
-                       "install it, or name its directory with --translator-dir or "
-                       "<stele:translator source=…>");
+  g_autofree char *file = g_build_filename(translator_source(plan, paths), STELE_TRANSLATOR_FILE, NULL);
+  return g_access(file, R_OK | X_OK) == 0 ? TRUE
+                                          : missing(error, "the translator", file,
+                                                    "install it, or name its directory with --translator-dir or "
+                                                    "<stele:translator source=…>");
 }
 
 // The levels above add AVX, which the translator lacks: a root built for them would not start.
@@ -166,18 +156,14 @@ static gboolean check_cpu(const BootPlan *plan, GError **error) {
 
 static gboolean check_root(const BootPlan *plan, GError **error) {
   const MachineConfig *config = plan->config;
-  if (config->root_type == ROOT_DISK)
-    return TRUE; // check_files() looks for it, the guest's agent into it
+  if (config->root_type == ROOT_DISK) return TRUE; // check_files() looks for it, the guest's agent into it
   const char *init = config->init_path ? config->init_path : "/sbin/init";
-  return root_check_program(config->root_source,
-                            config->init == INIT_SYSTEM ? init : config->argv[0], error);
+  return root_check_program(config->root_source, config->init == INIT_SYSTEM ? init : config->argv[0], error);
 }
 
 // libvirt says only 'Unable to find a satisfying virtiofsd'.
-static gboolean check_virtiofsd(const HostPaths *paths, const HypervisorFeatures *features,
-                                GError **error) {
-  static const char *const places[] = {"/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd",
-                                       "/usr/lib/virtiofsd"};
+static gboolean check_virtiofsd(const HostPaths *paths, const HypervisorFeatures *features, GError **error) {
+  static const char *const places[] = {"/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd"};
   if (paths->libvirt == NULL) return TRUE;
   if (geteuid() != 0 && features->libvirt < 10000000) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
@@ -194,8 +180,7 @@ static gboolean check_virtiofsd(const HostPaths *paths, const HypervisorFeatures
   return FALSE;
 }
 
-static gboolean check_readonly(const HostPaths *paths, const HypervisorFeatures *features,
-                               GError **error) {
+static gboolean check_readonly(const HostPaths *paths, const HypervisorFeatures *features, GError **error) {
   if (paths->libvirt || features->readonly_virtiofs) return TRUE;
   g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
               "libvirt at %s cannot share a directory read-only, and a guest must not be able to "
@@ -206,23 +191,46 @@ static gboolean check_readonly(const HostPaths *paths, const HypervisorFeatures 
   return FALSE;
 }
 
-static gboolean make_views(const BootPlan *plan, const HostPaths *paths,
-                           const HypervisorFeatures *features, GError **error) {
+static gboolean wants_guard(const BootPlan *plan, const HostPaths *paths) {
+  return paths->network_guard && plan->config && !plan->config->host_loopback;
+}
+
+#define GUARD_ADVICE                                                                                                   \
+  "install it where QEMU's user can read it, or accept that the guest reaches services on the "                        \
+  "host's 127.0.0.1 with <stele:network host-loopback='on'/>"
+
+static gboolean check_guard(const BootPlan *plan, const HostPaths *paths, GError **error) {
+  if (!wants_guard(plan, paths) || g_access(paths->network_guard, R_OK) == 0) return TRUE;
+  return missing(error, "the network guard", paths->network_guard, GUARD_ADVICE);
+}
+
+gboolean boot_check_started(const BootPlan *plan, const HostPaths *paths, GError **error) {
+  if (!wants_guard(plan, paths)) return TRUE;
+  g_autofree char *path = g_strdup_printf("/proc/%d/maps", boot_qemu_pid(paths, plan->name));
+  g_autofree char *maps = NULL, *file = g_path_get_basename(paths->network_guard);
+  if (g_file_get_contents(path, &maps, NULL, NULL) && strstr(maps, file)) return TRUE;
+  g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED, "QEMU did not load the network guard %s: %s",
+              paths->network_guard, GUARD_ADVICE);
+  return FALSE;
+}
+
+static gboolean make_views(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features,
+                           GError **error) {
   if (!binds(paths, features)) return TRUE;
   const MachineConfig *config = plan->config;
   g_autofree char *translator = exported_translator(plan, paths, features),
                   *root = exported_root(plan, paths, features);
-  if (!share_bind_readonly(translator_source(plan, paths), translator, error)) return FALSE;
-  if (config->root_type != ROOT_DIR || config->root_mode == ROOT_RW) return TRUE;
-  return share_bind_readonly(config->root_source, root, error);
+  if (!share_bind(translator_source(plan, paths), translator, TRUE, error)) return FALSE;
+  if (config->root_type != ROOT_DIR) return TRUE;
+  return share_bind(config->root_source, root, config->root_mode != ROOT_RW, error);
 }
 
-gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths,
-                           const HypervisorFeatures *features, GError **error) {
+gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features,
+                           GError **error) {
   gboolean local = paths->libvirt != NULL;
   if (plan->config && !check_cpu(plan, error)) return FALSE;
-  if (plan->config && local && (!check_root(plan, error) || !check_translator(plan, paths, error)))
-    return FALSE;
+  if (plan->config && local && (!check_root(plan, error) || !check_translator(plan, paths, error))) return FALSE;
+  if (!check_guard(plan, paths, error)) return FALSE;
   if (plan->config && !check_virtiofsd(paths, features, error)) return FALSE;
   if (plan->config && !check_readonly(paths, features, error)) return FALSE;
   if (plan->config && !make_views(plan, paths, features, error)) return FALSE;
@@ -262,8 +270,17 @@ GArray *boot_share_pids(const HostPaths *paths, const char *name, int id) {
   return pids;
 }
 
+// The number may be another process's by now.
+static gboolean is_qemu_of(int pid, const char *name) {
+  g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", pid), *line = NULL,
+                  *guest = g_strdup_printf("guest=%s,", name);
+  gsize size = 0;
+  return g_file_get_contents(path, &line, &size, NULL) && memmem(line, size, guest, strlen(guest)) != NULL;
+}
+
 int boot_qemu_pid(const HostPaths *paths, const char *name) {
   if (paths->libvirt == NULL) return 0;
   g_autofree char *path = g_strdup_printf("%s/run/qemu/%s.pid", paths->libvirt, name);
-  return read_pid(path);
+  int pid = read_pid(path);
+  return pid > 0 && is_qemu_of(pid, name) ? pid : 0;
 }

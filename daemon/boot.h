@@ -17,14 +17,17 @@ void boot_plan_free(BootPlan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BootPlan, boot_plan_free)
 
 // Reads and expands. uuid: the machine's, or NULL for the author's or else a new one.
-BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *features,
-                        const char *author_xml, const char *uuid, GError **error);
+BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *features, const char *author_xml,
+                        const char *uuid, GError **error);
 
 // Checks that root, kernel, initramfs, translator, shares and images are there and of use, and
 // makes the read-only views of shared directories. STELE_ERROR_MISSING_FILE,
 // STELE_ERROR_UNUSABLE_ROOT, STELE_ERROR_UNSUPPORTED.
-gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths,
-                           const HypervisorFeatures *features, GError **error);
+gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features,
+                           GError **error);
+
+// Checks, once QEMU runs, that it is confined as planned. STELE_ERROR_UNSUPPORTED: it is to be ended.
+gboolean boot_check_started(const BootPlan *plan, const HostPaths *paths, GError **error);
 
 // Undoes what boot_plan_prepare() made for the machine with this UUID.
 void boot_clean_up(const HostPaths *paths, const char *uuid);

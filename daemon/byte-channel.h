@@ -17,8 +17,7 @@ typedef struct ByteChannelClass {
   gssize (*write)(ByteChannel *channel, const void *bytes, gsize size);
   // Calls `ready` while one of `conditions` holds (level triggered); 0 conditions: only about the
   // end.
-  void (*watch)(ByteChannel *channel, GIOCondition conditions, ByteChannelReady ready,
-                gpointer user_data);
+  void (*watch)(ByteChannel *channel, GIOCondition conditions, ByteChannelReady ready, gpointer user_data);
   // Ends it; `ready` is not called any more.
   void (*close)(ByteChannel *channel);
 } ByteChannelClass;

@@ -3,10 +3,10 @@
 // domain-xml.h; the guest's side of the kernel command line is common/guest-protocol.h.
 #include "domain-xml.h"
 
-#include <json-glib/json-glib.h>
 #include <string.h>
 #include "errors.h"
 #include "guest-protocol.h"
+#include "json.h"
 
 #define DEFAULT_MEMORY_MIB 2048
 #define DEFAULT_CPUS_MAX   4
@@ -29,8 +29,7 @@ static xmlNode *find(xmlNode *parent, const char *name) {
 }
 
 // Attributes are name, value pairs up to NULL; a NULL value leaves its attribute out.
-static xmlNode *add(xmlNode *parent, const char *name, const char *text,
-                    ...) G_GNUC_NULL_TERMINATED;
+static xmlNode *add(xmlNode *parent, const char *name, const char *text, ...) G_GNUC_NULL_TERMINATED;
 
 static xmlNode *add(xmlNode *parent, const char *name, const char *text, ...) {
   xmlNode *node = xmlNewTextChild(parent, NULL, (const xmlChar *)name, (const xmlChar *)text);
@@ -59,18 +58,14 @@ static gboolean attribute_is(xmlNode *node, const char *name, const char *value)
 }
 
 static void ensure_attribute(xmlNode *node, const char *name, const char *value) {
-  if (!xmlHasProp(node, (const xmlChar *)name))
-    xmlNewProp(node, (const xmlChar *)name, (const xmlChar *)value);
+  if (!xmlHasProp(node, (const xmlChar *)name)) xmlNewProp(node, (const xmlChar *)name, (const xmlChar *)value);
 }
 
 // A device <name> whose child <child> has attribute=value.
-static xmlNode *find_device(Expansion *x, const char *name, const char *child,
-                            const char *attribute, const char *value) {
-  for (xmlNode *node = xmlFirstElementChild(find(x->domain, "devices")); node;
-       node = xmlNextElementSibling(node))
-    if (g_str_equal((const char *)node->name, name) &&
-        attribute_is(find(node, child), attribute, value))
-      return node;
+static xmlNode *find_device(Expansion *x, const char *name, const char *child, const char *attribute,
+                            const char *value) {
+  for (xmlNode *node = xmlFirstElementChild(find(x->domain, "devices")); node; node = xmlNextElementSibling(node))
+    if (g_str_equal((const char *)node->name, name) && attribute_is(find(node, child), attribute, value)) return node;
   return NULL;
 }
 
@@ -82,8 +77,7 @@ static void note_used_slot(Expansion *x, xmlNode *address) {
   xmlChar *bus = xmlGetNoNsProp(address, (const xmlChar *)"bus"),
           *slot = xmlGetNoNsProp(address, (const xmlChar *)"slot");
   guint64 number = slot ? g_ascii_strtoull((const char *)slot, NULL, 0) : 32;
-  if (number < 32 && (bus == NULL || g_ascii_strtoull((const char *)bus, NULL, 0) == 0))
-    x->used_slots |= 1u << number;
+  if (number < 32 && (bus == NULL || g_ascii_strtoull((const char *)bus, NULL, 0) == 0)) x->used_slots |= 1u << number;
   xmlFree(bus);
   xmlFree(slot);
 }
@@ -166,15 +160,14 @@ static void add_lifecycle(Expansion *x) {
     const char *element, *action;
   } rows[] = {{"on_poweroff", "destroy"}, {"on_reboot", "restart"}, {"on_crash", "destroy"}};
   for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
-    if (find(x->domain, rows[i].element) == NULL)
-      add(x->domain, rows[i].element, rows[i].action, NULL);
+    if (find(x->domain, rows[i].element) == NULL) add(x->domain, rows[i].element, rows[i].action, NULL);
 }
 
 // Caching for as long as the guest likes is right for what nobody writes to.
 static void add_share(Expansion *x, const char *source, const char *tag, gboolean readonly) {
   if (find_device(x, "filesystem", "target", "dir", tag)) return;
-  xmlNode *share = add(find(x->domain, "devices"), "filesystem", NULL, "type", "mount",
-                       "accessmode", "passthrough", NULL);
+  xmlNode *share =
+      add(find(x->domain, "devices"), "filesystem", NULL, "type", "mount", "accessmode", "passthrough", NULL);
   add(share, "driver", NULL, "type", "virtiofs", "queue", "1024", NULL);
   xmlNode *binary = add(share, "binary", NULL, "xattr", "on", NULL);
   if (readonly) add(binary, "cache", NULL, "mode", "always", NULL);
@@ -217,18 +210,28 @@ static void add_root(Expansion *x) {
 static void add_serial_controller(Expansion *x) {
   xmlNode *devices = find(x->domain, "devices");
   for (xmlNode *node = xmlFirstElementChild(devices); node; node = xmlNextElementSibling(node))
-    if (g_str_equal((const char *)node->name, "controller") &&
-        attribute_is(node, "type", "virtio-serial"))
-      return;
+    if (g_str_equal((const char *)node->name, "controller") && attribute_is(node, "type", "virtio-serial")) return;
   place(x, add(devices, "controller", NULL, "type", "virtio-serial", "index", "0", NULL));
 }
 
+static void add_channel(Expansion *x, const char *name) {
+  if (find_device(x, "channel", "target", "name", name)) return;
+  xmlNode *channel = add(find(x->domain, "devices"), "channel", NULL, "type", "unix", NULL);
+  add(channel, "target", NULL, "type", "virtio", "name", name, NULL);
+}
+
+// libvirt connects to the agent's channel by itself and parses what the guest says on it, in its own
+// process: never in steled's. Another process of libvirt's may have it, for virsh's sake.
 static void add_channels(Expansion *x) {
-  static const char *const names[] = {STELE_AGENT_CHANNEL, STELE_STREAM_CHANNEL};
-  for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
-    if (find_device(x, "channel", "target", "name", names[i])) continue;
-    xmlNode *channel = add(find(x->domain, "devices"), "channel", NULL, "type", "unix", NULL);
-    add(channel, "target", NULL, "type", "virtio", "name", names[i], NULL);
+  if (!x->host->embedded) add_channel(x, STELE_AGENT_CHANNEL);
+  add_channel(x, STELE_STREAM_CHANNEL);
+}
+
+static void drop_agent_channel(Expansion *x) {
+  xmlNode *channel;
+  while (x->host->embedded && (channel = find_device(x, "channel", "target", "name", STELE_AGENT_CHANNEL))) {
+    xmlUnlinkNode(channel);
+    xmlFreeNode(channel);
   }
 }
 
@@ -236,8 +239,7 @@ static void add_console(Expansion *x) {
   xmlNode *devices = find(x->domain, "devices");
   if (find(devices, "console") || find(devices, "serial")) return;
   xmlNode *console = add(devices, "console", NULL, "type", "pty", NULL);
-  if (x->host->console_log)
-    add(console, "log", NULL, "file", x->host->console_log, "append", "off", NULL);
+  if (x->host->console_log) add(console, "log", NULL, "file", x->host->console_log, "append", "on", NULL);
   add(console, "target", NULL, "type", "virtio", "port", "0", NULL);
 }
 
@@ -245,8 +247,7 @@ static void add_console(Expansion *x) {
 static void add_usb(Expansion *x) {
   xmlNode *devices = find(x->domain, "devices");
   for (xmlNode *node = xmlFirstElementChild(devices); node; node = xmlNextElementSibling(node))
-    if (g_str_equal((const char *)node->name, "controller") && attribute_is(node, "type", "usb"))
-      return;
+    if (g_str_equal((const char *)node->name, "controller") && attribute_is(node, "type", "usb")) return;
   add(devices, "controller", NULL, "type", "usb", "model", "none", NULL);
 }
 
@@ -266,8 +267,7 @@ static void add_network(Expansion *x) {
   xmlNode *devices = find(x->domain, "devices");
   if (find(devices, "interface")) return;
   guint hash = g_str_hash(x->host->uuid);
-  g_autofree char *address =
-      g_strdup_printf("52:54:00:%02x:%02x:%02x", hash >> 16 & 255, hash >> 8 & 255, hash & 255);
+  g_autofree char *address = g_strdup_printf("52:54:00:%02x:%02x:%02x", hash >> 16 & 255, hash >> 8 & 255, hash & 255);
   xmlNode *interface = add(devices, "interface", NULL, "type", "user", NULL);
   add(interface, "mac", NULL, "address", address, NULL);
   add(interface, "model", NULL, "type", "virtio", NULL);
@@ -276,35 +276,65 @@ static void add_network(Expansion *x) {
   place(x, interface);
 }
 
+#define QEMU_NAMESPACE "http://libvirt.org/schemas/domain/qemu/1.0"
+
+static xmlNode *find_qemu(xmlNode *parent, const char *name) {
+  for (xmlNode *node = xmlFirstElementChild(parent); node; node = xmlNextElementSibling(node))
+    if (node->ns && g_str_equal((const char *)node->ns->href, QEMU_NAMESPACE) &&
+        g_str_equal((const char *)node->name, name))
+      return node;
+  return NULL;
+}
+
+static xmlNode *add_qemu_command_line(Expansion *x) {
+  xmlNs *space = xmlSearchNsByHref(x->domain->doc, x->domain, (const xmlChar *)QEMU_NAMESPACE);
+  if (space == NULL || space->prefix == NULL)
+    space = xmlNewNs(x->domain, (const xmlChar *)QEMU_NAMESPACE, (const xmlChar *)"qemu");
+  return xmlNewChild(x->domain, space, (const xmlChar *)"commandline", NULL);
+}
+
+// An LD_PRELOAD of the author's stays, behind ours.
+static void add_network_guard(Expansion *x) {
+  if (x->host->network_guard == NULL || x->config->host_loopback) return;
+  xmlNode *line = find_qemu(x->domain, "commandline");
+  if (line == NULL) line = add_qemu_command_line(x);
+  for (xmlNode *env = xmlFirstElementChild(line); env; env = xmlNextElementSibling(env)) {
+    if (!attribute_is(env, "name", "LD_PRELOAD")) continue;
+    xmlChar *old = xmlGetNoNsProp(env, (const xmlChar *)"value");
+    g_autofree char *both = g_strdup_printf("%s:%s", x->host->network_guard, old ? (char *)old : "");
+    if (old == NULL || strstr((char *)old, x->host->network_guard) == NULL)
+      xmlSetProp(env, (const xmlChar *)"value", (const xmlChar *)both);
+    xmlFree(old);
+    return;
+  }
+  xmlNode *env = xmlNewChild(line, line->ns, (const xmlChar *)"env", NULL);
+  xmlNewProp(env, (const xmlChar *)"name", (const xmlChar *)"LD_PRELOAD");
+  xmlNewProp(env, (const xmlChar *)"value", (const xmlChar *)x->host->network_guard);
+}
+
 // --- the kernel command line ---------------------------------------------------------------------
 
-static void append_parameter(GString *line, const char *author, const char *name,
-                             const char *value) {
+static void append_parameter(GString *line, const char *author, const char *name, const char *value) {
   g_auto(GStrv) words = g_strsplit(author, " ", -1);
   size_t length = strlen(name);
   for (char **word = words; *word; word++)
-    if (strncmp(*word, name, length) == 0 && ((*word)[length] == '=' || (*word)[length] == 0))
-      return;
+    if (strncmp(*word, name, length) == 0 && ((*word)[length] == '=' || (*word)[length] == 0)) return;
   g_string_append_printf(line, "%s%s", line->len ? " " : "", name);
   if (value) g_string_append_printf(line, "=%s", value);
 }
 
-static JsonArray *strings_to_json(char **strings) {
-  JsonArray *array = json_array_new();
-  for (; strings && *strings; strings++) json_array_add_string_element(array, *strings);
-  return array;
-}
-
 static char *encode_command(const MachineConfig *config) {
-  g_autoptr(JsonObject) object = json_object_new();
-  json_object_set_array_member(object, "argv", strings_to_json(config->argv));
-  if (config->env && *config->env)
-    json_object_set_array_member(object, "env", strings_to_json(config->env));
-  if (config->cwd) json_object_set_string_member(object, "cwd", config->cwd);
-  if (config->user) json_object_set_string_member(object, "user", config->user);
-  g_autoptr(JsonNode) node = json_node_init_object(json_node_alloc(), object);
-  g_autofree char *text = json_to_string(node, FALSE);
-  return g_base64_encode((const guchar *)text, strlen(text));
+  Buffer json = {0};
+  json_open(&json, '{');
+  json_member_strings(&json, "argv", (const char *const *)config->argv);
+  if (config->env && *config->env) json_member_strings(&json, "env", (const char *const *)config->env);
+  if (config->cwd) json_member_string(&json, "cwd", config->cwd);
+  if (config->user) json_member_string(&json, "user", config->user);
+  json_close(&json, '}');
+  if (json.error) g_error("no memory");
+  char *encoded = g_base64_encode(json.data, json.size);
+  buffer_clear(&json);
+  return encoded;
 }
 
 static char *root_parameter(Expansion *x) {
@@ -325,8 +355,8 @@ static void append_our_parameters(Expansion *x, GString *line, const char *autho
   const MachineConfig *config = x->config;
   g_autofree char *root = root_parameter(x), *hostname = hostname_parameter(x);
   g_autofree char *command = config->init == INIT_COMMAND ? encode_command(config) : NULL;
-  g_autofree char *init = g_strconcat(init_kind_name(config->init), config->init_path ? ":" : "",
-                                      config->init_path, NULL);
+  g_autofree char *init =
+      g_strconcat(init_kind_name(config->init), config->init_path ? ":" : "", config->init_path, NULL);
   const struct {
     gboolean wanted;
     const char *name, *value;
@@ -369,11 +399,10 @@ static gboolean add_command_line(Expansion *x, GError **error) {
   append_our_parameters(x, line, author);
   if (*author) g_string_append_printf(line, "%s%s", line->len ? " " : "", author);
   if (line->len >= STELE_COMMAND_LINE_MAX) {
-    g_set_error(
-        error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE,
-        "the kernel command line would be %zu bytes long, more than the %d an ARM64 kernel takes: "
-        "shorten <stele:command> or <cmdline>, or put the command into a script in the root",
-        line->len, STELE_COMMAND_LINE_MAX - 1);
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE,
+                "the kernel command line would be %zu bytes long, more than the %d an ARM64 kernel takes: "
+                "shorten <stele:command> or <cmdline>, or put the command into a script in the root",
+                line->len, STELE_COMMAND_LINE_MAX - 1);
     return FALSE;
   }
   if (cmdline) {
@@ -393,6 +422,7 @@ static void (*const steps[])(Expansion *) = {
     note_used_slots, // before the devices that are placed
     add_root,           add_translator, add_usb,           add_serial_controller,
     add_channels,       add_console,    add_small_devices, add_network,
+    add_network_guard,
 };
 
 // The author's indentation would be mixed with ours.
@@ -466,10 +496,10 @@ static void put_in_order(xmlNode *domain) {
     }
 }
 
-gboolean domain_xml_expand(xmlDoc *document, const MachineConfig *config, const DomainHost *host,
-                           GError **error) {
+gboolean domain_xml_expand(xmlDoc *document, const MachineConfig *config, const DomainHost *host, GError **error) {
   Expansion x = {.domain = xmlDocGetRootElement(document), .config = config, .host = host};
   drop_blank_text(x.domain);
+  if (find(x.domain, "devices")) drop_agent_channel(&x);
   if (config == NULL) {
     add_uuid(&x);
     put_in_order(x.domain);

@@ -15,14 +15,15 @@ typedef struct DomainHost {
   const char *root_dir;        // ditto, for type='dir' roots
   gboolean readonly_element;   // libvirt takes <readonly/> on virtiofs
   const char *console_log;     // file QEMU writes the console to
+  gboolean embedded;           // libvirt runs inside steled
+  const char *network_guard;   // library that keeps QEMU's user network off loopback, or NULL
   const char *uuid;            // of the machine
 } DomainHost;
 
 // Expands `document` in place. config may be NULL: a plain VM, which only gets its UUID.
 // STELE_ERROR_INVALID_MACHINE when the parts do not fit together, e.g. a command line that gets too
 // long.
-gboolean domain_xml_expand(xmlDoc *document, const MachineConfig *config, const DomainHost *host,
-                           GError **error);
+gboolean domain_xml_expand(xmlDoc *document, const MachineConfig *config, const DomainHost *host, GError **error);
 
 // The document as text, indented.
 char *domain_xml_to_string(xmlDoc *document);

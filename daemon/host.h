@@ -14,6 +14,7 @@ typedef struct HostPaths {
   char *uri;            // libvirt's
   char *guest_dir;      // has vmlinuz and initrd.img
   char *translator_dir; // has the file stele
+  char *network_guard;  // library for QEMU; NULL with --connect
   int lock;             // held as long as this exists: one steled a root
 } HostPaths;
 
@@ -31,6 +32,3 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HostPaths, host_paths_free)
 
 // Where the socket is by default: one for root, one for each user.
 char *host_default_socket(void);
-
-// The last lines of a file, cleaned for a terminal; "" when there is none.
-char *host_read_tail(const char *path, gsize bytes);

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <libvirt-glib/libvirt-glib.h>
-#include <libvirt/libvirt-qemu.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
 #include "errors.h"
@@ -32,12 +31,8 @@ static const struct {
   int code;
   SteleError error;
 } telling[] = {
-    {VIR_ERR_AGENT_UNRESPONSIVE, STELE_ERROR_AGENT_UNAVAILABLE},
-    {VIR_ERR_AGENT_UNSYNCED, STELE_ERROR_AGENT_UNAVAILABLE},
-    {VIR_ERR_XML_ERROR, STELE_ERROR_INVALID_XML},
-    {VIR_ERR_XML_DETAIL, STELE_ERROR_INVALID_XML},
-    {VIR_ERR_XML_INVALID_SCHEMA, STELE_ERROR_INVALID_XML},
-    {VIR_ERR_CONFIG_UNSUPPORTED, STELE_ERROR_UNSUPPORTED},
+    {VIR_ERR_XML_ERROR, STELE_ERROR_INVALID_XML},          {VIR_ERR_XML_DETAIL, STELE_ERROR_INVALID_XML},
+    {VIR_ERR_XML_INVALID_SCHEMA, STELE_ERROR_INVALID_XML}, {VIR_ERR_CONFIG_UNSUPPORTED, STELE_ERROR_UNSUPPORTED},
     {VIR_ERR_NO_DOMAIN, STELE_ERROR_NO_SUCH_MACHINE},
 };
 
@@ -46,10 +41,8 @@ static void set_error(GError **error, const char *what, const char *name) {
   SteleError code = STELE_ERROR_HYPERVISOR;
   for (size_t i = 0; problem && i < G_N_ELEMENTS(telling); i++)
     if (telling[i].code == problem->code) code = telling[i].error;
-  if (problem && problem->code == VIR_ERR_SYSTEM_ERROR && problem->int1 == ENOSPC)
-    code = STELE_ERROR_STORAGE_FULL;
-  g_autofree char *message =
-      g_strdup(problem && problem->message ? problem->message : "no reason given");
+  if (problem && problem->code == VIR_ERR_SYSTEM_ERROR && problem->int1 == ENOSPC) code = STELE_ERROR_STORAGE_FULL;
+  g_autofree char *message = g_strdup(problem && problem->message ? problem->message : "no reason given");
   g_set_error(error, STELE_ERROR, code, "%s '%s': %s", what, name, g_strstrip(message));
   virResetLastError();
 }
@@ -75,12 +68,10 @@ static const struct {
     {VIR_DOMAIN_EVENT_CRASHED, -1, HYPERVISOR_DIED},
 };
 
-static int on_lifecycle(virConnectPtr connection, virDomainPtr domain, int event, int detail,
-                        void *user_data) {
+static int on_lifecycle(virConnectPtr connection, virDomainPtr domain, int event, int detail, void *user_data) {
   Hypervisor *hypervisor = user_data;
   for (size_t i = 0; i < G_N_ELEMENTS(lifecycle); i++) {
-    if (lifecycle[i].event != event || (lifecycle[i].detail != -1 && lifecycle[i].detail != detail))
-      continue;
+    if (lifecycle[i].event != event || (lifecycle[i].detail != -1 && lifecycle[i].detail != detail)) continue;
     hypervisor->handler(virDomainGetName(domain), lifecycle[i].means, hypervisor->user_data);
     break;
   }
@@ -90,14 +81,6 @@ static int on_lifecycle(virConnectPtr connection, virDomainPtr domain, int event
 static void on_reboot(virConnectPtr connection, virDomainPtr domain, void *user_data) {
   Hypervisor *hypervisor = user_data;
   hypervisor->handler(virDomainGetName(domain), HYPERVISOR_RESET, hypervisor->user_data);
-}
-
-static void on_agent(virConnectPtr connection, virDomainPtr domain, int state, int reason,
-                     void *user_data) {
-  Hypervisor *hypervisor = user_data;
-  gboolean up = state == VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED;
-  hypervisor->handler(virDomainGetName(domain), up ? HYPERVISOR_AGENT_UP : HYPERVISOR_AGENT_DOWN,
-                      hypervisor->user_data);
 }
 
 static void on_close(virConnectPtr connection, int reason, void *user_data) {
@@ -112,17 +95,15 @@ static gboolean register_events(Hypervisor *hypervisor, GError **error) {
   } rows[] = {
       {VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle)},
       {VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(on_reboot)},
-      {VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_agent)},
   };
   for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
-    if (virConnectDomainEventRegisterAny(hypervisor->connection, NULL, rows[i].id, rows[i].callback,
-                                         hypervisor, NULL) < 0) {
+    if (virConnectDomainEventRegisterAny(hypervisor->connection, NULL, rows[i].id, rows[i].callback, hypervisor, NULL) <
+        0) {
       set_error(error, "cannot follow the events of", hypervisor->uri);
       return FALSE;
     }
   // The embedded driver has no connection that could be lost and says so with an error.
-  if (virConnectRegisterCloseCallback(hypervisor->connection, on_close, hypervisor, NULL) < 0)
-    virResetLastError();
+  if (virConnectRegisterCloseCallback(hypervisor->connection, on_close, hypervisor, NULL) < 0) virResetLastError();
   return TRUE;
 }
 
@@ -132,20 +113,17 @@ static gboolean register_events(Hypervisor *hypervisor, GError **error) {
 // it.
 static void probe_features(Hypervisor *hypervisor) {
   HypervisorFeatures *features = &hypervisor->features;
-  if (virConnectGetLibVersion(hypervisor->connection, &features->libvirt) < 0)
-    features->libvirt = 0;
+  if (virConnectGetLibVersion(hypervisor->connection, &features->libvirt) < 0) features->libvirt = 0;
   if (virConnectGetVersion(hypervisor->connection, &features->emulator) < 0) features->emulator = 0;
-  char *kvm =
-      virConnectGetDomainCapabilities(hypervisor->connection, NULL, "aarch64", "virt", "kvm", 0);
+  char *kvm = virConnectGetDomainCapabilities(hypervisor->connection, NULL, "aarch64", "virt", "kvm", 0);
   features->kvm = kvm != NULL;
   free(kvm);
-  features->readonly_virtiofs = features->libvirt >= 11000000 &&
-                                g_file_test("/usr/libexec/virtiofsd", G_FILE_TEST_IS_EXECUTABLE);
+  features->readonly_virtiofs =
+      features->libvirt >= 11000000 && g_file_test("/usr/libexec/virtiofsd", G_FILE_TEST_IS_EXECUTABLE);
   virResetLastError();
 }
 
-Hypervisor *hypervisor_open(const char *uri, HypervisorEventHandler handler, gpointer user_data,
-                            GError **error) {
+Hypervisor *hypervisor_open(const char *uri, HypervisorEventHandler handler, gpointer user_data, GError **error) {
   g_setenv("LIBVIRT_DEBUG", "4", FALSE); // errors only: its warnings are about choices of ours
   virSetErrorFunc(NULL, swallow_error);
   gvir_event_register();
@@ -198,8 +176,7 @@ static HypervisorDomain *describe(virDomainPtr domain) {
   HypervisorDomain *described = g_new0(HypervisorDomain, 1);
   char uuid[VIR_UUID_STRING_BUFLEN] = "";
   int state = VIR_DOMAIN_NOSTATE;
-  if (virDomainGetUUIDString(domain, uuid) < 0 || virDomainGetState(domain, &state, NULL, 0) < 0)
-    virResetLastError();
+  if (virDomainGetUUIDString(domain, uuid) < 0 || virDomainGetState(domain, &state, NULL, 0) < 0) virResetLastError();
   described->name = g_strdup(virDomainGetName(domain));
   described->uuid = g_strdup(uuid);
   unsigned id = virDomainGetID(domain);
@@ -225,16 +202,14 @@ GPtrArray *hypervisor_list(Hypervisor *hypervisor, GError **error) {
   return list;
 }
 
-gboolean hypervisor_lookup(Hypervisor *hypervisor, const char *name,
-                           HypervisorDomain **ret_domain) {
+gboolean hypervisor_lookup(Hypervisor *hypervisor, const char *name, HypervisorDomain **ret_domain) {
   g_auto(Domain) domain = lookup(hypervisor, name, NULL);
   if (domain && ret_domain) *ret_domain = describe(domain);
   return domain != NULL;
 }
 
 gboolean hypervisor_define(Hypervisor *hypervisor, const char *xml, GError **error) {
-  g_auto(Domain) domain =
-      virDomainDefineXMLFlags(hypervisor->connection, xml, VIR_DOMAIN_DEFINE_VALIDATE);
+  g_auto(Domain) domain = virDomainDefineXMLFlags(hypervisor->connection, xml, VIR_DOMAIN_DEFINE_VALIDATE);
   if (domain == NULL) set_error(error, "libvirt refuses the definition at", hypervisor->uri);
   return domain != NULL;
 }
@@ -242,8 +217,8 @@ gboolean hypervisor_define(Hypervisor *hypervisor, const char *xml, GError **err
 gboolean hypervisor_undefine(Hypervisor *hypervisor, const char *name, GError **error) {
   g_auto(Domain) domain = lookup(hypervisor, name, NULL);
   if (domain == NULL) return TRUE;
-  unsigned flags = VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA |
-                   VIR_DOMAIN_UNDEFINE_NVRAM;
+  unsigned flags =
+      VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | VIR_DOMAIN_UNDEFINE_NVRAM;
   gboolean done = virDomainUndefineFlags(domain, flags) == 0;
   if (!done) set_error(error, "cannot undefine", name);
   return done;
@@ -251,8 +226,7 @@ gboolean hypervisor_undefine(Hypervisor *hypervisor, const char *name, GError **
 
 typedef int (*DomainCall)(virDomainPtr domain);
 
-static gboolean call(Hypervisor *hypervisor, const char *name, DomainCall function,
-                     const char *what, GError **error) {
+static gboolean call(Hypervisor *hypervisor, const char *name, DomainCall function, const char *what, GError **error) {
   g_auto(Domain) domain = lookup(hypervisor, name, error);
   if (domain == NULL) return FALSE;
   gboolean done = function(domain) == 0;
@@ -262,6 +236,10 @@ static gboolean call(Hypervisor *hypervisor, const char *name, DomainCall functi
 
 static int press_power_button(virDomainPtr domain) {
   return virDomainShutdownFlags(domain, VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN);
+}
+
+static int reboot(virDomainPtr domain) {
+  return virDomainReboot(domain, VIR_DOMAIN_REBOOT_DEFAULT);
 }
 
 gboolean hypervisor_start(Hypervisor *hypervisor, const char *name, GError **error) {
@@ -284,8 +262,15 @@ gboolean hypervisor_press_power_button(Hypervisor *hypervisor, const char *name,
   return call(hypervisor, name, press_power_button, "cannot press the power button of", error);
 }
 
-char *hypervisor_dump_xml(Hypervisor *hypervisor, const char *name, gboolean inactive,
-                          GError **error) {
+gboolean hypervisor_shutdown(Hypervisor *hypervisor, const char *name, GError **error) {
+  return call(hypervisor, name, virDomainShutdown, "cannot shut down", error);
+}
+
+gboolean hypervisor_reboot(Hypervisor *hypervisor, const char *name, GError **error) {
+  return call(hypervisor, name, reboot, "cannot reboot", error);
+}
+
+char *hypervisor_dump_xml(Hypervisor *hypervisor, const char *name, gboolean inactive, GError **error) {
   g_auto(Domain) domain = lookup(hypervisor, name, error);
   char *xml = domain ? virDomainGetXMLDesc(domain, inactive ? VIR_DOMAIN_XML_INACTIVE : 0) : NULL;
   if (domain && xml == NULL) set_error(error, "cannot describe", name);
@@ -294,8 +279,7 @@ char *hypervisor_dump_xml(Hypervisor *hypervisor, const char *name, gboolean ina
   return copy;
 }
 
-gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUsage *ret_usage,
-                          GError **error) {
+gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUsage *ret_usage, GError **error) {
   g_auto(Domain) domain = lookup(hypervisor, name, error);
   if (domain == NULL) return FALSE;
   virDomainInfo info = {0};
@@ -303,20 +287,9 @@ gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUs
     set_error(error, "cannot look at", name);
     return FALSE;
   }
-  *ret_usage = (HypervisorUsage){
-      .memory = (guint64)info.memory * 1024, .cpu_time = info.cpuTime, .vcpus = info.nrVirtCpu};
+  *ret_usage =
+      (HypervisorUsage){.memory = (guint64)info.memory * 1024, .cpu_time = info.cpuTime, .vcpus = info.nrVirtCpu};
   return TRUE;
-}
-
-char *hypervisor_agent_command(Hypervisor *hypervisor, const char *name, const char *command,
-                               int seconds, GError **error) {
-  g_auto(Domain) domain = lookup(hypervisor, name, error);
-  if (domain == NULL) return NULL;
-  char *reply = virDomainQemuAgentCommand(domain, command, seconds, 0);
-  if (reply == NULL) set_error(error, "the guest agent did not do it for", name);
-  char *copy = g_strdup(reply);
-  free(reply);
-  return copy;
 }
 
 // --- streams -------------------------------------------------------------------------------------
@@ -331,16 +304,14 @@ typedef struct StreamChannel {
 
 static int conditions_to_events(GIOCondition conditions) {
   return (conditions & G_IO_IN ? VIR_STREAM_EVENT_READABLE : 0) |
-         (conditions & G_IO_OUT ? VIR_STREAM_EVENT_WRITABLE : 0) | VIR_STREAM_EVENT_HANGUP |
-         VIR_STREAM_EVENT_ERROR;
+         (conditions & G_IO_OUT ? VIR_STREAM_EVENT_WRITABLE : 0) | VIR_STREAM_EVENT_HANGUP | VIR_STREAM_EVENT_ERROR;
 }
 
 static void on_stream(virStreamPtr stream, int events, void *user_data) {
   StreamChannel *channel = user_data;
-  GIOCondition ready = (events & VIR_STREAM_EVENT_READABLE ? G_IO_IN : 0) |
-                       (events & VIR_STREAM_EVENT_WRITABLE ? G_IO_OUT : 0) |
-                       (events & VIR_STREAM_EVENT_HANGUP ? G_IO_HUP : 0) |
-                       (events & VIR_STREAM_EVENT_ERROR ? G_IO_ERR : 0);
+  GIOCondition ready =
+      (events & VIR_STREAM_EVENT_READABLE ? G_IO_IN : 0) | (events & VIR_STREAM_EVENT_WRITABLE ? G_IO_OUT : 0) |
+      (events & VIR_STREAM_EVENT_HANGUP ? G_IO_HUP : 0) | (events & VIR_STREAM_EVENT_ERROR ? G_IO_ERR : 0);
   channel->ready(&channel->base, ready, channel->user_data);
 }
 
@@ -358,15 +329,13 @@ static gssize stream_write(ByteChannel *base, const void *bytes, gsize size) {
   return to_errno(virStreamSend(((StreamChannel *)base)->stream, bytes, size));
 }
 
-static void stream_watch(ByteChannel *base, GIOCondition conditions, ByteChannelReady ready,
-                         gpointer user_data) {
+static void stream_watch(ByteChannel *base, GIOCondition conditions, ByteChannelReady ready, gpointer user_data) {
   StreamChannel *channel = (StreamChannel *)base;
   channel->ready = ready;
   channel->user_data = user_data;
   int events = conditions_to_events(conditions);
-  int r = channel->watching
-              ? virStreamEventUpdateCallback(channel->stream, events)
-              : virStreamEventAddCallback(channel->stream, events, on_stream, channel, NULL);
+  int r = channel->watching ? virStreamEventUpdateCallback(channel->stream, events)
+                            : virStreamEventAddCallback(channel->stream, events, on_stream, channel, NULL);
   channel->watching = channel->watching || r == 0;
   if (r < 0) virResetLastError();
 }
@@ -380,15 +349,12 @@ static void stream_close(ByteChannel *base) {
   g_free(channel);
 }
 
-static const ByteChannelClass stream_class = {stream_read, stream_write, stream_watch,
-                                              stream_close};
+static const ByteChannelClass stream_class = {stream_read, stream_write, stream_watch, stream_close};
 
-typedef int (*OpenCall)(virDomainPtr domain, const char *device, virStreamPtr stream,
-                        unsigned flags);
+typedef int (*OpenCall)(virDomainPtr domain, const char *device, virStreamPtr stream, unsigned flags);
 
-static ByteChannel *open_stream(Hypervisor *hypervisor, const char *name, OpenCall function,
-                                const char *device, unsigned flags, const char *what,
-                                GError **error) {
+static ByteChannel *open_stream(Hypervisor *hypervisor, const char *name, OpenCall function, const char *device,
+                                unsigned flags, const char *what, GError **error) {
   g_auto(Domain) domain = lookup(hypervisor, name, error);
   if (domain == NULL) return NULL;
   virStreamPtr stream = virStreamNew(hypervisor->connection, VIR_STREAM_NONBLOCK);
@@ -402,15 +368,12 @@ static ByteChannel *open_stream(Hypervisor *hypervisor, const char *name, OpenCa
   return &channel->base;
 }
 
-ByteChannel *hypervisor_open_console(Hypervisor *hypervisor, const char *name, gboolean force,
-                                     GError **error) {
+ByteChannel *hypervisor_open_console(Hypervisor *hypervisor, const char *name, gboolean force, GError **error) {
   unsigned flags = force ? VIR_DOMAIN_CONSOLE_FORCE : VIR_DOMAIN_CONSOLE_SAFE;
-  return open_stream(hypervisor, name, virDomainOpenConsole, NULL, flags,
-                     "cannot open the console of", error);
+  return open_stream(hypervisor, name, virDomainOpenConsole, NULL, flags, "cannot open the console of", error);
 }
 
-ByteChannel *hypervisor_open_channel(Hypervisor *hypervisor, const char *name, const char *channel,
-                                     GError **error) {
+ByteChannel *hypervisor_open_channel(Hypervisor *hypervisor, const char *name, const char *channel, GError **error) {
   return open_stream(hypervisor, name, virDomainOpenChannel, channel, VIR_DOMAIN_CHANNEL_FORCE,
                      "cannot open a channel of", error);
 }

@@ -20,8 +20,6 @@ typedef enum HypervisorEvent {
   HYPERVISOR_POWERED_OFF,
   HYPERVISOR_DESTROYED,
   HYPERVISOR_DIED,
-  HYPERVISOR_AGENT_UP,
-  HYPERVISOR_AGENT_DOWN,
   HYPERVISOR_DISCONNECTED, // name is NULL: libvirt itself has gone
 } HypervisorEvent;
 
@@ -46,8 +44,7 @@ typedef struct HypervisorFeatures {
 
 // BLOCKING, but call it before the main loop runs: libvirt's events are hooked to the default main
 // context. Opens the URI. The first open of an embedded root probes QEMU and takes seconds.
-Hypervisor *hypervisor_open(const char *uri, HypervisorEventHandler handler, gpointer user_data,
-                            GError **error);
+Hypervisor *hypervisor_open(const char *uri, HypervisorEventHandler handler, gpointer user_data, GError **error);
 void hypervisor_close(Hypervisor *hypervisor);
 
 const HypervisorFeatures *hypervisor_features(Hypervisor *hypervisor);
@@ -71,20 +68,13 @@ gboolean hypervisor_destroy(Hypervisor *hypervisor, const char *name, GError **e
 gboolean hypervisor_suspend(Hypervisor *hypervisor, const char *name, GError **error);
 gboolean hypervisor_resume(Hypervisor *hypervisor, const char *name, GError **error);
 gboolean hypervisor_press_power_button(Hypervisor *hypervisor, const char *name, GError **error);
+// As libvirt thinks best: by a guest agent it has, or the power button.
+gboolean hypervisor_shutdown(Hypervisor *hypervisor, const char *name, GError **error);
+gboolean hypervisor_reboot(Hypervisor *hypervisor, const char *name, GError **error);
 // inactive: the definition instead of what runs.
-char *hypervisor_dump_xml(Hypervisor *hypervisor, const char *name, gboolean inactive,
-                          GError **error);
-gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUsage *ret_usage,
-                          GError **error);
-
-// BLOCKING. One command of the guest agent's protocol, at most `seconds`. The reply's text, or NULL
-// with STELE_ERROR_AGENT_UNAVAILABLE when no agent answers and STELE_ERROR_GUEST_ERROR when it
-// refuses.
-char *hypervisor_agent_command(Hypervisor *hypervisor, const char *name, const char *command,
-                               int seconds, GError **error);
+char *hypervisor_dump_xml(Hypervisor *hypervisor, const char *name, gboolean inactive, GError **error);
+gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUsage *ret_usage, GError **error);
 
 // BLOCKING. The console, or the virtio-serial channel of that name.
-ByteChannel *hypervisor_open_console(Hypervisor *hypervisor, const char *name, gboolean force,
-                                     GError **error);
-ByteChannel *hypervisor_open_channel(Hypervisor *hypervisor, const char *name, const char *channel,
-                                     GError **error);
+ByteChannel *hypervisor_open_console(Hypervisor *hypervisor, const char *name, gboolean force, GError **error);
+ByteChannel *hypervisor_open_channel(Hypervisor *hypervisor, const char *name, const char *channel, GError **error);

@@ -8,13 +8,14 @@
 #include <libxml/relaxng.h>
 #include <string.h>
 #include "errors.h"
+#include "guest-protocol.h"
+#include "text.h"
 
 #define DOMAIN_XML_MAX (1024 * 1024)
 #define NAME_MAX_BYTES 128
 
 static const char *const root_types[] = {[ROOT_DIR] = "dir", [ROOT_DISK] = "disk"};
-static const char *const root_modes[] = {
-    [ROOT_OVERLAY] = "overlay", [ROOT_RW] = "rw", [ROOT_RO] = "ro"};
+static const char *const root_modes[] = {[ROOT_OVERLAY] = "overlay", [ROOT_RW] = "rw", [ROOT_RO] = "ro"};
 static const char *const init_kinds[] = {[INIT_SYSTEM] = "system", [INIT_COMMAND] = "command"};
 
 const char *root_type_name(RootType type) {
@@ -32,21 +33,21 @@ static const struct Expectation {
   const char *element, *expected;
 } expectations[] = {
     {"machine", "<stele:machine> holds one <stele:rootfs type=… source=…/> and at most one each of "
-                "<stele:translator/>, <stele:init>, <stele:command> and <stele:hostname>"},
-    {"rootfs",
-     "<stele:rootfs> has type='dir' or 'disk', source='/absolute/path', and may have "
-     "arch='x86_64', mode='overlay', 'rw' or 'ro', and for a disk format='raw' or 'qcow2' and "
-     "fstype='ext4' or 'erofs'"},
+                "<stele:translator/>, <stele:init>, <stele:command>, <stele:hostname> and <stele:network/>"},
+    {"rootfs", "<stele:rootfs> has type='dir' or 'disk', source='/absolute/path', and may have "
+               "arch='x86_64', mode='overlay', 'rw' or 'ro', and for a disk format='raw' or 'qcow2' and "
+               "fstype='ext4' or 'erofs'"},
     {"translator",
-     "<stele:translator> may have source='/absolute/directory', tag, cpu='x86-64', "
+     "<stele:translator> may have source='/absolute/directory', tag='letters, digits, . _ -' (a "
+     "letter or digit first, at most 35), cpu='x86-64', "
      "'x86-64-v2', 'x86-64-v3' or 'x86-64-v4', cpu-vendor='GenuineIntel', 'AuthenticAMD' or 'VirtualStele', "
      "and memory-model='auto', 'tso' or 'relaxed'"},
     {"init", "<stele:init> holds the word system or command, and with system may have "
              "path='/absolute/path'"},
-    {"command",
-     "<stele:command> holds one or more <stele:arg> and any number of "
-     "<stele:env name='NAME'>value</stele:env> (a NAME of letters, digits and '_'), and may have "
-     "cwd='/absolute/path' and user='NAME'"},
+    {"command", "<stele:command> holds one or more <stele:arg> and any number of "
+                "<stele:env name='NAME'>value</stele:env> (a NAME of letters, digits and '_'), and may have "
+                "cwd='/absolute/path' and user='NAME'"},
+    {"network", "<stele:network> may have host-loopback='off' or 'on'"},
     {"hostname", "<stele:hostname> holds up to 63 letters, digits and '-'"},
 };
 
@@ -114,10 +115,16 @@ static gboolean check_name(xmlDoc *document, GError **error) {
   else if (name[0] == '.' || name[0] == '-' || strpbrk(name, "/\n\t\\ \"'<>"))
     trouble = "has a <name> that starts with '.' or '-', or holds '/', a backslash, quotes or "
               "white space";
+  else if (!text_all_plain(name))
+    trouble = "has a <name> with characters that steer a terminal or the direction of writing";
   if (trouble == NULL) return TRUE;
-  g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "the domain %s: give it a plain name",
-              trouble);
+  g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "the domain %s: give it a plain name", trouble);
   return FALSE;
+}
+
+char *domain_text_declare_utf8(const char *xml) {
+  g_autoptr(GRegex) pattern = g_regex_new("^(<\\?xml[^>]*encoding\\s*=\\s*[\"'])[A-Za-z0-9._-]+", 0, 0, NULL);
+  return g_regex_replace(pattern, xml, -1, 0, "\\1UTF-8", 0, NULL);
 }
 
 xmlDoc *domain_document_parse(const char *xml, GError **error) {
@@ -127,13 +134,11 @@ xmlDoc *domain_document_parse(const char *xml, GError **error) {
     return NULL;
   }
   xmlParserCtxt *parser = xmlNewParserCtxt();
-  g_autoptr(xmlDoc) document =
-      xmlCtxtReadMemory(parser, xml, (int)size, NULL, NULL,
-                        XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+  g_autoptr(xmlDoc) document = xmlCtxtReadMemory(parser, xml, (int)size, NULL, "UTF-8", // whatever it declares
+                                                 XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
   if (document == NULL) {
     const xmlError *problem = xmlCtxtGetLastError(parser);
-    g_autofree char *message =
-        g_strdup(problem && problem->message ? problem->message : "no content");
+    g_autofree char *message = g_strdup(problem && problem->message ? problem->message : "no content");
     g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "line %d: not well-formed XML: %s",
                 problem ? problem->line : 1, g_strstrip(message));
   }
@@ -147,8 +152,7 @@ xmlDoc *domain_document_parse(const char *xml, GError **error) {
   }
   if (!g_str_equal((const char *)root->name, "domain")) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML,
-                "line %ld: expected a libvirt <domain> element, found <%s>", xmlGetLineNo(root),
-                root->name);
+                "line %ld: expected a libvirt <domain> element, found <%s>", xmlGetLineNo(root), root->name);
     return NULL;
   }
   return check_name(document, error) ? g_steal_pointer(&document) : NULL;
@@ -157,16 +161,14 @@ xmlDoc *domain_document_parse(const char *xml, GError **error) {
 // --- the schema ----------------------------------------------------------------------------------
 
 // The elements directly inside <machine>, each a definition of the same name in machine.rng.
-static const char *const parts[] = {"rootfs", "translator", "init", "command", "hostname"};
+static const char *const parts[] = {"rootfs", "translator", "init", "command", "hostname", "network"};
 
 // The schema with another start, so that a part can be judged by itself: for the whole, libxml2
 // says only that it does not fit.
 static xmlRelaxNG *load_schema(const char *start) {
-  g_autoptr(GBytes) bytes =
-      g_resources_lookup_data("/org/stele/machine.rng", G_RESOURCE_LOOKUP_FLAGS_NONE, NULL);
+  g_autoptr(GBytes) bytes = g_resources_lookup_data("/org/stele/machine.rng", G_RESOURCE_LOOKUP_FLAGS_NONE, NULL);
   g_assert(bytes);
-  g_autoptr(GString) text =
-      g_string_new_len(g_bytes_get_data(bytes, NULL), (gssize)g_bytes_get_size(bytes));
+  g_autoptr(GString) text = g_string_new_len(g_bytes_get_data(bytes, NULL), (gssize)g_bytes_get_size(bytes));
   g_autofree char *reference = g_strdup_printf("<ref name=\"%s\"/></start>", start);
   guint replaced = g_string_replace(text, "<ref name=\"machine\"/></start>", reference, 1);
   xmlRelaxNGParserCtxt *parser = xmlRelaxNGNewMemParserCtxt(text->str, (int)text->len);
@@ -183,8 +185,8 @@ static const char *expected_of(const char *element) {
 }
 
 static gboolean refuse(xmlNode *node, const char *trouble, GError **error) {
-  g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE, "line %ld: %s; expected: %s",
-              xmlGetLineNo(node), trouble, expected_of((const char *)node->name));
+  g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE, "line %ld: %s; expected: %s", xmlGetLineNo(node),
+              trouble, expected_of((const char *)node->name));
   return FALSE;
 }
 
@@ -210,8 +212,7 @@ static gboolean validate_element(xmlNode *element, GError **error) {
 }
 
 static gboolean is_part(xmlNode *node) {
-  if (node->ns == NULL || !g_str_equal((const char *)node->ns->href, STELE_MACHINE_NAMESPACE))
-    return FALSE;
+  if (node->ns == NULL || !g_str_equal((const char *)node->ns->href, STELE_MACHINE_NAMESPACE)) return FALSE;
   for (size_t i = 0; i < G_N_ELEMENTS(parts); i++)
     if (g_str_equal((const char *)node->name, parts[i])) return TRUE;
   return FALSE;
@@ -220,16 +221,14 @@ static gboolean is_part(xmlNode *node) {
 // Part by part, so that the message names the right line, and then the whole: what is missing or
 // there twice.
 static gboolean validate(xmlNode *machine, GError **error) {
-  for (xmlNode *child = xmlFirstElementChild(machine); child;
-       child = xmlNextElementSibling(child)) {
+  for (xmlNode *child = xmlFirstElementChild(machine); child; child = xmlNextElementSibling(child)) {
     if (is_part(child)) {
       if (!validate_element(child, error)) return FALSE;
       continue;
     }
-    g_autofree char *message =
-        g_strdup_printf("<%s> is no element of <stele:machine>", child->name);
-    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE, "line %ld: %s; expected: %s",
-                xmlGetLineNo(child), message, expected_of("machine"));
+    g_autofree char *message = g_strdup_printf("<%s> is no element of <stele:machine>", child->name);
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE, "line %ld: %s; expected: %s", xmlGetLineNo(child),
+                message, expected_of("machine"));
     return FALSE;
   }
   return validate_element(machine, error);
@@ -260,15 +259,17 @@ static gboolean read_rootfs(xmlNode *machine, MachineConfig *config, GError **er
   return TRUE;
 }
 
-static void read_translator(xmlNode *machine, MachineConfig *config) {
+// A tag is also a directory name under shares/, beside the root's.
+static gboolean read_translator(xmlNode *machine, MachineConfig *config, GError **error) {
   xmlNode *translator = child_element(machine, STELE_MACHINE_NAMESPACE, "translator");
   config->translator_source = translator ? dup_attribute(translator, "source", NULL) : NULL;
-  config->translator_tag =
-      translator ? dup_attribute(translator, "tag", "stele") : g_strdup("stele");
+  config->translator_tag = translator ? dup_attribute(translator, "tag", "stele") : g_strdup("stele");
   config->cpu = translator ? dup_attribute(translator, "cpu", "x86-64-v2") : g_strdup("x86-64-v2");
   config->cpu_vendor = translator ? dup_attribute(translator, "cpu-vendor", NULL) : NULL;
-  config->memory_model =
-      translator ? dup_attribute(translator, "memory-model", "auto") : g_strdup("auto");
+  config->memory_model = translator ? dup_attribute(translator, "memory-model", "auto") : g_strdup("auto");
+  if (g_str_equal(config->translator_tag, STELE_TAG_ROOT))
+    return refuse(translator, "the tag " STELE_TAG_ROOT " is the root's", error);
+  return TRUE;
 }
 
 static void read_command(xmlNode *command, MachineConfig *config) {
@@ -295,16 +296,14 @@ static gboolean read_init(xmlNode *machine, MachineConfig *config, GError **erro
   xmlNode *command = child_element(machine, STELE_MACHINE_NAMESPACE, "command");
   g_autofree char *kind = init ? dup_text(init) : NULL;
   if (kind) g_strstrip(kind);
-  config->init =
-      index_of(init_kinds, G_N_ELEMENTS(init_kinds), kind, command ? INIT_COMMAND : INIT_SYSTEM);
+  config->init = index_of(init_kinds, G_N_ELEMENTS(init_kinds), kind, command ? INIT_COMMAND : INIT_SYSTEM);
   if (init) config->init_path = dup_attribute(init, "path", NULL);
   if (config->init == INIT_COMMAND && command == NULL)
     return refuse(init, "init is command but there is no <stele:command>", error);
   if (config->init == INIT_SYSTEM && command)
     return refuse(command, "there is a <stele:command> but init is system", error);
   if (command) read_command(command, config);
-  if (command && *config->argv[0] == 0)
-    return refuse(command, "the first <stele:arg> is empty", error);
+  if (command && *config->argv[0] == 0) return refuse(command, "the first <stele:arg> is empty", error);
   return TRUE;
 }
 
@@ -322,8 +321,8 @@ static gboolean find_machine(xmlNode *node, xmlNode **ret_machine, GError **erro
       trouble = "its namespace is not urn:stele:machine:1";
     else if (!g_str_equal((const char *)child->name, "machine"))
       trouble = "it is outside <stele:machine>";
-    else if (!g_str_equal(parent, "metadata") || node->parent == NULL ||
-             node->parent->parent == NULL || node->parent->parent->type != XML_DOCUMENT_NODE)
+    else if (!g_str_equal(parent, "metadata") || node->parent == NULL || node->parent->parent == NULL ||
+             node->parent->parent->type != XML_DOCUMENT_NODE)
       trouble = "it is not directly inside the domain's <metadata>";
     else if (*ret_machine)
       trouble = "it is the second one";
@@ -344,10 +343,13 @@ gboolean machine_config_parse(xmlDoc *document, MachineConfig **ret_config, GErr
   if (!validate(machine, error)) return FALSE;
   g_autoptr(MachineConfig) config = g_new0(MachineConfig, 1);
   if (!read_rootfs(machine, config, error)) return FALSE;
-  read_translator(machine, config);
+  if (!read_translator(machine, config, error)) return FALSE;
   if (!read_init(machine, config, error)) return FALSE;
   xmlNode *hostname = child_element(machine, STELE_MACHINE_NAMESPACE, "hostname");
   if (hostname) config->hostname = g_strstrip(dup_text(hostname));
+  xmlNode *network = child_element(machine, STELE_MACHINE_NAMESPACE, "network");
+  g_autofree char *loopback = network ? dup_attribute(network, "host-loopback", "off") : NULL;
+  config->host_loopback = g_strcmp0(loopback, "on") == 0;
   *ret_config = g_steal_pointer(&config);
   return TRUE;
 }

@@ -32,6 +32,8 @@ typedef struct MachineConfig {
   char **env;       // K=V
   char *cwd, *user; // or NULL
   char *hostname;   // or NULL
+
+  gboolean host_loopback; // the guest may reach the host's 127.0.0.1
 } MachineConfig;
 
 void machine_config_free(MachineConfig *config);
@@ -47,6 +49,9 @@ const char *init_kind_name(InitKind init);
 // Parses a domain XML. No network, no entities, at most 1 MiB. STELE_ERROR_INVALID_XML with the
 // line, also when the document is no libvirt domain or its name cannot be a machine's.
 xmlDoc *domain_document_parse(const char *xml, GError **error);
+
+// A copy of XML text that declares the encoding it is in, UTF-8: a D-Bus string is, whatever the text was in before.
+char *domain_text_declare_utf8(const char *xml);
 
 // The domain's name; valid as long as the document.
 char *domain_document_dup_name(xmlDoc *document);

@@ -27,11 +27,10 @@ struct MachineDraft {
   char *name;
 };
 
-static gboolean fail(GError **error, int number, const char *what, MachineStore *store,
-                     const char *name) {
+static gboolean fail(GError **error, int number, const char *what, MachineStore *store, const char *name) {
   gboolean full = number == ENOSPC || number == EDQUOT || number == EFBIG;
-  g_set_error(error, STELE_ERROR, full ? STELE_ERROR_STORAGE_FULL : STELE_ERROR_STORAGE,
-              "%s '%s' in %s: %s%s", what, name, store->path, g_strerror(number),
+  g_set_error(error, STELE_ERROR, full ? STELE_ERROR_STORAGE_FULL : STELE_ERROR_STORAGE, "%s '%s' in %s: %s%s", what,
+              name, store->path, g_strerror(number),
               full ? "; nothing was changed: free some space and try again" : "");
   return FALSE;
 }
@@ -83,11 +82,9 @@ static int write_whole(int fd, const char *bytes, size_t size) {
   return 0;
 }
 
-MachineDraft *machine_store_write(MachineStore *store, const char *name, const char *xml,
-                                  GError **error) {
+MachineDraft *machine_store_write(MachineStore *store, const char *name, const char *xml, GError **error) {
   g_autofree char *draft = file_name(name, SUFFIX_DRAFT);
-  int fd =
-      openat(store->directory, draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  int fd = openat(store->directory, draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
   int r = fd < 0 ? -errno : write_whole(fd, xml, strlen(xml));
   if (r == 0 && fsync(fd) < 0) r = -errno;
   if (fd >= 0 && close(fd) < 0 && r == 0) r = -errno;
@@ -108,8 +105,7 @@ static void draft_free(MachineDraft *draft) {
 
 gboolean machine_draft_commit(MachineDraft *draft, GError **error) {
   MachineStore *store = draft->store;
-  g_autofree char *from = file_name(draft->name, SUFFIX_DRAFT),
-                  *to = file_name(draft->name, SUFFIX_DEFINITION);
+  g_autofree char *from = file_name(draft->name, SUFFIX_DRAFT), *to = file_name(draft->name, SUFFIX_DEFINITION);
   gboolean done = renameat(store->directory, from, store->directory, to) == 0;
   if (!done) {
     fail(error, errno, "cannot put in place the definition of", store, draft->name);
@@ -141,13 +137,11 @@ char *machine_store_read(MachineStore *store, const char *name, GError **error) 
 }
 
 gboolean machine_store_remove(MachineStore *store, const char *name, GError **error) {
-  g_autofree char *definition = file_name(name, SUFFIX_DEFINITION),
-                  *state = file_name(name, SUFFIX_STATE);
+  g_autofree char *definition = file_name(name, SUFFIX_DEFINITION), *state = file_name(name, SUFFIX_STATE);
   if (unlinkat(store->directory, definition, 0) < 0 && errno != ENOENT)
     return fail(error, errno, "cannot remove the definition of", store, name);
   unlinkat(store->directory, state, 0);
-  if (fsync(store->directory) < 0)
-    return fail(error, errno, "cannot sync the removal of", store, name);
+  if (fsync(store->directory) < 0) return fail(error, errno, "cannot sync the removal of", store, name);
   return TRUE;
 }
 
@@ -171,16 +165,13 @@ GPtrArray *machine_store_list(MachineStore *store, GError **error) {
 
 // --- the state line ------------------------------------------------------------------------------
 
-void machine_store_note_state(MachineStore *store, const char *name, const char *state,
-                              const char *reason) {
-  g_autofree char *file = file_name(name, SUFFIX_STATE),
-                  *line = g_strdup_printf("%s %s\n", state, reason);
+void machine_store_note_state(MachineStore *store, const char *name, const char *state, const char *reason) {
+  g_autofree char *file = file_name(name, SUFFIX_STATE), *line = g_strdup_printf("%s %s\n", state, reason);
   g_autofree char *path = g_build_filename(store->path, file, NULL);
   g_file_set_contents_full(path, line, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0600, NULL);
 }
 
-gboolean machine_store_recall_state(MachineStore *store, const char *name, char **ret_state,
-                                    char **ret_reason) {
+gboolean machine_store_recall_state(MachineStore *store, const char *name, char **ret_state, char **ret_reason) {
   g_autofree char *file = file_name(name, SUFFIX_STATE), *line = read_file(store, file);
   if (line == NULL || strlen(line) > STATE_LINE_MAX) return FALSE;
   g_auto(GStrv) words = g_strsplit(g_strstrip(line), " ", -1);

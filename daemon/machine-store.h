@@ -17,8 +17,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(MachineStore, machine_store_close)
 // A definition that is written and synced, but not yet the machine's. Lets a caller find out that
 // the disk is full before it changes anything else.
 typedef struct MachineDraft MachineDraft;
-MachineDraft *machine_store_write(MachineStore *store, const char *name, const char *xml,
-                                  GError **error);
+MachineDraft *machine_store_write(MachineStore *store, const char *name, const char *xml, GError **error);
 // Makes it the machine's definition; frees the draft whatever happens.
 gboolean machine_draft_commit(MachineDraft *draft, GError **error);
 // Throws it away.
@@ -31,8 +30,6 @@ GPtrArray *machine_store_list(MachineStore *store, GError **error);
 
 // The state line is a help for people after a restart; losing it loses nothing else, so it is not
 // synced.
-void machine_store_note_state(MachineStore *store, const char *name, const char *state,
-                              const char *reason);
+void machine_store_note_state(MachineStore *store, const char *name, const char *state, const char *reason);
 // FALSE when there is none.
-gboolean machine_store_recall_state(MachineStore *store, const char *name, char **ret_state,
-                                    char **ret_reason);
+gboolean machine_store_recall_state(MachineStore *store, const char *name, char **ret_state, char **ret_reason);

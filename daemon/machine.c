@@ -68,8 +68,7 @@ static const char *const state_names[] = {
 
 static const struct Transition *find_transition(const MachineLife *life, MachineEvent event) {
   for (size_t i = 0; i < G_N_ELEMENTS(transitions); i++)
-    if (transitions[i].event == event && transitions[i].from & 1 << life->state)
-      return &transitions[i];
+    if (transitions[i].event == event && transitions[i].from & 1 << life->state) return &transitions[i];
   return NULL;
 }
 
@@ -91,8 +90,7 @@ gboolean machine_life_apply(MachineLife *life, MachineEvent event) {
   const struct Transition *row = find_transition(life, event);
   if (row == NULL) return FALSE;
   // The agent's word reaches a paused machine too, and holds once it is resumed.
-  if (event == MACHINE_GUEST_READY && life->state == MACHINE_PAUSED &&
-      life->resume_to == MACHINE_BOOTING) {
+  if (event == MACHINE_GUEST_READY && life->state == MACHINE_PAUSED && life->resume_to == MACHINE_BOOTING) {
     life->resume_to = MACHINE_RUNNING;
     life->resume_reason = "ready";
   }
@@ -118,7 +116,6 @@ const char *machine_state_name(MachineState state) {
 
 const char *machine_reason_intern(const char *reason) {
   for (size_t i = 0; i < G_N_ELEMENTS(transitions); i++)
-    if (transitions[i].reason && g_strcmp0(transitions[i].reason, reason) == 0)
-      return transitions[i].reason;
+    if (transitions[i].reason && g_strcmp0(transitions[i].reason, reason) == 0) return transitions[i].reason;
   return g_strcmp0(reason, "new") == 0 ? "new" : "unknown";
 }

@@ -20,10 +20,8 @@ static struct {
 static const GOptionEntry entries[] = {
     {"socket", 0, 0, G_OPTION_ARG_FILENAME, &options.socket, "Listen at PATH", "PATH"},
     {"root", 0, 0, G_OPTION_ARG_FILENAME, &options.root, "Keep all state under DIR", "DIR"},
-    {"connect", 0, 0, G_OPTION_ARG_STRING, &options.connect,
-     "Use libvirt at URI instead of the embedded one", "URI"},
-    {"guest-dir", 0, 0, G_OPTION_ARG_FILENAME, &options.guest_dir,
-     "Take vmlinuz and initrd.img from DIR", "DIR"},
+    {"connect", 0, 0, G_OPTION_ARG_STRING, &options.connect, "Use libvirt at URI instead of the embedded one", "URI"},
+    {"guest-dir", 0, 0, G_OPTION_ARG_FILENAME, &options.guest_dir, "Take vmlinuz and initrd.img from DIR", "DIR"},
     {"translator-dir", 0, 0, G_OPTION_ARG_FILENAME, &options.translator_dir,
      "Take the translator, a file named stele, from DIR", "DIR"},
     {"version", 0, 0, G_OPTION_ARG_NONE, &options.version, "Print the version and exit", NULL},
@@ -34,11 +32,9 @@ static int read_options(int argc, char **argv) {
   g_autoptr(GOptionContext) context = g_option_context_new("— manager of Stele machines");
   g_autoptr(GError) error = NULL;
   g_option_context_add_main_entries(context, entries, NULL);
-  g_option_context_set_description(context,
-                                   "See steled(8). Machines go on running when steled ends.");
+  g_option_context_set_description(context, "See steled(8). Machines go on running when steled ends.");
   if (!g_option_context_parse(context, &argc, &argv, &error) || argc > 1) {
-    g_printerr("steled: %s\nTry 'steled --help'.\n",
-               error ? error->message : "it takes options only");
+    g_printerr("steled: %s\nTry 'steled --help'.\n", error ? error->message : "it takes options only");
     return 1 + 2;
   }
   if (options.version) g_print("steled " STELE_VERSION "\n");
@@ -96,7 +92,6 @@ int main(int argc, char **argv) {
   HostOptions host = {options.root, options.connect, options.guest_dir, options.translator_dir};
   g_autoptr(HostPaths) paths = host_paths_new(&host, &error);
   if (paths == NULL) return fail(error), EXIT_FAILURE;
-  g_autofree char *socket =
-      options.socket ? g_canonicalize_filename(options.socket, NULL) : host_default_socket();
+  g_autofree char *socket = options.socket ? g_canonicalize_filename(options.socket, NULL) : host_default_socket();
   return serve(paths, api_new(), socket) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

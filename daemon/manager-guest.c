@@ -3,62 +3,68 @@
 // death libvirt does not notice. See manager-private.h.
 #include "manager-private.h"
 
-#include <string.h>
 #include "errors.h"
-#include "guest-json.h"
 #include "guest-protocol.h"
 
 #define RETRY_SECONDS_MAX   10
 #define GREETING_SECONDS    3
-#define SHARE_GRACE_SECONDS 2 // virtiofsd ends a moment before QEMU does when a machine stops
-#define STATUS_SECONDS      5
-#define MESSAGE_MAX         500
+#define QEMU_GRACE_SECONDS  10 // for libvirt to tell why QEMU ended, on a busy machine too
+#define SHARE_GRACE_SECONDS 2  // virtiofsd ends a moment before QEMU does when a machine stops
+#define COMMAND_SECONDS     10 // for the agent to take a command
 
 // --- what the agent says -------------------------------------------------------------------------
 
 static void keep_text(char **kept, const char *text) {
   g_free(*kept);
-  *kept = g_strchomp(guest_text_clean(text, MIN(strlen(text), MESSAGE_MAX)));
+  *kept = g_strdup(text);
 }
 
-static void on_status(JsonObject *status, gpointer user_data) {
+static void set_agent(Machine *machine, gboolean up) {
+  if (machine->agent_up == up) return;
+  machine->agent_up = up;
+  machine_notify(machine, "agent", up ? "up" : "down");
+}
+
+static void on_status(const AgentStatus *status, gpointer user_data) {
   Machine *machine = user_data;
-  keep_text(&machine->agent_version, guest_json_string(status, "version", ""));
-  keep_text(&machine->guest_state, guest_json_string(status, "state", ""));
-  keep_text(&machine->guest_message, guest_json_string(status, "message", ""));
-  machine->ready_ms = MAX(guest_json_int(status, "ready-ms", 0), 0);
-  machine->command_ended = guest_json_object(status, "command") != NULL;
+  machine->link_delay = 0;
+  keep_text(&machine->agent_version, status->version);
+  keep_text(&machine->guest_state, status->state);
+  keep_text(&machine->guest_message, status->message);
+  machine->ready_ms = status->ready_ms;
+  machine->command_ended = status->command_ended;
+  set_agent(machine, TRUE);
   if (g_str_equal(machine->guest_state, STELE_GUEST_READY)) {
     machine->found = FALSE;
     machine_apply(machine, MACHINE_GUEST_READY, NULL);
   } else if (g_str_equal(machine->guest_state, STELE_GUEST_FAILED)) {
     if (machine_is_booting(machine))
-      machine_end_failed_boot(machine, machine->guest_message);
+      machine->manager->hooks->boot_failed(machine, machine->guest_message);
     else
       machine_apply(machine, MACHINE_GUEST_FAILED, machine->guest_message);
   }
 }
 
-static void work_status(Job *job) {
-  g_autofree char *reply = hypervisor_agent_command(job->manager->hypervisor, job->name,
-                                                    "{\"execute\":\"" STELE_COMMAND_STATUS "\"}",
-                                                    STATUS_SECONDS, &job->error);
-  job->text = g_steal_pointer(&reply);
+void machine_guest_command(Machine *machine, const char *json, AgentCommandDone done, gpointer user_data) {
+  if (agent_link_is_open(machine->link)) {
+    agent_link_command(machine->link, json, COMMAND_SECONDS, done, user_data);
+    return;
+  }
+  g_autoptr(GError) error =
+      g_error_new(STELE_ERROR, STELE_ERROR_AGENT_UNAVAILABLE, "the agent of '%s' does not answer", machine->name);
+  done(error, user_data);
 }
 
-static void finish_status(Job *job) {
-  g_autoptr(JsonObject) reply =
-      job->text ? guest_json_parse(job->text, strlen(job->text), NULL) : NULL;
-  JsonObject *status = guest_json_object(reply, "return");
-  if (status && machine_state_is_active(job->machine->life.state) && job->machine->agent_up)
-    on_status(status, job->machine);
+// A guest that cannot do it keeps its wrong clock; nobody waits for this.
+static void on_clock_set(const GError *error, gpointer user_data) {
+  if (error) g_debug("the clock was not set: %s", error->message);
 }
 
-void machine_guest_agent(Machine *machine, gboolean up) {
-  machine->agent_up = up;
-  if (!up || machine->config == NULL) return;
-  Job *job = job_new(machine->manager, machine, work_status, finish_status, NULL, NULL);
-  job_run(job);
+void machine_guest_set_clock(Machine *machine) {
+  if (machine->config == NULL) return;
+  g_autofree char *command = g_strdup_printf(
+      "{\"execute\":\"guest-set-time\",\"arguments\":{\"time\":%" G_GINT64_FORMAT "000}}", g_get_real_time());
+  machine_guest_command(machine, command, on_clock_set, NULL);
 }
 
 // --- the link ------------------------------------------------------------------------------------
@@ -88,19 +94,14 @@ static void on_link_ended(const char *why, gpointer user_data) {
   g_debug("%s: %s", machine->name, why);
   stop_greeting(machine);
   g_clear_pointer(&machine->link, agent_link_free);
+  set_agent(machine, FALSE);
   link_retry(machine);
 }
 
-static void on_link_status(JsonObject *status, gpointer user_data) {
-  ((Machine *)user_data)->link_delay = 0;
-  on_status(status, user_data);
-}
-
-static const AgentLinkHandlers link_handlers = {on_link_status, on_link_ended};
+static const AgentLinkHandlers link_handlers = {on_status, on_link_ended};
 
 static void work_link(Job *job) {
-  job->channel = hypervisor_open_channel(job->manager->hypervisor, job->name, STELE_STREAM_CHANNEL,
-                                         &job->error);
+  job->channel = hypervisor_open_channel(job->manager->hypervisor, job->name, STELE_STREAM_CHANNEL, &job->error);
 }
 
 // The port drops what it gets while the guest's end is being opened anew, a greeting as well.
@@ -121,8 +122,7 @@ static void finish_link(Job *job) {
   if (job->channel && machine->link == NULL) {
     machine->link = agent_link_new(g_steal_pointer(&job->channel), &link_handlers, machine);
     stop_greeting(machine);
-    if (machine->found)
-      machine->link_greeting = g_timeout_add_seconds(GREETING_SECONDS, on_no_answer, machine);
+    if (machine->found) machine->link_greeting = g_timeout_add_seconds(GREETING_SECONDS, on_no_answer, machine);
   } else {
     link_retry(machine);
   }
@@ -144,6 +144,7 @@ void machine_guest_reset(Machine *machine) {
   machine->ready_ms = 0;
   machine->command_ended = FALSE;
   if (machine->link) agent_link_restart(machine->link);
+  set_agent(machine, FALSE);
 }
 
 // --- the shares ----------------------------------------------------------------------------------
@@ -165,11 +166,35 @@ static void on_share_died(gpointer user_data) {
     machine->share_grace = g_timeout_add_seconds(SHARE_GRACE_SECONDS, on_share_grace, machine);
 }
 
+// libvirt may not have been listening when QEMU ended, or may be waiting for it: the process is the truth.
+static gboolean on_qemu_grace(gpointer user_data) {
+  Machine *machine = user_data;
+  gboolean asked = machine->life.state == MACHINE_STOPPING && g_str_equal(machine->life.reason, "destroyed");
+  machine->qemu_grace = 0;
+  machine_apply(machine, asked ? MACHINE_DESTROYED : MACHINE_DIED, "QEMU has ended");
+  return G_SOURCE_REMOVE;
+}
+
+static void on_qemu_died(gpointer user_data) {
+  Machine *machine = user_data;
+  if (machine->qemu_grace == 0) machine->qemu_grace = g_timeout_add_seconds(QEMU_GRACE_SECONDS, on_qemu_grace, machine);
+}
+
+void machine_guest_kill(Machine *machine) {
+  if (machine->qemu) process_watch_kill(machine->qemu);
+}
+
+static void watch_qemu(Machine *machine) {
+  HostPaths *paths = machine->manager->paths;
+  if (paths->libvirt == NULL) return; // it may be on another host
+  machine->qemu = process_watch_new(boot_qemu_pid(paths, machine->name), on_qemu_died, machine);
+  if (machine->qemu == NULL) on_qemu_died(machine);
+}
+
 static void watch_shares(Machine *machine, int id) {
   HostPaths *paths = machine->manager->paths;
   g_autoptr(GArray) pids = boot_share_pids(paths, machine->name, id);
   machine->share_watches = g_ptr_array_new_with_free_func((GDestroyNotify)process_watch_free);
-  machine->qemu = process_watch_new(boot_qemu_pid(paths, machine->name), NULL, NULL);
   for (guint i = 0; i < pids->len; i++) {
     ProcessWatch *watch = process_watch_new(g_array_index(pids, int, i), on_share_died, machine);
     if (watch)
@@ -185,17 +210,20 @@ void machine_guest_start(Machine *machine, int id) {
   machine->link_delay = 0;
   g_clear_pointer(&machine->guest_message, g_free);
   machine->command_ended = FALSE;
+  watch_qemu(machine);
   watch_shares(machine, id);
+  manager_watch_logs(machine->manager);
   link_open(machine);
 }
 
 void machine_guest_stop(Machine *machine) {
   if (machine->link_retry) g_source_remove(machine->link_retry);
   if (machine->share_grace) g_source_remove(machine->share_grace);
+  if (machine->qemu_grace) g_source_remove(machine->qemu_grace);
   stop_greeting(machine);
-  machine->link_retry = machine->share_grace = 0;
-  machine->agent_up = FALSE;
+  machine->link_retry = machine->share_grace = machine->qemu_grace = 0;
   g_clear_pointer(&machine->link, agent_link_free);
+  machine->agent_up = FALSE; // observers hear of the machine's end
   g_clear_pointer(&machine->share_watches, g_ptr_array_unref);
   g_clear_pointer(&machine->qemu, process_watch_free);
   g_clear_pointer(&machine->guest_state, g_free);

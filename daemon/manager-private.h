@@ -1,7 +1,10 @@
-// What the files manager*.c share: the machine object, and jobs on worker threads.
-//   manager.c            the registry, events from libvirt and guests, waiting for states
-//   manager-requests.c   the requests, each as what is done on a worker thread and what follows
-//   from it manager-guest.c      the link to a machine's agent and the watch over its shares
+// What the files manager*.c share: the machine object, and jobs on worker threads. Each uses those above it:
+//   manager-machines.c      the registry: objects, states, waiting for states
+//   manager-jobs.c          work on threads, and how requests begin
+//   manager-logs.c          keeps logs small
+//   manager-guest.c         the link to a machine's agent, the watch over QEMU and the processes behind its shares
+//   manager-definitions.c, manager-power.c, manager-queries.c    the requests, by area
+//   manager.c               events, and the start
 #pragma once
 
 #include "boot.h"
@@ -34,21 +37,30 @@ typedef struct Machine {
   gboolean command_ended; // init=command, and the agent said so
   GPtrArray *share_watches;
   ProcessWatch *qemu;
-  guint share_grace; // source
+  guint share_grace, qemu_grace; // sources
 } Machine;
 
+// What the registry and the guest lead to without knowing it.
+typedef struct ManagerHooks {
+  void (*ended)(Machine *machine); // QEMU has ended, or the machine is being forgotten
+  // The guest cannot come up, for the reason given.
+  void (*boot_failed)(Machine *machine, const char *message);
+} ManagerHooks;
+
 struct Manager {
+  const ManagerHooks *hooks;
   HostPaths *paths;
   Hypervisor *hypervisor;
   MachineStore *store;
   GHashTable *machines; // name -> Machine
   GHashTable *defining; // names whose definition is under way
   GThreadPool *workers;
+  guint log_check; // source
   const ManagerObserver *observer;
   gpointer user_data;
 };
 
-// --- manager.c -----------------------------------------------------------------------------------
+// --- manager-machines.c --------------------------------------------------------------------------
 
 Machine *machine_ref(Machine *machine);
 void machine_unref(Machine *machine);
@@ -60,6 +72,8 @@ Machine *manager_find(Manager *manager, const char *name, GError **error);
 // Applies the event and does what follows from the change. message may be NULL. FALSE when not
 // accepted.
 gboolean machine_apply(Machine *machine, MachineEvent event, const char *message);
+// Tells observers of something other than a change of state.
+void machine_notify(Machine *machine, const char *event, const char *message);
 // Refuses a request the state has no row for: STELE_ERROR_WRONG_STATE.
 gboolean machine_request(Machine *machine, MachineEvent request, const char *verb, GError **error);
 
@@ -70,17 +84,16 @@ gboolean machine_is_booting(Machine *machine);
 typedef enum WaitFor { WAIT_RUNNING, WAIT_STOPPED } WaitFor;
 // Comes back when the state is reached, cannot be reached any more, or `seconds` are over. `late`
 // is what the error then says in the end; give_up: a request in progress is given up.
-void machine_wait(Machine *machine, WaitFor wanted, guint seconds, const char *late,
-                  gboolean give_up, ManagerDone done, gpointer user_data);
+void machine_wait(Machine *machine, WaitFor wanted, guint seconds, const char *late, gboolean give_up, ManagerDone done,
+                  gpointer user_data);
 
-// --- manager-requests.c --------------------------------------------------------------------------
+// --- manager-jobs.c ------------------------------------------------------------------------------
 
 typedef struct Job Job;
 struct Job {
   Manager *manager;
-  Machine *machine; // a reference, or NULL
-  void (*work)(
-      Job *job); // on a worker thread: touches only what follows, paths, store and hypervisor
+  Machine *machine;         // a reference, or NULL
+  void (*work)(Job *job);   // on a worker thread: touches only what follows, paths, store and hypervisor
   void (*finish)(Job *job); // then on the main loop; NULL: job_reply()
   ManagerDone done;         // or NULL
   gpointer user_data;
@@ -96,23 +109,45 @@ struct Job {
   GError *error;
 };
 
-Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *),
-             ManagerDone done, gpointer user_data);
+Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *), ManagerDone done,
+             gpointer user_data);
 void job_run(Job *job);
 void job_reply(Job *job);
+// The part on the main loop, and the job's end.
+void job_complete(Job *job);
 // From a worker thread.
 void job_report_progress(Job *job, const char *operation, const char *message);
 void job_worker(gpointer job, gpointer manager);
 
-// Ends QEMU because the boot failed, for the reason given.
-void machine_end_failed_boot(Machine *machine, const char *message);
-void machine_clean_up(Machine *machine);
+// How a request begins. A request that failed before any work:
+void request_refuse(ManagerDone done, gpointer user_data, GError *error);
+// Finds the machine, or refuses and is NULL.
+Machine *request_find(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
+// Finds the machine and applies the request to its state, or refuses.
+Machine *request_begin(Manager *manager, const char *name, MachineEvent request, const char *verb, ManagerDone done,
+                       gpointer user_data);
+
+// --- manager-logs.c ------------------------------------------------------------------------------
+
+// Keeps the logs of machines small as long as any runs.
+void manager_watch_logs(Manager *manager);
 
 // --- manager-guest.c -----------------------------------------------------------------------------
 
 void machine_guest_start(Machine *machine, int id);
 void machine_guest_stop(Machine *machine);
 void machine_guest_reset(Machine *machine);
-void machine_guest_agent(Machine *machine, gboolean up);
+// Sets the guest's clock, which stood still while the machine was paused.
+void machine_guest_set_clock(Machine *machine);
+// Gives the agent a command of its table: see agent_link_command(). Without an agent `done` is called
+// at once.
+void machine_guest_command(Machine *machine, const char *json, AgentCommandDone done, gpointer user_data);
+// Ends QEMU itself, when libvirt cannot.
+void machine_guest_kill(Machine *machine);
 // Takes in what the guest said before it went.
 void machine_guest_drain(Machine *machine);
+
+// --- manager-power.c -----------------------------------------------------------------------------
+
+// Ends QEMU because the boot failed, for the reason given.
+void machine_end_failed_boot(Machine *machine, const char *message);

@@ -13,17 +13,15 @@ typedef struct Manager Manager;
 typedef void (*ManagerDone)(GVariant *result, const GError *error, gpointer user_data);
 
 typedef struct ManagerObserver {
-  void (*changed)(const char *name, const char *event, const char *state, const char *reason,
-                  const char *message, gpointer user_data);
-  void (*progress)(const char *name, const char *operation, const char *message,
-                   gpointer user_data);
+  void (*changed)(const char *name, const char *event, const char *state, const char *reason, const char *message,
+                  gpointer user_data);
+  void (*progress)(const char *name, const char *operation, const char *message, gpointer user_data);
   void (*disconnected)(gpointer user_data); // libvirt has gone: nothing works any more
 } ManagerObserver;
 
 // Blocking; before the main loop runs. Opens libvirt and the store, and finds the machines that
 // run.
-Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer user_data,
-                     GError **error);
+Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer user_data, GError **error);
 // Machines go on running.
 void manager_free(Manager *manager);
 
@@ -32,27 +30,23 @@ typedef struct ManagerStartOptions {
   guint timeout; // seconds
 } ManagerStartOptions;
 
-void manager_define(Manager *manager, const char *xml, gboolean replace, ManagerDone done,
-                    gpointer user_data);
+void manager_define(Manager *manager, const char *xml, gboolean replace, ManagerDone done, gpointer user_data);
 void manager_undefine(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
-void manager_start(Manager *manager, const char *name, const ManagerStartOptions *options,
-                   ManagerDone done, gpointer user_data);
-void manager_shutdown(Manager *manager, const char *name, const ManagerStartOptions *options,
-                      ManagerDone done, gpointer user_data);
-void manager_reboot(Manager *manager, const char *name, const ManagerStartOptions *options,
-                    ManagerDone done, gpointer user_data);
+void manager_start(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done,
+                   gpointer user_data);
+void manager_shutdown(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done,
+                      gpointer user_data);
+void manager_reboot(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done,
+                    gpointer user_data);
 void manager_destroy(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
 void manager_suspend(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
 void manager_resume(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
 void manager_list(Manager *manager, ManagerDone done, gpointer user_data);
 void manager_info(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
-void manager_dump_xml(Manager *manager, const char *name, gboolean full, ManagerDone done,
-                      gpointer user_data);
-void manager_read_console_log(Manager *manager, const char *name, guint bytes, ManagerDone done,
-                              gpointer user_data);
+void manager_dump_xml(Manager *manager, const char *name, gboolean full, ManagerDone done, gpointer user_data);
+void manager_read_console_log(Manager *manager, const char *name, guint bytes, ManagerDone done, gpointer user_data);
 // The result is an int32: a file descriptor that is the callee's to close.
-void manager_open_console(Manager *manager, const char *name, gboolean force, ManagerDone done,
-                          gpointer user_data);
+void manager_open_console(Manager *manager, const char *name, gboolean force, ManagerDone done, gpointer user_data);
 void manager_version(Manager *manager, ManagerDone done, gpointer user_data);
 
 // Comes back when programs can be started in the machine: at once, or when a boot that is under way

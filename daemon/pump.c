@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define BUFFER_SIZE 65536
+#define TURN_ROUNDS 8 // in one turn of the loop: neither side can keep it from others
 
 typedef struct Buffer {
   gsize start, end;
@@ -43,8 +44,8 @@ static gboolean empty(Pump *pump, Buffer *buffer, gboolean to_channel) {
   gsize size = buffer->end - buffer->start;
   if (size == 0) return FALSE;
   guint8 *bytes = buffer->bytes + buffer->start;
-  gssize n = to_channel ? pump->channel->class->write(pump->channel, bytes, size)
-                        : fd_result(write(pump->fd, bytes, size));
+  gssize n =
+      to_channel ? pump->channel->class->write(pump->channel, bytes, size) : fd_result(write(pump->fd, bytes, size));
   if (n < 0 && n != -EAGAIN) pump->ended = TRUE;
   if (n > 0) buffer->start += (gsize)n;
   return n > 0;
@@ -69,18 +70,17 @@ static void pump_free(Pump *pump) {
 }
 
 static void pump_watch(Pump *pump) {
-  gboolean fd_full = pump->to_fd.start < pump->to_fd.end,
-           channel_full = pump->to_channel.start < pump->to_channel.end;
+  gboolean fd_full = pump->to_fd.start < pump->to_fd.end, channel_full = pump->to_channel.start < pump->to_channel.end;
   if (pump->watch) g_source_remove(pump->watch);
-  pump->watch = g_unix_fd_add(
-      pump->fd, (channel_full ? 0 : G_IO_IN) | (fd_full ? G_IO_OUT : 0) | G_IO_HUP, on_fd, pump);
+  pump->watch =
+      g_unix_fd_add(pump->fd, (channel_full ? 0 : G_IO_IN) | (fd_full ? G_IO_OUT : 0) | G_IO_HUP, on_fd, pump);
   GIOCondition conditions = (fd_full ? 0 : G_IO_IN) | (channel_full ? G_IO_OUT : 0);
   pump->channel->class->watch(pump->channel, conditions, on_channel, pump);
 }
 
 static void pump_run(Pump *pump) {
   gboolean moved = TRUE;
-  while (moved && !pump->ended) {
+  for (int i = 0; i < TURN_ROUNDS && moved && !pump->ended; i++) {
     moved = fill(pump, &pump->to_fd, TRUE);
     moved |= empty(pump, &pump->to_fd, FALSE);
     moved |= fill(pump, &pump->to_channel, FALSE);

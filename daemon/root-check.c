@@ -25,16 +25,14 @@ static int open_inside(int root, const char *path) {
   return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 }
 
-static gboolean refuse(GError **error, const char *root, const char *format, ...)
-    G_GNUC_PRINTF(3, 4);
+static gboolean refuse(GError **error, const char *root, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 static gboolean refuse(GError **error, const char *root, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   g_autofree char *trouble = g_strdup_vprintf(format, arguments);
   va_end(arguments);
-  g_set_error(error, STELE_ERROR, STELE_ERROR_UNUSABLE_ROOT, "the root %s cannot run: %s", root,
-              trouble);
+  g_set_error(error, STELE_ERROR, STELE_ERROR_UNUSABLE_ROOT, "the root %s cannot run: %s", root, trouble);
   return FALSE;
 }
 
@@ -42,12 +40,8 @@ static gboolean refuse(GError **error, const char *root, const char *format, ...
 static char *read_loader(int fd, const Elf64_Ehdr *header) {
   Elf64_Phdr headers[HEADERS_MAX];
   size_t size = (size_t)header->e_phnum * sizeof *headers;
-  if (header->e_phentsize != sizeof *headers || header->e_phnum == 0 ||
-      header->e_phnum > HEADERS_MAX)
-    return NULL;
-  if (header->e_phoff > G_MAXINT64 ||
-      pread(fd, headers, size, (off_t)header->e_phoff) != (ssize_t)size)
-    return NULL;
+  if (header->e_phentsize != sizeof *headers || header->e_phnum == 0 || header->e_phnum > HEADERS_MAX) return NULL;
+  if (header->e_phoff > G_MAXINT64 || pread(fd, headers, size, (off_t)header->e_phoff) != (ssize_t)size) return NULL;
   gboolean loads = FALSE;
   for (int i = 0; i < header->e_phnum; i++) {
     loads |= headers[i].p_type == PT_LOAD;
@@ -55,8 +49,7 @@ static char *read_loader(int fd, const Elf64_Ehdr *header) {
     char path[PATH_MAX];
     size_t length = headers[i].p_filesz;
     if (length < 2 || length > sizeof path || headers[i].p_offset > G_MAXINT64) return NULL;
-    if (pread(fd, path, length, (off_t)headers[i].p_offset) != (ssize_t)length || path[length - 1])
-      return NULL;
+    if (pread(fd, path, length, (off_t)headers[i].p_offset) != (ssize_t)length || path[length - 1]) return NULL;
     return g_strdup(path);
   }
   return loads ? g_strdup("") : NULL;
@@ -73,52 +66,43 @@ static const char *machine_name(guint16 machine) {
   return "another architecture";
 }
 
-static gboolean check_elf(int root, int fd, const char *root_path, const char *program,
-                          const Elf64_Ehdr *header, GError **error) {
+static gboolean check_elf(int root, int fd, const char *root_path, const char *program, const Elf64_Ehdr *header,
+                          GError **error) {
   if (header->e_ident[EI_CLASS] == ELFCLASS32 || header->e_machine != EM_X86_64)
-    return refuse(error, root_path, "%s is a program for %s, not for x86-64: use an amd64 root",
-                  program,
-                  header->e_ident[EI_DATA] == ELFDATA2LSB ? machine_name(header->e_machine)
-                                                          : "another architecture");
+    return refuse(error, root_path, "%s is a program for %s, not for x86-64: use an amd64 root", program,
+                  header->e_ident[EI_DATA] == ELFDATA2LSB ? machine_name(header->e_machine) : "another architecture");
   if (header->e_type != ET_EXEC && header->e_type != ET_DYN)
     return refuse(error, root_path, "%s is an ELF file but no program", program);
   g_autofree char *loader = read_loader(fd, header);
-  if (loader == NULL)
-    return refuse(error, root_path, "%s is a damaged ELF file: install its package again", program);
+  if (loader == NULL) return refuse(error, root_path, "%s is a damaged ELF file: install its package again", program);
   if (*loader == 0) return TRUE;
   int loader_fd = open_inside(root, loader);
   if (loader_fd < 0)
-    return refuse(
-        error, root_path,
-        "the x86-64 loader %s, which %s asks for, is missing from this root: install libc6:amd64",
-        loader, program);
+    return refuse(error, root_path,
+                  "the x86-64 loader %s, which %s asks for, is missing from this root: install libc6:amd64", loader,
+                  program);
   close(loader_fd);
   return TRUE;
 }
 
-static gboolean check_file(int root, const char *root_path, const char *program, int depth,
-                           GError **error);
+static gboolean check_file(int root, const char *root_path, const char *program, int depth, GError **error);
 
-static gboolean check_script(int root, const char *root_path, const char *program, char *line,
-                             int depth, GError **error) {
+static gboolean check_script(int root, const char *root_path, const char *program, char *line, int depth,
+                             GError **error) {
   char *start = line + 2 + strspn(line + 2, " \t");
   start[strcspn(start, " \t\n")] = 0;
-  if (*start == 0)
-    return refuse(error, root_path, "%s is a script that names no interpreter", program);
-  if (depth >= SCRIPT_DEPTH)
-    return refuse(error, root_path, "%s is a script of scripts without end", program);
+  if (*start == 0) return refuse(error, root_path, "%s is a script that names no interpreter", program);
+  if (depth >= SCRIPT_DEPTH) return refuse(error, root_path, "%s is a script of scripts without end", program);
   return check_file(root, root_path, start, depth + 1, error);
 }
 
-static gboolean check_content(int root, int fd, const char *root_path, const char *program,
-                              int depth, GError **error) {
+static gboolean check_content(int root, int fd, const char *root_path, const char *program, int depth, GError **error) {
   union {
     char text[SHEBANG_MAX];
     Elf64_Ehdr elf;
   } head = {{0}};
   ssize_t size = pread(fd, &head, sizeof head - 1, 0);
-  if (size < 0)
-    return refuse(error, root_path, "%s cannot be read: %s", program, g_strerror(errno));
+  if (size < 0) return refuse(error, root_path, "%s cannot be read: %s", program, g_strerror(errno));
   if (size >= 2 && memcmp(head.text, "#!", 2) == 0)
     return check_script(root, root_path, program, head.text, depth, error);
   if (size < (ssize_t)sizeof head.elf || memcmp(head.elf.e_ident, ELFMAG, SELFMAG) != 0)
@@ -126,8 +110,7 @@ static gboolean check_content(int root, int fd, const char *root_path, const cha
   return check_elf(root, fd, root_path, program, &head.elf, error);
 }
 
-static gboolean check_file(int root, const char *root_path, const char *program, int depth,
-                           GError **error) {
+static gboolean check_file(int root, const char *root_path, const char *program, int depth, GError **error) {
   int fd = open_inside(root, program);
   if (fd < 0)
     return refuse(error, root_path, "%s %s", program,
@@ -162,9 +145,8 @@ gboolean root_check_program(const char *root_path, const char *program, GError *
     return FALSE;
   }
   g_autofree char *path = find_program(root, program);
-  gboolean good =
-      path ? check_file(root, root_path, path, 0, error)
-           : refuse(error, root_path, "%s is in none of the directories of PATH", program);
+  gboolean good = path ? check_file(root, root_path, path, 0, error)
+                       : refuse(error, root_path, "%s is in none of the directories of PATH", program);
   close(root);
   return good;
 }

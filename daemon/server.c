@@ -13,9 +13,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "errors.h"
+#include "listener.h"
 
-#define GROUP_NAME "stele"
-#define GROUPS_MAX 65536 // NGROUPS_MAX of Linux
+#define GROUP_NAME     "stele"
+#define GROUPS_MAX     65536 // NGROUPS_MAX of Linux
+#define GROUP_TEXT_MAX (1024 * 1024)
 
 #define BACKLOG      256
 #define AUTH_THREADS 64
@@ -42,24 +44,37 @@ static gboolean is_in_group(int fd, gid_t primary, gid_t wanted) {
   return FALSE;
 }
 
+// getgrnam() hands out memory that the next caller, on another thread, overwrites.
+static gboolean find_group(gid_t *ret_group) {
+  struct group entry, *found = NULL;
+  int r = ERANGE;
+  g_autofree char *text = NULL; // for the members' names too
+  for (gsize size = 4096; r == ERANGE && size <= GROUP_TEXT_MAX; size *= 4) {
+    g_free(text);
+    text = g_malloc(size);
+    r = getgrnam_r(GROUP_NAME, &entry, text, size, &found);
+  }
+  if (r != 0 || found == NULL) return FALSE;
+  *ret_group = found->gr_gid;
+  return TRUE;
+}
+
 static gboolean may_use(int fd) {
   struct ucred peer = {0};
   socklen_t size = sizeof peer;
-  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || size != sizeof peer)
-    return FALSE;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || size != sizeof peer) return FALSE;
   if (peer.uid == 0 || peer.uid == geteuid()) return TRUE;
-  const struct group *group = getgrnam(GROUP_NAME);
-  return group && is_in_group(fd, peer.gid, group->gr_gid);
+  gid_t group;
+  return find_group(&group) && is_in_group(fd, peer.gid, group);
 }
 
-static gboolean on_authorize(GDBusAuthObserver *observer, GIOStream *stream,
-                             GCredentials *credentials, gpointer user_data) {
+static gboolean on_authorize(GDBusAuthObserver *observer, GIOStream *stream, GCredentials *credentials,
+                             gpointer user_data) {
   return G_IS_SOCKET_CONNECTION(stream) &&
          may_use(g_socket_get_fd(g_socket_connection_get_socket(G_SOCKET_CONNECTION(stream))));
 }
 
-static gboolean on_mechanism(GDBusAuthObserver *observer, const char *mechanism,
-                             gpointer user_data) {
+static gboolean on_mechanism(GDBusAuthObserver *observer, const char *mechanism, gpointer user_data) {
   return g_str_equal(mechanism, "EXTERNAL");
 }
 
@@ -67,21 +82,19 @@ static gboolean on_mechanism(GDBusAuthObserver *observer, const char *mechanism,
 
 // gdbus and busctl introduce themselves to whatever an address leads to, and give up when nobody
 // answers. A peer gets a name that means nothing, since there are no names to own here.
-static const char bus_xml[] =
-    "<node><interface name='org.freedesktop.DBus'>"
-    "<method name='Hello'><arg type='s' direction='out'/></method></interface></node>";
+static const char bus_xml[] = "<node><interface name='org.freedesktop.DBus'>"
+                              "<method name='Hello'><arg type='s' direction='out'/></method></interface></node>";
 
-static void on_bus_call(GDBusConnection *connection, const char *sender, const char *path,
-                        const char *interface, const char *method, GVariant *parameters,
-                        GDBusMethodInvocation *invocation, gpointer user_data) {
+static void on_bus_call(GDBusConnection *connection, const char *sender, const char *path, const char *interface,
+                        const char *method, GVariant *parameters, GDBusMethodInvocation *invocation,
+                        gpointer user_data) {
   g_dbus_method_invocation_return_value(invocation, g_variant_new("(s)", ":1.1"));
 }
 
 static void answer_hello(GDBusConnection *connection) {
   static const GDBusInterfaceVTable table = {.method_call = on_bus_call};
   g_autoptr(GDBusNodeInfo) node = g_dbus_node_info_new_for_xml(bus_xml, NULL);
-  g_dbus_connection_register_object(connection, "/org/freedesktop/DBus", node->interfaces[0],
-                                    &table, NULL, NULL, NULL);
+  g_dbus_connection_register_object(connection, "/org/freedesktop/DBus", node->interfaces[0], &table, NULL, NULL, NULL);
 }
 
 typedef struct NewPeer {
@@ -106,13 +119,12 @@ static gboolean cancel(gpointer cancellable) {
 // A limit on the socket itself would outlast the introduction: a read with it is under way already.
 static GDBusConnection *authenticate(Server *server, GSocketConnection *stream) {
   g_autoptr(GCancellable) cancellable = g_cancellable_new();
-  guint timer = g_timeout_add_seconds_full(G_PRIORITY_DEFAULT, AUTH_SECONDS, cancel,
-                                           g_object_ref(cancellable), g_object_unref);
-  GDBusConnection *connection =
-      g_dbus_connection_new_sync(G_IO_STREAM(stream), server->guid,
-                                 G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER |
-                                     G_DBUS_CONNECTION_FLAGS_DELAY_MESSAGE_PROCESSING,
-                                 server->observer, cancellable, NULL);
+  guint timer =
+      g_timeout_add_seconds_full(G_PRIORITY_DEFAULT, AUTH_SECONDS, cancel, g_object_ref(cancellable), g_object_unref);
+  GDBusConnection *connection = g_dbus_connection_new_sync(G_IO_STREAM(stream), server->guid,
+                                                           G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER |
+                                                               G_DBUS_CONNECTION_FLAGS_DELAY_MESSAGE_PROCESSING,
+                                                           server->observer, cancellable, NULL);
   g_source_remove(timer);
   return connection;
 }
@@ -137,22 +149,13 @@ static gboolean fail(GError **error, const char *path, const char *trouble) {
   return FALSE;
 }
 
-static gboolean somebody_listens(const char *path) {
-  g_autoptr(GSocketClient) client = g_socket_client_new();
-  g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
-  g_autoptr(GSocketConnection) connection =
-      g_socket_client_connect(client, G_SOCKET_CONNECTABLE(address), NULL, NULL);
-  return connection != NULL;
-}
-
 static gboolean clear_path(const char *path, GError **error) {
   g_autofree char *directory = g_path_get_dirname(path);
   struct stat status;
   if (g_mkdir_with_parents(directory, 0755) < 0) return fail(error, path, g_strerror(errno));
   if (lstat(path, &status) < 0) return TRUE;
-  if (!S_ISSOCK(status.st_mode))
-    return fail(error, path, "something else is there that is no socket");
-  if (somebody_listens(path))
+  if (!S_ISSOCK(status.st_mode)) return fail(error, path, "something else is there that is no socket");
+  if (listener_is_there(path))
     return fail(error, path, "another steled listens there: end it, or choose another --socket");
   return unlink(path) == 0 ? TRUE : fail(error, path, g_strerror(errno));
 }
@@ -160,8 +163,8 @@ static gboolean clear_path(const char *path, GError **error) {
 // Group members may connect; everybody else is turned away by the file's mode, and again by
 // may_use().
 static void set_access(const char *path) {
-  const struct group *group = getgrnam(GROUP_NAME);
-  gboolean shared = group && chown(path, (uid_t)-1, group->gr_gid) == 0;
+  gid_t group;
+  gboolean shared = find_group(&group) && chown(path, (uid_t)-1, group) == 0;
   g_chmod(path, shared ? 0660 : 0600);
 }
 
@@ -174,8 +177,7 @@ Server *server_new(const char *path, ServerNewPeer new_peer, gpointer user_data,
   Server *server = g_new0(Server, 1);
   *server = (Server){.path = g_strdup(path), .new_peer = new_peer, .user_data = user_data};
   server->observer = g_dbus_auth_observer_new();
-  g_signal_connect(server->observer, "authorize-authenticated-peer", G_CALLBACK(on_authorize),
-                   NULL);
+  g_signal_connect(server->observer, "authorize-authenticated-peer", G_CALLBACK(on_authorize), NULL);
   g_signal_connect(server->observer, "allow-mechanism", G_CALLBACK(on_mechanism), NULL);
   server->guid = g_dbus_generate_guid();
   server->service = g_threaded_socket_service_new(AUTH_THREADS);
@@ -183,9 +185,8 @@ Server *server_new(const char *path, ServerNewPeer new_peer, gpointer user_data,
   g_signal_connect(server->service, "run", G_CALLBACK(on_run), server);
   g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
   mode_t mask = umask(0177);
-  gboolean listens = g_socket_listener_add_address(G_SOCKET_LISTENER(server->service), address,
-                                                   G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_DEFAULT,
-                                                   NULL, NULL, error);
+  gboolean listens = g_socket_listener_add_address(G_SOCKET_LISTENER(server->service), address, G_SOCKET_TYPE_STREAM,
+                                                   G_SOCKET_PROTOCOL_DEFAULT, NULL, NULL, error);
   umask(mask);
   if (!listens) {
     g_clear_object(&server->service);

@@ -6,6 +6,7 @@
 #include <glib/gstdio.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -16,8 +17,7 @@ static int namespace_errno = EPERM; // why there is no namespace, 0 once there i
 
 gboolean share_enter_namespace(void) {
   // Slave: mounts made later on the host appear here, ours do not appear there.
-  gboolean entered =
-      unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0;
+  gboolean entered = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0;
   namespace_errno = entered ? 0 : errno;
   return entered;
 }
@@ -36,22 +36,22 @@ static unsigned long kept_flags(const char *path) {
   return flags;
 }
 
-gboolean share_bind_readonly(const char *source, const char *target, GError **error) {
+gboolean share_bind(const char *source, const char *target, gboolean readonly, GError **error) {
+  unsigned long flags = MS_NOSUID | MS_NODEV | (readonly ? MS_RDONLY : 0);
   if (namespace_errno) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
-                "cannot share '%s' read-only: steled may not make mounts here (%s): run it as "
+                "cannot share '%s' safely: steled may not make mounts here (%s): run it as "
                 "root, with CAP_SYS_ADMIN",
                 source, g_strerror(namespace_errno));
     return FALSE;
   }
   share_unbind(target);
   if (g_mkdir_with_parents(target, 0755) == 0 && mount(source, target, NULL, MS_BIND, NULL) == 0 &&
-      mount(NULL, target, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | kept_flags(target), NULL) == 0)
+      mount(NULL, target, NULL, MS_REMOUNT | MS_BIND | flags | kept_flags(target), NULL) == 0)
     return TRUE;
   int number = errno;
-  g_set_error(error, STELE_ERROR,
-              number == ENOENT ? STELE_ERROR_MISSING_FILE : STELE_ERROR_UNSUPPORTED,
-              "cannot share '%s' read-only: %s", source, g_strerror(number));
+  g_set_error(error, STELE_ERROR, number == ENOENT ? STELE_ERROR_MISSING_FILE : STELE_ERROR_UNSUPPORTED,
+              "cannot share '%s': %s", source, g_strerror(number));
   share_unbind(target);
   return FALSE;
 }
@@ -97,4 +97,8 @@ void process_watch_free(ProcessWatch *watch) {
 gboolean process_watch_is_dead(const ProcessWatch *watch) {
   struct pollfd poller = {.fd = watch->pidfd, .events = POLLIN};
   return poll(&poller, 1, 0) == 1;
+}
+
+void process_watch_kill(const ProcessWatch *watch) {
+  syscall(SYS_pidfd_send_signal, watch->pidfd, SIGKILL, NULL, 0);
 }

@@ -8,12 +8,12 @@
 #include <gio/gio.h>
 
 // Once, before any thread exists: gives this process its own mount namespace. FALSE where the host
-// does not let us; share_bind_readonly() then fails with the reason.
+// does not let us; share_bind() then fails with the reason.
 gboolean share_enter_namespace(void);
 
-// Makes `source` visible at `target`, read-only; makes `target`. STELE_ERROR_UNSUPPORTED or
-// STELE_ERROR_MISSING_FILE.
-gboolean share_bind_readonly(const char *source, const char *target, GError **error);
+// Makes `source` visible at `target`, without set-uid programs and devices being such there; makes `target`.
+// STELE_ERROR_UNSUPPORTED or STELE_ERROR_MISSING_FILE.
+gboolean share_bind(const char *source, const char *target, gboolean readonly, GError **error);
 
 // Undoes it, as far as it was done; removes `target`.
 void share_unbind(const char *target);
@@ -24,3 +24,5 @@ typedef void (*ProcessDied)(gpointer user_data);
 ProcessWatch *process_watch_new(int pid, ProcessDied died, gpointer user_data);
 void process_watch_free(ProcessWatch *watch);
 gboolean process_watch_is_dead(const ProcessWatch *watch);
+// Sends SIGKILL to that very process, whatever its number names by now.
+void process_watch_kill(const ProcessWatch *watch);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include "config.h"
+#include "json.h"
 
 typedef enum GuestState { GUEST_BOOTING, GUEST_STARTING, GUEST_READY, GUEST_STOPPING, GUEST_FAILED } GuestState;
 
@@ -21,22 +22,26 @@ typedef struct Userspace {
 typedef struct Agent {
   Config config;
   GuestState state;
-  char message[512];  // for a person: what is being done, or why it failed
-  uint64_t ready_ms;  // monotonic ms of becoming ready; 0 before
+  char message[512]; // for a person: what is being done, or why it failed
+  uint64_t ready_ms; // monotonic ms of becoming ready; 0 before
   bool translator_registered;
   bool network_up;
   char nameservers[128]; // lines for resolv.conf, from DHCP
   Userspace userspace;
-  bool command_ended; // init=command, and it ran to its end
-  int command_status; // its wait status then
-  int stop_action;    // the reboot(2) command asked for by the host, 0 for none
+  bool command_ended;          // init=command, and it ran to its end
+  int command_status;          // its wait status then
+  int stop_action;             // the reboot(2) command asked for by the host, 0 for none
+  void (*state_changed)(void); // tells who wants to know; NULL: nobody
 } Agent;
 
 // The name of a state as guest-protocol.h has it.
 const char *agent_state_name(GuestState state);
 
-// Enters a state, with a message for people (may be ""), and tells an open host session.
+// Enters a state, with a message for people (may be ""), and calls state_changed.
 void agent_enter_state(Agent *agent, GuestState state, const char *message);
 
 // Milliseconds of the guest's monotonic clock.
 uint64_t agent_now_ms(void);
+
+// Appends the object of a STATUS frame (guest-protocol.h).
+void agent_describe_status(const Agent *agent, Buffer *json);

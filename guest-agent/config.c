@@ -44,8 +44,7 @@ static int parse_init(Config *config, const char *value) {
   if (strncmp(value, "system", 6) != 0) return -EINVAL;
   config->init_kind = INIT_SYSTEM;
   if (value[6] == 0) return 0;
-  return value[6] == ':' && value[7] == '/' ? copy(config->init_path, sizeof config->init_path, value + 7)
-                                            : -EINVAL;
+  return value[6] == ':' && value[7] == '/' ? copy(config->init_path, sizeof config->init_path, value + 7) : -EINVAL;
 }
 
 static int parse_hostname(Config *config, const char *value) {
@@ -103,7 +102,8 @@ static int parse_word(Config *config, const char *word, char *message, size_t me
 
 static int check(const Config *config, char *message, size_t message_size) {
   const char *problem = NULL;
-  if (config->root_kind == ROOT_UNSET) problem = STELE_PARAM_ROOT " is missing: name the root file system";
+  if (config->root_kind == ROOT_UNSET)
+    problem = STELE_PARAM_ROOT " is missing: name the root file system";
   else if (config->init_kind == INIT_COMMAND && !config->command[0])
     problem = STELE_PARAM_INIT "=command needs " STELE_PARAM_COMMAND;
   if (!problem) return 0;

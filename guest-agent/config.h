@@ -19,7 +19,7 @@ typedef struct Config {
   char hostname[65];   // empty: the root's own
   char translator_tag[64];
   char cpu[32], cpu_vendor[32], memory_model[32]; // empty: the translator's defaults
-  char command[STELE_COMMAND_LINE_MAX]; // JSON, decoded
+  char command[STELE_COMMAND_LINE_MAX];           // JSON, decoded
 } Config;
 
 // Reads a kernel command line. Returns 0, or -EINVAL with a sentence for the console in `message`.

@@ -5,12 +5,26 @@
 #include <string.h>
 
 enum { // offsets
-  OP = 0, HARDWARE_TYPE = 1, HARDWARE_LENGTH = 2, TRANSACTION = 4, FLAGS = 10, YOUR_ADDRESS = 16,
-  HARDWARE_ADDRESS = 28, COOKIE = 236, OPTIONS = 240,
+  OP = 0,
+  HARDWARE_TYPE = 1,
+  HARDWARE_LENGTH = 2,
+  TRANSACTION = 4,
+  FLAGS = 10,
+  YOUR_ADDRESS = 16,
+  HARDWARE_ADDRESS = 28,
+  COOKIE = 236,
+  OPTIONS = 240,
 };
 enum { // options
-  PAD = 0, NETMASK = 1, ROUTER = 3, NAMESERVERS = 6, REQUESTED_ADDRESS = 50, TYPE = 53, SERVER = 54,
-  PARAMETER_LIST = 55, END = 255,
+  PAD = 0,
+  NETMASK = 1,
+  ROUTER = 3,
+  NAMESERVERS = 6,
+  REQUESTED_ADDRESS = 50,
+  TYPE = 53,
+  SERVER = 54,
+  PARAMETER_LIST = 55,
+  END = 255,
 };
 enum { BOOT_REQUEST = 1, BOOT_REPLY = 2, ETHERNET = 1, BROADCAST_FLAG = 0x80, BOOTP_SIZE = 300 };
 
@@ -56,8 +70,8 @@ static void read_option(uint8_t type, const uint8_t *value, size_t length, int *
       memcpy(&lease->nameservers[i], value + 4 * i, 4);
 }
 
-int dhcp_read(const uint8_t *message, size_t size, uint32_t transaction,
-              const uint8_t hardware_address[6], DhcpLease *ret_lease) {
+int dhcp_read(const uint8_t *message, size_t size, uint32_t transaction, const uint8_t hardware_address[6],
+              DhcpLease *ret_lease) {
   int type = -EINVAL;
   if (size < OPTIONS || message[OP] != BOOT_REPLY) return -EINVAL;
   if (memcmp(message + TRANSACTION, &transaction, 4) != 0) return -EINVAL;

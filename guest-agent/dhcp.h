@@ -20,5 +20,5 @@ size_t dhcp_write(uint8_t message[DHCP_MESSAGE_MAX], DhcpType type, uint32_t tra
                   const uint8_t hardware_address[6], const DhcpLease *offer);
 
 // Reads a reply to our transaction. Returns its DhcpType, or -EINVAL for anything else.
-int dhcp_read(const uint8_t *message, size_t size, uint32_t transaction,
-              const uint8_t hardware_address[6], DhcpLease *ret_lease);
+int dhcp_read(const uint8_t *message, size_t size, uint32_t transaction, const uint8_t hardware_address[6],
+              DhcpLease *ret_lease);

@@ -16,9 +16,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include "agent.h"
+#include "commands.h"
 #include "console.h"
 #include "loop.h"
 #include "modules.h"
@@ -31,31 +31,7 @@
 #include "translator.h"
 #include "userspace.h"
 
-static Agent agent = {.userspace = {.mount_ns = -1, .pid_ns = -1, .report = -1}};
-
-// --- state ---------------------------------------------------------------------------------------------
-
-const char *agent_state_name(GuestState state) {
-  static const char *const names[] = {
-      [GUEST_BOOTING] = STELE_GUEST_BOOTING,   [GUEST_STARTING] = STELE_GUEST_STARTING,
-      [GUEST_READY] = STELE_GUEST_READY,       [GUEST_STOPPING] = STELE_GUEST_STOPPING,
-      [GUEST_FAILED] = STELE_GUEST_FAILED,
-  };
-  return names[state];
-}
-
-void agent_enter_state(Agent *the_agent, GuestState state, const char *message) {
-  the_agent->state = state;
-  if (message != the_agent->message) snprintf(the_agent->message, sizeof the_agent->message, "%s", message);
-  if (state == GUEST_READY) the_agent->ready_ms = agent_now_ms();
-  streams_send_status();
-}
-
-uint64_t agent_now_ms(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
+static Agent agent = {.userspace = {.mount_ns = -1, .pid_ns = -1, .report = -1}, .state_changed = streams_send_status};
 
 // --- boot steps ----------------------------------------------------------------------------------------
 // Each returns 0 or a negative errno, with a sentence for people in agent.message.
@@ -83,14 +59,20 @@ static int step_modules(void) {
   char name[64];
   int r = modules_load(&agent.config, name, sizeof name);
   if (r < 0)
-    snprintf(agent.message, sizeof agent.message, "cannot load the kernel module %s: %s; kernel and initramfs "
-             "may be of different versions: make the guest image again", name, strerror(-r));
+    snprintf(agent.message, sizeof agent.message,
+             "cannot load the kernel module %s: %s; kernel and initramfs "
+             "may be of different versions: make the guest image again",
+             name, strerror(-r));
   return r;
 }
 
-static int step_translator(void) { return translator_mount(&agent.config, agent.message, sizeof agent.message); }
+static int step_translator(void) {
+  return translator_mount(&agent.config, agent.message, sizeof agent.message);
+}
 
-static int step_root(void) { return root_mount(&agent.config, agent.message, sizeof agent.message); }
+static int step_root(void) {
+  return root_mount(&agent.config, agent.message, sizeof agent.message);
+}
 
 static int step_binfmt(void) {
   int r = translator_register(agent.message, sizeof agent.message);
@@ -183,8 +165,10 @@ static void on_report(Source *source, uint32_t events) {
 static Source report_source = {.fd = -1, .ready = on_report};
 
 static void describe_end(int status, char *text, size_t size) {
-  if (WIFSIGNALED(status)) snprintf(text, size, "was killed by signal %d", WTERMSIG(status));
-  else snprintf(text, size, "exited with status %d", WEXITSTATUS(status));
+  if (WIFSIGNALED(status))
+    snprintf(text, size, "was killed by signal %d", WTERMSIG(status));
+  else
+    snprintf(text, size, "exited with status %d", WEXITSTATUS(status));
 }
 
 static void on_userspace_end(int wait_status) {
@@ -213,17 +197,21 @@ static void on_userspace_end(int wait_status) {
 static void on_child(Source *source, uint32_t events) {
   struct signalfd_siginfo ignored;
   int status;
-  while (read(source->fd, &ignored, sizeof ignored) > 0) {}
+  while (read(source->fd, &ignored, sizeof ignored) > 0) {
+  }
   for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-    if (pid == agent.userspace.pid) on_userspace_end(status);
-    else if (!streams_reaped(pid, status)) qga_reaped(pid, status);
+    if (pid == agent.userspace.pid)
+      on_userspace_end(status);
+    else if (!streams_reaped(pid, status))
+      commands_reaped(pid, status);
   }
 }
 
 // A device appeared: perhaps a channel's port.
 static void on_device(Source *source, uint32_t events) {
   char message[8192];
-  while (recv(source->fd, message, sizeof message, 0) > 0) {}
+  while (recv(source->fd, message, sizeof message, 0) > 0) {
+  }
   qga_open(&agent);
   streams_open(&agent);
 }
@@ -242,8 +230,7 @@ static int watch_children(void) {
 static int watch_devices(void) {
   struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = 1}; // the kernel's own events
   device_source.fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT);
-  if (device_source.fd < 0 || bind(device_source.fd, (struct sockaddr *)&address, sizeof address) < 0)
-    return -errno;
+  if (device_source.fd < 0 || bind(device_source.fd, (struct sockaddr *)&address, sizeof address) < 0) return -errno;
   return loop_watch(&device_source, EPOLLIN);
 }
 
@@ -257,11 +244,13 @@ static int step_channels(void) {
   return r;
 }
 
-static int earlier(int a, int b) { return a < 0 ? b : b < 0 || a < b ? a : b; }
+static int earlier(int a, int b) {
+  return a < 0 ? b : b < 0 || a < b ? a : b;
+}
 
 // Milliseconds until something is due, -1 for nothing.
 static int run_timers(void) {
-  int due = qga_expire();
+  int due = commands_expire();
   uint64_t now = agent_now_ms();
   if (agent.userspace.remind_at && agent.userspace.remind_at <= now) userspace_remind(&agent);
   if (!agent.userspace.remind_at) return due;

@@ -1,13 +1,9 @@
-// See mounts.h. Nothing is allocated: the record is a fixed array, since its rows are the tables below
-// and a handful of shares.
+// See mounts.h.
 #include "mounts.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include "json.h"
 
 enum {
   FATAL = 1,        // nothing works without it
@@ -41,30 +37,9 @@ static const MountRow userspace_rows[] = {
     {"cgroup2", NEW_ROOT "/sys/fs/cgroup", "cgroup2", NULL, SAFE, COMMAND_ONLY},
 };
 
-typedef struct MountRecord {
-  char source[128], target[64], type[16], options[64];
-} MountRecord;
-
-static MountRecord records[32];
-static size_t record_count;
-
-static void record(const char *source, const char *target, const char *type, unsigned long flags,
-                   const char *options) {
-  if (record_count == sizeof records / sizeof *records) return;
-  MountRecord *row = &records[record_count++];
-  snprintf(row->source, sizeof row->source, "%s", source);
-  snprintf(row->target, sizeof row->target, "%s", target);
-  snprintf(row->type, sizeof row->type, "%s", type ? type : "bind");
-  snprintf(row->options, sizeof row->options, "%s%s%.56s", flags & MS_RDONLY ? "ro" : "rw",
-           options ? "," : "", options ? options : "");
-}
-
-int mounts_add(const char *source, const char *target, const char *type, unsigned long flags,
-               const char *options) {
+int mounts_add(const char *source, const char *target, const char *type, unsigned long flags, const char *options) {
   mkdir(target, 0755); // exists, or mount(2) says what is wrong
-  if (mount(source, target, type, flags, options) < 0) return -errno;
-  record(source, target, type, flags, options);
-  return 0;
+  return mount(source, target, type, flags, options) < 0 ? -errno : 0;
 }
 
 static int mount_rows(const MountRow *rows, size_t count, bool command, const char **ret_where) {
@@ -84,33 +59,5 @@ int mounts_early(const char **ret_where) {
 }
 
 int mounts_userspace(InitKind init, const char **ret_where) {
-  return mount_rows(userspace_rows, sizeof userspace_rows / sizeof *userspace_rows, init == INIT_COMMAND,
-                    ret_where);
-}
-
-void mounts_note_userspace(InitKind init) {
-  for (size_t i = 0; i < sizeof userspace_rows / sizeof *userspace_rows; i++) {
-    const MountRow *row = &userspace_rows[i];
-    if ((row->when & COMMAND_ONLY) && init != INIT_COMMAND) continue;
-    record(row->source, row->target, row->type, row->flags, row->options);
-  }
-}
-
-static const char *seen_from_userspace(const char *target) {
-  size_t length = strlen(NEW_ROOT);
-  if (strncmp(target, NEW_ROOT, length) != 0) return target;
-  return target[length] ? target + length : "/";
-}
-
-void mounts_describe(Buffer *buffer) {
-  json_open(buffer, '[');
-  for (size_t i = 0; i < record_count; i++) {
-    json_open(buffer, '{');
-    json_member_string(buffer, "source", records[i].source);
-    json_member_string(buffer, "target", seen_from_userspace(records[i].target));
-    json_member_string(buffer, "type", records[i].type);
-    json_member_string(buffer, "options", records[i].options);
-    json_close(buffer, '}');
-  }
-  json_close(buffer, ']');
+  return mount_rows(userspace_rows, sizeof userspace_rows / sizeof *userspace_rows, init == INIT_COMMAND, ret_where);
 }

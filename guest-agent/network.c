@@ -40,8 +40,8 @@ static int find_interface(Interface *interface) {
   for (; ioctl(interface->socket, SIOCGIFNAME, &request) == 0; request.ifr_ifindex++) {
     int index = request.ifr_ifindex; // which shares its place with the address
     snprintf(interface->name, sizeof interface->name, "%s", request.ifr_name);
-    bool ethernet = ioctl(interface->socket, SIOCGIFHWADDR, &request) == 0 &&
-                    request.ifr_hwaddr.sa_family == ARPHRD_ETHER;
+    bool ethernet =
+        ioctl(interface->socket, SIOCGIFHWADDR, &request) == 0 && request.ifr_hwaddr.sa_family == ARPHRD_ETHER;
     memcpy(interface->hardware_address, request.ifr_hwaddr.sa_data, sizeof interface->hardware_address);
     if (ethernet) return 0;
     request.ifr_ifindex = index;
@@ -66,8 +66,8 @@ static int open_dhcp_socket(const Interface *interface) {
 // Sends a message of `type` until a reply arrives or the time is up. Returns the reply's type.
 static int ask(int fd, const Interface *interface, uint32_t transaction, DhcpType type, uint64_t deadline,
                DhcpLease *lease) {
-  struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons(DHCP_SERVER_PORT),
-                               .sin_addr.s_addr = htonl(INADDR_BROADCAST)};
+  struct sockaddr_in server = {
+      .sin_family = AF_INET, .sin_port = htons(DHCP_SERVER_PORT), .sin_addr.s_addr = htonl(INADDR_BROADCAST)};
   uint8_t message[DHCP_MESSAGE_MAX], reply[2048];
   size_t size = dhcp_write(message, type, transaction, interface->hardware_address, lease);
   for (uint64_t now, resend = 0; (now = agent_now_ms()) < deadline;) {
@@ -113,8 +113,10 @@ static int apply(const Interface *interface, const DhcpLease *lease) {
   if (ioctl(interface->socket, SIOCSIFADDR, &request) < 0) return -errno;
   request.ifr_netmask = inet_address(lease->netmask);
   if (lease->netmask && ioctl(interface->socket, SIOCSIFNETMASK, &request) < 0) return -errno;
-  struct rtentry route = {.rt_dst = inet_address(0), .rt_genmask = inet_address(0),
-                          .rt_gateway = inet_address(lease->router), .rt_flags = RTF_UP | RTF_GATEWAY};
+  struct rtentry route = {.rt_dst = inet_address(0),
+                          .rt_genmask = inet_address(0),
+                          .rt_gateway = inet_address(lease->router),
+                          .rt_flags = RTF_UP | RTF_GATEWAY};
   return lease->router && ioctl(interface->socket, SIOCADDRT, &route) < 0 && errno != EEXIST ? -errno : 0;
 }
 

@@ -22,6 +22,7 @@ typedef struct User {
   uid_t uid;
   gid_t gid;
   char name[64], home[256], shell[256];
+  bool group_given; // gid was asked for, and is to be the only group
 } User;
 
 // --- the request ---------------------------------------------------------------------------------------
@@ -113,7 +114,9 @@ static int split(char *line, char **fields, int count) {
   return found;
 }
 
-static bool is_number(const char *text) { return *text && strspn(text, "0123456789") == strlen(text); }
+static bool is_number(const char *text) {
+  return *text && strspn(text, "0123456789") == strlen(text);
+}
 
 static int find_user(const char *wanted, User *ret_user) {
   char line[1024], *fields[7];
@@ -138,6 +141,25 @@ static int find_user(const char *wanted, User *ret_user) {
   return 0;
 }
 
+// NAME[:GROUP], either also as a number; the group is then the only one.
+static int find_user_and_group(const char *wanted, User *ret_user) {
+  char name[128], line[4096], *fields[4];
+  const char *group = strchr(wanted, ':');
+  snprintf(name, sizeof name, "%.*s", group ? (int)(group - wanted) : (int)sizeof name - 1, wanted);
+  int r = find_user(name, ret_user);
+  if (r < 0 || !group) return r;
+  ret_user->group_given = true;
+  bool found = is_number(++group);
+  if (found) ret_user->gid = (gid_t)strtoul(group, NULL, 10);
+  FILE *file = fopen("/etc/group", "re");
+  while (file && !found && fgets(line, sizeof line, file)) {
+    found = split(line, fields, 4) == 4 && strcmp(fields[0], group) == 0;
+    if (found) ret_user->gid = (gid_t)strtoul(fields[2], NULL, 10);
+  }
+  if (file) fclose(file);
+  return found ? 0 : -ENOENT;
+}
+
 static bool lists_member(char *members, const char *name) {
   for (char *member; (member = strsep(&members, ","));)
     if (strcmp(member, name) == 0) return true;
@@ -148,7 +170,7 @@ static int become(const User *user) {
   char line[4096], *fields[4];
   gid_t groups[GROUPS_MAX] = {user->gid};
   size_t count = 1;
-  FILE *file = fopen("/etc/group", "re");
+  FILE *file = user->group_given ? NULL : fopen("/etc/group", "re");
   while (file && count < GROUPS_MAX && fgets(line, sizeof line, file))
     if (split(line, fields, 4) == 4 && lists_member(fields[3], user->name))
       groups[count++] = (gid_t)strtoul(fields[2], NULL, 10);
@@ -234,7 +256,7 @@ void program_exec(const ProgramRequest *request, int report_fd) {
   const char *wanted = request->user ? request->user : "root";
   ProgramReport started = {.pid = getpid()};
   if (write(report_fd, &started, sizeof started) < 0) _exit(EXIT_CANNOT_EXECUTE);
-  if (find_user(wanted, &user) < 0) fail(report_fd, ENOENT, "there is no user '%.100s' in this root", wanted);
+  if (find_user_and_group(wanted, &user) < 0) fail(report_fd, ENOENT, "there is no user '%.100s' in this root", wanted);
   set_environment(request, &user);
   if (request->tty && fchown(STDIN_FILENO, user.uid, (gid_t)-1) < 0)
     fail(report_fd, errno, "cannot hand the terminal to '%.100s'", wanted);

@@ -13,7 +13,7 @@
 #include <unistd.h>
 #include "mounts.h"
 
-#define LOWER "/run/root-lower"
+#define LOWER  "/run/root-lower"
 #define LAYERS "/run/root-layers" // the overlay's writable layer: guest memory
 
 // Why a root could not be mounted, as far as the errno tells.
@@ -81,8 +81,10 @@ int root_resolve(const char *path, char *ret_path, size_t size) {
   if (r < 0) return r;
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
   ssize_t length = readlink(link, ret_path, size - 1);
-  if (length < 0) r = -errno;
-  else ret_path[length] = 0;
+  if (length < 0)
+    r = -errno;
+  else
+    ret_path[length] = 0;
   close(fd);
   return r;
 }

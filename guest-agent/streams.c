@@ -16,17 +16,16 @@
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
-#include "stream-frame.h"
-#include "json.h"
+#include "commands.h"
 #include "loop.h"
 #include "port.h"
 #include "program.h"
-#include "qga.h"
+#include "stream-frame.h"
 #include "userspace.h"
 
 enum {
-  QUEUE_HIGH = 512 << 10,                    // queued output at which programs are no longer read
-  CREDIT_BATCH = STELE_STREAM_WINDOW / 4,    // consumed input worth a WINDOW frame
+  QUEUE_HIGH = 512 << 10,                 // queued output at which programs are no longer read
+  CREDIT_BATCH = STELE_STREAM_WINDOW / 4, // consumed input worth a WINDOW frame
   UNLIMITED = INT32_MAX,
 };
 
@@ -45,10 +44,10 @@ typedef struct Output {
 typedef struct Input {
   Source source; // first: cast back
   struct Stream *stream;
-  Buffer pending;   // received, not yet taken by the program
-  uint32_t window;  // what the host may still send
+  Buffer pending;    // received, not yet taken by the program
+  uint32_t window;   // what the host may still send
   uint32_t consumed; // to be given back by a WINDOW frame
-  bool ended;       // the host sent EOF
+  bool ended;        // the host sent EOF
 } Input;
 
 typedef struct Stream {
@@ -65,7 +64,7 @@ typedef struct Stream {
 static Agent *agent;
 static Stream streams[STELE_STREAMS_MAX];
 static bool session, synchronised;
-static uint32_t last_id;
+static uint32_t session_number, last_id;
 static SteleFrameParser parser = {.sender = STELE_FROM_HOST};
 static Port port = {.source.fd = -1, .name = STELE_STREAM_CHANNEL};
 
@@ -73,8 +72,8 @@ static void end_session(void);
 
 // --- sending -------------------------------------------------------------------------------------------
 
-static void send_parts(SteleFrameType type, uint32_t id, const void *head, uint32_t head_size,
-                       const void *body, uint32_t body_size) {
+static void send_parts(SteleFrameType type, uint32_t id, const void *head, uint32_t head_size, const void *body,
+                       uint32_t body_size) {
   uint8_t header[STELE_FRAME_HEADER_SIZE];
   stele_frame_write_header(header, type, id, head_size + body_size);
   if (port_queue(&port, header, sizeof header) < 0 || port_queue(&port, head, head_size) < 0 ||
@@ -101,7 +100,7 @@ static void send_error(uint32_t id, const char *code, const char *message) {
 void streams_send_status(void) {
   Buffer json = {0};
   if (!session) return;
-  qga_describe_status(agent, &json);
+  agent_describe_status(agent, &json);
   send_json(STELE_FRAME_STATUS, 0, &json);
 }
 
@@ -178,13 +177,17 @@ static void pump_output(Output *output) {
   while (stream->id && output->source.fd >= 0 && output->credit && port.out.size < QUEUE_HIGH)
     if (!pump_chunk(output)) break;
   if (stream->id && output->source.fd >= 0) {
-    if (output->credit && port.out.size < QUEUE_HIGH) loop_watch(&output->source, EPOLLIN);
-    else loop_unwatch(&output->source);
+    if (output->credit && port.out.size < QUEUE_HIGH)
+      loop_watch(&output->source, EPOLLIN);
+    else
+      loop_unwatch(&output->source);
   }
   finish_if_done(stream);
 }
 
-static void on_output(Source *source, uint32_t events) { pump_output((Output *)source); }
+static void on_output(Source *source, uint32_t events) {
+  pump_output((Output *)source);
+}
 
 static void pump_all(Port *drained) {
   for (size_t i = 0; i < STELE_STREAMS_MAX; i++)
@@ -233,26 +236,36 @@ static void flush_input(Input *input) {
     input->consumed += (uint32_t)written;
   }
   if (input->source.fd >= 0 && input->ended && !input->pending.size) end_input(input);
-  if (input->source.fd >= 0 && input->pending.size) loop_watch(&input->source, EPOLLOUT);
-  else loop_unwatch(&input->source);
+  if (input->source.fd >= 0 && input->pending.size)
+    loop_watch(&input->source, EPOLLOUT);
+  else
+    loop_unwatch(&input->source);
   give_credit_back(input);
 }
 
-static void on_input(Source *source, uint32_t events) { flush_input((Input *)source); }
+static void on_input(Source *source, uint32_t events) {
+  flush_input((Input *)source);
+}
 
 // --- starting a program --------------------------------------------------------------------------------
 
 static const char *error_code(int error) {
   switch (error) {
   case ENOENT:
-  case ENOTDIR: return STELE_STREAM_ERROR_NOT_FOUND;
+  case ENOTDIR:
+    return STELE_STREAM_ERROR_NOT_FOUND;
   case EACCES:
-  case EPERM: return STELE_STREAM_ERROR_DENIED;
-  case ENOEXEC: return STELE_STREAM_ERROR_FORMAT;
+  case EPERM:
+    return STELE_STREAM_ERROR_DENIED;
+  case ENOEXEC:
+    return STELE_STREAM_ERROR_FORMAT;
   case EINVAL:
-  case E2BIG: return STELE_STREAM_ERROR_INVALID;
-  case EAGAIN: return STELE_STREAM_ERROR_BUSY;
-  default: return STELE_STREAM_ERROR_FAILED;
+  case E2BIG:
+    return STELE_STREAM_ERROR_INVALID;
+  case EAGAIN:
+    return STELE_STREAM_ERROR_BUSY;
+  default:
+    return STELE_STREAM_ERROR_FAILED;
   }
 }
 
@@ -287,8 +300,10 @@ static void read_report(Stream *stream) {
     }
   }
   close_source(&stream->report);
-  if (stream->pid_inside) announce(stream);
-  else refuse(stream, EIO, "the userspace could not be entered");
+  if (stream->pid_inside)
+    announce(stream);
+  else
+    refuse(stream, EIO, "the userspace could not be entered");
 }
 
 static void on_report(Source *source, uint32_t events) {
@@ -357,11 +372,13 @@ static void run_child(const ProgramRequest *request, const Ends *ends, int repor
 static void adopt(Stream *stream, const ProgramRequest *request, const Ends *ends, int report_fd) {
   stream->tty = request->tty;
   stream->report = (Source){.fd = report_fd, .ready = on_report};
-  stream->input = (Input){.source = {.fd = ends->ours[0], .ready = on_input}, .stream = stream,
-                          .window = STELE_STREAM_WINDOW};
+  stream->input =
+      (Input){.source = {.fd = ends->ours[0], .ready = on_input}, .stream = stream, .window = STELE_STREAM_WINDOW};
   for (int i = 0; i < 2; i++)
-    stream->outputs[i] = (Output){.source = {.fd = ends->ours[i + 1], .ready = on_output}, .stream = stream,
-                                  .channel = (uint8_t)(STELE_CHANNEL_STDOUT + i), .credit = STELE_STREAM_WINDOW,
+    stream->outputs[i] = (Output){.source = {.fd = ends->ours[i + 1], .ready = on_output},
+                                  .stream = stream,
+                                  .channel = (uint8_t)(STELE_CHANNEL_STDOUT + i),
+                                  .credit = STELE_STREAM_WINDOW,
                                   .drain = UNLIMITED};
   fcntl(report_fd, F_SETFL, O_NONBLOCK);
   loop_watch(&stream->report, EPOLLIN);
@@ -392,8 +409,8 @@ static int start_program(Stream *stream, const ProgramRequest *request) {
 static Stream *new_stream(uint32_t id) {
   for (size_t i = 0; i < STELE_STREAMS_MAX; i++) {
     if (streams[i].id) continue;
-    streams[i] = (Stream){.id = id, .report.fd = -1, .input.source.fd = -1,
-                          .outputs = {{.source.fd = -1}, {.source.fd = -1}}};
+    streams[i] =
+        (Stream){.id = id, .report.fd = -1, .input.source.fd = -1, .outputs = {{.source.fd = -1}, {.source.fd = -1}}};
     return &streams[i];
   }
   return NULL;
@@ -408,9 +425,28 @@ static int open_exec(const SteleFrame *frame) {
   int r = program_parse(&request, (const char *)frame->payload, frame->length);
   if (r == 0) r = start_program(stream, &request);
   program_free(&request);
-  if (r == -EINVAL || r == -E2BIG) refuse(stream, -r, "the request is no JSON object of the documented shape");
-  else if (r == -EAGAIN) refuse(stream, EAGAIN, "no userspace is running (yet)");
-  else if (r < 0) refuse(stream, -r, strerror(-r));
+  if (r == -EINVAL || r == -E2BIG)
+    refuse(stream, -r, "the request is no JSON object of the documented shape");
+  else if (r == -EAGAIN)
+    refuse(stream, EAGAIN, "no userspace is running (yet)");
+  else if (r < 0)
+    refuse(stream, -r, strerror(-r));
+  return 0;
+}
+
+// --- commands ------------------------------------------------------------------------------------------
+
+// `number` is the session's, then the command's: an answer for a session that is over goes nowhere.
+static void send_reply(uint64_t number, const Buffer *answer) {
+  if (session && number >> 32 == session_number && answer->size <= STELE_FRAME_PAYLOAD_MAX)
+    send_parts(STELE_FRAME_REPLY, (uint32_t)number, answer->data, (uint32_t)answer->size, NULL, 0);
+}
+
+static int take_command(const SteleFrame *frame) {
+  if (frame->stream <= last_id) return -EPROTO;
+  last_id = frame->stream;
+  commands_handle(agent, (const char *)frame->payload, frame->length, send_reply,
+                  (uint64_t)session_number << 32 | frame->stream);
   return 0;
 }
 
@@ -469,12 +505,15 @@ static int on_signal(Stream *stream, const SteleFrame *frame) {
   return 0;
 }
 
-static int on_close(Stream *stream, const SteleFrame *frame) { return hang_up(stream), 0; }
+static int on_close(Stream *stream, const SteleFrame *frame) {
+  return hang_up(stream), 0;
+}
 
 static int on_hello(const SteleFrame *frame) {
   uint8_t version[4];
   end_session();
   buffer_clear(&port.out);
+  session_number++;
   session = synchronised = true;
   stele_put_u32(version, STELE_PROTOCOL_VERSION);
   send_parts(STELE_FRAME_HELLO, 0, frame->payload, STELE_NONCE_SIZE, version, sizeof version);
@@ -497,8 +536,8 @@ static int handle_frame(const SteleFrame *frame) {
   if (frame->type == STELE_FRAME_HELLO) return on_hello(frame);
   if (!session) return -EPROTO;
   if (frame->type == STELE_FRAME_OPEN_EXEC) return open_exec(frame);
-  if (frame->type >= sizeof stream_handlers / sizeof *stream_handlers || !stream_handlers[frame->type])
-    return -EPROTO;
+  if (frame->type == STELE_FRAME_COMMAND) return take_command(frame);
+  if (frame->type >= sizeof stream_handlers / sizeof *stream_handlers || !stream_handlers[frame->type]) return -EPROTO;
   Stream *stream = find_stream(frame->stream);
   if (stream) return stream_handlers[frame->type](stream, frame);
   return frame->stream <= last_id ? 0 : -EPROTO; // it has ended, the frame crossed that on the wire

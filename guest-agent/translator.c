@@ -17,8 +17,7 @@
 // The interpreter must be static: of what the kernel pins at registration (flag F), a loader and
 // libraries would not be part.
 static const char *reject(const Elf64_Ehdr *header, int fd) {
-  if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_machine != EM_AARCH64)
-    return "is no AArch64 program";
+  if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_machine != EM_AARCH64) return "is no AArch64 program";
   for (unsigned i = 0; i < header->e_phnum; i++) {
     Elf64_Phdr segment;
     off_t at = (off_t)(header->e_phoff + (uint64_t)i * header->e_phentsize);
@@ -33,31 +32,39 @@ static int check_translator(char *message, size_t size) {
   int fd = open(TRANSLATOR, O_RDONLY | O_CLOEXEC);
   if (fd < 0) {
     int r = -errno;
-    snprintf(message, size, "the translator share holds no file '" STELE_TRANSLATOR_FILE
-             "' (%s): install the translator into the shared directory on the host", strerror(-r));
+    snprintf(message, size,
+             "the translator share holds no file '" STELE_TRANSLATOR_FILE
+             "' (%s): install the translator into the shared directory on the host",
+             strerror(-r));
     return r;
   }
   ssize_t got = pread(fd, &header, sizeof header, 0);
   const char *why = got == (ssize_t)sizeof header ? reject(&header, fd) : "is truncated";
   close(fd);
   if (!why) return 0;
-  snprintf(message, size, "the file '" STELE_TRANSLATOR_FILE "' in the translator share %s: "
-           "install the translator built for the guest", why);
+  snprintf(message, size,
+           "the file '" STELE_TRANSLATOR_FILE "' in the translator share %s: "
+           "install the translator built for the guest",
+           why);
   return -ENOEXEC;
 }
 
 int translator_mount(const Config *config, char *message, size_t message_size) {
   int r = mounts_add(config->translator_tag, STELE_SHARE_MOUNT_POINT, "virtiofs", MS_RDONLY | MS_NODEV, NULL);
   if (r == 0) return check_translator(message, message_size);
-  snprintf(message, message_size, "cannot mount the translator share '%.60s': %s; the host must give a virtiofs "
-           "share with this tag", config->translator_tag, strerror(-r));
+  snprintf(message, message_size,
+           "cannot mount the translator share '%.60s': %s; the host must give a virtiofs "
+           "share with this tag",
+           config->translator_tag, strerror(-r));
   return r;
 }
 
 // Fields of the ELF header (elf(5)) that tell an x86-64 program: magic, 64 bit, little endian, version;
 // EXEC or DYN; machine 62. The ABI bytes and the padding may be anything.
 #define ANY8 "\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00"
-#define ELF_MAGIC "\\x7f" "ELF\\x02\\x01\\x01\\x00" ANY8 "\\x02\\x00\\x3e\\x00"
+#define ELF_MAGIC                                                                                                      \
+  "\\x7f"                                                                                                              \
+  "ELF\\x02\\x01\\x01\\x00" ANY8 "\\x02\\x00\\x3e\\x00"
 #define ELF_MASK "\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00" ANY8 "\\xfe\\xff\\xff\\xff"
 
 int translator_register(char *message, size_t message_size) {

@@ -20,7 +20,6 @@
 
 enum { REMIND_MS = 10000 };
 
-
 // The reaper tells the agent the wait status of the command itself here.
 static int result_pipe[2] = {-1, -1};
 static int own_pid_ns = -1; // to come back to when the userspace's is dead: no fork succeeds in it
@@ -63,9 +62,9 @@ static void offer_nameservers(const Agent *agent) {
 
 // Units of the early boot that limit themselves to 90 s, which a first start under emulation can exceed.
 static void write_unit_patience(void) {
-  static const char *const units[] = {"systemd-modules-load", "systemd-sysctl", "systemd-sysusers",
-                                      "systemd-journal-flush", "systemd-journal-catalog-update",
-                                      "systemd-machine-id-commit"};
+  static const char *const units[] = {
+      "systemd-modules-load",           "systemd-sysctl",           "systemd-sysusers", "systemd-journal-flush",
+      "systemd-journal-catalog-update", "systemd-machine-id-commit"};
   char path[128];
   for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
     snprintf(path, sizeof path, "/run/systemd/system/%s.service.d", units[i]);
@@ -102,7 +101,8 @@ static void prepare_systemd(const Agent *agent) {
     if (symlink("/dev/null", "/run/systemd/system/serial-getty@.service") < 0) return;
     mkdir("/run/systemd/system/getty.target.wants", 0755);
     if (symlink("/usr/lib/systemd/system/console-getty.service",
-                "/run/systemd/system/getty.target.wants/console-getty.service") < 0) return;
+                "/run/systemd/system/getty.target.wants/console-getty.service") < 0)
+      return;
   }
   write_unit_patience();
   write_manager_settings(&agent->config);
@@ -252,7 +252,7 @@ int userspace_read_report(Agent *agent, char *message, size_t message_size) {
     if (got == (ssize_t)sizeof report && report.error == 0) continue; // on its way; the end of file decides
     close(agent->userspace.report);
     agent->userspace.report = -1;
-    if (got == 0) return mounts_note_userspace(agent->config.init_kind), 1;
+    if (got == 0) return 1;
     snprintf(message, message_size, "%s", got == (ssize_t)sizeof report ? report.message : "no report");
     return got == (ssize_t)sizeof report ? -report.error : -EIO;
   }
@@ -310,6 +310,8 @@ int userspace_stop(Agent *agent, int action) {
 void userspace_remind(Agent *agent) {
   agent->userspace.remind_at = 0;
   if (!agent->userspace.pid) return;
-  if (agent->config.init_kind == INIT_COMMAND) kill(agent->userspace.pid, SIGKILL);
-  else userspace_stop(agent, agent->stop_action);
+  if (agent->config.init_kind == INIT_COMMAND)
+    kill(agent->userspace.pid, SIGKILL);
+  else
+    userspace_stop(agent, agent->stop_action);
 }

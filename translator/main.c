@@ -9,6 +9,7 @@
 
 #include "linux/linux.h"
 #include "runtime/runtime.h"
+#include "self-test/host.h"
 
 enum { EXIT_USAGE = 2, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127, SCRIPT_TEXT = 256, SCRIPT_DEPTH = 5 };
 
@@ -19,6 +20,8 @@ static const char usage[] =
     "  --argv0 NAME    what the program finds as argv[0]; default: PROGRAM\n"
     "  --execfn NAME   what it finds as AT_EXECFN; default: PROGRAM\n"
     "  --fd NUMBER     the program is open as this descriptor; PROGRAM only names it\n"
+    "  --self-test     tests memory order, atomics, changing code, signals and arithmetic on this machine, in\n"
+    "                  about a minute; --self-test=quick does little of each. 1 when something is wrong\n"
     "  --help, --version\n"
     "\n"
     "Settings, as environment variables (the program does not see them):\n"
@@ -166,6 +169,16 @@ static int parse_number(const char *text) {
   return value;
 }
 
+static Invocation self_test_invocation(const Start *start, bool quick) {
+  static char quick_argument[] = "quick";
+  static char *all[] = {NULL}, *little[] = {quick_argument, NULL};
+  SelfTestHost host = {auxv_value(start, AT_HWCAP, 0), auxv_value(start, AT_HWCAP2, 0), auxv_value(start, AT_PAGESZ, 0)};
+  self_test_describe(&host);
+  int64_t fd = self_test_open();
+  if (fd < 0) fail(EXIT_CANNOT_RUN, "no memory for the self-test's program (error %d)", (int)-fd);
+  return (Invocation){"self-test", "self-test", "self-test", quick ? little : all, (int)fd};
+}
+
 static Invocation parse_command_line(const Start *start) {
   Invocation invocation = {.fd = -1};
   char **at = start->argc > 0 ? start->argv + 1 : start->argv;
@@ -183,6 +196,8 @@ static Invocation parse_command_line(const Start *start) {
       base_print(1, "stele %s\n", STELE_VERSION);
       quit(0);
     }
+    if (!strcmp(option, "--self-test")) return self_test_invocation(start, false);
+    if (!strcmp(option, "--self-test=quick")) return self_test_invocation(start, true);
     if (!at[1]) fail(EXIT_USAGE, "option %s needs a value, or is unknown; try --help", option);
     if (!strcmp(option, "--argv0")) invocation.argv0 = *++at;
     else if (!strcmp(option, "--execfn")) invocation.execfn = *++at;

@@ -134,10 +134,8 @@ def system_to_multi_user(place):
     """Debian's systemd comes up fully, runs services, and shuts down by itself."""
     steled = place.shared_steled()
     steled.define("system", machine_xml("system", FULL, init="system", command=(), memory=1024, vcpus=2))
-    steled.vmctl("start", "--wait", "system")
-    # Until its socket is there, systemd cannot be asked to wait.
-    state = steled.run("exec", "system", "--", "sh", "-c", "until [ -S /run/systemd/private ]; do sleep 0.5; done; "
-                       "systemctl is-system-running --wait", timeout=600)
+    steled.vmctl("start", "--wait=system", "system", timeout=800)
+    state = steled.run("exec", "system", "--", "systemctl", "is-system-running")
     failed = steled.run("exec", "system", "--", "systemctl", "--no-pager", "--plain", "list-units", "--failed")
     check_equal(state.stdout.strip(), "running", f"systemd's state; failed units: {failed.stdout}{state.stderr}")
     check_contains(steled.sh("system", "systemctl is-active multi-user.target"), "active", "multi-user.target")

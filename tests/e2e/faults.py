@@ -2,10 +2,12 @@
 import os
 import platform
 import signal
+import socket
 import subprocess
+import time
 
 from boot import FULL
-from harness import BUILD, ROOT, Events, Failure, check, check_contains, check_equal, machine_xml, qemu_pids
+from harness import BUILD, PATIENCE, ROOT, Events, Failure, check, check_contains, check_equal, machine_xml, qemu_pids
 
 
 def daemon_killed(place):
@@ -133,6 +135,122 @@ def lying_agent(place):
     steled.vmctl("undefine", name)
 
 
+def list_seconds(steled, times=15):
+    """What `vmctl list` takes: the median, since a busy machine delays a call now and then."""
+    taken = []
+    for _ in range(times):
+        started = time.monotonic()
+        steled.vmctl("list")
+        taken.append(time.monotonic() - started)
+    return sorted(taken)[times // 2]
+
+
+def resident(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+
+def flooding_agent(place):
+    """A guest that sends without end and reads nothing: steled stays small and quick."""
+    steled, name = stub_machine(place, "flood")
+    idle, before = list_seconds(steled), resident(steled.process.pid)
+    steled.vmctl("start", "--wait", name)
+    busy = list_seconds(steled, 40)
+    check(busy < 10 * idle, f"'list' takes {busy:.3f} s, {idle:.3f} s when idle")
+    grown = resident(steled.process.pid) - before
+    check(grown < 16384, f"steled has grown by {grown} KiB")
+    steled.vmctl("destroy", name)
+    check_equal(steled.state(name), ("stopped", "destroyed"), "state")
+    steled.vmctl("undefine", name)
+
+
+def loopback(place):
+    """What listens on the host's 127.0.0.1 is out of a guest's reach, unless its machine says otherwise."""
+    steled = place.shared_steled()
+    listeners = [socket.socket() for _ in range(2)]
+    for listener in listeners:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+    port, reached = listeners[0].getsockname()[1], listeners[1].getsockname()[1]
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagrams.bind(("127.0.0.1", 0))
+    datagrams.setblocking(False)
+    try:
+        steled.define("walled", machine_xml("walled", FULL))
+        steled.vmctl("start", "--wait", "walled")
+        for address in ("10.0.2.2", "127.0.0.2", "0.0.0.0"):
+            # 127.0.0.2 by the router: a guest's root can send there what its own loopback would take.
+            script = (f"sysctl -qw net.ipv4.conf.eth0.route_localnet=1; ip route replace table local 127.0.0.2 via 10.0.2.2 dev eth0;"
+                      f" timeout 20 bash -c 'echo x >/dev/tcp/{address}/{port}' && echo reached;"
+                      f" timeout 20 bash -c 'echo x >/dev/udp/{address}/{datagrams.getsockname()[1]}'; true")
+            check("reached" not in steled.sh("walled", script) or address == "0.0.0.0", f"{address} was reached")
+        for what, server in (("TCP", listeners[0]), ("UDP", datagrams)):
+            try:
+                server.accept() if what == "TCP" else server.recv(10)
+            except BlockingIOError:
+                continue
+            raise Failure(f"the guest reached the host's loopback by {what}")
+        steled.vmctl("destroy", "walled")
+        steled.define("open", machine_xml("open", FULL, machine_extra="<stele:network host-loopback='on'/>"))
+        steled.vmctl("start", "--wait", "open")
+        steled.sh("open", f"bash -c 'echo x >/dev/tcp/10.0.2.2/{reached}'")
+        listeners[1].accept()[0].close()
+    finally:
+        for listener in (*listeners, datagrams):
+            listener.close()
+        for name in ("walled", "open"):
+            steled.run("destroy", name)
+            steled.run("undefine", name)
+
+
+def await_true(condition, what, seconds=30):
+    deadline = time.monotonic() + seconds * PATIENCE
+    while not condition():
+        check(time.monotonic() < deadline, f"not within {seconds} s: {what}")
+        time.sleep(0.1)
+
+
+def clients(place):
+    """Clients that die in the middle leave nothing behind; more programs than the guest takes wait for a place."""
+    steled = place.shared_steled()
+    steled.define("busy", machine_xml("busy", FULL))
+    steled.vmctl("start", "--wait", "busy")
+    steled.sh("busy", "true")
+    descriptors = lambda: len(os.listdir(f"/proc/{steled.process.pid}/fd"))
+    before = descriptors()
+    for _ in range(3):
+        programs = [steled.popen("exec", "busy", "--", "sh", "-c", "echo up; exec sleep 1000", stdout=subprocess.PIPE) for _ in range(5)]
+        for program in programs:
+            check_equal(program.stdout.readline(), b"up\n", "the program")
+            program.kill()
+            program.wait()
+            program.stdout.close()
+    await_true(lambda: descriptors() <= before, f"{descriptors()} descriptors, {before} before 15 clients were killed")
+    check_equal(steled.sh("busy", "pgrep -xc sleep || true").strip(), "1", "programs left, besides the machine's own")
+    many = [steled.popen("exec", "busy", "--", "true", stderr=subprocess.PIPE) for _ in range(100)]
+    results = [(program.communicate(timeout=600 * PATIENCE)[1], program.returncode) for program in many]
+    check_equal([result for result in results if result[1]], [], "100 programs at once")
+    victims = [pid for pid in qemu_pids(steled.directory) if b"virtiofsd" in open(f"/proc/{pid}/cmdline", "rb").read()]
+    os.kill(victims[0], signal.SIGKILL)
+    await_true(lambda: steled.state("busy") == ("failed", "share-died"), "share-died")
+    result = steled.refuses("exec", "busy", "true", saying="virtiofsd")
+    check_equal(result.returncode, 125, "exec in a machine whose share died")
+    steled.vmctl("destroy", "busy")
+    steled.vmctl("undefine", "busy")
+
+
+def mute_agent(place):
+    """An agent that never answers a command: the power button is pressed, and nothing hangs."""
+    steled, name = stub_machine(place, "mute")
+    steled.vmctl("start", "--wait", name)
+    steled.refuses("shutdown", "--timeout", "15", name, saying="no guest agent answers")
+    steled.refuses("reboot", name, saying="did not answer in time")
+    check_equal(steled.state(name)[0], "running", "state")
+    steled.vmctl("destroy", name)
+    steled.vmctl("undefine", name)
+
+
 TESTS = [
     ("steled-killed", daemon_killed, True),
     ("qemu-killed", qemu_killed, True),
@@ -140,4 +258,8 @@ TESTS = [
     ("no-agent", no_agent, True),
     ("deaf-agent", deaf_agent, True),
     ("lying-agent", lying_agent, True),
+    ("flooding-agent", flooding_agent, True),
+    ("mute-agent", mute_agent, False),
+    ("loopback", loopback, True),
+    ("clients", clients, False),
 ]

@@ -138,6 +138,33 @@ def terminal(place):
     remove(steled, "tty")
 
 
+def whole_screen(place):
+    """A program that runs long has the screen for itself: nothing of vmctl's between its lines."""
+    steled = place.shared_steled()
+    running(steled, "screen")
+    for command in (["exec", "--tty", "screen", "--", "sh", "-c", "echo first; sleep 4; echo last"],
+                    ["exec", "--no-tty", "screen", "--", "sh", "-c", "echo first; sleep 4; echo last"]):
+        master, slave = pty.openpty()
+        process = steled.popen(*command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        os.close(slave)
+        seen = b""
+        try:
+            while data := os.read(master, 65536):
+                seen += data
+        except OSError:
+            pass
+        check_equal(process.wait(60 * PATIENCE), 0, "status")
+        os.close(master)
+        # What it says while the program is being started is wiped away again before the first line.
+        screen = seen.rsplit(b"\r\x1b[K", 1)[-1] if b"first" not in seen.split(b"\r\x1b[K", 1)[0] else seen
+        check_equal(screen, b"first\r\nlast\r\n", f"the screen of {command[1]}, whole output {seen}")
+    check_equal(steled.sh("screen", "true"), "", "exec")
+    check_equal(steled.run("exec", "-u", "1000:1000", "screen", "--", "sh", "-c", "id -u; id -g; id -G").stdout, "1000\n1000\n1000\n", "-u 1000:1000")
+    check_equal(steled.run("exec", "-e", "OWN_NAME", "screen", "--", "sh", "-c", "echo $OWN_NAME",
+                           env={**os.environ, "OWN_NAME": "a b"}).stdout, "a b\n", "-e NAME")
+    remove(steled, "screen")
+
+
 def two_at_once(place):
     steled = place.shared_steled()
     for name in ("one", "two"):
@@ -210,6 +237,7 @@ TESTS = [
     ("commands", commands, True),
     ("exec", exec_rows, True),
     ("terminal", terminal, True),
+    ("whole-screen", whole_screen, True),
     ("two-at-once", two_at_once, True),
     ("guest-power-off", guest_power_off, True),
     ("guest-reboot", guest_reboot, True),

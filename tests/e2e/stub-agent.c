@@ -2,8 +2,9 @@
 // and then does what stub= on the kernel command line says:
 //   silent   never opens a channel
 //   deaf     answers everything but does nothing when asked to shut down
-//   mute     answers on the stream channel, never on the agent channel
-//   liar     answers with broken frames and broken JSON
+//   mute     says that it is ready, and never answers a command
+//   liar     answers with broken frames
+//   flood    once ready it reads nothing any more and sends small frames as fast as it can
 // AArch64, static, no more than the protocol needs; it is no example of an agent.
 #include <dirent.h>
 #include <errno.h>
@@ -18,7 +19,7 @@
 #include "stream-frame.h"
 
 #define STATUS                                                                                          \
-  "{\"version\":\"stub\",\"protocol\":1,\"state\":\"ready\",\"message\":\"\",\"init\":\"system\","             \
+  "{\"version\":\"stub\",\"protocol\":2,\"state\":\"ready\",\"message\":\"\",\"init\":\"system\","             \
   "\"uptime-ms\":1000,\"ready-ms\":1000,\"translator\":{\"registered\":true,\"cpu\":\"\",\"memory-model\":\"\"}}"
 
 static const char *mode = "silent";
@@ -45,24 +46,44 @@ static void put(int fd, const void *bytes, size_t size) {
   (void)ignored;
 }
 
-static void send_frame(int fd, SteleFrameType type, const void *payload, uint32_t size) {
+static void send_frame(int fd, SteleFrameType type, uint32_t stream, const void *payload, uint32_t size) {
   uint8_t frame[STELE_FRAME_HEADER_SIZE + 1024];
-  stele_frame_write_header(frame, type, 0, size);
+  stele_frame_write_header(frame, type, stream, size);
   memcpy(frame + STELE_FRAME_HEADER_SIZE, payload, size);
   put(fd, frame, STELE_FRAME_HEADER_SIZE + size);
+}
+
+static void flood(int fd) {
+  static uint8_t frames[4096];
+  size_t size = 0;
+  while (size + STELE_FRAME_HEADER_SIZE + 2 <= sizeof frames) {
+    stele_frame_write_header(frames + size, STELE_FRAME_STATUS, 0, 2);
+    memcpy(frames + size + STELE_FRAME_HEADER_SIZE, "{}", 2);
+    size += STELE_FRAME_HEADER_SIZE + 2;
+  }
+  fcntl(fd, F_SETFL, 0); // blocking: whole frames
+  for (;;) put(fd, frames, size);
 }
 
 static void greet(int fd, const SteleFrame *hello) {
   uint8_t payload[STELE_NONCE_SIZE + 4];
   memcpy(payload, hello->payload, STELE_NONCE_SIZE);
   stele_put_u32(payload + STELE_NONCE_SIZE, STELE_PROTOCOL_VERSION);
-  send_frame(fd, STELE_FRAME_HELLO, payload, sizeof payload);
-  send_frame(fd, STELE_FRAME_STATUS, STATUS, sizeof STATUS - 1);
+  send_frame(fd, STELE_FRAME_HELLO, 0, payload, sizeof payload);
+  send_frame(fd, STELE_FRAME_STATUS, 0, STATUS, sizeof STATUS - 1);
   static const uint8_t broken[] = {STELE_FRAME_VERSION, 200, 0xff, 0xff, 1, 2, 3, 4, 0xff, 0xff, 0xff, 0xff, 9, 9};
   if (strcmp(mode, "liar") == 0) put(fd, broken, sizeof broken);
+  if (strcmp(mode, "flood") == 0) flood(fd);
 }
 
-static void serve_streams(int fd) {
+static void handle(int fd, const SteleFrame *frame) {
+  static const char done[] = "{\"return\":{}}";
+  if (frame->type == STELE_FRAME_HELLO) greet(fd, frame);
+  if (frame->type == STELE_FRAME_COMMAND && strcmp(mode, "mute") != 0)
+    send_frame(fd, STELE_FRAME_REPLY, frame->stream, done, sizeof done - 1);
+}
+
+static void serve(int fd) {
   static SteleFrameParser parser = {.sender = STELE_FROM_HOST};
   SteleFrame frame;
   size_t space;
@@ -70,32 +91,7 @@ static void serve_streams(int fd) {
   ssize_t got = read(fd, to, space);
   if (got <= 0) return;
   stele_frame_parser_commit(&parser, (size_t)got);
-  while (stele_frame_parser_next(&parser, &frame) > 0)
-    if (frame.type == STELE_FRAME_HELLO) greet(fd, &frame);
-}
-
-// Every line is answered; an "id" of guest-sync is given back.
-static void answer(int fd, const char *line) {
-  char reply[sizeof STATUS + 64];
-  const char *number = strstr(line, "\"id\"");
-  if (strcmp(mode, "mute") == 0) return;
-  if (strcmp(mode, "liar") == 0) snprintf(reply, sizeof reply, "{\"return\":[[[[{\"a\":\xff\n");
-  else if (strstr(line, "guest-sync") && number)
-    snprintf(reply, sizeof reply, "%s{\"return\":%lld}\n", strstr(line, "delimited") ? "\xff" : "",
-             strtoll(number + 4 + strspn(number + 4, " :"), NULL, 10));
-  else if (strstr(line, STELE_COMMAND_STATUS)) snprintf(reply, sizeof reply, "{\"return\":" STATUS "}\n");
-  else snprintf(reply, sizeof reply, "{\"return\":{}}\n");
-  put(fd, reply, strlen(reply));
-}
-
-static void serve_commands(int fd) {
-  static char line[8192];
-  static size_t length;
-  char byte;
-  while (read(fd, &byte, 1) == 1) {
-    if (byte == '\n') line[length] = 0, answer(fd, line), length = 0;
-    else if (length < sizeof line - 1) line[length++] = byte;
-  }
+  while (stele_frame_parser_next(&parser, &frame) > 0) handle(fd, &frame);
 }
 
 static void read_mode(void) {
@@ -114,14 +110,12 @@ int main(void) {
   read_mode();
   printf("stub-agent: %s\n", mode);
   fflush(stdout);
-  int commands = -1, streams = -1;
+  int port = -1;
   for (;;) {
-    if (strcmp(mode, "silent") != 0 && commands < 0) commands = open_port(STELE_AGENT_CHANNEL);
-    if (strcmp(mode, "silent") != 0 && streams < 0) streams = open_port(STELE_STREAM_CHANNEL);
-    struct pollfd ports[2] = {{commands, POLLIN, 0}, {streams, POLLIN, 0}};
-    poll(ports, 2, 100);
-    if (ports[0].revents & POLLIN) serve_commands(commands);
-    if (ports[1].revents & POLLIN) serve_streams(streams);
-    if ((ports[0].revents | ports[1].revents) & POLLHUP) usleep(20000); // no host yet: hung up without end
+    if (strcmp(mode, "silent") != 0 && port < 0) port = open_port(STELE_STREAM_CHANNEL);
+    struct pollfd polled = {port, POLLIN, 0};
+    poll(&polled, 1, 100);
+    if (polled.revents & POLLIN) serve(port);
+    if (polled.revents & POLLHUP) usleep(20000); // no host yet: hung up without end
   }
 }

@@ -1,18 +1,22 @@
 #!/usr/bin/python3
-"""steled without a machine running: its socket, its store, kill -9 while defining, many clients.
+"""steled without a guest running: its socket, its store, kill -9 while defining, QEMU that ends or hangs, many clients.
 
-usage: daemon.py STELED VMCTL API-LOAD
+usage: daemon.py STELED VMCTL API-LOAD [TEST…]
 
 Each test gets a directory of its own; a steled is waited for by its 'ready' line.
 """
 import json
 import os
+import pty
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
+from xml.etree import ElementTree
 
 STELED, VMCTL, API_LOAD = (os.path.abspath(path) for path in sys.argv[1:4])
 PLAIN = "<domain type='qemu'><name>{name}</name><memory>65536</memory><os><type arch='aarch64' machine='virt'>hvm</type></os>{extra}</domain>"
@@ -155,6 +159,117 @@ def definitions(directory):
     daemon.stop()
 
 
+# As declared, and as Python names it.
+ENCODINGS = [("utf-8", "utf-8"), ("iso-8859-1", "iso-8859-1"), ("utf-16", "utf-16"), ("windows-1252", "cp1252"), ("utf-8", "utf-8-sig")]
+
+
+def encodings(directory):
+    """Text is stored as what it says, whatever encoding it was in, and what is stored says what encoding it is in."""
+    daemon = Daemon(directory).start()
+    for number, (declared, encoding) in enumerate(ENCODINGS):
+        name, path = f"m{number}", os.path.join(directory, "machine.xml")
+        text = f"<?xml version='1.0' encoding='{declared}'?>\n" + PLAIN.format(name=name, extra="<title>für ñ</title>")
+        with open(path, "wb") as file:
+            file.write(text.encode(encoding))
+        daemon.vmctl("define", path)
+        contains(daemon.vmctl("dumpxml", name).stdout, "<title>für ñ</title>")
+        contains(daemon.vmctl("dumpxml", "--full", name).stdout, "<title>für ñ</title>")
+        with open(os.path.join(directory, f"root/machines/{name}.xml"), "rb") as file:
+            stored = file.read()
+        title = ElementTree.fromstring(stored).findtext("title")
+        assert title == "für ñ", f"{encoding}: a reader of the file finds '{title}'"
+    with open(path, "wb") as file:
+        file.write(text.encode("utf-8") + b"\xff")
+    contains(daemon.vmctl("define", path, status=1).stderr, "declared to be in")
+    daemon.stop()
+
+
+# A row: what is typed, the exit code, what standard error says.
+USAGE = [
+    ([], 2, "missing"),
+    (["strat", "x"], 2, "did you mean 'start'?"),
+    (["shudtown", "x"], 2, "did you mean 'shutdown'?"),
+    (["xyzzy"], 2, "try 'vmctl --help'"),
+    (["--colour", "list"], 2, "no option '--colour'"),
+    (["start"], 2, "something is missing"),
+    (["start", "a", "b"], 2, "too much"),
+    (["start", "--wait=never", "a"], 2, "'ready' or 'system'"),
+    (["start", "--wait", "a"], 3, "no machine 'a'"),
+    (["start", "-w", "a"], 3, "no machine 'a'"),
+    (["start", "--wait=system", "a"], 3, "no machine 'a'"),
+    (["start", "--timeout", "soon", "a"], 2, "soon"),
+    (["exec", "-e", "=x", "a", "true"], 2, "NAME=VALUE"),
+    (["exec", "a"], 2, "missing"),
+    (["start", "a"], 3, "no machine 'a'"),
+]
+
+
+def usage(directory):
+    daemon = Daemon(directory).start()
+    for arguments, status, saying in USAGE:
+        contains(daemon.vmctl(*arguments, status=status).stderr, saying)
+        if arguments:
+            error = json.loads(daemon.vmctl("--json", *arguments, status=status).stderr)["error"]
+            assert error["code"] == status, error
+            contains(error["message"], saying)
+    assert json.loads(daemon.vmctl("--json", "info", "a", status=3).stderr)["error"]["name"] == "org.stele.Error.NoSuchMachine"
+    daemon.vmctl("define", "-", text=PLAIN.format(name="a", extra=""))
+    for alias in ("ls", "ps"):
+        assert daemon.vmctl(alias).stdout == daemon.vmctl("list").stdout
+    contains(daemon.vmctl("stop", "a", status=4).stderr, "stopped")
+    daemon.vmctl("rm", "a")
+    for version in ("-v", "--version"):
+        contains(daemon.vmctl(version).stdout, "vmctl ")
+    daemon.stop()
+
+
+def manual_example(directory):
+    """The call that steled(8) shows works as written, but for the socket's place; where systemd's busctl is."""
+    if shutil.which("busctl") is None:
+        return
+    daemon = Daemon(directory).start()
+    daemon.vmctl("define", "-", text=PLAIN.format(name="shown", extra=""))
+    manual = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../daemon/steled.8")
+    with open(manual) as file:
+        example = file.read().split(".nf\nbusctl", 1)[1].split(".fi", 1)[0]
+    command = "busctl" + example.replace("\\-", "-").replace("\\e", "\\").replace("/run/stele/stele.sock", daemon.socket)
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    contains(result.stdout, '"name" s "shown"')
+    daemon.stop()
+
+
+STRANGE = "\x1b]0;title\x07\x9b31m\u202eabc"
+
+
+def terminals(directory):
+    """What another user wrote does not steer the terminal it is shown on, and is not changed for anybody else."""
+    daemon = Daemon(directory).start()
+    refusal = daemon.vmctl("define", "-", text=PLAIN.format(name="m\u202e", extra=""), status=5).stderr
+    contains(refusal, "steer")
+    xml = PLAIN.format(name="m", extra=f"<title>{STRANGE[10:]}</title>")
+    daemon.vmctl("define", "-", text=xml)
+    assert daemon.vmctl("dumpxml", "m").stdout.strip() == xml.strip()
+    os.makedirs(os.path.join(directory, "root/console"), exist_ok=True)
+    with open(os.path.join(directory, "root/console/m.log"), "w") as file:
+        file.write(STRANGE + "\n")
+    for command in (["dumpxml", "m"], ["console", "--log", "m"], ["--json", "dumpxml", "m"], ["info", STRANGE], ["--json", "info", STRANGE]):
+        master, slave = pty.openpty()
+        process = subprocess.Popen([VMCTL, "--socket", daemon.socket, *command], stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        shown = b""
+        try:
+            while data := os.read(master, 65536):
+                shown += data
+        except OSError:
+            pass
+        process.wait(timeout=60)
+        os.close(master)
+        assert shown, command
+        bad = [letter for letter in shown.decode() if letter in "\x1b\x07\x9b\u202e"]
+        assert not bad, f"{command} showed {bad}: {shown}"
+    daemon.stop()
+
+
 def wrong_states(directory):
     daemon = Daemon(directory).start()
     daemon.vmctl("define", "-", text=PLAIN.format(name="off", extra=""))
@@ -225,6 +340,136 @@ def killed_while_defining(directory):
         daemon.stop()
 
 
+# --- QEMU without a guest: a plain VM is up in a moment -------------------------------------------------------
+
+def state(daemon, name="vm"):
+    info = json.loads(daemon.vmctl("--json", "info", name).stdout)
+    return info["state"], info["reason"], info.get("pid")
+
+
+def await_state(daemon, wanted, seconds=30):
+    deadline = time.monotonic() + seconds
+    while state(daemon)[0] != wanted:
+        assert time.monotonic() < deadline, f"{state(daemon)} instead of '{wanted}' after {seconds} s"
+        time.sleep(0.1)
+
+
+def running_vm(directory):
+    daemon = Daemon(directory).start()
+    daemon.vmctl("define", "-", text=PLAIN.format(name="vm", extra=""))
+    daemon.vmctl("start", "vm")
+    return daemon, state(daemon)[2]
+
+
+def end_vm(daemon):
+    daemon.vmctl("destroy", "vm", status=None)
+    daemon.stop()
+
+
+def qemu_killed(directory):
+    daemon, pid = running_vm(directory)
+    os.kill(pid, signal.SIGKILL)
+    await_state(daemon, "stopped")
+    assert state(daemon)[1] == "died", state(daemon)
+    daemon.vmctl("start", "vm")
+    assert state(daemon)[0] == "running"
+    end_vm(daemon)
+
+
+def qemu_killed_unwatched(directory):
+    """QEMU ends while no steled is there, at once or just after the next one has come."""
+    for moment in ("before", "after"):
+        daemon, pid = running_vm(directory) if moment == "before" else (daemon, None)
+        if pid is None:
+            daemon.vmctl("start", "vm")
+            pid = state(daemon)[2]
+        daemon.stop(signal.SIGKILL)
+        if moment == "before":
+            os.kill(pid, signal.SIGKILL)
+        daemon.start()
+        if moment == "after":
+            os.kill(pid, signal.SIGKILL)
+        await_state(daemon, "stopped")
+    end_vm(daemon)
+
+
+def qemu_killed_while_starting(directory):
+    """Whatever the moment, the machine is running or stopped in the end and can be started again."""
+    daemon, pid = running_vm(directory)
+    daemon.vmctl("destroy", "vm")
+    pidfile = os.path.join(directory, "root/run/qemu/vm.pid")
+    for delay in (0, 0.02, 0.05, 0.1, 0.2, 0.3):
+        start = subprocess.Popen([VMCTL, "--socket", daemon.socket, "start", "vm"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while not os.path.exists(pidfile) and start.poll() is None:
+            time.sleep(0.002)
+        time.sleep(delay)
+        try:
+            with open(pidfile) as file:
+                os.kill(int(file.read()), signal.SIGKILL)
+        except (OSError, ValueError):
+            pass
+        start.wait(timeout=60)
+        await_state(daemon, "stopped")
+    daemon.vmctl("start", "vm")
+    assert state(daemon)[0] == "running"
+    end_vm(daemon)
+
+
+def qemu_that_hangs(directory):
+    """A QEMU that does not answer can be destroyed, also while somebody waits for its answer."""
+    daemon, pid = running_vm(directory)
+    os.kill(pid, signal.SIGSTOP)
+    daemon.vmctl("destroy", "vm")
+    assert state(daemon)[:2] == ("stopped", "destroyed"), state(daemon)
+    daemon.vmctl("start", "vm")
+    os.kill(state(daemon)[2], signal.SIGSTOP)
+    waiting = subprocess.Popen([VMCTL, "--socket", daemon.socket, "shutdown", "vm"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    daemon.vmctl("list")
+    daemon.vmctl("destroy", "vm")
+    assert json.loads(daemon.vmctl("--json", "list").stdout)[0]["state"] == "stopped"
+    waiting.wait(timeout=60)
+    end_vm(daemon)
+
+
+def qemu_that_hangs_unwatched(directory):
+    """QEMU stands still when a new steled comes: it listens all the same, destroy ends it, and so does its own end."""
+    for ending in ("destroy", "kill"):
+        daemon, pid = running_vm(directory) if ending == "destroy" else (daemon, None)
+        if pid is None:
+            daemon.vmctl("start", "vm")
+            pid = state(daemon)[2]
+        os.kill(pid, signal.SIGSTOP)
+        daemon.stop(signal.SIGKILL)
+        daemon.start()
+        if ending == "kill":
+            os.kill(pid, signal.SIGKILL)
+        else:
+            daemon.vmctl("destroy", "vm")
+        names = lambda: json.loads(daemon.vmctl("--json", "list").stdout)[0]["state"]
+        deadline = time.monotonic() + 30
+        while names() != "stopped":
+            assert time.monotonic() < deadline, f"{names()} after '{ending}'"
+            time.sleep(0.1)
+        assert not os.path.exists(f"/proc/{pid}"), f"QEMU is still there after '{ending}'"
+    end_vm(daemon)
+
+
+def qemu_that_hangs_asked(directory):
+    """destroy while another request waits for a QEMU that does not answer."""
+    daemon, pid = running_vm(directory)
+    for request in ("suspend", "info", "shutdown", "reboot"):
+        os.kill(pid, signal.SIGSTOP)
+        waiting = subprocess.Popen([VMCTL, "--socket", daemon.socket, request, "vm"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        time.sleep(0.5)  # until libvirt waits; sooner is as good a case
+        daemon.vmctl("destroy", "vm")
+        assert json.loads(daemon.vmctl("--json", "list").stdout)[0]["state"] == "stopped", request
+        waiting.wait(timeout=60)
+        assert json.loads(daemon.vmctl("--json", "list").stdout)[0]["state"] == "stopped", request
+        daemon.vmctl("start", "vm")
+        pid = state(daemon)[2]
+    end_vm(daemon)
+
+
 # --- many clients --------------------------------------------------------------------------------------------
 
 def resident(pid):
@@ -247,12 +492,15 @@ def load(directory):
     daemon.stop()
 
 
-TESTS = [one_a_root, sockets, strangers, garbage, silence, definitions, wrong_states, refused_starts, killed_while_defining, load]
+TESTS = [one_a_root, sockets, strangers, garbage, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
+         qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs,
+         qemu_that_hangs_unwatched, qemu_that_hangs_asked, load]
 
 
 def main():
     failed = 0
-    for test in TESTS:
+    tests = [test for test in TESTS if not sys.argv[4:] or test.__name__ in sys.argv[4:]]
+    for test in tests:
         with tempfile.TemporaryDirectory(prefix="steled-") as directory:
             try:
                 test(directory)
@@ -261,7 +509,7 @@ def main():
                 print(f"{test.__name__}: FAILED: {error}", flush=True)
             else:
                 print(f"{test.__name__}: ok", flush=True)
-    print(f"{len(TESTS) - failed} of {len(TESTS)} tests of the daemon passed")
+    print(f"{len(tests) - failed} of {len(tests)} tests of the daemon passed")
     return 1 if failed else 0
 
 

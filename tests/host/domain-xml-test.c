@@ -20,6 +20,8 @@ static DomainHost make_host(gboolean kvm) {
                       .root_dir = "/views/stele-root",
                       .readonly_element = kvm,
                       .console_log = "/log/dev.log",
+                      .embedded = !kvm,
+                      .network_guard = kvm ? NULL : "/lib/guard.so",
                       .uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"};
 }
 
@@ -61,6 +63,22 @@ static void check_golden(xmlRelaxNG *schema, const char *name, const char *autho
 
 static gboolean is_authors(const char *file) {
   return g_str_has_suffix(file, ".xml") && strchr(file, '.') == strrchr(file, '.');
+}
+
+// An embedded libvirt would parse, inside steled, what a guest says on this channel: whoever wrote it.
+Test(domain_xml, no_agent_channel_where_libvirt_is_embedded) {
+  static const char channel[] = "<devices><channel type='unix'><target type='virtio' "
+                                "name='org.qemu.guest_agent.0'/></channel></devices>";
+  static const char element[] =
+      "<metadata><s:machine xmlns:s='urn:stele:machine:1'><s:rootfs type='dir' "
+      "source='/r'/></s:machine></metadata>";
+  for (int row = 0; row < 4; row++) {
+    g_autofree char *author = g_strdup_printf("<domain><name>m</name>%s%s</domain>",
+                                              row & 1 ? element : "", row & 2 ? channel : "");
+    g_autofree char *embedded = expand(author, FALSE, NULL), *apart = expand(author, TRUE, NULL);
+    cr_expect_null(strstr(embedded, "guest_agent"), "row %d: %s", row, embedded);
+    cr_expect_eq(strstr(apart, "guest_agent") != NULL, row != 0, "row %d: %s", row, apart);
+  }
 }
 
 Test(domain_xml, golden) {

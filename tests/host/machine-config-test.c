@@ -60,6 +60,12 @@ static const struct {
      STELE_ERROR_INVALID_MACHINE, "x86-64-v3"},
     {"vendor", MACHINE(ROOT "<s:translator cpu-vendor='CyrixInstead'/>"), STELE_ERROR_INVALID_MACHINE,
      "'AuthenticAMD'"},
+    {"tag that is the directory above", MACHINE(ROOT "<s:translator tag='..'/>"), STELE_ERROR_INVALID_MACHINE, "tag="},
+    {"tag that is the directory itself", MACHINE(ROOT "<s:translator tag='.'/>"), STELE_ERROR_INVALID_MACHINE, "tag="},
+    {"tag that is the root's", MACHINE(ROOT "<s:translator tag='stele-root'/>"), STELE_ERROR_INVALID_MACHINE, "root's"},
+    {"name with a C1 control", "<domain><name>a\302\233b</name></domain>", STELE_ERROR_INVALID_XML, "steer"},
+    {"name written backwards", "<domain><name>a\342\200\256b</name></domain>", STELE_ERROR_INVALID_XML, "steer"},
+    {"network", MACHINE(ROOT "<s:network host-loopback='maybe'/>"), STELE_ERROR_INVALID_MACHINE, "host-loopback="},
     {"memory model", MACHINE(ROOT "<s:translator memory-model='sc'/>"), STELE_ERROR_INVALID_MACHINE,
      "'auto', 'tso' or 'relaxed'"},
     {"host name", MACHINE(ROOT "<s:hostname>a b</s:hostname>"), STELE_ERROR_INVALID_MACHINE, "63 letters"},
@@ -99,6 +105,14 @@ Test(machine_config, defaults_of_a_directory) {
   cr_expect_null(config->cpu_vendor);
   cr_expect_null(config->translator_source);
   cr_expect_null(config->hostname);
+  cr_expect_not(config->host_loopback);
+}
+
+Test(machine_config, host_loopback) {
+  g_autoptr(MachineConfig) on = parse(MACHINE(ROOT "<s:network host-loopback='on'/>"), NULL);
+  g_autoptr(MachineConfig) off = parse(MACHINE(ROOT "<s:network host-loopback='off'/>"), NULL);
+  cr_assert(on && off);
+  cr_expect(on->host_loopback && !off->host_loopback);
 }
 
 Test(machine_config, defaults_of_a_disk) {

@@ -153,12 +153,8 @@ RuntimeFault runtime_host_fault(GuestCpu *cpu, void *opaque, int32_t *signal, ui
   }
   if (*signal == SIGBUS_NUMBER) {
     Misaligned misaligned = misaligned_access(thread, context, address);
-    if (misaligned == MISALIGNED_DONE) return RUNTIME_FAULT_RESOLVED;
+    if (misaligned == MISALIGNED_DONE || misaligned == MISALIGNED_GONE) return RUNTIME_FAULT_RESOLVED;
     if (misaligned == MISALIGNED_FAULT) *signal = SIGSEGV_NUMBER;
-    if (misaligned == MISALIGNED_RETRANSLATED && synchronise_from(cpu, context)) {
-      runtime_resume_after_fault(cpu, context);
-      return RUNTIME_FAULT_RESOLVED;
-    }
   }
   if (guarded(thread, &context->uc_mcontext)) return RUNTIME_FAULT_RESOLVED;
   if (!synchronise_from(cpu, context)) return RUNTIME_FAULT_OURS;

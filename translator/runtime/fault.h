@@ -7,7 +7,7 @@
 typedef enum Misaligned {
   MISALIGNED_NOT,  /* not an ordered or locked access in generated code */
   MISALIGNED_DONE, /* carried out */
-  MISALIGNED_RETRANSLATED, /* the guest instruction is to be executed again, by other code */
+  MISALIGNED_GONE, /* not carried out, as the memory has just gone away: to be tried again */
   MISALIGNED_FAULT /* the guest has no such access to all of the memory */
 } Misaligned;
 

@@ -2,8 +2,8 @@
  *
  * x86 orders misaligned accesses like any others; AArch64's acquire and release instructions fault on them
  * (without FEAT_LSE2 on every misaligned address, with it where a 16-byte boundary is crossed; Arm ARM B2.9).
- * The faulting load or store is remembered by its guest PC, and its region translated again with a plain access and a
- * barrier there; a locked operation is carried out here, under one lock, each time. */
+ * The faulting load or store is carried out here, and its guest PC remembered, so that the region is translated again
+ * with a plain access and a barrier there; a locked operation is carried out here each time, under one lock. */
 #include "runtime/internal.h"
 
 #include <string.h>
@@ -20,10 +20,10 @@ enum { MISALIGNED_KNOWN = 1 << 13 };
 
 /* --- Ordered loads and stores --------------------------------------------------------------------------------- */
 
-static bool is_ordered(uint32_t word) {
-  A64Access access;
-  return a64_decode_access(word, &access) && (access.kind == A64_ACCESS_LOAD || access.kind == A64_ACCESS_STORE) &&
-         (access.acquire || access.release);
+static bool is_ordered(uint32_t word, A64Access *ret_access) {
+  return a64_decode_access(word, ret_access) &&
+         (ret_access->kind == A64_ACCESS_LOAD || ret_access->kind == A64_ACCESS_STORE) &&
+         (ret_access->acquire || ret_access->release);
 }
 
 /* Guest instructions that have met a misaligned address: open addressing; when it is full, all are forgotten, and those
@@ -43,7 +43,7 @@ bool misaligned_is_known(uint64_t pc) { return known.pc[slot_of(pc)] != 0; }
 
 bool misaligned_any(void) { return known.count != 0; }
 
-/* The region is given up, and made again with accesses for misaligned addresses at this instruction. */
+/* The region is given up, to be made again with accesses for misaligned addresses at this instruction. */
 static void note_misaligned(RuntimeThread *thread, const Region *region, uint32_t offset) {
   unsigned form;
   uint64_t pc = region_pc_at(region, offset, &form);
@@ -130,6 +130,38 @@ static bool do_locked(RuntimeThread *thread, struct sigcontext *host, const A64L
   return true;
 }
 
+/* --- Carrying out an ordered access --------------------------------------------------------------------------- */
+
+typedef struct PlainAccess {
+  void *at;
+  uint64_t value;
+  unsigned bytes;
+  bool load;
+} PlainAccess;
+
+static void access_plain(void *argument) {
+  PlainAccess *access = argument;
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  if (access->load) memcpy(&access->value, access->at, access->bytes);
+  else memcpy(access->at, &access->value, access->bytes);
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+static uint64_t extended(uint64_t value, const A64Access *access) {
+  unsigned shift = 64 - access->bytes * 8u;
+  if (!access->extends_to) return value;
+  int64_t wide = (int64_t)(value << shift) >> shift;
+  return access->extends_to == 4 ? (uint32_t)wide : (uint64_t)wide;
+}
+
+static bool do_ordered(RuntimeThread *thread, struct sigcontext *host, const A64Access *access, uint64_t address) {
+  bool load = access->kind == A64_ACCESS_LOAD;
+  PlainAccess plain = {(void *)(uintptr_t)address, load ? 0 : get_register(host, access->t), access->bytes, load};
+  if (!guard_call(thread, access_plain, &plain)) return false;
+  if (load) set_register(host, access->t, extended(plain.value, access));
+  return true;
+}
+
 Misaligned misaligned_access(RuntimeThread *thread, void *opaque, uint64_t *ret_fault) {
   struct sigcontext *host = &((struct ucontext *)opaque)->uc_mcontext;
   uint32_t offset;
@@ -137,12 +169,16 @@ Misaligned misaligned_access(RuntimeThread *thread, void *opaque, uint64_t *ret_
   if (!region) return MISALIGNED_NOT;
   const uint32_t *site = (const uint32_t *)(uintptr_t)host->pc;
   A64Locked locked;
+  A64Access access;
   if (a64_decode_locked(site, &locked)) {
-    uint64_t address = host->regs[locked.n];
-    if (!accessible(address, locked.bytes, true, ret_fault)) return MISALIGNED_FAULT;
-    return do_locked(thread, host, &locked) ? MISALIGNED_DONE : MISALIGNED_RETRANSLATED;
+    if (!accessible(host->regs[locked.n], locked.bytes, true, ret_fault)) return MISALIGNED_FAULT;
+    return do_locked(thread, host, &locked) ? MISALIGNED_DONE : MISALIGNED_GONE;
   }
-  if (!is_ordered(*site)) return MISALIGNED_NOT;
+  if (!is_ordered(*site, &access)) return MISALIGNED_NOT;
+  uint64_t address = host->regs[access.n] + (uint64_t)(int64_t)access.offset;
+  if (!accessible(address, access.bytes, access.kind == A64_ACCESS_STORE, ret_fault)) return MISALIGNED_FAULT;
   note_misaligned(thread, region, offset);
-  return MISALIGNED_RETRANSLATED;
+  if (!do_ordered(thread, host, &access, address)) return MISALIGNED_GONE;
+  host->pc = detour_take(thread, region, offset + 4, UINT32_MAX); /* out of the old code, which may be a loop */
+  return MISALIGNED_DONE;
 }

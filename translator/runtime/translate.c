@@ -49,9 +49,12 @@ static bool make_work(void) {
 
 /* --- The bytes that can be fetched -------------------------------------------------------------------------- */
 
+/* *ret_end is left alone where it is not. */
 static bool executable(uint64_t address, uint64_t *ret_end, int *all_flags) {
-  int flags = memory_map_query(address, ret_end);
+  uint64_t end;
+  int flags = memory_map_query(address, &end);
   if (flags < 0 || !(flags & MEMORY_EXEC)) return false;
+  *ret_end = end;
   *all_flags |= flags;
   return true;
 }

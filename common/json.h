@@ -47,8 +47,7 @@ const JsonNode *json_member(const JsonDocument *document, const JsonNode *object
 
 // Walks an array: the first element, and the one after `element`; NULL at the end.
 const JsonNode *json_first(const JsonDocument *document, const JsonNode *array);
-const JsonNode *json_next(const JsonDocument *document, const JsonNode *array,
-                          const JsonNode *element);
+const JsonNode *json_next(const JsonDocument *document, const JsonNode *array, const JsonNode *element);
 
 // A string's decoded, NUL-terminated copy in memory the caller frees. -EINVAL: NULL or no string.
 int json_get_string(const JsonDocument *document, const JsonNode *node, char **ret_string);
@@ -59,8 +58,7 @@ int json_get_integer(const JsonDocument *document, const JsonNode *node, int64_t
 // A boolean. -EINVAL: NULL or no boolean.
 int json_get_boolean(const JsonDocument *document, const JsonNode *node, bool *ret_value);
 // The text of a value as it was sent, for an answer that must echo it.
-void json_get_text(const JsonDocument *document, const JsonNode *node, const char **ret_text,
-                   size_t *ret_size);
+void json_get_text(const JsonDocument *document, const JsonNode *node, const char **ret_text, size_t *ret_size);
 
 // The writer: punctuation is put in by these calls, so a message is a plain sequence of them.
 void json_open(Buffer *buffer, char bracket);  // '{' or '['
@@ -74,3 +72,5 @@ void json_put_boolean(Buffer *buffer, bool value);
 void json_member_string(Buffer *buffer, const char *name, const char *string);
 void json_member_integer(Buffer *buffer, const char *name, int64_t value);
 void json_member_boolean(Buffer *buffer, const char *name, bool value);
+// An array of strings, NULL-terminated; NULL: an empty one.
+void json_member_strings(Buffer *buffer, const char *name, const char *const *strings);

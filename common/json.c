@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "text.h"
 
 typedef struct Reader {
   const uint8_t *text;
@@ -40,30 +41,8 @@ static int add_node(Reader *reader, JsonType type, uint32_t start, uint32_t end)
 }
 
 static void skip_space(Reader *reader) {
-  while (reader->at < reader->size && strchr(" \t\r\n", reader->text[reader->at]) &&
-         reader->text[reader->at])
+  while (reader->at < reader->size && strchr(" \t\r\n", reader->text[reader->at]) && reader->text[reader->at])
     reader->at++;
-}
-
-// The length of the UTF-8 sequence at `bytes` (RFC 3629: shortest form, no surrogates), 0 for none.
-static size_t utf8_length(const uint8_t *bytes, size_t size) {
-  static const struct {
-    uint8_t first_min, first_max, second_min, second_max, length;
-  } forms[] = {
-      {0x00, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-      {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-      {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-  };
-  for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
-    if (bytes[0] < forms[i].first_min || bytes[0] > forms[i].first_max) continue;
-    if (forms[i].length > size) return 0;
-    if (forms[i].length == 1) return 1;
-    if (bytes[1] < forms[i].second_min || bytes[1] > forms[i].second_max) return 0;
-    for (size_t k = 2; k < forms[i].length; k++)
-      if ((bytes[k] & 0xc0) != 0x80) return 0;
-    return forms[i].length;
-  }
-  return 0;
 }
 
 // Four hexadecimal digits, or -1.
@@ -107,7 +86,7 @@ static int read_string(Reader *reader) {
     if (*here == '\\')
       taken = read_escape(here + 1, left - 1, &code), taken += taken != 0;
     else
-      taken = utf8_length(here, left);
+      taken = text_utf8_length(here, left);
     if (!taken) return -EINVAL;
     reader->at += (uint32_t)taken;
   }
@@ -116,14 +95,12 @@ static int read_string(Reader *reader) {
 
 static uint32_t skip_digits(Reader *reader) {
   uint32_t start = reader->at;
-  while (reader->at < reader->size && reader->text[reader->at] >= '0' && reader->text[reader->at] <= '9')
-    reader->at++;
+  while (reader->at < reader->size && reader->text[reader->at] >= '0' && reader->text[reader->at] <= '9') reader->at++;
   return reader->at - start;
 }
 
 static bool skip_one_of(Reader *reader, const char *set) {
-  if (reader->at >= reader->size || !reader->text[reader->at] || !strchr(set, reader->text[reader->at]))
-    return false;
+  if (reader->at >= reader->size || !reader->text[reader->at] || !strchr(set, reader->text[reader->at])) return false;
   reader->at++;
   return true;
 }
@@ -225,8 +202,7 @@ int json_parse(JsonDocument *ret_document, const char *text, size_t size) {
   Reader reader = {.text = (const uint8_t *)text, .size = (uint32_t)size};
   Expect expect = EXPECT_VALUE;
   int r = 0;
-  for (skip_space(&reader); r == 0 && reader.at < reader.size; skip_space(&reader))
-    r = read_next(&reader, &expect);
+  for (skip_space(&reader); r == 0 && reader.at < reader.size; skip_space(&reader)) r = read_next(&reader, &expect);
   if (r == 0 && expect != EXPECT_NOTHING) r = -EINVAL;
   if (r < 0) {
     free(reader.nodes);
@@ -247,8 +223,7 @@ const JsonNode *json_first(const JsonDocument *document, const JsonNode *array) 
   return first < document->nodes + array->next ? first : NULL;
 }
 
-const JsonNode *json_next(const JsonDocument *document, const JsonNode *array,
-                          const JsonNode *element) {
+const JsonNode *json_next(const JsonDocument *document, const JsonNode *array, const JsonNode *element) {
   return element->next < array->next ? document->nodes + element->next : NULL;
 }
 
@@ -318,8 +293,7 @@ int json_get_boolean(const JsonDocument *document, const JsonNode *node, bool *r
   return 0;
 }
 
-void json_get_text(const JsonDocument *document, const JsonNode *node, const char **ret_text,
-                   size_t *ret_size) {
+void json_get_text(const JsonDocument *document, const JsonNode *node, const char **ret_text, size_t *ret_size) {
   uint32_t quote = node->type == JSON_STRING;
   *ret_text = document->text + node->start - quote;
   *ret_size = node->end - node->start + 2 * quote;
@@ -335,7 +309,9 @@ void json_open(Buffer *buffer, char bracket) {
   buffer_append(buffer, &bracket, 1);
 }
 
-void json_close(Buffer *buffer, char bracket) { buffer_append(buffer, &bracket, 1); }
+void json_close(Buffer *buffer, char bracket) {
+  buffer_append(buffer, &bracket, 1);
+}
 
 void json_put_string(Buffer *buffer, const char *string) {
   const uint8_t *at = (const uint8_t *)string;
@@ -343,10 +319,12 @@ void json_put_string(Buffer *buffer, const char *string) {
   put_comma(buffer);
   buffer_append(buffer, "\"", 1);
   while (left) {
-    size_t length = utf8_length(at, left);
+    size_t length = text_utf8_length(at, left);
     if (!length)
       buffer_append(buffer, "\xef\xbf\xbd", 3), length = 1;
-    else if (*at == '"' || *at == '\\' || *at < 0x20)
+    else if (*at == '"' || *at == '\\')
+      buffer_printf(buffer, "\\%c", *at);
+    else if (*at < 0x20)
       buffer_printf(buffer, "\\u%04x", *at);
     else
       buffer_append(buffer, at, length);
@@ -384,4 +362,11 @@ void json_member_integer(Buffer *buffer, const char *name, int64_t value) {
 void json_member_boolean(Buffer *buffer, const char *name, bool value) {
   json_key(buffer, name);
   json_put_boolean(buffer, value);
+}
+
+void json_member_strings(Buffer *buffer, const char *name, const char *const *strings) {
+  json_key(buffer, name);
+  json_open(buffer, '[');
+  for (; strings && *strings; strings++) json_put_string(buffer, *strings);
+  json_close(buffer, ']');
 }

@@ -165,7 +165,7 @@ Test(json, writer_punctuates_and_escapes) {
   json_member_boolean(&out, "b", false);
   json_close(&out, '}');
   static const char expected[] =
-      "{\"s\":\"a\\u0022\\u005c\\u000a\xef\xbf\xbd\xc3\xa9\",\"n\":-5,\"l\":[1,{},true],\"b\":false}";
+      "{\"s\":\"a\\\"\\\\\\u000a\xef\xbf\xbd\xc3\xa9\",\"n\":-5,\"l\":[1,{},true],\"b\":false}";
   cr_expect(out.error == 0 && out.size == sizeof expected - 1 && memcmp(out.data, expected, out.size) == 0,
             "%.*s", (int)out.size, (char *)out.data);
   buffer_clear(&out);

@@ -1,0 +1,214 @@
+// What the host can ask for, a table at the end: power, time, and file systems held still or trimmed. Those marked
+// COMMAND_INSIDE run in a child inside the userspace and may touch its files; the others must not. What each returns is
+// fixed by QEMU's docs/interop/qemu-ga-ref.
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/rtc.h>
+#include <mntent.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/reboot.h>
+#include <time.h>
+#include <unistd.h>
+#include "commands.h"
+#include "stop.h"
+
+static bool frozen;
+
+// --- about the agent -----------------------------------------------------------------------------------
+
+static void put_nothing(Buffer *reply) {
+  buffer_append(reply, "{}", 2);
+}
+
+static int ping(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply) {
+  put_nothing(reply);
+  return 0;
+}
+
+static int sync_id(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply) {
+  int64_t id;
+  int r = json_get_integer(request, json_member(request, arguments, "id"), &id);
+  if (r == 0) json_put_integer(reply, id);
+  return r;
+}
+
+static void put_command(Buffer *reply, const char *name) {
+  json_open(reply, '{');
+  json_member_string(reply, "name", name);
+  json_member_boolean(reply, "enabled", true);
+  json_member_boolean(reply, "success-response", true);
+  json_close(reply, '}');
+}
+
+static int info(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply) {
+  json_open(reply, '{');
+  json_member_string(reply, "version", STELE_VERSION);
+  json_key(reply, "supported_commands");
+  json_open(reply, '[');
+  for (const Command *command = command_table; command->name; command++) put_command(reply, command->name);
+  json_close(reply, ']');
+  json_close(reply, '}');
+  return 0;
+}
+
+static int shut_down(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply) {
+  const JsonNode *mode = json_member(request, arguments, "mode");
+  static const struct {
+    const char *name;
+    int action;
+  } modes[] = {{"powerdown", RB_POWER_OFF}, {"reboot", RB_AUTOBOOT}, {"halt", RB_HALT_SYSTEM}};
+  for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+    if (mode && !json_equals(request, mode, modes[i].name)) continue;
+    put_nothing(reply);
+    return stop_request(agent, modes[i].action);
+  }
+  return -EINVAL;
+}
+
+// --- time -------------------------------------------------------------------------------------------
+
+static int get_time(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply) {
+  struct timespec now;
+  if (clock_gettime(CLOCK_REALTIME, &now) < 0) return -errno;
+  json_put_integer(reply, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
+  return 0;
+}
+
+// Without a time given, the real-time clock's: the host keeps it right.
+static int read_clock(struct timespec *ret_time) {
+  struct rtc_time rtc;
+  int fd = open("/dev/rtc0", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  int r = ioctl(fd, RTC_RD_TIME, &rtc) < 0 ? -errno : 0;
+  close(fd);
+  struct tm utc = {.tm_sec = rtc.tm_sec,
+                   .tm_min = rtc.tm_min,
+                   .tm_hour = rtc.tm_hour,
+                   .tm_mday = rtc.tm_mday,
+                   .tm_mon = rtc.tm_mon,
+                   .tm_year = rtc.tm_year};
+  if (r == 0) *ret_time = (struct timespec){.tv_sec = timegm(&utc)};
+  return r;
+}
+
+static int set_time(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply) {
+  const JsonNode *given = json_member(request, arguments, "time");
+  struct timespec wanted;
+  int64_t nanoseconds;
+  int r = given ? json_get_integer(request, given, &nanoseconds) : read_clock(&wanted);
+  if (r < 0) return r;
+  if (given) wanted = (struct timespec){.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
+  if (clock_settime(CLOCK_REALTIME, &wanted) < 0) return -errno;
+  put_nothing(reply);
+  return 0;
+}
+
+// --- file systems -------------------------------------------------------------------------------------
+
+// Calls `visit` for each mounted file system that is on a device, or is the root; each source once.
+static int each_filesystem(int (*visit)(const struct mntent *entry, void *context), void *context) {
+  FILE *table = setmntent("/proc/self/mounts", "re");
+  char seen[4096] = "\n", key[300];
+  int r = 0;
+  if (!table) return -errno;
+  for (struct mntent *entry; r == 0 && (entry = getmntent(table));) {
+    bool device = strncmp(entry->mnt_fsname, "/dev/", 5) == 0;
+    if (!device && strcmp(entry->mnt_dir, "/") != 0) continue;
+    snprintf(key, sizeof key, "\n%.290s\n", entry->mnt_fsname);
+    if (strstr(seen, key)) continue;
+    if (strlen(seen) + strlen(key) < sizeof seen) strcat(seen, key + 1);
+    r = visit(entry, context);
+  }
+  endmntent(table);
+  return r;
+}
+
+static int control_filesystem(const struct mntent *entry, unsigned long command, void *argument) {
+  int fd = open(entry->mnt_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  int r = ioctl(fd, command, argument) < 0 ? -errno : 0;
+  close(fd);
+  return r;
+}
+
+// File systems that cannot be frozen (the root may be a share) are not counted; a frozen one stays so.
+static int freeze_one(const struct mntent *entry, void *count) {
+  int r = control_filesystem(entry, FIFREEZE, NULL);
+  *(int *)count += r == 0;
+  return r == 0 || r == -EOPNOTSUPP || r == -EBUSY ? 0 : r;
+}
+
+static int thaw_one(const struct mntent *entry, void *count) {
+  int r = control_filesystem(entry, FITHAW, NULL);
+  *(int *)count += r == 0;
+  return 0;
+}
+
+static int freeze(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply) {
+  int count = 0, thawed = 0;
+  int r = each_filesystem(freeze_one, &count);
+  if (r < 0) each_filesystem(thaw_one, &thawed);
+  json_put_integer(reply, count);
+  return r;
+}
+
+static int thaw(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply) {
+  int count = 0;
+  int r = each_filesystem(thaw_one, &count);
+  json_put_integer(reply, count);
+  return r;
+}
+
+static void note_frozen(void) {
+  frozen = true;
+}
+static void note_thawed(void) {
+  frozen = false;
+}
+
+static int freeze_status(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply) {
+  json_put_string(reply, frozen ? "frozen" : "thawed");
+  return 0;
+}
+
+static int trim_one(const struct mntent *entry, void *context) {
+  Buffer *reply = context;
+  struct fstrim_range range = {.len = UINT64_MAX};
+  int r = control_filesystem(entry, FITRIM, &range);
+  json_open(reply, '{');
+  json_member_string(reply, "path", entry->mnt_dir);
+  if (r < 0)
+    json_member_string(reply, "error", strerror(-r));
+  else
+    json_member_integer(reply, "trimmed", (int64_t)range.len);
+  json_close(reply, '}');
+  return 0;
+}
+
+static int trim(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply) {
+  json_open(reply, '{');
+  json_key(reply, "paths");
+  json_open(reply, '[');
+  int r = each_filesystem(trim_one, reply);
+  json_close(reply, ']');
+  json_close(reply, '}');
+  return r;
+}
+
+const Command command_table[] = {
+    {"guest-ping", COMMAND_HERE, ping},
+    {"guest-sync", COMMAND_HERE, sync_id},
+    {"guest-sync-delimited", COMMAND_HERE, sync_id},
+    {"guest-info", COMMAND_HERE, info},
+    {"guest-shutdown", COMMAND_HERE, shut_down},
+    {"guest-get-time", COMMAND_HERE, get_time},
+    {"guest-set-time", COMMAND_HERE, set_time},
+    {"guest-fsfreeze-status", COMMAND_HERE, freeze_status},
+    {"guest-fsfreeze-freeze", COMMAND_INSIDE, freeze, note_frozen},
+    {"guest-fsfreeze-thaw", COMMAND_INSIDE, thaw, note_thawed},
+    {"guest-fstrim", COMMAND_INSIDE, trim},
+    {0},
+};
