@@ -214,16 +214,16 @@ uint64_t linux_memory_object(const HostStat *status) {
 
 /* Whether a file may be changed while it is mapped without a call or a store here that tells. Of a private mapping that
  * is assumed where this process can write the file (linux_watch_opened() sees it when that begins later), or its child
- * could: it is mapped through a descriptor for writing, or has no name any more. Programs and libraries are mapped
- * through descriptors for reading. A file with a name that another process writes in place meanwhile is not noticed
- * unless it is mapped shared. */
-static bool is_unwatched_file(bool shared, int fd, const HostStat *status, uint64_t object) {
+ * could: it has a descriptor for writing, or the file has no name any more. Programs and libraries are not so. A file
+ * with a name that another process writes in place meanwhile is not noticed unless it is mapped shared. */
+static bool is_unwatched_file(bool shared, bool executable, int fd, const HostStat *status, uint64_t object) {
   MemoryRange view;
   if (shared) return !linux_watch_is_own(object) && !is_installed(fd);
   if ((status->mode & FILE_TYPE) != FILE_REGULAR) return false; /* /dev/zero */
   int64_t flags = host_call(__NR_fcntl, fd, F_GETFL);
-  return status->links == 0 || (flags > 0 && flags & OPEN_ACCESS_MODE) ||
-         memory_map_next_view(object, MEMORY_SHARED, 0, &view);
+  if (status->links == 0 || (flags > 0 && flags & OPEN_ACCESS_MODE)) return true;
+  if (memory_map_next_view(object, MEMORY_SHARED, 0, &view)) return true;
+  return executable && !is_installed(fd) && linux_watch_may_write(object);
 }
 
 typedef struct Object {
@@ -231,13 +231,13 @@ typedef struct Object {
   uint32_t flags;  /* MEMORY_SHARED, MEMORY_UNWATCHED */
 } Object;
 
-static Object object_of(int flags, int fd) {
+static Object object_of(int protection, int flags, int fd) {
   HostStat status;
   bool shared = (flags & MAP_TYPE) != MAP_PRIVATE;
   if (flags & MAP_ANONYMOUS || host_call(__NR_fstat, fd, &status) < 0)
     return shared ? (Object){++memory.anonymous_objects, MEMORY_SHARED} : (Object){0};
   uint64_t number = linux_memory_object(&status);
-  bool unwatched = is_unwatched_file(shared, fd, &status, number);
+  bool unwatched = is_unwatched_file(shared, protection & PROT_EXEC, fd, &status, number);
   __atomic_fetch_or(mapped_word(number), mapped_bit(number), __ATOMIC_RELAXED);
   return (Object){number, (shared ? MEMORY_SHARED : 0) | (unwatched ? MEMORY_UNWATCHED : 0)};
 }
@@ -346,7 +346,7 @@ static int64_t map_with_flags(uint64_t address, uint64_t length, int protection,
   if (flags & MAP_GROWSDOWN) extra |= MEMORY_GROWS;
   MapRequest request = {length, alignment, protection, flags & ~address_bits, fd, offset};
   if (is_shared_memory(protection, flags, fd)) runtime_memory_shared();
-  Object object = object_of(flags, fd);
+  Object object = object_of(protection, flags, fd);
   bool replaces = flags & MAP_FIXED && !(flags & MAP_FIXED_NOREPLACE) && in_guest(address, length);
   bool code = replaces && may_be_code(memory_map_any(address, address + length));
   int64_t got;

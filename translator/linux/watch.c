@@ -4,7 +4,8 @@
  * else can have is watched: stores to its mappings are noticed by the runtime, and the calls below tell of what is
  * written through its descriptors. That keeps a just-in-time compiler fast that maps its code twice. Every other file
  * that somebody may write while it is mapped is not watched: code from it is checked whenever it is entered. A file
- * becomes one of those when this process opens it for writing. So ordinary writes cost one comparison.
+ * becomes one of those when this process opens it for writing, or has it open so when it maps it: ordinary writes cost
+ * one comparison.
  *
  * Memfds are the process' own until it forks or sends descriptors away. One that a program it executes would inherit
  * isn't; that a duplicate of the descriptor is inherited through vfork() and execve(), or that another process takes it
@@ -205,6 +206,33 @@ void linux_watch_opened(int64_t fd, uint64_t flags) {
   } else if (!flag(&watch.memory_opened) && is_memory(fd)) {
     set_flag(&watch.memory_opened, true);
   }
+}
+
+/* Whether a descriptor of this process refers to the file and may write it. */
+static bool can_write(int fd, uint64_t object) {
+  int64_t flags = host_call(__NR_fcntl, fd, F_GETFL);
+  return flags > 0 && flags & X86_O_ACCMODE && !(flags & O_PATH_ONLY) && object_of(fd) == object;
+}
+
+static int number_of(const char *name) {
+  int number = *name >= '0' && *name <= '9' ? 0 : -1;
+  for (; number >= 0 && *name >= '0' && *name <= '9'; name++) number = number * 10 + (*name - '0');
+  return number;
+}
+
+bool linux_watch_may_write(uint64_t object) {
+  enum { LENGTH_AT = 16, NAME_AT = 19 }; /* in struct linux_dirent64 */
+  _Alignas(8) char entries[2048];
+  int64_t folder = host_call(__NR_openat, AT_FDCWD, "/proc/self/fd", ARM64_O_DIRECTORY | O_CLOEXEC, 0), got;
+  bool found = false;
+  if (folder < 0) return false;
+  while (!found && (got = host_call(__NR_getdents64, folder, entries, sizeof entries)) > 0)
+    for (int64_t at = 0; at < got && !found; at += *(const uint16_t *)(entries + at + LENGTH_AT)) {
+      int fd = number_of(entries + at + NAME_AT);
+      found = fd >= 0 && can_write(fd, object);
+    }
+  host_call(__NR_close, folder);
+  return found;
 }
 
 /* --- process_vm_writev ---------------------------------------------------------------------------------------- */

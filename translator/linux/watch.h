@@ -11,6 +11,9 @@ void linux_watch_opened(int64_t fd, uint64_t flags);
 /* Whether all that changes the object, a memfd, goes through this process: then it is noticed. */
 bool linux_watch_is_own(uint64_t object);
 
+/* Whether this process has the file open for writing. */
+bool linux_watch_may_write(uint64_t object);
+
 /* Other processes are going to have the descriptors too. */
 void linux_watch_forget(void);
 
