@@ -20,7 +20,7 @@ static void expect(const void *code, int value) { stale += ((Function *)code)(1)
 static void report(void) { printf("stale: %d\n", stale); }
 
 static int memory_file(int pages) {
-  int fd = memfd_create("code", 0);
+  int fd = memfd_create("code", MFD_CLOEXEC);
   CHECK(fd >= 0);
   CHECK(ftruncate(fd, (off_t)pages * PAGE) == 0);
   return fd;
@@ -123,6 +123,50 @@ static void late_protection(int rounds) {
   }
   report();
 }
+
+/* Code that has run and is write-protected for that gets another mapping, and goes on being writable through both. */
+static void written_twice(int rounds) {
+  int fd = memory_file(1);
+  uint8_t *first = map_file(fd, 1, RWX, MAP_SHARED);
+  for (int i = 0; i < rounds; i++) {
+    put_adder(first, i);
+    expect(first, i);
+    uint8_t *second = map_file(fd, 1, RW, MAP_SHARED);
+    put_adder(first, i + 1);
+    expect(first, i + 1);
+    put_adder(second, i + 2);
+    expect(first, i + 2);
+    CHECK(pwrite(fd, first, 8, 0) == 8);
+    put_adder(first, i + 3);
+    expect(first, i + 3);
+    munmap(second, PAGE);
+  }
+  report();
+}
+
+/* A file with a name, mapped through a descriptor for reading; then it is opened for writing, or was before. */
+static void reopened(int rounds, bool before) {
+  char name[] = "stress-code-XXXXXX";
+  uint8_t word[8];
+  int fd = mkstemp(name);
+  CHECK(fd >= 0 && ftruncate(fd, PAGE) == 0);
+  if (!before) close(fd);
+  int reading = open(name, O_RDONLY);
+  CHECK(reading >= 0);
+  uint8_t *code = map_file(reading, 1, RX, MAP_PRIVATE);
+  close(reading);
+  for (int i = 0; i < rounds; i++) {
+    put_adder(word, i);
+    if (!before) CHECK((fd = open(name, O_WRONLY)) >= 0);
+    CHECK(pwrite(fd, word, 8, 0) == 8);
+    if (!before) close(fd);
+    expect(code, i);
+  }
+  unlink(name);
+  report();
+}
+static void late_descriptor(int rounds) { reopened(rounds, false); }
+static void named_file(int rounds) { reopened(rounds, true); }
 
 /* --- Descriptors --- */
 
@@ -466,27 +510,6 @@ static void inherited_anonymous(int rounds) {
   report();
 }
 
-/* The child writes its parent's memory by /proc. */
-static void parents_memory(int rounds) {
-  uint8_t *code = map_pages(1, RWX), word[8];
-  char path[64];
-  snprintf(path, sizeof path, "/proc/%d/mem", getpid());
-  put_adder(code, -1);
-  expect(code, -1);
-  for (int i = 0; i < rounds; i++) {
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-      int fd = open(path, O_RDWR);
-      put_adder(word, i);
-      _exit(fd < 0 || pwrite(fd, word, 8, (off_t)(uintptr_t)code) != 8);
-    }
-    expect_child(child, 0);
-    expect(code, i);
-  }
-  report();
-}
-
 /* --- Looked at, not translated --- */
 
 /* A function that makes carry and leaves for `target`, whose first instruction decides whether that is needed:
@@ -571,7 +594,8 @@ static const Case cases[] = {
     BOTH("duplicate", duplicate), BOTH("hole", hole), {"cut", cut}, {"reads", reads}, {"vm-write", vm_write},
     {"discard", discard}, {"child-mapping", child_mapping}, {"child-inherited", child_inherited},
     {"child-file", child_file}, {"passed", passed}, {"inherited-anonymous", inherited_anonymous},
-    {"parents-memory", parents_memory}, {"jump-back", jump_back}, {"jump-ahead", jump_ahead},
+    {"written-twice", written_twice}, {"late-descriptor", late_descriptor}, {"named-file", named_file},
+    {"jump-back", jump_back}, {"jump-ahead", jump_ahead},
     {"call-back", call_back}, {"call-ahead", call_ahead}, {"branch-back", branch_back},
     {"branch-ahead", branch_ahead}, {"looked-replaced", looked_replaced}};
 MAIN(cases)

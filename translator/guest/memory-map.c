@@ -155,7 +155,7 @@ uint64_t memory_map_next_alias(uint64_t address, uint64_t after) {
   uint64_t wanted = own && own->object ? own->offset + (address - own->start) : 0;
   for (size_t i = after ? find(after) : 0; own && own->object && i < map.count && !found; i++) {
     const MemoryRange *range = &map.ranges[i];
-    if (range->object != own->object || wanted < range->offset) continue;
+    if (range->object != own->object || !(range->flags & MEMORY_SHARED) || wanted < range->offset) continue;
     uint64_t alias = range->start + (wanted - range->offset);
     if (alias < range->end && alias > after && alias != address) found = alias;
   }

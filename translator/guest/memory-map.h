@@ -29,7 +29,7 @@ enum {
 typedef struct MemoryRange {
   uint64_t start, end; /* page-aligned, end exclusive */
   uint32_t flags;      /* MEMORY_* */
-  uint64_t object;     /* what a shared mapping maps, a number for each file, segment, …; 0: nothing shared */
+  uint64_t object;     /* what is mapped, a number for each file, segment, …; 0: private memory without a file */
   uint64_t offset;     /* of `start` in the object */
 } MemoryRange;
 
@@ -52,11 +52,11 @@ bool memory_map_overlaps(uint64_t start, uint64_t end);
 /* [start, end) is now mapped with `flags`, whatever was there. */
 void memory_map_set(uint64_t start, uint64_t end, uint32_t flags);
 
-/* The same for a shared mapping of `object` from `offset` on. */
+/* The same for a mapping of `object` from `offset` on. */
 void memory_map_set_object(uint64_t start, uint64_t end, uint32_t flags, uint64_t object, uint64_t offset);
 
-/* Another address above `after` where the page behind the mapped page `address` is visible; 0: none. Start with
- * after = 0. */
+/* Another address above `after` where a shared mapping shows the page behind the mapped page `address`; 0: none. Start
+ * with after = 0. */
 uint64_t memory_map_next_alias(uint64_t address, uint64_t after);
 
 /* The first range that ends above `address`, shows `object` and has one of `flags`. */

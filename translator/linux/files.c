@@ -6,6 +6,7 @@
 #include "linux/host-stat.h"
 #include "linux/linux.h"
 #include "linux/open-flags.h"
+#include "linux/watch.h"
 
 static const uint64_t here = (uint64_t)(int64_t)AT_FDCWD;
 
@@ -22,6 +23,7 @@ static int64_t open_at(LinuxThread *thread, uint64_t dirfd, uint64_t path, uint6
   char replacement[LINUX_PATH_MAX];
   int64_t fd = linux_guest_call_list(thread, __NR_openat, dirfd, linux_path(path, replacement),
                                      linux_open_flags(flags), mode);
+  linux_watch_opened(fd, flags);
   return fd < 0 || flags & O_PATH_ONLY ? fd : linux_procfs_opened(fd, (int)dirfd, path, flags);
 }
 
@@ -49,11 +51,14 @@ int64_t sys_openat2(GuestCpu *cpu, const uint64_t a[6]) {
   how.flags = linux_open_flags(flags);
   int64_t fd = linux_guest_call_list(linux_thread(cpu), __NR_openat2, a[0], linux_path(a[1], replacement),
                                      (uint64_t)&how, a[3]);
+  linux_watch_opened(fd, flags);
   return fd < 0 || flags & O_PATH_ONLY ? fd : linux_procfs_opened(fd, (int)a[0], a[1], flags);
 }
 
 int64_t sys_open_by_handle_at(GuestCpu *cpu, const uint64_t a[6]) {
-  return linux_guest_call_list(linux_thread(cpu), __NR_open_by_handle_at, a[0], a[1], linux_open_flags(a[2]));
+  int64_t fd = linux_guest_call_list(linux_thread(cpu), __NR_open_by_handle_at, a[0], a[1], linux_open_flags(a[2]));
+  linux_watch_opened(fd, a[2]);
+  return fd;
 }
 
 int64_t sys_mq_open(GuestCpu *cpu, const uint64_t a[6]) {

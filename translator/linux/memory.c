@@ -14,6 +14,7 @@
 #include "linux/host-stat.h"
 #include "linux/linux.h"
 #include "linux/memory.h"
+#include "linux/watch.h"
 #include "runtime/runtime.h"
 
 enum {
@@ -25,7 +26,11 @@ enum {
   SHM_ROUND = 020000,
   SHM_REMAPPING = 040000,
   SHM_EXECUTE = 0100000,
-  READ_IMPLIES_EXECUTE = 0x0400000 /* personality */
+  READ_IMPLIES_EXECUTE = 0x0400000, /* personality */
+  OPEN_ACCESS_MODE = 3,
+  DONTNEED_LOCKED = 24, /* madvise, since Linux 5.18 */
+  FILE_TYPE = 0170000, /* of a mode */
+  FILE_REGULAR = 0100000
 };
 
 #define LOWEST_ADDRESS    UINT64_C(0x10000) /* vm.mmap_min_addr */
@@ -42,6 +47,7 @@ static struct {
   uint64_t top; /* new mappings go below */
   uint64_t brk_start, brk;
   uint64_t anonymous_objects; /* how many shared mappings without a file there have been: their identities */
+  uint64_t mapped[16];        /* bits of all files that have been mapped, by a hash: most are not among them */
   bool read_implies_exec;     /* personality(READ_IMPLIES_EXEC) */
   Attachment *attachments;    /* shmat() */
 } memory;
@@ -53,7 +59,12 @@ void linux_memory_init(uint64_t stack_low, bool randomize) {
   memory.top = (stack_low - gap - ((random & 0xfffffff) << 12)) & ~(MEMORY_PAGE_SIZE - 1);
 }
 
-void linux_memory_before_fork(void) { base_lock(&memory.lock); }
+static void share_locked(void);
+
+void linux_memory_before_fork(void) {
+  base_lock(&memory.lock);
+  share_locked(); /* with the child */
+}
 
 void linux_memory_after_fork(void) { base_unlock(&memory.lock); }
 
@@ -82,8 +93,92 @@ static bool in_guest(uint64_t address, uint64_t length) {
   return length <= MEMORY_GUEST_END && address <= MEMORY_GUEST_END - length;
 }
 
-static void changed(uint64_t start, uint64_t end, uint32_t old_flags) {
-  if (old_flags & MEMORY_EXEC) runtime_memory_changed(start, end - start);
+/* --- Code that changes --------------------------------------------------------------------------------- */
+
+/* Whether the runtime may have translated from such memory, or have write-protected it for what it translated from
+ * another view: then its lock is held (runtime_change_begin()) from before the host's call until the map is right. */
+static bool may_be_code(uint32_t flags) { return flags & (MEMORY_EXEC | MEMORY_SHARED); }
+
+/* Gives pages of [start, end) that the runtime may have write-protected the guest's protection back. */
+static void restore_protection(uint64_t start, uint64_t end) {
+  MemoryRange range;
+  for (uint64_t at = start; memory_map_next(at, &range) && range.start < end; at = range.end) {
+    uint64_t low = range.start > start ? range.start : start, high = range.end < end ? range.end : end;
+    if (range.flags & MEMORY_WRITE && may_be_code(range.flags))
+      host_call(__NR_mprotect, low, high - low, host_protection((int)(range.flags & MEMORY_PROTECTION)));
+  }
+}
+
+static void change_begin(bool code) {
+  if (code) runtime_change_begin();
+}
+
+/* What was done has replaced mapping and protection of [start, end), or has failed and left them as they were. */
+static void change_end(bool code, bool done, uint64_t start, uint64_t end) {
+  if (code) runtime_change_end(done ? start : 0, done ? end - start : 0);
+}
+
+/* The contents of [start, end) have become others; mapping and protection are as before. */
+static void contents_changed(uint64_t start, uint64_t end) {
+  if (!may_be_code(memory_map_any(start, end))) return;
+  runtime_change_begin();
+  restore_protection(start, end);
+  runtime_change_end(start, end - start);
+}
+
+void linux_memory_changed(uint64_t start, uint64_t end) {
+  base_lock(&memory.lock);
+  contents_changed(start, end);
+  base_unlock(&memory.lock);
+}
+
+static uint64_t *mapped_word(uint64_t object) { return &memory.mapped[object >> 6 & 15]; }
+
+static uint64_t mapped_bit(uint64_t object) { return UINT64_C(1) << (object & 63); }
+
+bool linux_memory_is_mapped(uint64_t object) {
+  MemoryRange view;
+  return object && __atomic_load_n(mapped_word(object), __ATOMIC_RELAXED) & mapped_bit(object) &&
+         memory_map_next_view(object, ~UINT32_C(0), 0, &view);
+}
+
+static void object_changed(uint64_t object) {
+  MemoryRange view;
+  for (uint64_t at = 0; memory_map_next_view(object, MEMORY_EXEC, at, &view); at = view.end)
+    contents_changed(view.start, view.end);
+}
+
+void linux_memory_object_changed(uint64_t object) {
+  if (!linux_memory_is_mapped(object)) return;
+  base_lock(&memory.lock);
+  object_changed(object);
+  base_unlock(&memory.lock);
+}
+
+static void unwatch(const MemoryRange *view) {
+  if (view->flags & MEMORY_UNWATCHED) return;
+  memory_map_change(view->start, view->end, 0, MEMORY_UNWATCHED);
+  if (view->flags & MEMORY_EXEC) contents_changed(view->start, view->end);
+}
+
+void linux_memory_unwatch(uint64_t object) {
+  MemoryRange view;
+  base_lock(&memory.lock);
+  for (uint64_t at = 0; memory_map_next_view(object, ~UINT32_C(0), at, &view); at = view.end) unwatch(&view);
+  base_unlock(&memory.lock);
+}
+
+static void share_locked(void) {
+  MemoryRange range;
+  linux_watch_forget();
+  for (uint64_t at = 0; memory_map_next(at, &range); at = range.end)
+    if (range.flags & MEMORY_SHARED) unwatch(&range);
+}
+
+void linux_memory_share(void) {
+  base_lock(&memory.lock);
+  share_locked();
+  base_unlock(&memory.lock);
 }
 
 /* --- mmap ------------------------------------------------------------------------------------------- */
@@ -112,11 +207,39 @@ static bool is_shared_memory(int protection, int flags, int fd) {
   return !(file_system.f_flags & READ_ONLY_FILE_SYSTEM) && !is_installed(fd);
 }
 
-/* A number for what a shared mapping maps: bit 63 set for a file's, bit 62 for a System V segment's, else counted. */
-static uint64_t object_of(int flags, int fd) {
+/* Numbers for what is mapped: bit 63 set for a file's, bit 62 for a System V segment's, else counted. */
+uint64_t linux_memory_object(const HostStat *status) {
+  return ((status->device * UINT64_C(0x9e3779b97f4a7c15)) ^ status->inode) | UINT64_C(1) << 63;
+}
+
+/* Whether a file may be changed while it is mapped without a call or a store here that tells. Of a private mapping that
+ * is assumed where this process can write the file (linux_watch_opened() sees it when that begins later), or its child
+ * could: it has a descriptor for writing, or the file has no name any more. Programs and libraries are not so. A file
+ * with a name that another process writes in place meanwhile is not noticed unless it is mapped shared. */
+static bool is_unwatched_file(bool shared, bool executable, int fd, const HostStat *status, uint64_t object) {
+  MemoryRange view;
+  if (shared) return !linux_watch_is_own(object) && !is_installed(fd);
+  if ((status->mode & FILE_TYPE) != FILE_REGULAR) return false; /* /dev/zero */
+  int64_t flags = host_call(__NR_fcntl, fd, F_GETFL);
+  if (status->links == 0 || (flags > 0 && flags & OPEN_ACCESS_MODE)) return true;
+  if (memory_map_next_view(object, MEMORY_SHARED, 0, &view)) return true;
+  return executable && !is_installed(fd) && linux_watch_may_write(object);
+}
+
+typedef struct Object {
+  uint64_t number; /* 0: private memory */
+  uint32_t flags;  /* MEMORY_SHARED, MEMORY_UNWATCHED */
+} Object;
+
+static Object object_of(int protection, int flags, int fd) {
   HostStat status;
-  if (flags & MAP_ANONYMOUS || host_call(__NR_fstat, fd, &status) < 0) return ++memory.anonymous_objects;
-  return ((status.device * UINT64_C(0x9e3779b97f4a7c15)) ^ status.inode) | UINT64_C(1) << 63;
+  bool shared = (flags & MAP_TYPE) != MAP_PRIVATE;
+  if (flags & MAP_ANONYMOUS || host_call(__NR_fstat, fd, &status) < 0)
+    return shared ? (Object){++memory.anonymous_objects, MEMORY_SHARED} : (Object){0};
+  uint64_t number = linux_memory_object(&status);
+  bool unwatched = is_unwatched_file(shared, protection & PROT_EXEC, fd, &status, number);
+  __atomic_fetch_or(mapped_word(number), mapped_bit(number), __ATOMIC_RELAXED);
+  return (Object){number, (shared ? MEMORY_SHARED : 0) | (unwatched ? MEMORY_UNWATCHED : 0)};
 }
 
 static uint64_t object_of_segment(int id) { return UINT64_C(1) << 62 | (uint32_t)id; }
@@ -141,14 +264,15 @@ static void notice_growth(uint64_t start, uint64_t end) {
   }
 }
 
-/* A new view of memory exists: code translated from other views of it did not reckon with writes here. */
-static void aliases_changed(uint64_t start, uint64_t length) {
+/* Views of memory are new or can be written now: code translated from others did not reckon with writes there. */
+static void aliases_changed(uint64_t start, uint64_t end) {
   MemoryRange fresh, view;
-  if (!memory_map_next(start, &fresh) || !fresh.object) return;
-  uint64_t low = fresh.offset + (start - fresh.start), high = low + length;
-  for (uint64_t at = 0; memory_map_next_view(fresh.object, MEMORY_EXEC, at, &view); at = view.end)
-    if (view.offset < high && view.offset + (view.end - view.start) > low)
-      runtime_memory_changed(view.start, view.end - view.start);
+  for (uint64_t from = start; memory_map_next(from, &fresh) && fresh.start < end; from = fresh.end) {
+    uint64_t low = fresh.offset, high = fresh.offset + (fresh.end - fresh.start);
+    if (!(fresh.flags & MEMORY_SHARED)) continue;
+    for (uint64_t at = 0; memory_map_next_view(fresh.object, MEMORY_EXEC, at, &view); at = view.end)
+      if (view.offset < high && view.offset + (view.end - view.start) > low) contents_changed(view.start, view.end);
+  }
 }
 
 typedef struct MapRequest {
@@ -190,9 +314,7 @@ static int64_t map_fixed(const MapRequest *request, uint64_t address, bool repla
                            : map_host(request, address, MAP_FIXED_NOREPLACE);
   if (is_reserved(address, end)) return -ENOMEM;
   if (old & MEMORY_SEALED) return -EPERM;
-  int64_t got = map_host(request, address, MAP_FIXED);
-  if (got >= 0) changed(address, end, old);
-  return got;
+  return map_host(request, address, MAP_FIXED);
 }
 
 static int64_t map_hinted(const MapRequest *request, uint64_t hint, bool low_2gb) {
@@ -224,16 +346,18 @@ static int64_t map_with_flags(uint64_t address, uint64_t length, int protection,
   if (flags & MAP_GROWSDOWN) extra |= MEMORY_GROWS;
   MapRequest request = {length, alignment, protection, flags & ~address_bits, fd, offset};
   if (is_shared_memory(protection, flags, fd)) runtime_memory_shared();
+  Object object = object_of(protection, flags, fd);
+  bool replaces = flags & MAP_FIXED && !(flags & MAP_FIXED_NOREPLACE) && in_guest(address, length);
+  bool code = replaces && may_be_code(memory_map_any(address, address + length));
   int64_t got;
-  if (flags & MAP_FIXED_NOREPLACE) got = map_fixed(&request, address, false);
-  else if (flags & MAP_FIXED) got = map_fixed(&request, address, true);
+  change_begin(code);
+  if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) got = map_fixed(&request, address, !(flags & MAP_FIXED_NOREPLACE));
   else got = map_hinted(&request, address, flags & X86_MAP_32BIT);
-  if (got >= 0) {
-    uint32_t shared = (flags & MAP_TYPE) == MAP_PRIVATE ? 0 : MEMORY_SHARED;
-    memory_map_set_object(got, got + length, (protection & MEMORY_PROTECTION) | shared | extra,
-                          shared ? object_of(flags, fd) : 0, offset);
-    if (shared) aliases_changed((uint64_t)got, length);
-  }
+  if (got >= 0)
+    memory_map_set_object(got, got + length, (protection & MEMORY_PROTECTION) | object.flags | extra, object.number,
+                          offset);
+  change_end(code, got >= 0, address, address + length);
+  if (got >= 0 && object.flags & MEMORY_SHARED) aliases_changed((uint64_t)got, (uint64_t)got + length);
   return got;
 }
 
@@ -265,15 +389,17 @@ static int64_t unmap_locked(uint64_t start, uint64_t end) {
   if (memory_map_next(start, &range) && range.start > start && range.flags & MEMORY_GROWS) notice_growth(start, end);
   uint32_t old = memory_map_any(start, end);
   if (old & MEMORY_SEALED) return -EPERM;
-  for (uint64_t at = start; memory_map_next(at, &range) && range.start < end; at = range.end) {
+  int64_t error = 0;
+  change_begin(may_be_code(old));
+  for (uint64_t at = start; error == 0 && memory_map_next(at, &range) && range.start < end; at = range.end) {
     uint64_t low = range.start > start ? range.start : start;
     uint64_t high = range.end < end ? range.end : end;
-    int64_t error = host_call(__NR_munmap, low, high - low);
-    if (error < 0) return error;
+    error = host_call(__NR_munmap, low, high - low);
+    if (error == 0) memory_map_clear(low, high);
   }
-  memory_map_clear(start, end);
-  changed(start, end, old);
-  return 0;
+  restore_protection(start, end); /* of what is left when one could not be unmapped */
+  change_end(may_be_code(old), true, start, end);
+  return error;
 }
 
 int64_t linux_unmap(uint64_t address, uint64_t length) {
@@ -292,11 +418,14 @@ static int64_t protect_locked(uint64_t start, uint64_t end, int protection) {
   if (!memory_map_covers(start, end)) return -ENOMEM;
   if (old & MEMORY_SEALED) return -EPERM;
   if (protection & PROT_WRITE && old & MEMORY_SHARED) runtime_memory_shared();
+  bool code = may_be_code(old | (uint32_t)(protection & MEMORY_EXEC));
+  change_begin(code);
   int64_t error = host_call(__NR_mprotect, start, end - start, host_protection(protection));
-  if (error < 0) return error;
-  memory_map_change(start, end, MEMORY_PROTECTION, protection & MEMORY_PROTECTION);
-  changed(start, end, old | (uint32_t)(protection & MEMORY_EXEC));
-  return 0;
+  if (error == 0) memory_map_change(start, end, MEMORY_PROTECTION, protection & MEMORY_PROTECTION);
+  else if (code) restore_protection(start, end); /* it may have failed half-way */
+  change_end(code, true, start, end);
+  if (protection & PROT_WRITE && old & MEMORY_SHARED) aliases_changed(start, end);
+  return error;
 }
 
 int64_t linux_protect(uint64_t address, uint64_t length, int protection) {
@@ -330,12 +459,26 @@ int64_t sys_pkey_alloc(GuestCpu *cpu, const uint64_t a[6]) { return a[0] || a[1]
 
 int64_t sys_pkey_free(GuestCpu *cpu, const uint64_t a[6]) { return -EINVAL; }
 
+/* Made a hole in what is mapped there: all its views show zeros. */
+static void removed(uint64_t start, uint64_t end) {
+  MemoryRange range;
+  base_lock(&memory.lock);
+  for (uint64_t at = start; memory_map_next(at, &range) && range.start < end; at = range.end)
+    if (range.object) object_changed(range.object);
+  base_unlock(&memory.lock);
+}
+
 int64_t sys_madvise(GuestCpu *cpu, const uint64_t a[6]) {
   if (!is_page(a[0])) return -EINVAL;
   if (!in_guest(a[0], page_up(a[1]))) return -ENOMEM;
   int64_t result = linux_guest_call(linux_thread(cpu), __NR_madvise, a);
-  bool drops_contents = a[2] == MADV_DONTNEED || a[2] == MADV_REMOVE || a[2] == MADV_FREE;
-  if (drops_contents) changed(a[0], a[0] + page_up(a[1]), memory_map_any(a[0], a[0] + page_up(a[1])));
+  switch ((int)a[2]) {
+  case MADV_DONTNEED:
+  case DONTNEED_LOCKED:
+  case MADV_FREE: linux_memory_changed(a[0], a[0] + page_up(a[1])); break;
+  case MADV_REMOVE: removed(a[0], a[0] + page_up(a[1])); break;
+  default: break;
+  }
   return result;
 }
 
@@ -368,12 +511,6 @@ static int64_t remap_to(const Remap *remap, uint64_t target) {
   if (got < 0) return got;
   if (!keep && remap->old_length) memory_map_clear(remap->old, remap->old + remap->old_length);
   memory_map_set_object(got, got + remap->new_length, remap->range_flags, remap->object, remap->offset);
-  if (!remap->old_length) { /* a page of code, protected again by now, would hand its protection down */
-    host_call(__NR_mprotect, got, remap->new_length, host_protection((int)(remap->range_flags & MEMORY_PROTECTION)));
-    aliases_changed((uint64_t)got, remap->new_length);
-  }
-  if (remap->old_length) changed(remap->old, remap->old + remap->old_length, remap->range_flags);
-  changed(got, got + remap->new_length, remap->range_flags);
   return got;
 }
 
@@ -384,9 +521,7 @@ static int64_t remap_fixed(const Remap *remap) {
   if (remap->target < remap->old + remap->old_length && end > remap->old) return -EINVAL;
   uint32_t old = memory_map_any(remap->target, end);
   if (old & MEMORY_SEALED) return -EPERM;
-  int64_t got = remap_to(remap, remap->target);
-  if (got >= 0) changed(remap->target, end, old);
-  return got;
+  return remap_to(remap, remap->target);
 }
 
 static int64_t remap_elsewhere(const Remap *remap) {
@@ -409,7 +544,31 @@ static int64_t remap_in_place(const Remap *remap) {
   if (new_end > old_end)
     memory_map_set_object(old_end, new_end, remap->range_flags, remap->object, remap->offset + remap->old_length);
   else memory_map_clear(new_end, old_end);
-  changed(new_end < old_end ? new_end : old_end, new_end < old_end ? old_end : new_end, remap->range_flags);
+  return got;
+}
+
+static int64_t remap_somehow(const Remap *remap) {
+  if (remap->flags & MREMAP_FIXED) return remap_fixed(remap);
+  if (remap->flags & MREMAP_DONTUNMAP)
+    return remap->flags & MREMAP_MAYMOVE && remap->old_length == remap->new_length ? remap_elsewhere(remap)
+                                                                                  : -EINVAL;
+  if (remap->old_length) {
+    int64_t got = remap_in_place(remap);
+    if (got >= 0 || remap->new_length <= remap->old_length) return got;
+  }
+  return remap->flags & MREMAP_MAYMOVE ? remap_elsewhere(remap) : -ENOMEM;
+}
+
+/* Pages of code are write-protected: the host's mapping may be in pieces, which mremap() refuses or hands down. So they
+ * get the guest's protection back first, and with the lock held it stays. */
+static int64_t remap_code(const Remap *remap, uint64_t seen) {
+  runtime_change_begin();
+  restore_protection(remap->old, remap->old + seen);
+  int64_t got = remap_somehow(remap);
+  runtime_change_end(remap->old, seen);
+  if (got < 0) return got;
+  contents_changed((uint64_t)got, (uint64_t)got + remap->new_length);
+  if (!remap->old_length) aliases_changed((uint64_t)got, (uint64_t)got + remap->new_length);
   return got;
 }
 
@@ -422,22 +581,12 @@ static int64_t remap_locked(Remap *remap) {
   memory_map_next(remap->old, &range);
   uint64_t seen = remap->old_length ? remap->old_length : remap->new_length;
   if (seen > range_end - remap->old) seen = range_end - remap->old;
-  if (flags & MEMORY_EXEC) { /* code that was translated is write-protected: the host's mapping may be in pieces */
-    changed(remap->old, remap->old + seen, (uint32_t)flags);
-    host_call(__NR_mprotect, remap->old, seen, host_protection(flags & MEMORY_PROTECTION));
-  }
   remap->range_flags = (uint32_t)flags;
   remap->object = range.object;
   remap->offset = range.offset + (remap->old - range.start);
-  if (remap->flags & MREMAP_FIXED) return remap_fixed(remap);
-  if (remap->flags & MREMAP_DONTUNMAP)
-    return remap->flags & MREMAP_MAYMOVE && remap->old_length == remap->new_length ? remap_elsewhere(remap)
-                                                                                  : -EINVAL;
-  if (remap->old_length) {
-    int64_t got = remap_in_place(remap);
-    if (got >= 0 || remap->new_length <= remap->old_length) return got;
-  }
-  return remap->flags & MREMAP_MAYMOVE ? remap_elsewhere(remap) : -ENOMEM;
+  bool replaces = remap->flags & MREMAP_FIXED && in_guest(remap->target, remap->new_length);
+  uint32_t target_flags = replaces ? memory_map_any(remap->target, remap->target + remap->new_length) : 0;
+  return may_be_code((uint32_t)flags | target_flags) ? remap_code(remap, seen) : remap_somehow(remap);
 }
 
 int64_t sys_mremap(GuestCpu *cpu, const uint64_t a[6]) {
@@ -454,7 +603,7 @@ int64_t sys_mremap(GuestCpu *cpu, const uint64_t a[6]) {
 /* Deprecated; the kernel emulates it too. Permissions stay. */
 int64_t sys_remap_file_pages(GuestCpu *cpu, const uint64_t a[6]) {
   int64_t result = linux_guest_call(linux_thread(cpu), __NR_remap_file_pages, a);
-  if (result == 0) changed(a[0], a[0] + page_up(a[1]), memory_map_any(a[0], a[0] + page_up(a[1])));
+  if (result == 0 && in_guest(a[0], page_up(a[1]))) linux_memory_changed(a[0], a[0] + page_up(a[1]));
   return result;
 }
 
@@ -504,12 +653,14 @@ static int64_t attach_locked(int id, uint64_t address, int flags, uint64_t lengt
     address = (uint64_t)got;
     host_call(__NR_munmap, address, length);
   }
-  uint32_t old = memory_map_any(address, address + length);
+  bool code = may_be_code(memory_map_any(address, address + length));
+  change_begin(code);
   int64_t got = host_call(__NR_shmat, id, address, flags & ~(SHM_EXECUTE | SHM_ROUND));
-  if (got < 0) return got;
-  memory_map_set_object(got, got + length, (uint32_t)protection | MEMORY_SHARED, object_of_segment(id), 0);
-  changed(got, got + length, old);
-  aliases_changed((uint64_t)got, length);
+  if (got >= 0) /* who else has it attached is not known */
+    memory_map_set_object(got, got + length, (uint32_t)protection | MEMORY_SHARED | MEMORY_UNWATCHED,
+                          object_of_segment(id), 0);
+  change_end(code, got >= 0, address, address + length);
+  if (got >= 0) aliases_changed((uint64_t)got, (uint64_t)got + length);
   return got;
 }
 
@@ -537,11 +688,11 @@ int64_t sys_shmdt(GuestCpu *cpu, const uint64_t a[6]) {
     Attachment *attachment = *at;
     if (attachment->address != a[0]) continue;
     uint64_t end = attachment->address + attachment->length;
-    uint32_t old = memory_map_any(attachment->address, end);
+    runtime_change_begin();
     result = host_call(__NR_shmdt, a[0]);
+    if (result == 0) memory_map_clear(attachment->address, end);
+    change_end(true, result == 0, attachment->address, end);
     if (result < 0) break;
-    memory_map_clear(attachment->address, end);
-    changed(attachment->address, end, old);
     *at = attachment->next;
     base_free(attachment);
     break;

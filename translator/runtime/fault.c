@@ -162,14 +162,25 @@ RuntimeFault runtime_host_fault(GuestCpu *cpu, void *opaque, int32_t *signal, ui
   return RUNTIME_FAULT_GUEST;
 }
 
-bool runtime_faulting_write(const GuestCpu *cpu) {
+typedef struct WriteQuestion {
+  uint64_t pc, length;
+  bool writes;
+} WriteQuestion;
+
+static void ask_whether_it_writes(void *argument) {
+  WriteQuestion *q = argument;
   X86Insn insn;
+  if (x86_decode((const uint8_t *)(uintptr_t)q->pc, q->length, &insn) != X86_DECODE_OK) return;
+  for (unsigned i = 0; i < insn.operand_count; i++)
+    q->writes |= insn.operands[i].kind == X86_OPERAND_MEM && insn.operands[i].access & X86_ACCESS_W;
+}
+
+/* The instruction's page may be what has gone. */
+bool runtime_faulting_write(const GuestCpu *cpu) {
   uint64_t end;
   if (memory_map_query(cpu->rip, &end) < 0) return false;
-  if (x86_decode((const uint8_t *)(uintptr_t)cpu->rip, end - cpu->rip, &insn) != X86_DECODE_OK) return false;
-  for (unsigned i = 0; i < insn.operand_count; i++)
-    if (insn.operands[i].kind == X86_OPERAND_MEM && insn.operands[i].access & X86_ACCESS_W) return true;
-  return false;
+  WriteQuestion question = {cpu->rip, end - cpu->rip, false};
+  return guard_call(runtime_thread_of(cpu), ask_whether_it_writes, &question) && question.writes;
 }
 
 /* --- Getting a thread out --------------------------------------------------------------------------------- */
