@@ -80,6 +80,7 @@ typedef struct LinuxThread {
   uint64_t clear_tid;   /* where the kernel writes 0 and wakes when the thread ends; 0: nowhere */
   uint64_t set_tid;     /* a new thread's: where the kernel has written its number */
   uint64_t robust_list; /* head of the list of locks the kernel releases then */
+  struct LinuxThread *copied_from; /* a vfork child's that has a copy of memory: its parent */
   void *stack;       /* host stacks of a thread we made; NULL for the first one */
   void *exec_memory; /* what an execve under way has allocated: a vfork parent frees it */
 } LinuxThread;

@@ -112,10 +112,30 @@ static void child_free(LinuxThread *thread) {
   thread_free(thread);
 }
 
+/* In the order of locks (ARCHITECTURE.md): the child gets memory in which nobody is in the middle of anything. */
+static void before_fork(LinuxThread *thread) {
+  base_lock(&thread->handlers->lock);
+  linux_memory_before_fork();
+  runtime_before_fork();
+  memory_map_before_fork();
+  base_before_fork();
+}
+
+/* `child`: in the child, its state. */
+static void after_fork(LinuxThread *thread, GuestCpu *child) {
+  base_after_fork();
+  memory_map_after_fork();
+  if (child) runtime_after_fork(child);
+  else runtime_after_fork_in_parent();
+  linux_memory_after_fork();
+  base_unlock(&thread->handlers->lock);
+}
+
 /* A child's first C code, on its own stack with everything blocked. */
 static void child_start(void *argument) {
   LinuxThread *thread = argument;
   linux_set_current(thread->cpu);
+  if (thread->copied_from) after_fork(thread->copied_from, thread->cpu);
   thread->tid = (int)host_call(__NR_gettid);
   if (thread->set_tid) runtime_write_end(thread->set_tid, sizeof(int));
   linux_signals_thread_stack(thread->stack, ALTERNATE_STACK);
@@ -145,6 +165,10 @@ static int64_t clone_host(const CloneRequest *request, LinuxThread *child) {
   return linux_clone3_raw(&args, request->size, start, child);
 }
 
+/* Under an emulator of user programs, which is then put in front of stele, a vfork child has a copy of memory after all
+ * (qemu-aarch64): it must not be one in which locks are held. */
+static bool vfork_copies(void) { return linux_program.exec_wrapper != NULL; }
+
 /* The child shares our memory: a thread, or a vfork child. */
 static int64_t clone_shared(LinuxThread *thread, const CloneRequest *request) {
   bool waits = request->args.flags & CLONE_VFORK;
@@ -155,28 +179,16 @@ static int64_t clone_shared(LinuxThread *thread, const CloneRequest *request) {
   LinuxThread *child = child_new(thread, &request->args);
   if (!child) return -EAGAIN;
   linux_block_all();
+  bool copies = waits && vfork_copies();
+  if (copies) {
+    child->copied_from = thread;
+    before_fork(thread);
+  }
   int64_t result = thread->pending_signal ? LINUX_RESTART : clone_host(request, child);
+  if (copies) after_fork(thread, NULL);
   if (result < 0 || waits) child_free(child);
   linux_unblock(thread);
   return result;
-}
-
-/* In the order of locks (ARCHITECTURE.md): the child gets memory in which nobody is in the middle of anything. */
-static void before_fork(LinuxThread *thread) {
-  base_lock(&thread->handlers->lock);
-  linux_memory_before_fork();
-  runtime_before_fork();
-  memory_map_before_fork();
-  base_before_fork();
-}
-
-static void after_fork(LinuxThread *thread, bool child) {
-  base_after_fork();
-  memory_map_after_fork();
-  if (child) runtime_after_fork(thread->cpu);
-  else runtime_after_fork_in_parent();
-  linux_memory_after_fork();
-  base_unlock(&thread->handlers->lock);
 }
 
 static void fork_child(LinuxThread *thread, const struct clone_args *args) {
@@ -225,7 +237,7 @@ static int64_t clone_and_lock(LinuxThread *thread, const CloneRequest *request, 
   int64_t result = request->size
                        ? linux_clone3_raw(args, request->size, NULL, NULL)
                        : host_call(__NR_clone, args->flags | args->exit_signal, 0, args->parent_tid, 0, args->child_tid);
-  after_fork(thread, result == 0);
+  after_fork(thread, result == 0 ? thread->cpu : NULL);
   return result;
 }
 
