@@ -347,8 +347,14 @@ static bool guest_rip(uint64_t *ret_rip) {
   return cpu != NULL;
 }
 
+static uint64_t *held_locks(void) {
+  GuestCpu *cpu = linux_current_cpu();
+  return cpu ? &cpu->held_locks : NULL;
+}
+
 static _Noreturn void run(Start *start) {
   base_panic_guest_rip = guest_rip;
+  base_held_locks = held_locks;
   linux_program.options = take_options(start);
   linux_program.exec_wrapper = setting(linux_program.options, "STELE_EXEC_WRAPPER");
   linux_program.cpu_level = cpu_level(setting(linux_program.options, "STELE_CPU"));

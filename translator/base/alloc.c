@@ -22,7 +22,7 @@ typedef struct FreeBlock {
   struct FreeBlock *next;
 } FreeBlock;
 
-static BaseLock lock;
+static BaseLock lock = {.rank = BASE_RANK_ALLOCATOR};
 static FreeBlock *free_lists[CLASS_COUNT];
 static char *chunk_at, *chunk_end;
 

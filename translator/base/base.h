@@ -48,13 +48,30 @@ void base_print(int fd, const char *format, ...) __attribute__((format(printf, 2
 
 /* --- Locks ----------------------------------------------------------------------------------------- */
 
-/* A mutex; zero is unlocked. Never held while guest memory is touched. Not recursive. */
+/* The order of locks: one may be taken while only ones with lower numbers are held. ARCHITECTURE.md says what each guards. */
+enum {
+  BASE_RANK_HANDLERS = 1, /* signal dispositions (linux/signals.c) */
+  BASE_RANK_MAPPINGS,     /* the guest's mapping calls (linux/memory.c) */
+  BASE_RANK_SPLIT,        /* misaligned locked operations (runtime/misaligned.c) */
+  BASE_RANK_RUNTIME,      /* regions, threads, code pages (runtime) */
+  BASE_RANK_MAP,          /* the guest's memory map (guest/memory-map.c) */
+  BASE_RANK_ALLOCATOR,    /* base/alloc.c */
+  BASE_RANK_WINDOW        /* base/freestanding.c */
+};
+
+/* A mutex; state zero is unlocked. Not recursive. A build with STELE_CHECK_LOCKS ends the process where the order is
+ * not kept. */
 typedef struct BaseLock {
   uint32_t state; /* 0 free, 1 held, 2 held and waited for */
+  uint32_t rank;  /* BASE_RANK_* */
 } BaseLock;
 
 void base_lock(BaseLock *lock);
 void base_unlock(BaseLock *lock);
+
+/* Where a thread's set of held ranks is kept (bit n: rank n), for STELE_CHECK_LOCKS: set once by main. NULL when the calling
+ * thread runs no guest. */
+extern uint64_t *(*base_held_locks)(void);
 
 /* --- The end --------------------------------------------------------------------------------------- */
 

@@ -9,6 +9,7 @@
 #include "base/window.h"
 
 bool (*base_panic_guest_rip)(uint64_t *ret_rip);
+uint64_t *(*base_held_locks)(void);
 
 /* A guest address is below 2^47. A kernel with 48-bit addresses leaves everything above to us; where
  * addresses end at 2^47 (qemu-aarch64 on an x86-64 host) the window lies in the middle of nowhere. */
@@ -17,7 +18,7 @@ static const uint64_t window_candidates[] = {
     UINT64_C(0x800000000000), UINT64_C(0x300000000000), UINT64_C(0x200000000000),
     UINT64_C(0x100000000000)};
 
-static BaseLock window_lock;
+static BaseLock window_lock = {.rank = BASE_RANK_WINDOW};
 static uint64_t window_start, window_next;
 
 static int64_t map_at(uint64_t address, size_t length) {
@@ -28,6 +29,16 @@ static int64_t map_at(uint64_t address, size_t length) {
   return -17;                          /* EEXIST */
 }
 
+/* Where in a candidate's neighbourhood the window begins is nobody's to guess: it holds code and pointers to it. Not
+ * where the process is started without randomisation (setarch -R), so that what is counted can be repeated. */
+static uint64_t random_distance(uint64_t candidate) {
+  enum { ADDR_NO_RANDOMIZE = 0x0040000 };
+  uint64_t random = 0, room = candidate >= UINT64_C(1) << 47 ? UINT64_C(1) << 46 : UINT64_C(1) << 40;
+  if (host_call(__NR_personality, 0xffffffff) & ADDR_NO_RANDOMIZE) return 0;
+  host_call(__NR_getrandom, &random, sizeof random, 0);
+  return random & (room - 1) & ~UINT64_C(4095);
+}
+
 static int64_t map_in_window(size_t length) {
   if (window_start) {
     int64_t got = map_at(window_next, length);
@@ -35,10 +46,11 @@ static int64_t map_in_window(size_t length) {
     return got;
   }
   for (size_t i = 0; i < sizeof window_candidates / sizeof *window_candidates; i++) {
-    int64_t got = map_at(window_candidates[i], length);
+    uint64_t start = window_candidates[i] + random_distance(window_candidates[i]);
+    int64_t got = map_at(start, length);
     if (got < 0) continue;
-    window_start = window_candidates[i];
-    window_next = window_start + length;
+    window_start = start;
+    window_next = start + length;
     return got;
   }
   return -12; /* ENOMEM */
@@ -74,8 +86,33 @@ void base_window(uint64_t *ret_start, uint64_t *ret_end) {
   *ret_end = window_start + (UINT64_C(1) << WINDOW_BITS);
 }
 
+#ifdef STELE_CHECK_LOCKS
+
+/* A lock may be taken while only ones of lower rank are held. */
+static void note_taken(const BaseLock *lock) {
+  uint64_t *held = base_held_locks ? base_held_locks() : NULL;
+  uint64_t bit = UINT64_C(1) << lock->rank;
+  if (!held) return;
+  if (!lock->rank || *held >= bit)
+    base_panic("lock of rank %u taken while 0x%lx are held", lock->rank, (unsigned long)*held);
+  *held |= bit;
+}
+
+static void note_given(const BaseLock *lock) {
+  uint64_t *held = base_held_locks ? base_held_locks() : NULL;
+  if (held) *held &= ~(UINT64_C(1) << lock->rank);
+}
+
+#else
+
+static void note_taken(const BaseLock *lock) { (void)lock; }
+static void note_given(const BaseLock *lock) { (void)lock; }
+
+#endif
+
 void base_lock(BaseLock *lock) {
   uint32_t expected = 0;
+  note_taken(lock);
   if (__atomic_compare_exchange_n(&lock->state, &expected, 1, false, __ATOMIC_ACQUIRE,
                                   __ATOMIC_RELAXED))
     return;
@@ -84,6 +121,7 @@ void base_lock(BaseLock *lock) {
 }
 
 void base_unlock(BaseLock *lock) {
+  note_given(lock);
   if (__atomic_exchange_n(&lock->state, 0, __ATOMIC_RELEASE) == 2)
     host_call(__NR_futex, &lock->state, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, 0, 0, 0);
 }

@@ -14,7 +14,7 @@ static struct {
   BaseLock lock;
   MemoryRange *ranges;
   size_t count, capacity;
-} map;
+} map = {.lock = {.rank = BASE_RANK_MAP}};
 
 /* Index of the first range that ends above `address`. */
 static size_t find(uint64_t address) {

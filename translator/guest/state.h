@@ -93,6 +93,7 @@ struct GuestCpu {
   uint64_t check_budget;  /* entries of checked code (lift/region.c) until it asks whether to go on so */
   uint64_t raise_error;   /* error code of the exception that is about to be raised; otherwise 0 */
 
+  uint64_t held_locks;  /* STELE_CHECK_LOCKS: see base_held_locks */
   void *runtime_thread; /* the runtime's own, opaque elsewhere */
   void *linux_thread;   /* the Linux layer's own, opaque elsewhere */
 };

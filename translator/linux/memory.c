@@ -50,7 +50,7 @@ static struct {
   uint64_t mapped[16];        /* bits of all files that have been mapped, by a hash: most are not among them */
   bool read_implies_exec;     /* personality(READ_IMPLIES_EXEC) */
   Attachment *attachments;    /* shmat() */
-} memory;
+} memory = {.lock = {.rank = BASE_RANK_MAPPINGS}};
 
 void linux_memory_init(uint64_t stack_low, bool randomize) {
   uint64_t gap = UINT64_C(1) << 27; /* as the kernel: room below the stack */

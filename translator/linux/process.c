@@ -52,8 +52,8 @@ static LinuxHandlers *copy_handlers(LinuxHandlers *handlers) {
     base_lock(&handlers->lock);
     *copy = *handlers;
     base_unlock(&handlers->lock);
-    copy->lock = (BaseLock){0};
   }
+  copy->lock = (BaseLock){.rank = BASE_RANK_HANDLERS};
   copy->users = 1;
   return copy;
 }
@@ -380,6 +380,7 @@ int64_t sys_exit(GuestCpu *cpu, const uint64_t a[6]) {
     for (;;) host_call(__NR_exit, status);
   }
   host_call(__NR_sigaltstack, &disabled, 0);
+  linux_set_current(NULL); /* no signal comes any more */
   thread_free(thread);
   linux_exit_raw(stack, STACKS, status);
 }

@@ -13,7 +13,6 @@
 enum {
   PROT_RX = 5,
   PROT_RWX = 7,
-  MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x4022,
   DEFAULT_CACHE = 96 << 20,
   BRANCH_REACH = 128 << 20,
   TRAMPOLINE_BYTES = 4096,
@@ -93,11 +92,10 @@ static void choose_chunks(void) {
 
 int cache_init(void) {
   choose_chunks();
-  uint64_t start, end;
-  base_window(&start, &end);
-  int64_t at = host_call(__NR_mmap, start, runtime.cache_size, PROT_RWX, MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0);
-  if (at < 0 && at > -4096) return (int)at;
-  runtime.cache = (uint8_t *)(uintptr_t)at;
+  runtime.cache = base_pages_alloc(runtime.cache_size);
+  if (!runtime.cache) return -12; /* ENOMEM */
+  int64_t error = host_call(__NR_mprotect, runtime.cache, runtime.cache_size, PROT_RWX);
+  if (error < 0) return (int)error;
   cache.code = runtime.cache + TRAMPOLINE_BYTES + DETOUR_BYTES;
   cache.chunks = base_pages_alloc(cache.chunk_count * sizeof *cache.chunks);
   if (!cache.chunks) return -12; /* ENOMEM */

@@ -82,7 +82,7 @@ static uint64_t get_register(const struct sigcontext *host, unsigned number) {
 
 /* --- Locked operations ------------------------------------------------------------------------------------ */
 
-BaseLock runtime_split_lock;
+BaseLock runtime_split_lock = {.rank = BASE_RANK_SPLIT};
 
 static uint64_t combine(const A64Locked *locked, uint64_t old, uint64_t operand) {
   if (locked->compares) return operand;

@@ -14,7 +14,7 @@
 #include "runtime/layout.h"
 #include "runtime/single-step.h"
 
-Runtime runtime;
+Runtime runtime = {.lock = {.rank = BASE_RANK_RUNTIME}};
 
 enum { SHADOW_SEARCH = 64, CHECK_BUDGET = 64 };
 

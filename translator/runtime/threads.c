@@ -87,6 +87,7 @@ GuestCpu *runtime_thread_new(const GuestCpu *like) {
   cpu->helper_return = 0;
   cpu->interrupt = 0;
   cpu->check_budget = 1;
+  cpu->held_locks = 0;
   cpu->runtime_thread = thread;
   add_to_list(thread);
   return cpu;
