@@ -56,7 +56,18 @@ void cache_sync(const void *start, uint64_t length) {
   __builtin___clear_cache((char *)(uintptr_t)start, (char *)(uintptr_t)start + length);
 }
 
+/* What the checking build knows of Arm ARM B2.2.5: while others may be in code, only B and BL change into one another. */
+static void check_patch(uint32_t old, uint32_t word) {
+#ifdef STELE_CHECK_LOCKS
+  enum { B_OR_BL_MASK = 0x7c000000, B_OR_BL = 0x14000000 };
+  if (runtime.concurrent && ((old & B_OR_BL_MASK) != B_OR_BL || (word & B_OR_BL_MASK) != B_OR_BL))
+    base_panic("0x%x changed to 0x%x while others may execute it", old, word);
+#endif
+  (void)old, (void)word;
+}
+
 void cache_patch(uint32_t *at, uint32_t word) {
+  check_patch(*at, word);
   __atomic_store_n(at, word, __ATOMIC_RELEASE);
   cache_sync(at, 4);
 }

@@ -117,6 +117,6 @@ static void close_branches(Region *region) {
 
 void link_make_concurrent(void) {
   if (runtime.concurrent) return;
-  runtime.concurrent = true;
   cache_each_region(close_branches);
+  runtime.concurrent = true;
 }

@@ -245,14 +245,22 @@ _Static_assert(sizeof(KickInfo) == 128, "kernel ABI");
 
 static const uint8_t kick_mark;
 
-/* SIGILL is never blocked (linux/signals.c) and hardly ever sent. */
-void thread_kick(RuntimeThread *thread) {
-  if (__atomic_exchange_n(&thread->kicked, 1, __ATOMIC_SEQ_CST)) return;
-  KickInfo info = {.signal = SIGILL_NUMBER, .code = SI_QUEUE, .value = (uint64_t)(uintptr_t)&kick_mark};
-  runtime.stats.kicks++;
-  if (host_call(__NR_rt_tgsigqueueinfo, thread->process, thread->tid, SIGILL_NUMBER, &info) == 0) return;
+static void kick_is_over(RuntimeThread *thread) {
   __atomic_store_n(&thread->kicked, 0, __ATOMIC_SEQ_CST);
   host_call(__NR_futex, &thread->kicked, FUTEX_WAKE_PRIVATE, ALL_WAITERS, 0, 0, 0);
+}
+
+/* SIGILL is never blocked (linux/signals.c) and hardly ever sent. A thread that has just left must not get one: it would
+ * end a system call, or the program that one has executed. It looks at `kicked` after it has become OUTSIDE, and here
+ * its state is looked at after `kicked` is set, so that one of both sees the other (thread_leave()). */
+void thread_kick(RuntimeThread *thread) {
+  KickInfo info = {.signal = SIGILL_NUMBER, .code = SI_QUEUE, .value = (uint64_t)(uintptr_t)&kick_mark};
+  if (__atomic_exchange_n(&thread->kicked, 1, __ATOMIC_SEQ_CST)) return;
+  if (__atomic_load_n(&thread->state, __ATOMIC_SEQ_CST) == THREAD_IN_CODE) {
+    runtime.stats.kicks++;
+    if (host_call(__NR_rt_tgsigqueueinfo, thread->process, thread->tid, SIGILL_NUMBER, &info) == 0) return;
+  }
+  kick_is_over(thread);
 }
 
 bool runtime_take_kick(GuestCpu *cpu, const void *siginfo, void *context) {
