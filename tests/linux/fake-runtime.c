@@ -41,6 +41,8 @@ void runtime_write_end(uint64_t start, uint64_t length) {}
 
 bool runtime_has_writable_code(void) { return false; }
 
+void runtime_hold_kicks(int tid) { (void)tid; }
+void runtime_release_kicks(void) {}
 bool runtime_take_kick(GuestCpu *cpu, const void *siginfo, void *context) { return false; }
 
 /* A fault at a "guest instruction" of a test is marked by fake_guest_fault: the state is precise. */

@@ -6,6 +6,7 @@
  */
 #include <sched.h>
 #include <semaphore.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <time.h>
 #include <ucontext.h>
@@ -418,6 +419,53 @@ static void mixed_exceptions(int rounds) {
   printf("sent: %d\n", sent);
 }
 
+static void *spin_numbered(void *argument) {
+  own_number = (int)(long)argument;
+  __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
+  sem_post(&arrived);
+  while (!stop) {}
+  return NULL;
+}
+
+/* Threads that spin are sent SIGILL while code is thrown away, for which the translator has them come out. */
+static void illegal(int rounds) {
+  pthread_t threads[THREADS];
+  long sum = 0;
+  handle(SIGILL, count, SA_RESTART);
+  for (long i = 0; i < THREADS; i++) threads[i] = start(spin_numbered, (void *)i);
+  wait_until(&begun, THREADS);
+  uint8_t *code = map_pages(1, PROT_READ | PROT_WRITE | PROT_EXEC);
+  for (int r = 1; r <= rounds; r++) {
+    put_adder(code, r);
+    sum += ((Function *)code)(1) - r;
+    for (int i = 0; i < THREADS; i++) CHECK(pthread_kill(threads[i], SIGILL) == 0);
+    CHECK(mmap(code, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == code);
+    for (int i = 0; i < THREADS; i++) wait_until(&handled[i], r);
+  }
+  stop = 1;
+  for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+  printf("handled: %d, sum: %ld\n", handled[0], sum);
+}
+
+/* No signal can be queued with what belongs to it, and code is thrown away under threads that spin. */
+static void queue_full(int rounds) {
+  struct rlimit none = {0, 0};
+  pthread_t threads[THREADS];
+  long sum = 0;
+  CHECK(setrlimit(RLIMIT_SIGPENDING, &none) == 0);
+  for (long i = 0; i < THREADS; i++) threads[i] = start(spin_numbered, (void *)i);
+  wait_until(&begun, THREADS);
+  uint8_t *code = map_pages(1, PROT_READ | PROT_WRITE | PROT_EXEC);
+  for (int r = 1; r <= rounds; r++) {
+    put_adder(code, r);
+    sum += ((Function *)code)(1) - r;
+    CHECK(mmap(code, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == code);
+  }
+  stop = 1;
+  for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+  printf("sum: %ld\n", sum);
+}
+
 static const Case cases[] = {
     {"plain", signals_plain}, {"pause", signals_pause}, {"misaligned", signals_misaligned},
     {"locked", signals_locked}, {"x87", signals_x87}, {"cpuid", signals_cpuid}, {"divide", signals_divide},
@@ -427,5 +475,6 @@ static const Case cases[] = {
     {"timers", timers}, {"process-wide", process_wide}, {"terminate", terminate},
     {"sent-exceptions", sent_exceptions}, {"sent-as-faults", sent_as_faults},
     {"sent-as-access", sent_as_access},
-    {"blocked-exceptions", blocked_exceptions}, {"mixed-exceptions", mixed_exceptions}};
+    {"blocked-exceptions", blocked_exceptions}, {"mixed-exceptions", mixed_exceptions},
+    {"illegal", illegal}, {"queue-full", queue_full}};
 MAIN(cases)

@@ -125,6 +125,23 @@ int64_t sys_rt_tgsigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
   return linux_guest_call_list(linux_thread(cpu), __NR_rt_tgsigqueueinfo, a[0], a[1], a[2], (uint64_t)&info);
 }
 
+/* SIGILL to a thread is the runtime's own signal too (runtime_hold_kicks()). */
+static int64_t send_to_thread(GuestCpu *cpu, int64_t number, const uint64_t a[6], int tid, int signal) {
+  if (signal != SIGILL) return linux_guest_call(linux_thread(cpu), number, a);
+  runtime_hold_kicks(tid);
+  int64_t result = linux_guest_call(linux_thread(cpu), number, a);
+  runtime_release_kicks();
+  return result;
+}
+
+int64_t sys_tkill(GuestCpu *cpu, const uint64_t a[6]) {
+  return send_to_thread(cpu, __NR_tkill, a, (int)a[0], (int)a[1]);
+}
+
+int64_t sys_tgkill(GuestCpu *cpu, const uint64_t a[6]) {
+  return send_to_thread(cpu, __NR_tgkill, a, (int)a[1], (int)a[2]);
+}
+
 /* --- dispositions ------------------------------------------------------------------------------------ */
 
 static int64_t host_action(int signal, const LinuxAction *action, LinuxAction *ret_old) {

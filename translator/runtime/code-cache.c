@@ -365,8 +365,8 @@ void cache_make_room(void) {
   reclaim();
   while (!cache_has_room()) {
     const Chunk *next = next_to_free();
-    if (!next) base_panic("the code cache has no chunk to give");
-    threads_wait(next->deaths);
+    if (next) threads_wait(next->deaths);
+    else evict(); /* others have filled meanwhile what came free */
     reclaim();
   }
 }

@@ -61,7 +61,7 @@ struct RuntimeThread {
   int tid, process;               /* the host's numbers */
   ThreadState state;              /* OUTSIDE to IN_CODE under the lock, back by the thread alone */
   uint64_t seen;                  /* runtime.deaths when it last entered code: what had died by then it has forgotten */
-  uint32_t kicked;                /* 1: the signal that brings it out has been sent and not yet arrived */
+  uint32_t kicked;                /* 1: the signal that brings it out is sent, and has not been seen to arrive */
   Detour detour;
   struct GuardFrame *guard;       /* where a fault in C code goes on (guard_call()) */
   void *shadow_stack;

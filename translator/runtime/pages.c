@@ -203,11 +203,19 @@ bool pages_found_stable(const Region *region) {
 
 /* --- System calls that write guest memory ------------------------------------------------------------------- */
 
-/* Large buffers are mostly no code: their pages are not entered one by one. */
-static bool holds_code(uint64_t page) {
-  uint64_t end;
-  int flags = memory_map_query(page, &end);
-  return flags >= 0 && flags & (MEMORY_EXEC | MEMORY_SHARED);
+/* Calls write no more than that at once (MAX_RW_COUNT; read(2)), whatever length they are given. */
+#define MOST_WRITTEN UINT64_C(0x7ffff000)
+
+/* The first page from `page` on that may hold code; `end` when there is none before it. */
+static uint64_t next_with_code(uint64_t page, uint64_t end) {
+  MemoryRange range;
+  for (; page < end && memory_map_next(page, &range); page = range.end)
+    if (range.flags & (MEMORY_EXEC | MEMORY_SHARED)) return range.start > page ? range.start : page;
+  return end;
+}
+
+static uint64_t end_of_write(uint64_t start, uint64_t length) {
+  return start + (length < MOST_WRITTEN ? length : MOST_WRITTEN);
 }
 
 static bool begin_busy(uint64_t page) {
@@ -228,8 +236,9 @@ static bool begin_busy_views(uint64_t page) {
 void runtime_write_begin(uint64_t start, uint64_t length) {
   bool any = false;
   base_lock(&runtime.lock);
-  for (uint64_t page = page_of(start); page < start + length; page += MEMORY_PAGE_SIZE)
-    if (holds_code(page)) any |= begin_busy_views(page);
+  uint64_t end = end_of_write(start, length);
+  for (uint64_t page = page_of(start); (page = next_with_code(page, end)) < end; page += MEMORY_PAGE_SIZE)
+    any |= begin_busy_views(page);
   if (any) threads_note_deaths(NULL);
   base_unlock(&runtime.lock);
 }
@@ -242,17 +251,19 @@ static void drop_if_unused(CodePage *p) {
   base_free(p);
 }
 
-static void end_busy(uint64_t page) {
+static bool end_busy(uint64_t page) {
   CodePage *p = find(page);
-  if (!p || !p->busy) return;
+  if (!p || !p->busy) return false;
   change_special(p, p->checked, p->busy - 1);
   drop_if_unused(p);
+  return true;
 }
 
 void runtime_write_end(uint64_t start, uint64_t length) {
   base_lock(&runtime.lock);
-  for (uint64_t page = page_of(start); page < start + length; page += MEMORY_PAGE_SIZE) {
-    end_busy(page);
+  uint64_t end = special_count ? end_of_write(start, length) : 0;
+  for (uint64_t page = page_of(start); page < end; page += MEMORY_PAGE_SIZE) {
+    if (!end_busy(page)) continue;
     for (uint64_t alias = 0; (alias = memory_map_next_alias(page, alias));) end_busy(alias);
   }
   base_unlock(&runtime.lock);

@@ -118,13 +118,13 @@ static void remember_branch(GuestCpu *cpu, uint64_t host_pc) {
 static uint64_t look_up(RuntimeThread *thread, A64Exit **exit, Region **ret_region, uint64_t *ret_fault) {
   GuestCpu *cpu = thread->cpu;
   for (;;) {
-    uint64_t key = step_key(cpu), host_pc = block_map_find(key, ret_region);
+    uint64_t key = step_key(cpu), host_pc = block_map_find(key, ret_region), deaths = runtime.deaths;
     if (host_pc) return host_pc;
-    switch (translate(thread, key, cpu->x87.top & 7, ret_region, ret_fault)) {
-    case TRANSLATE_OK: return (uint64_t)(uintptr_t)(*ret_region)->code + (*ret_region)->entries[0].host_offset;
-    case TRANSLATE_FAULT: return 0;
-    case TRANSLATE_NO_ROOM: break;
-    }
+    TranslateStatus status = translate(thread, key, cpu->x87.top & 7, ret_region, ret_fault);
+    if (runtime.deaths != deaths) *exit = NULL; /* all was given up for it (become_strict()) */
+    if (status == TRANSLATE_OK)
+      return (uint64_t)(uintptr_t)(*ret_region)->code + (*ret_region)->entries[0].host_offset;
+    if (status == TRANSLATE_FAULT) return 0;
     *exit = NULL;
     cache_make_room();
   }

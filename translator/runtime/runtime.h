@@ -93,6 +93,11 @@ void runtime_resume_after_fault(GuestCpu *cpu, void *context);
  * come to linux_deliver_signals() soon, also when `context` was inside generated code. */
 void runtime_interrupt(GuestCpu *cpu, void *context);
 
+/* Around the guest's sending of SIGILL to a thread: no kick is on its way to it meanwhile. The kernel would take both for
+ * one, and the guest's would be lost. */
+void runtime_hold_kicks(int tid);
+void runtime_release_kicks(void);
+
 /* In the host handler of SIGILL: whether the signal is one by which the runtime brings a thread out of generated code;
  * it has been dealt with then. `siginfo` is the host's. */
 bool runtime_take_kick(GuestCpu *cpu, const void *siginfo, void *context);

@@ -151,12 +151,20 @@ static void announce(void) {
   host_call(__NR_futex, &runtime.progress, FUTEX_WAKE_PRIVATE, ALL_WAITERS, 0, 0, 0);
 }
 
-/* A kick on its way would cut a system call short: it is waited for. */
+/* A kick on its way would cut a system call short, or kill the program of an execve(). Who sends it holds the lock; and
+ * what has been sent arrives before a system call returns, or never does: the kernel drops a signal of a number below
+ * SIGRTMIN while another one is pending (signal(7)). */
+static void await_kick(RuntimeThread *thread) {
+  base_lock(&runtime.lock);
+  base_unlock(&runtime.lock);
+  host_call(__NR_gettid);
+  __atomic_store_n(&thread->kicked, 0, __ATOMIC_SEQ_CST);
+}
+
 void thread_leave(RuntimeThread *thread) {
   __atomic_store_n(&thread->state, THREAD_OUTSIDE, __ATOMIC_SEQ_CST);
   announce();
-  while (__atomic_load_n(&thread->kicked, __ATOMIC_SEQ_CST))
-    host_call(__NR_futex, &thread->kicked, FUTEX_WAIT_PRIVATE, 1, 0, 0, 0);
+  if (__atomic_load_n(&thread->kicked, __ATOMIC_SEQ_CST)) await_kick(thread);
 }
 
 void thread_enter(RuntimeThread *thread) {
@@ -245,32 +253,50 @@ _Static_assert(sizeof(KickInfo) == 128, "kernel ABI");
 
 static const uint8_t kick_mark;
 
-static void kick_is_over(RuntimeThread *thread) {
-  __atomic_store_n(&thread->kicked, 0, __ATOMIC_SEQ_CST);
-  host_call(__NR_futex, &thread->kicked, FUTEX_WAKE_PRIVATE, ALL_WAITERS, 0, 0, 0);
-}
-
-/* SIGILL is never blocked (linux/signals.c) and hardly ever sent. A thread that has just left must not get one: it would
- * end a system call, or the program that one has executed. It looks at `kicked` after it has become OUTSIDE, and here
- * its state is looked at after `kicked` is set, so that one of both sees the other (thread_leave()). */
+/* SIGILL is never blocked (linux/signals.c) and hardly ever sent. The look at the state comes after the mark: a thread
+ * that is seen in code then sees the mark when it leaves, and waits for the signal (thread_leave()). */
 void thread_kick(RuntimeThread *thread) {
-  KickInfo info = {.signal = SIGILL_NUMBER, .code = SI_QUEUE, .value = (uint64_t)(uintptr_t)&kick_mark};
   if (__atomic_exchange_n(&thread->kicked, 1, __ATOMIC_SEQ_CST)) return;
+  KickInfo info = {.signal = SIGILL_NUMBER, .code = SI_QUEUE, .value = (uint64_t)(uintptr_t)&kick_mark};
   if (__atomic_load_n(&thread->state, __ATOMIC_SEQ_CST) == THREAD_IN_CODE) {
     runtime.stats.kicks++;
     if (host_call(__NR_rt_tgsigqueueinfo, thread->process, thread->tid, SIGILL_NUMBER, &info) == 0) return;
   }
-  kick_is_over(thread);
+  __atomic_store_n(&thread->kicked, 0, __ATOMIC_SEQ_CST);
+}
+
+/* Where RLIMIT_SIGPENDING is used up the signal comes without what was sent with it, as if from process 0. */
+static bool is_kick(const RuntimeThread *thread, const KickInfo *info) {
+  if (info->signal != SIGILL_NUMBER) return false;
+  if (info->code == SI_QUEUE) return info->value == (uint64_t)(uintptr_t)&kick_mark;
+  return info->code == SI_USER && !info->process && __atomic_load_n(&thread->kicked, __ATOMIC_SEQ_CST);
 }
 
 bool runtime_take_kick(GuestCpu *cpu, const void *siginfo, void *context) {
-  const KickInfo *info = siginfo;
-  if (info->signal != SIGILL_NUMBER || info->code != SI_QUEUE || info->value != (uint64_t)(uintptr_t)&kick_mark)
-    return false;
-  __atomic_store_n(&runtime_thread_of(cpu)->kicked, 0, __ATOMIC_SEQ_CST);
-  thread_bring_out(runtime_thread_of(cpu), context);
+  RuntimeThread *thread = runtime_thread_of(cpu);
+  if (!is_kick(thread, siginfo)) return false;
+  __atomic_store_n(&thread->kicked, 0, __ATOMIC_SEQ_CST);
+  thread_bring_out(thread, context);
   return true;
 }
+
+static bool is_kicked(int tid) {
+  for (const RuntimeThread *t = runtime.threads; t; t = t->next)
+    if (t->tid == tid) return __atomic_load_n(&t->kicked, __ATOMIC_SEQ_CST);
+  return false;
+}
+
+void runtime_hold_kicks(int tid) {
+  const int64_t pause[2] = {0, 100000};
+  base_lock(&runtime.lock);
+  while (is_kicked(tid)) {
+    base_unlock(&runtime.lock);
+    host_call(__NR_nanosleep, pause, 0);
+    base_lock(&runtime.lock);
+  }
+}
+
+void runtime_release_kicks(void) { base_unlock(&runtime.lock); }
 
 void threads_note_deaths(RuntimeThread *self) {
   runtime.deaths++;
@@ -281,10 +307,20 @@ void threads_note_deaths(RuntimeThread *self) {
     if (t != self && __atomic_load_n(&t->state, __ATOMIC_SEQ_CST) == THREAD_IN_CODE) thread_kick(t);
 }
 
+static bool has_passed(const RuntimeThread *thread, uint64_t deaths) {
+  return __atomic_load_n(&thread->state, __ATOMIC_SEQ_CST) != THREAD_IN_CODE || thread->seen >= deaths;
+}
+
 bool threads_passed(uint64_t deaths) {
   for (RuntimeThread *t = runtime.threads; t; t = t->next)
-    if (__atomic_load_n(&t->state, __ATOMIC_SEQ_CST) == THREAD_IN_CODE && t->seen < deaths) return false;
+    if (!has_passed(t, deaths)) return false;
   return true;
+}
+
+/* A thread whose own store killed other regions goes on in code, and may stay there. */
+static void kick_not_passed(uint64_t deaths) {
+  for (RuntimeThread *t = runtime.threads; t; t = t->next)
+    if (!has_passed(t, deaths)) thread_kick(t);
 }
 
 /* --- Waiting -------------------------------------------------------------------------------------------- */
@@ -322,6 +358,7 @@ void threads_wait(uint64_t deaths) {
   for (;;) {
     uint32_t seen = __atomic_load_n(&runtime.progress, __ATOMIC_SEQ_CST);
     if (threads_passed(deaths)) break;
+    kick_not_passed(deaths);
     base_unlock(&runtime.lock);
     int64_t result = host_call(__NR_futex, &runtime.progress, FUTEX_WAIT_PRIVATE, seen, &limit, 0, 0);
     base_lock(&runtime.lock);
