@@ -249,10 +249,11 @@ static void write_maps(Work *work) {
   flush_line(work);
 }
 
-/* The processor's vsyscall page is in nobody's map and last in everybody's list (vsyscall.c). */
+/* The vsyscall page is in nobody's map and last in everybody's list (vsyscall.c). */
+static const Line vsyscall = {.start = LINUX_VSYSCALL_PAGE, .end = LINUX_VSYSCALL_PAGE + MEMORY_PAGE_SIZE,
+                              .flags = MEMORY_EXEC, .device = "00:00", .name = "[vsyscall]"};
+
 static void write_maps_and_vsyscall(Work *work) {
-  static const Line vsyscall = {.start = LINUX_VSYSCALL_PAGE, .end = LINUX_VSYSCALL_PAGE + MEMORY_PAGE_SIZE,
-                                .flags = MEMORY_EXEC, .device = "00:00", .name = "[vsyscall]"};
   write_maps(work);
   if (!work->error) work->error = write_line(work->to, &vsyscall);
 }
@@ -307,6 +308,13 @@ static void write_smaps(Work *work) {
     if (!work->error) work->error = write_line(work->to, &work->part);
     write_size(work);
   }
+}
+
+static void write_smaps_and_vsyscall(Work *work) {
+  write_smaps(work);
+  if (!work->error) work->error = write_line(work->to, &vsyscall);
+  write_text(work, "Size:                  4 kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n"
+                   "Rss:                   0 kB\nPss:                   0 kB\nVmFlags: ex ");
 }
 
 /* --- smaps_rollup -------------------------------------------------------------------------------------- */
@@ -394,7 +402,7 @@ int procfs_write_maps(int to, const ProcfsProcess *process) {
 }
 
 int procfs_write_smaps(int to, const ProcfsProcess *process) {
-  return write_listing(to, process, "smaps", write_smaps);
+  return write_listing(to, process, "smaps", write_smaps_and_vsyscall);
 }
 
 int procfs_write_rollup(int to, const ProcfsProcess *process) {
