@@ -60,6 +60,7 @@ static inline void put_adder(void *at, int value) {
   uint8_t code[ADDER_BYTES] = {0x8d, 0x87, 0, 0, 0, 0, 0xc3, 0xcc};
   memcpy(code + 2, &value, 4);
   memcpy(at, code, sizeof code);
+  __asm__ volatile("" ::: "memory"); /* before whatever tells of it */
 }
 
 /* Eight bytes of an adder in one store, as code that others execute has to be written. */

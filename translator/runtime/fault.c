@@ -153,7 +153,7 @@ RuntimeFault runtime_host_fault(GuestCpu *cpu, void *opaque, int32_t *signal, ui
   }
   if (*signal == SIGBUS_NUMBER) {
     Misaligned misaligned = misaligned_access(thread, context, address);
-    if (misaligned == MISALIGNED_DONE || misaligned == MISALIGNED_GONE) return RUNTIME_FAULT_RESOLVED;
+    if (misaligned == MISALIGNED_DONE) return RUNTIME_FAULT_RESOLVED;
     if (misaligned == MISALIGNED_FAULT) *signal = SIGSEGV_NUMBER;
   }
   if (guarded(thread, &context->uc_mcontext)) return RUNTIME_FAULT_RESOLVED;

@@ -5,9 +5,8 @@
 #include "runtime/internal.h"
 
 typedef enum Misaligned {
-  MISALIGNED_NOT,  /* not an ordered or locked access in generated code */
+  MISALIGNED_NOT,  /* not an ordered or locked access in generated code, or what faulted is the memory behind it */
   MISALIGNED_DONE, /* carried out */
-  MISALIGNED_GONE, /* not carried out, as the memory has just gone away: to be tried again */
   MISALIGNED_FAULT /* the guest has no such access to all of the memory */
 } Misaligned;
 

@@ -171,14 +171,16 @@ Misaligned misaligned_access(RuntimeThread *thread, void *opaque, uint64_t *ret_
   A64Locked locked;
   A64Access access;
   if (a64_decode_locked(site, &locked)) {
+    if (!(host->regs[locked.n] & (locked.bytes - 1u))) return MISALIGNED_NOT;
     if (!accessible(host->regs[locked.n], locked.bytes, true, ret_fault)) return MISALIGNED_FAULT;
-    return do_locked(thread, host, &locked) ? MISALIGNED_DONE : MISALIGNED_GONE;
+    return do_locked(thread, host, &locked) ? MISALIGNED_DONE : MISALIGNED_NOT;
   }
   if (!is_ordered(*site, &access)) return MISALIGNED_NOT;
   uint64_t address = host->regs[access.n] + (uint64_t)(int64_t)access.offset;
+  if (!(address & (access.bytes - 1u))) return MISALIGNED_NOT;
   if (!accessible(address, access.bytes, access.kind == A64_ACCESS_STORE, ret_fault)) return MISALIGNED_FAULT;
+  if (!do_ordered(thread, host, &access, address)) return MISALIGNED_NOT;
   note_misaligned(thread, region, offset);
-  if (!do_ordered(thread, host, &access, address)) return MISALIGNED_GONE;
   host->pc = detour_take(thread, region, offset + 4, UINT32_MAX); /* out of the old code, which may be a loop */
   return MISALIGNED_DONE;
 }

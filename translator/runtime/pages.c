@@ -218,11 +218,18 @@ static bool begin_busy(uint64_t page) {
   return any;
 }
 
+/* With every other view of the page: what is executed there changes, too. */
+static bool begin_busy_views(uint64_t page) {
+  bool any = begin_busy(page);
+  for (uint64_t alias = 0; (alias = memory_map_next_alias(page, alias));) any |= begin_busy(alias);
+  return any;
+}
+
 void runtime_write_begin(uint64_t start, uint64_t length) {
   bool any = false;
   base_lock(&runtime.lock);
   for (uint64_t page = page_of(start); page < start + length; page += MEMORY_PAGE_SIZE)
-    if (holds_code(page)) any |= begin_busy(page);
+    if (holds_code(page)) any |= begin_busy_views(page);
   if (any) threads_note_deaths(NULL);
   base_unlock(&runtime.lock);
 }
@@ -235,13 +242,18 @@ static void drop_if_unused(CodePage *p) {
   base_free(p);
 }
 
+static void end_busy(uint64_t page) {
+  CodePage *p = find(page);
+  if (!p || !p->busy) return;
+  change_special(p, p->checked, p->busy - 1);
+  drop_if_unused(p);
+}
+
 void runtime_write_end(uint64_t start, uint64_t length) {
   base_lock(&runtime.lock);
   for (uint64_t page = page_of(start); page < start + length; page += MEMORY_PAGE_SIZE) {
-    CodePage *p = find(page);
-    if (!p || !p->busy) continue;
-    change_special(p, p->checked, p->busy - 1);
-    drop_if_unused(p);
+    end_busy(page);
+    for (uint64_t alias = 0; (alias = memory_map_next_alias(page, alias));) end_busy(alias);
   }
   base_unlock(&runtime.lock);
 }
@@ -257,16 +269,26 @@ static void kill_dependent(Region *region) {
   some_died = true;
 }
 
+static void forget_page(CodePage *p) {
+  if (p->protected_) __atomic_store_n(&protected_count, protected_count - 1, __ATOMIC_RELAXED);
+  p->protected_ = false;
+  p->hits = p->patience = 0;
+  change_special(p, false, p->busy);
+}
+
 /* After a mapping call the host's protection is what the call asked for. */
 static void forget_protection(uint64_t start, uint64_t end) {
-  for (unsigned i = 0; (protected_count || special_count) && i < BUCKETS; i++)
-    for (CodePage *p = buckets[i]; p; p = p->next) {
-      if (p->address < start || p->address >= end) continue;
-      if (p->protected_) __atomic_store_n(&protected_count, protected_count - 1, __ATOMIC_RELAXED);
-      p->protected_ = false;
-      p->hits = p->patience = 0;
-      change_special(p, false, p->busy);
+  if (!protected_count && !special_count) return;
+  if ((end - start) / MEMORY_PAGE_SIZE <= BUCKETS) {
+    for (uint64_t page = start; page < end; page += MEMORY_PAGE_SIZE) {
+      CodePage *p = find(page);
+      if (p) forget_page(p);
     }
+    return;
+  }
+  for (unsigned i = 0; i < BUCKETS; i++)
+    for (CodePage *p = buckets[i]; p; p = p->next)
+      if (p->address >= start && p->address < end) forget_page(p);
 }
 
 void runtime_change_begin(void) { base_lock(&runtime.lock); }
