@@ -16,6 +16,7 @@ typedef enum Extent {
   ADDRESS, /* as many bytes as the int behind argument `value` says, and that int */
   MESSAGE, /* struct msghdr */
   MESSAGES, /* struct mmsghdr, as many as argument `value` says */
+  REQUESTS, /* pointers to struct iocb, as many as argument `value` says */
   CONTROL  /* ioctl: as many bytes as the command says (argument `value`), or a few */
 } Extent;
 
@@ -127,6 +128,7 @@ static const Row rows[GUEST_CALLS][MAX_ROWS] = {
     OUT(mq_timedreceive, {1, LENGTH, 2}, {3, BYTES, 4})
     OUT(mq_getsetattr, {2, BYTES, 64})
     OUT(io_setup, {1, BYTES, 8})
+    OUT(io_submit, {2, REQUESTS, 1})
     OUT(io_getevents, {3, TIMES, 2, AIO_EVENT})
     OUT(io_pgetevents, {3, TIMES, 2, AIO_EVENT})
     OUT(sendfile, {2, BYTES, 8})
@@ -192,6 +194,26 @@ static void add_messages(LinuxOutputs *outputs, uint64_t at, uint64_t count) {
   for (uint64_t i = 0; i < count && outputs->count < LINUX_MAX_OUTPUTS; i++) add_message(outputs, at + i * SIZE);
 }
 
+/* io_submit(2): the memory of reads. The kernel carries out most before the call returns. */
+static void add_requests(LinuxOutputs *outputs, uint64_t pointers, uint64_t count) {
+  enum { READ = 0, READ_VECTORS = 7 }; /* IOCB_CMD_PREAD, IOCB_CMD_PREADV */
+  struct {
+    uint64_t data;
+    uint32_t key, rw_flags;
+    uint16_t operation;
+    int16_t priority;
+    uint32_t fd;
+    uint64_t buffer, length, rest[3];
+  } request;
+  uint64_t at;
+  for (uint64_t i = 0; i < count && outputs->count < LINUX_MAX_OUTPUTS; i++) {
+    if (linux_copy_in(&at, pointers + i * sizeof at, sizeof at)) return;
+    if (linux_copy_in(&request, at, sizeof request)) return;
+    if (request.operation == READ) add(outputs, request.buffer, request.length);
+    if (request.operation == READ_VECTORS) add_buffers(outputs, request.buffer, request.length);
+  }
+}
+
 /* _IOC_SIZE (include/uapi/asm-generic/ioctl.h); old commands do not say. */
 static uint64_t ioctl_size(uint64_t command) {
   uint64_t size = command >> 16 & 0x3fff;
@@ -209,6 +231,7 @@ static void add_row(LinuxOutputs *outputs, const Row *row, const uint64_t a[6]) 
   case ADDRESS: add_address(outputs, start, a[row->value]); break;
   case MESSAGE: add_message(outputs, start); break;
   case MESSAGES: add_messages(outputs, start, a[row->value]); break;
+  case REQUESTS: add_requests(outputs, start, a[row->value]); break;
   case CONTROL: add(outputs, start, ioctl_size(a[row->value])); break;
   }
 }

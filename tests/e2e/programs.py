@@ -1,0 +1,62 @@
+"""What qemu-aarch64 cannot do, and so no test of the translator under it, in a machine: vfork and clone that share
+memory, robust lists, process_vm_readv, the highest real-time signals (tests/programs/limits.h), and the scenarios that
+tests/stress/scenarios.tbl leaves out there. Both compare with a native run on this machine's processor."""
+import os
+import platform
+import shlex
+import subprocess
+
+from boot import FULL
+from harness import BUILD, PATIENCE, ROOT, check, check_contains, machine_xml
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PROGRAMS = os.path.join(ROOT, "tests/programs")
+STRESS = os.path.join(ROOT, "tests/stress")
+
+# Scenarios that do not hold in a machine yet: a fault of a page that another thread serves (userfaultfd) is told twice
+# now and then, which its server does not expect (served-data), or is never served (served-code).
+WITHOUT = ["realtime/served-data", "realtime/served-code"]
+
+
+def machine(place):
+    """The machine that both share, started by the first."""
+    steled = place.shared_steled()
+    if not any(m["name"] == "programs" for m in steled.machines()):
+        steled.define("programs", machine_xml("programs", FULL, memory=1024, vcpus=2))
+    if steled.state("programs")[0] == "stopped":
+        steled.vmctl("start", "--wait", "programs")
+        check_contains(steled.sh("programs", "grep -m1 vendor_id /proc/cpuinfo"), "VirtualStele", "the processor")
+    return steled
+
+
+def run(place, command, seconds):
+    """A test of the translator, with the machine as its translator."""
+    steled = machine(place)
+    translator = [os.path.join(HERE, "in-machine"), os.path.join(BUILD, "vmctl"), steled.socket, "programs"]
+    got = subprocess.run(command, env=dict(os.environ, STELE=shlex.join(translator)), capture_output=True, text=True,
+                         stdin=subprocess.DEVNULL, timeout=seconds * PATIENCE, check=False)
+    check(got.returncode == 0, f"{got.stdout}{got.stderr[-2000:]}")
+
+
+def limited_programs():
+    """Those that ask limits.h what to leave out, linked statically: the root's C library need not be this machine's."""
+    for file in sorted(os.listdir(PROGRAMS)):
+        with open(os.path.join(PROGRAMS, file), encoding="utf-8") as source:
+            if file.endswith(".c") and "under_qemu_user()" in source.read():
+                yield file.removesuffix(".c") + "-static"
+
+
+def programs(place):
+    run(place, [os.path.join(PROGRAMS, "compare"), *limited_programs()], 600)
+
+
+def stress(place):
+    run(place, [os.path.join(STRESS, "run"), "--slice", "--left-out", "--build", "static",
+                "--patience", str(PATIENCE), *(f"--without={name}" for name in WITHOUT)], 600)
+
+
+# The oracle of both is an x86-64 processor, and their programs are its.
+TESTS = [] if platform.machine() != "x86_64" else [
+    ("limits", programs, True),
+    ("stress", stress, True),
+]
