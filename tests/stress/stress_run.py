@@ -11,6 +11,12 @@ import oracle
 import where
 
 
+# What a shell or nohup has this process ignore, programs that end themselves by these signals would ignore, too.
+for inherited in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(inherited) == signal.SIG_IGN:
+        signal.signal(inherited, signal.SIG_DFL)
+
+
 def resident_kib(pid):
     """A process' memory but for what belongs to the emulator alone: its heap and the code it makes."""
     total, counted = 0, False
