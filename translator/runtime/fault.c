@@ -144,6 +144,13 @@ bool guard_call(RuntimeThread *thread, void (*function)(void *), void *argument)
   return done;
 }
 
+/* Where checked code compares its bytes, before its first instruction: to the guest that is the fetch. */
+static bool fetches(const RuntimeThread *thread, uint64_t host_pc) {
+  uint32_t offset;
+  const Region *region = detour_region_at(thread, host_pc, &offset);
+  return region && region->checked && region->pc_map_count > 1 && offset < region->pc_map[1].host_offset;
+}
+
 RuntimeFault runtime_host_fault(GuestCpu *cpu, void *opaque, int32_t *signal, uint64_t *address, bool write) {
   struct ucontext *context = opaque;
   RuntimeThread *thread = runtime_thread_of(cpu);
@@ -158,6 +165,7 @@ RuntimeFault runtime_host_fault(GuestCpu *cpu, void *opaque, int32_t *signal, ui
   }
   if (guarded(thread, &context->uc_mcontext)) return RUNTIME_FAULT_RESOLVED;
   if (!synchronise_from(cpu, context)) return RUNTIME_FAULT_OURS;
+  if (fetches(thread, context->uc_mcontext.pc)) *address = cpu->rip;
   runtime_recover_flags(cpu, cpu->helper_return ? cpu->helper_return - 4 : context->uc_mcontext.pc);
   return RUNTIME_FAULT_GUEST;
 }
