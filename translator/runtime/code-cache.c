@@ -15,7 +15,6 @@ enum {
   PROT_RWX = 7,
   DEFAULT_CACHE = 96 << 20,
   BRANCH_REACH = 128 << 20,
-  TRAMPOLINE_BYTES = 4096,
   SMALL_CHUNK = 64 << 10,
   MANY_CHUNKS = 1024,
   ARENA_BLOCK = 64 << 10
@@ -87,13 +86,13 @@ static int64_t place_trampolines(void) {
   for (unsigned i = 0; i < A64_TRAMPOLINE_COUNT; i++)
     runtime.trampolines[i] = (uint64_t)(uintptr_t)runtime.cache + (uint64_t)(source[i] - runtime_trampolines_start);
   cache_sync(runtime.cache, size);
-  return host_call(__NR_mprotect, runtime.cache, TRAMPOLINE_BYTES, PROT_RX);
+  return host_call(__NR_mprotect, runtime.cache, CACHE_TRAMPOLINE_BYTES, PROT_RX);
 }
 
 /* Chunks small enough for a small cache to have several, and not too many in a large one. */
 static void choose_chunks(void) {
   uint64_t size = runtime.options.code_cache_size ? runtime.options.code_cache_size : DEFAULT_CACHE;
-  uint64_t before = TRAMPOLINE_BYTES + DETOUR_BYTES;
+  uint64_t before = CACHE_TRAMPOLINE_BYTES + DETOUR_BYTES;
   if (size > BRANCH_REACH - before) size = BRANCH_REACH - before;
   cache.chunk_bytes = SMALL_CHUNK;
   while (size / cache.chunk_bytes > MANY_CHUNKS) cache.chunk_bytes *= 2;
@@ -107,7 +106,7 @@ int cache_init(void) {
   if (!runtime.cache) return -12; /* ENOMEM */
   int64_t error = host_call(__NR_mprotect, runtime.cache, runtime.cache_size, PROT_RWX);
   if (error < 0) return (int)error;
-  cache.code = runtime.cache + TRAMPOLINE_BYTES + DETOUR_BYTES;
+  cache.code = runtime.cache + CACHE_TRAMPOLINE_BYTES + DETOUR_BYTES;
   cache.chunks = base_pages_alloc(cache.chunk_count * sizeof *cache.chunks);
   if (!cache.chunks) return -12; /* ENOMEM */
   return (int)place_trampolines();

@@ -13,14 +13,14 @@
 
 #include "base/host-call.h"
 
-enum { FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129, TRAMPOLINE_BYTES = 4096, ALL_WAITERS = 0x7fffffff };
+enum { FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129, ALL_WAITERS = 0x7fffffff };
 
 static uint64_t taken;        /* bit n: slot n */
 static uint32_t slot_freed;   /* futex */
 static uint32_t slot_waiters;
 
 static uint32_t *slot_at(unsigned index) {
-  return (uint32_t *)(runtime.cache + TRAMPOLINE_BYTES + (uint64_t)index * CACHE_REGION_BYTES);
+  return (uint32_t *)(runtime.cache + CACHE_TRAMPOLINE_BYTES + (uint64_t)index * CACHE_REGION_BYTES);
 }
 
 /* A thread in a slot waits for nothing but the memory it touches, and so a slot will come free. */

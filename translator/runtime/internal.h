@@ -94,7 +94,10 @@ extern Runtime runtime;
 
 /* --- Code cache (code-cache.c) --- */
 
-enum { CACHE_REGION_BYTES = 16 << 10 }; /* the most one region's code takes */
+enum {
+  CACHE_TRAMPOLINE_BYTES = 4096,  /* before the slots of detours */
+  CACHE_REGION_BYTES = 16 << 10   /* the most one region's code takes */
+};
 
 int cache_init(void);
 /* Whether another region fits for certain. */

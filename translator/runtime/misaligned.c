@@ -173,7 +173,11 @@ Misaligned misaligned_access(RuntimeThread *thread, void *opaque, uint64_t *ret_
   if (a64_decode_locked(site, &locked)) {
     if (!(host->regs[locked.n] & (locked.bytes - 1u))) return MISALIGNED_NOT;
     if (!accessible(host->regs[locked.n], locked.bytes, true, ret_fault)) return MISALIGNED_FAULT;
-    return do_locked(thread, host, &locked) ? MISALIGNED_DONE : MISALIGNED_NOT;
+    if (!do_locked(thread, host, &locked)) return MISALIGNED_NOT;
+    /* It may have changed the code it stands in. */
+    uint32_t behind = offset + 4u * locked.words;
+    if (region->dead) host->pc = detour_take(thread, region, behind, behind - 4);
+    return MISALIGNED_DONE;
   }
   if (!is_ordered(*site, &access)) return MISALIGNED_NOT;
   uint64_t address = host->regs[access.n] + (uint64_t)(int64_t)access.offset;

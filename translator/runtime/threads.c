@@ -23,6 +23,7 @@ enum {
   FUTEX_WAKE_PRIVATE = 129,
   ALL_WAITERS = 0x7fffffff,
   BURY_AFTER_MS = 200,
+  O_READ_CLOEXEC = 02000000,
   SIGILL_NUMBER = 4,
   MEMBARRIER_SYNC_CORE = 1 << 5,
   MEMBARRIER_REGISTER_SYNC_CORE = 1 << 6
@@ -329,7 +330,7 @@ static void kick_not_passed(uint64_t deaths) {
 static bool has_ended(int process) {
   char path[32], text[512];
   base_format(path, sizeof path, "/proc/%d/stat", process);
-  int64_t fd = host_call(__NR_openat, -100, path, 0);
+  int64_t fd = host_call(__NR_openat, -100, path, O_READ_CLOEXEC);
   if (fd < 0) return host_call(__NR_kill, process, 0) == -3; /* ESRCH */
   int64_t length = host_call(__NR_read, fd, text, sizeof text - 1);
   host_call(__NR_close, fd);
