@@ -8,6 +8,7 @@
 #include "a64/emit.h"
 #include "base/base.h"
 #include "lift/lift.h"
+#include "pipeline/pipeline.h"
 #include "runtime/runtime.h"
 
 typedef struct Region Region;
@@ -96,7 +97,7 @@ extern Runtime runtime;
 
 enum {
   CACHE_TRAMPOLINE_BYTES = 4096,  /* before the slots of detours */
-  CACHE_REGION_BYTES = 16 << 10   /* the most one region's code takes */
+  CACHE_REGION_BYTES = PIPELINE_CODE_BYTES
 };
 
 int cache_init(void);

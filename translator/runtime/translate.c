@@ -5,46 +5,22 @@
 #include <string.h>
 
 #include "guest/memory-map.h"
-#include "opt/opt.h"
+#include "pipeline/pipeline.h"
 #include "runtime/single-step.h"
 
 enum {
-  REGION_INSNS = 32,    /* the sweep's usual limits */
-  REGION_STRAIGHT = 96,
   CHECKED_INSNS = 2,    /* of code that checks its bytes: up to its first branch */
   CHECKED_STRAIGHT = 16,
-  CHECKED_BYTES = 16 * 16, /* at most those */
-  WINDOW_BEFORE = 4,    /* pages before the entry that loops may reach back into */
-  WINDOW_AFTER = 64,
-  CODE_WORDS = CACHE_REGION_BYTES / 4,
-  RELOCATIONS = 4096
+  CHECKED_BYTES = 16 * 16 /* at most those */
 };
 
-/* Scratch of the one translation under way (the lock is held). */
-static struct {
-  Lift lift;
-  LiftRegion region;
-  A64Code code;
-  uint8_t source[CHECKED_BYTES + 16]; /* what checked code is made from and compares itself with */
-  A64Emitter *emitter;
-  OptScratch opt;
-} *work;
+/* Of the one translation under way (the lock is held). */
+static Pipeline *work;
+static uint8_t source[CHECKED_BYTES + 16]; /* what checked code is made from and compares itself with */
 
-static bool make_work(void) {
-  if (work) return true;
-  work = base_pages_alloc(sizeof *work);
-  IrInsn *insns = base_pages_alloc(IR_MAX_INSNS * sizeof *insns);
-  uint32_t *words = base_pages_alloc(CODE_WORDS * sizeof *words);
-  A64Relocation *relocations = base_pages_alloc(RELOCATIONS * sizeof *relocations);
-  A64Emitter *emitter = base_pages_alloc(a64_emitter_size());
-  if (!work || !insns || !words || !relocations || !emitter) return false;
-  work->emitter = emitter;
-  work->lift.b.insns = insns;
-  work->code.words = words;
-  work->code.capacity = CODE_WORDS;
-  work->code.relocations = relocations;
-  work->code.relocation_capacity = RELOCATIONS;
-  return true;
+static void make_work(void) {
+  if (!work) work = pipeline_new();
+  if (!work) base_panic("out of memory for the translator's work space");
 }
 
 /* --- The bytes that can be fetched -------------------------------------------------------------------------- */
@@ -66,12 +42,12 @@ void translate_forget_window(void) { __atomic_store_n(&last_window.end, 0, __ATO
 
 /* The executable bytes around `pc`. False when pc itself cannot be fetched. */
 static bool window_around(uint64_t pc, RegionWindow *ret_window) {
-  uint64_t page = pc & ~(MEMORY_PAGE_SIZE - 1), end, limit = page + WINDOW_AFTER * MEMORY_PAGE_SIZE, ignored;
+  uint64_t page = pc & ~(MEMORY_PAGE_SIZE - 1), end, limit = page + PIPELINE_WINDOW_AFTER * MEMORY_PAGE_SIZE, ignored;
   int flags = 0;
   if (!executable(pc, &end, &flags)) return false;
   while (end < limit && executable(end, &end, &flags)) {}
   uint64_t start = page;
-  for (unsigned i = 0; i < WINDOW_BEFORE && start && executable(start - MEMORY_PAGE_SIZE, &ignored, &flags); i++)
+  for (unsigned i = 0; i < PIPELINE_WINDOW_BEFORE && start && executable(start - MEMORY_PAGE_SIZE, &ignored, &flags); i++)
     start -= MEMORY_PAGE_SIZE;
   *ret_window = (RegionWindow){.start = start, .end = end < limit ? end : limit,
                                .bytes = (const uint8_t *)(uintptr_t)start,
@@ -100,16 +76,15 @@ typedef struct Analysis {
 static RegionWindow copy_source(const RegionWindow *window, uint64_t pc) {
   uint64_t start = pc & ~UINT64_C(7), length = window->end - start;
   if (length > CHECKED_BYTES) length = CHECKED_BYTES;
-  memcpy(work->source, (const void *)(uintptr_t)start, length);
-  return (RegionWindow){.start = start, .end = start + length, .bytes = work->source};
+  memcpy(source, (const void *)(uintptr_t)start, length);
+  return (RegionWindow){.start = start, .end = start + length, .bytes = source};
 }
 
 static void analyse_guarded(void *argument) {
   const Analysis *a = argument;
-  RegionWindow source = *a->window;
-  if (a->region->checked) source = copy_source(a->window, a->pc);
-  region_decode(a->region, &source, a->pc, a->max_insns, a->max_straight);
-  region_analyse(a->region);
+  RegionWindow window = *a->window;
+  if (a->region->checked) window = copy_source(a->window, a->pc);
+  pipeline_analyse(work, &window, a->pc, a->max_insns, a->max_straight);
 }
 
 /* False where the memory went away meanwhile. */
@@ -125,22 +100,12 @@ static bool analyse(RuntimeThread *thread, const Analysis *a, bool checked) {
 const LiftRegion *translate_analyse_again(RuntimeThread *thread, const Region *region) {
   RegionWindow window;
   if (region->checked || !window_around(region->entry, &window)) return NULL;
-  Analysis again = {&work->region, &window, region->entry, REGION_INSNS, REGION_STRAIGHT};
+  make_work();
+  Analysis again = {&work->region, &window, region->entry, PIPELINE_INSNS, PIPELINE_STRAIGHT};
   return analyse(thread, &again, false) && work->region.highest == region->highest ? &work->region : NULL;
 }
 
 /* --- The rest --------------------------------------------------------------------------------------------------- */
-
-static A64EmitStatus generate(LiftRegion *region) {
-  work->lift.features = runtime.features;
-  work->lift.ordered = runtime.ordered;
-  lift_region(&work->lift, region);
-  if (work->lift.b.overflow) return A64_EMIT_TOO_LARGE;
-  opt_run(&work->opt, &work->lift.b);
-  A64EmitOptions options = {.guest_entry = region->entry, .features = runtime.features, .ordered = runtime.ordered,
-                            .is_misaligned = misaligned_any() ? misaligned_is_known : NULL};
-  return a64_emit(work->emitter, &work->lift.b, &options, &work->code);
-}
 
 /* An instruction at the window's end whose bytes go on where nothing can be fetched: the address of those. */
 static uint64_t fetch_fault_address(uint64_t pc) {
@@ -206,9 +171,10 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
     *ret_address = fetch_fault_address(guest_pc);
     return TRANSLATE_FAULT;
   }
-  if (!make_work()) base_panic("out of memory for the translator's work space");
-  work->lift.entry_x87_top = (uint8_t)(x87_top + 1);
-  Analysis analysis = {&work->region, &window, guest_pc, step ? 1 : REGION_INSNS, step ? 1 : REGION_STRAIGHT};
+  make_work();
+  PipelineTarget target = {.features = runtime.features, .ordered = runtime.ordered, .x87_top = x87_top,
+                           .is_misaligned = misaligned_any() ? misaligned_is_known : NULL};
+  Analysis analysis = {&work->region, &window, guest_pc, step ? 1 : PIPELINE_INSNS, step ? 1 : PIPELINE_STRAIGHT};
   bool checked = step;
   work->region.single_step = step;
   for (A64EmitStatus status = A64_EMIT_TOO_LARGE; status != A64_EMIT_OK;) {
@@ -218,7 +184,7 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
       return TRANSLATE_FAULT;
     }
     if (formed == FORM_AGAIN) continue;
-    status = generate(&work->region);
+    status = pipeline_generate(work, &target);
     if (status != A64_EMIT_OK) make_smaller(&analysis, status);
   }
   if (!cache_has_room()) return TRANSLATE_NO_ROOM;
