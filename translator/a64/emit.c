@@ -761,11 +761,10 @@ A64EmitStatus a64_emit(A64Emitter *e, const IrBuilder *b, const A64EmitOptions *
 
 /* --- Completing code for a place ------------------------------------------------------------------ */
 
-bool a64_relocate(A64Code *code, uint64_t host_base, const uint64_t trampolines[A64_TRAMPOLINE_COUNT],
-                  uint64_t guest_bias) {
-  for (uint32_t i = 0; i < code->relocation_count; i++) {
-    const A64Relocation *r = &code->relocations[i];
-    uint32_t *word = &code->words[r->offset / 4];
+bool a64_relocate(uint32_t *words, const A64Relocation *relocations, uint32_t count, uint64_t host_base,
+                  const uint64_t trampolines[A64_TRAMPOLINE_COUNT], uint64_t guest_bias) {
+  for (const A64Relocation *r = relocations; r < relocations + count; r++) {
+    uint32_t *word = &words[r->offset / 4];
     if (r->kind == A64_RELOCATE_GUEST_ADDRESS) {
       uint64_t value = ((uint64_t)word[1] << 32 | word[0]) + guest_bias;
       word[0] = (uint32_t)value;

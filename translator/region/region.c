@@ -131,6 +131,7 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   region->look_lowest = region->lowest;
   region->look_highest = region->highest;
   region->look_count = 0;
+  region->run_count = 0;
 }
 
 uint16_t region_find(const LiftRegion *region, uint64_t pc) {
@@ -168,10 +169,17 @@ static __attribute__((noinline)) bool look_at_pages(LiftRegion *region, uint64_t
   return true;
 }
 
+static __attribute__((noinline)) bool keep_run(LiftRegion *region, uint64_t start, uint64_t end) {
+  if (region->run_count == REGION_MAX_RUNS) return false;
+  region->runs[region->run_count++] = (RegionRun){start, end};
+  return true;
+}
+
 /* The translation depends on bytes in [start, end), too; false when there are too many such places. */
 static inline bool look_at(LiftRegion *region, uint64_t start, uint64_t end) {
   if (start < region->look_lowest) region->look_lowest = start;
   if (end > region->look_highest) region->look_highest = end;
+  if (region->window.recorded && !keep_run(region, start, end)) return false;
   return !region->window.writable || look_at_pages(region, start, end);
 }
 

@@ -9,7 +9,7 @@
 
 #include "x86/decode.h"
 
-enum { REGION_MAX_INSNS = 256, REGION_NO_INSN = 0xffff, REGION_MAX_LOOKED = 16 };
+enum { REGION_MAX_INSNS = 256, REGION_NO_INSN = 0xffff, REGION_MAX_LOOKED = 16, REGION_MAX_RUNS = 128 };
 
 typedef struct RegionInsn {
   X86Insn insn;
@@ -30,7 +30,12 @@ typedef struct RegionWindow {
   const uint8_t *bytes;
   bool writable;  /* some of it may change by stores of this process */
   bool unwatched; /* some of it may change without anybody here noticing */
+  bool recorded;  /* which bytes are looked at is to be kept to the byte (LiftRegion.runs) */
 } RegionWindow;
+
+typedef struct RegionRun {
+  uint64_t start, end; /* guest addresses */
+} RegionRun;
 
 /* What was decoded lately, by PC: exits are looked behind before the code there is translated, and regions
  * overlap. Valid while the bytes are the same. */
@@ -56,6 +61,8 @@ typedef struct LiftRegion {
   uint64_t look_lowest, look_highest; /* all that lie between those the translation depends on */
   uint8_t look_count;
   uint64_t looked[REGION_MAX_LOOKED]; /* pages looked at beyond those translated, where the window is writable */
+  uint16_t run_count;
+  RegionRun runs[REGION_MAX_RUNS]; /* bytes looked at beyond those translated, where the window is recorded */
   uint16_t end_count, leader_count;
   uint16_t ends[REGION_MAX_INSNS + 1];    /* indices of those that transfer control, and of the last */
   uint16_t leaders[REGION_MAX_INSNS + 1]; /* indices, as they were found */

@@ -57,6 +57,12 @@ void block_map_add(uint64_t guest_pc, uint64_t host_pc, Region *region) {
   *slot = (Slot){guest_pc, host_pc, region};
 }
 
+void block_map_add_region(Region *region) {
+  for (unsigned i = 0; i < region->entry_count; i++)
+    block_map_add(region->entries[i].guest_pc + region->bias,
+                  (uint64_t)(uintptr_t)region->code + region->entries[i].host_offset, region);
+}
+
 void block_map_remove(uint64_t guest_pc, uint64_t host_pc) {
   if (!map.slots) return;
   Slot *slot = probe(guest_pc);

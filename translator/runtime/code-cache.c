@@ -219,7 +219,7 @@ bool cache_has_room(void) {
 }
 
 /* Copies an array to *at, and moves that on. */
-static void *keep(uint8_t **at, const void *source, size_t size) {
+static const void *keep(uint8_t **at, const void *source, size_t size) {
   void *copy = memcpy(*at, source, size);
   *at += (size + 7) & ~(size_t)7;
   return copy;
@@ -242,16 +242,31 @@ static void note_dependence(Chunk *chunk, const Region *region) {
   if (region->look_highest > chunk->look_highest) chunk->look_highest = region->look_highest;
 }
 
-Region *cache_add_region(A64Code *code, const LiftRegion *guest) {
+typedef struct Words {
+  const uint32_t *words;
+  uint32_t count;
+  const A64Relocation *relocations;
+  uint32_t relocation_count;
+} Words;
+
+/* Puts code behind what the current chunk has. */
+static uint32_t *place(const Words *code, uint64_t guest_bias) {
   uint32_t bytes = code->count * 4;
   if (!cache.current || cache.chunk_bytes - cache.current->used < bytes) cache.current = begin_chunk();
   Chunk *chunk = cache.current;
   uint32_t *at = (uint32_t *)(code_of(chunk) + chunk->used);
-  if (!a64_relocate(code, (uint64_t)(uintptr_t)at, runtime.trampolines, 0)) base_panic("a trampoline is out of reach");
   memcpy(at, code->words, bytes);
+  if (!a64_relocate(at, code->relocations, code->relocation_count, (uint64_t)(uintptr_t)at, runtime.trampolines, guest_bias))
+    base_panic("a trampoline is out of reach");
   cache_sync(at, bytes);
   chunk->used += (bytes + 7) & ~7u;
+  return at;
+}
 
+Region *cache_add_region(const A64Code *code, const LiftRegion *guest) {
+  Words words = {code->words, code->count, code->relocations, code->relocation_count};
+  uint32_t *at = place(&words, 0), bytes = code->count * 4;
+  Chunk *chunk = cache.current;
   Region *region = alloc_in(chunk, sizeof *region);
   *region = (Region){.entry = guest->entry, .lowest = guest->lowest, .highest = guest->highest,
                      .look_lowest = guest->look_lowest, .look_highest = guest->look_highest, .code = at,
@@ -260,6 +275,24 @@ Region *cache_add_region(A64Code *code, const LiftRegion *guest) {
                      .indirect_count = (uint16_t)code->indirect_count, .pc_map_count = (uint16_t)code->pc_map_count,
                      .checked = guest->checked};
   keep_tables(chunk, region, code);
+  note_dependence(chunk, region);
+  append_region(chunk, region);
+  return region;
+}
+
+Region *cache_add_stored(const ImageRegion *stored, uint64_t base) {
+  const ImageRecord *r = stored->record;
+  Words words = {stored->words, r->word_count, stored->relocations, r->relocation_count};
+  uint32_t *at = place(&words, base);
+  Chunk *chunk = cache.current;
+  Region *region = alloc_in(chunk, sizeof *region);
+  uint64_t entry = base + r->entry;
+  *region = (Region){.entry = entry, .lowest = entry, .highest = entry + r->length,
+                     .look_lowest = base + r->look_lowest, .look_highest = base + r->look_highest, .code = at,
+                     .code_bytes = r->word_count * 4, .instruction_bytes = r->instruction_count * 4,
+                     .exit_count = r->exit_count, .entry_count = r->entry_count, .indirect_count = r->indirect_count,
+                     .pc_map_count = r->pc_map_count, .bias = base, .exits = stored->exits, .entries = stored->entries,
+                     .indirect_checks = stored->indirect_checks, .pc_map = stored->pc_map};
   note_dependence(chunk, region);
   append_region(chunk, region);
   return region;

@@ -7,6 +7,7 @@
 
 #include "a64/emit.h"
 #include "base/base.h"
+#include "image/image.h"
 #include "lift/lift.h"
 #include "pipeline/pipeline.h"
 #include "runtime/runtime.h"
@@ -34,10 +35,11 @@ struct Region {
   uint16_t pc_map_count;
   bool dead;
   bool checked; /* compares its guest bytes with those it was made from whenever it is entered */
-  A64Exit *exits;
-  A64Entry *entries;
-  uint32_t *indirect_checks;
-  A64PcMap *pc_map;
+  uint64_t bias; /* to be added to the guest addresses of exits and entries */
+  const A64Exit *exits;
+  const A64Entry *entries;
+  const uint32_t *indirect_checks;
+  const A64PcMap *pc_map;
   Link *links_in, *links_out, *links_spare;
   PageRegion *pages; /* where it is noted (pages.c) */
 };
@@ -71,6 +73,7 @@ struct RuntimeThread {
 typedef struct RuntimeStats {
   uint64_t regions, guest_insns, guest_bytes, host_bytes, links, flushes, invalidations, dispatches, syscalls,
       evictions, kicks, detours;
+  uint64_t image_regions, image_misses, image_refusals; /* taken from an image; not in it; guest bytes are others */
 } RuntimeStats;
 
 typedef struct Runtime {
@@ -107,7 +110,9 @@ bool cache_has_room(void);
  * is none at once. The lock is held, and may be given up meanwhile; the thread itself is OUTSIDE. */
 void cache_make_room(void);
 /* Copies emitted code to the cache and completes it. */
-Region *cache_add_region(A64Code *code, const LiftRegion *guest);
+Region *cache_add_region(const A64Code *code, const LiftRegion *guest);
+/* The same with a region of a code image whose base is at the guest address `base`; its tables are used where they are. */
+Region *cache_add_stored(const ImageRegion *stored, uint64_t base);
 /* The region whose code holds a host PC, dead or alive. Async-signal-safe in a thread that is IN_CODE. */
 Region *cache_find_region(uint64_t host_pc);
 bool cache_contains(uint64_t host_pc);
@@ -168,6 +173,7 @@ bool thread_bring_out(RuntimeThread *thread, void *context);
 
 uint64_t block_map_find(uint64_t guest_pc, Region **ret_region); /* 0 when there is none */
 void block_map_add(uint64_t guest_pc, uint64_t host_pc, Region *region);
+void block_map_add_region(Region *region); /* all its entries */
 void block_map_remove(uint64_t guest_pc, uint64_t host_pc);
 void block_map_clear(void);
 
@@ -191,13 +197,19 @@ const LiftRegion *translate_analyse_again(RuntimeThread *thread, const Region *r
 /* Executable mappings have changed. */
 void translate_forget_window(void);
 
+/* --- Code images (images.c) --- */
+
+/* The region for `pc` from an image of the file that is mapped there, with all its entries in the block map. NULL where
+ * it has to be translated. The lock is held, and the cache has room. */
+Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *window);
+
 /* --- Linking (link.c) --- */
 
 /* Where the branch at `offset` of a region's code leads, or the guest instruction there where it is none (a boundary
  * that a detour has made a way out). The exit to link, or NULL. The flags are in *ret_flag_form. */
-uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, A64Exit **ret_exit,
+uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, const A64Exit **ret_exit,
                           unsigned *ret_flag_form);
-void link_exit(Region *region, A64Exit *exit, Region *target, uint64_t host_pc);
+void link_exit(Region *region, const A64Exit *exit, Region *target, uint64_t host_pc);
 /* The region dies: nothing leads to it any more. The lock is held; threads_note_deaths() must follow. */
 void region_kill(Region *region);
 /* From now on several threads may be in code at once: links that could not be changed then are undone. */

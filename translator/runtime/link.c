@@ -54,7 +54,7 @@ static void forget_link_out(Link *link) {
   link->from->links_spare = link;
 }
 
-void link_exit(Region *region, A64Exit *exit, Region *target, uint64_t host_pc) {
+void link_exit(Region *region, const A64Exit *exit, Region *target, uint64_t host_pc) {
   if (exit->kind == A64_EXIT_LOOP || region->dead || target->dead) return;
   uint32_t *site = word_at(region, exit->site);
   if (*site != unlinked(site)) return; /* another thread has just done the same */
@@ -75,7 +75,7 @@ static bool is_boundary(const Region *region, uint32_t offset) {
   return false;
 }
 
-uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, A64Exit **ret_exit,
+uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, const A64Exit **ret_exit,
                           unsigned *ret_flag_form) {
   const Detour *detour = &thread->detour;
   bool stopped = detour->slot && offset > detour->stop_after && is_boundary(region, offset);
@@ -84,7 +84,7 @@ uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uin
   for (unsigned i = 0; !stopped && i < region->exit_count; i++) {
     if (region->exits[i].site != offset) continue;
     if (!detour->slot) *ret_exit = &region->exits[i];
-    return region->exits[i].guest_pc;
+    return region->exits[i].guest_pc + region->bias;
   }
   if (stopped) return region_pc_at(region, offset, ret_flag_form);
   base_panic("no exit at offset %u of the region at 0x%lx", offset, (unsigned long)region->entry);
@@ -95,8 +95,9 @@ void region_kill(Region *region) {
   region->dead = true;
   for (unsigned i = 0; i < region->entry_count; i++) {
     uint64_t host_pc = (uint64_t)(uintptr_t)region->code + region->entries[i].host_offset;
-    block_map_remove(region->entries[i].guest_pc, host_pc);
-    thread_forget_entry(region->entries[i].guest_pc, host_pc);
+    uint64_t guest_pc = region->entries[i].guest_pc + region->bias;
+    block_map_remove(guest_pc, host_pc);
+    thread_forget_entry(guest_pc, host_pc);
   }
   while (region->links_in) {
     Link *link = region->links_in;

@@ -116,9 +116,7 @@ static uint64_t fetch_fault_address(uint64_t pc) {
 }
 
 static void publish(Region *region, const RegionWindow *window) {
-  for (unsigned i = 0; i < region->entry_count; i++)
-    block_map_add(region->entries[i].guest_pc, (uint64_t)(uintptr_t)region->code + region->entries[i].host_offset,
-                  region);
+  block_map_add_region(region);
   if (window->writable) pages_note_region(region, &work->region);
   runtime.stats.regions++;
   runtime.stats.guest_insns += work->region.count;
@@ -171,6 +169,8 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
     *ret_address = fetch_fault_address(guest_pc);
     return TRANSLATE_FAULT;
   }
+  if (!cache_has_room()) return TRANSLATE_NO_ROOM;
+  if (!step && (*ret_region = images_take(thread, guest_pc, &window))) return TRANSLATE_OK;
   make_work();
   PipelineTarget target = {.features = runtime.features, .ordered = runtime.ordered, .x87_top = x87_top,
                            .is_misaligned = misaligned_any() ? misaligned_is_known : NULL};
@@ -187,9 +187,8 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
     status = pipeline_generate(work, &target);
     if (status != A64_EMIT_OK) make_smaller(&analysis, status);
   }
-  if (!cache_has_room()) return TRANSLATE_NO_ROOM;
+  if (step) work->code.entries[0].guest_pc = key;
   Region *region = cache_add_region(&work->code, &work->region);
-  if (step) region->entries[0].guest_pc = key;
   publish(region, &window);
   if (dump_wanted(guest_pc)) dump_region(&work->lift, &work->region, region);
   *ret_region = region;
@@ -200,8 +199,6 @@ uint64_t region_pc_at(const Region *region, uint32_t offset, unsigned *ret_flag_
   const A64PcMap *best = &region->pc_map[0];
   for (unsigned i = 0; i < region->pc_map_count; i++)
     if (region->pc_map[i].host_offset <= offset) best = &region->pc_map[i];
-  /* Offsets are modulo 2^30 and may be negative. */
-  int64_t distance = (int64_t)((uint64_t)best->guest_offset << 34) >> 34;
   *ret_flag_form = best->guest_offset >> 30;
-  return region->entry + (uint64_t)distance;
+  return region->entry + a64_guest_distance(best->guest_offset);
 }
