@@ -91,12 +91,9 @@ static void want_table(Work *w, uint64_t table, uint64_t jump) {
   }
 }
 
-/* Addresses of data that a region with an indirect jump makes may be tables. */
+/* Addresses of data that code makes may be those of tables: one that leads into the function it is made in is. */
 static void want_tables(Work *w, const LiftRegion *region) {
-  bool jumps = false;
-  for (unsigned i = 0; i < region->end_count; i++)
-    jumps |= region->insns[region->ends[i]].insn.flow == X86_FLOW_JUMP_IND;
-  for (uint32_t i = 0; jumps && i < region->count; i++) {
+  for (uint32_t i = 0; i < region->count; i++) {
     const RegionInsn *r = &region->insns[i];
     if (r->insn.mnemonic != X86_LEA || r->insn.mem.base != X86_RIP) continue;
     uint64_t table = r->pc + r->insn.length + (uint64_t)r->insn.mem.disp;
@@ -129,75 +126,44 @@ static unsigned collect_looks(const LiftRegion *region, ImageLook *looks) {
   return count;
 }
 
-/* Arrays with padding, copied member by member so that it is zero. */
-static void copy_exits(A64Exit *to, const A64Exit *from, uint32_t count) {
-  for (uint32_t i = 0; i < count; i++) {
-    memset(&to[i], 0, sizeof to[i]);
-    to[i].guest_pc = from[i].guest_pc;
-    to[i].site = from[i].site;
-    to[i].branch = from[i].branch;
-    to[i].kind = from[i].kind;
-  }
-}
+static uint8_t *put(uint8_t *at, const void *data, size_t size) { return (uint8_t *)memcpy(at, data, size) + size; }
 
-static void copy_entries(A64Entry *to, const A64Entry *from, uint32_t count) {
-  for (uint32_t i = 0; i < count; i++) {
-    memset(&to[i], 0, sizeof to[i]);
-    to[i].guest_pc = from[i].guest_pc;
-    to[i].host_offset = from[i].host_offset;
-  }
-}
-
-static void copy_relocations(A64Relocation *to, const A64Relocation *from, uint32_t count) {
-  for (uint32_t i = 0; i < count; i++) {
-    memset(&to[i], 0, sizeof to[i]);
-    to[i].offset = from[i].offset;
-    to[i].kind = from[i].kind;
-    to[i].trampoline = from[i].trampoline;
-  }
-}
-
+/* The arrays, in image_region_at()'s order. */
 static void fill(const Work *w, ImageRecord *record, const ImageLook *looks) {
-  const A64Code *code = &w->pipeline->code;
-  ImageRegion region = image_region_at(record);
-  copy_exits((A64Exit *)region.exits, code->exits, code->exit_count);
-  copy_entries((A64Entry *)region.entries, code->entries, code->entry_count);
-  copy_relocations((A64Relocation *)region.relocations, code->relocations, code->relocation_count);
-  memcpy((void *)region.pc_map, code->pc_map, code->pc_map_count * sizeof *code->pc_map);
-  memcpy((void *)region.looks, looks, record->look_count * sizeof *looks);
-  memcpy((void *)region.indirect_checks, code->indirect_checks, code->indirect_count * sizeof *code->indirect_checks);
-  memcpy((void *)region.words, code->words, code->count * sizeof *code->words);
-  uint8_t *bytes = (uint8_t *)region.bytes;
-  for (unsigned i = 0; i < record->look_count; i++) {
-    memcpy(bytes, program_bytes_at(w->program, looks[i].address, looks[i].length), looks[i].length);
-    bytes += looks[i].length;
-  }
+  const A64Tables *t = &w->pipeline->tables;
+  uint8_t *at = (uint8_t *)(record + 1);
+  at = put(at, t->exits, t->exit_count * sizeof *t->exits);
+  at = put(at, t->entries, t->entry_count * sizeof *t->entries);
+  at = put(at, looks, record->look_count * sizeof *looks);
+  at = put(at, t->relocations, t->relocation_count * sizeof *t->relocations);
+  at = put(at, t->words, t->word_count * sizeof *t->words);
+  at = put(at, t->indirect_checks, t->indirect_count * sizeof *t->indirect_checks);
+  at = put(at, t->pc_map, t->pc_map_bytes);
+  for (unsigned i = 0; i < record->look_count; i++)
+    at = put(at, program_bytes_at(w->program, looks[i].address, looks[i].length), looks[i].length);
 }
 
 static void write_record(Work *w) {
-  const A64Code *code = &w->pipeline->code;
+  const A64Tables *t = &w->pipeline->tables;
   const LiftRegion *region = &w->pipeline->region;
   ImageLook looks[LOOKS_MAX];
   uint64_t look_bytes = 0;
   unsigned look_count = collect_looks(region, looks);
-  ImageRecord head = {.entry = (uint32_t)region->entry, .length = (uint32_t)(region->highest - region->entry),
-                      .look_lowest = UINT32_MAX, .word_count = code->count, .instruction_count = code->instruction_count,
-                      .exit_count = (uint16_t)code->exit_count, .entry_count = (uint16_t)code->entry_count,
-                      .indirect_count = (uint16_t)code->indirect_count, .pc_map_count = (uint16_t)code->pc_map_count,
-                      .relocation_count = (uint16_t)code->relocation_count, .look_count = (uint16_t)look_count};
-  for (unsigned i = 0; i < look_count; i++) {
-    look_bytes += looks[i].length;
-    if (looks[i].address < head.look_lowest) head.look_lowest = looks[i].address;
-    if (looks[i].address + looks[i].length > head.look_highest) head.look_highest = looks[i].address + looks[i].length;
-  }
-  head.size = (uint32_t)image_record_size(&head, look_bytes);
-  uint64_t offset = w->records.size;
-  ImageRecord *record = append(&w->records, NULL, head.size);
+  for (unsigned i = 0; i < look_count; i++) look_bytes += looks[i].length;
+  ImageRecord head = {.entry = (uint32_t)region->entry, .length = (uint16_t)(region->highest - region->entry),
+                      .word_count = t->word_count, .instruction_count = t->instruction_count,
+                      .exit_count = t->exit_count, .entry_count = t->entry_count,
+                      .relocation_count = t->relocation_count, .indirect_count = t->indirect_count,
+                      .pc_map_bytes = t->pc_map_bytes, .look_count = (uint16_t)look_count};
+  uint64_t offset = w->records.size, size = image_record_size(&head, look_bytes);
+  if (size / 8 > UINT16_MAX) return; /* none is: a region has 16 kB of code at most */
+  head.size = (uint16_t)(size / 8);
+  ImageRecord *record = append(&w->records, NULL, size);
   if (!record) return;
   *record = head;
   fill(w, record, looks);
-  for (unsigned i = 0; i < code->entry_count; i++) {
-    uint64_t address = code->entries[i].guest_pc;
+  for (unsigned i = 0; i < t->entry_count; i++) {
+    uint64_t address = region->entry + (uint64_t)(int64_t)t->entries[i].distance;
     if (test_and_set(w->covered, address - w->low)) continue;
     append(&w->index, &(ImageIndex){(uint32_t)address, (uint32_t)(offset / 8)}, sizeof(ImageIndex));
   }
@@ -240,6 +206,11 @@ static bool translate_at(Work *w, uint64_t pc) {
   }
 }
 
+/* Where control comes back to from outside, behind the region's last instruction. */
+static bool comes_back(const X86Insn *insn) {
+  return insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_SYSTEM;
+}
+
 static void work_at(Work *w, uint64_t pc) {
   if (w->covered[(pc - w->low) / 8] >> ((pc - w->low) & 7) & 1) return;
   const A64Code *code = &w->pipeline->code;
@@ -254,6 +225,8 @@ static void work_at(Work *w, uint64_t pc) {
   if (!made) return;
   for (uint32_t i = 0; i < code->exit_count; i++) want(w, code->exits[i].guest_pc);
   want_tables(w, region);
+  const RegionInsn *last = &region->insns[region->count - 1];
+  if (last->decode == X86_DECODE_OK && comes_back(&last->insn)) want(w, last->pc + last->insn.length);
 }
 
 /* --- The image ---------------------------------------------------------------------------------------------------- */
@@ -271,25 +244,41 @@ static void add_segments(const Program *program, ImageHead *head) {
   }
 }
 
+/* Where each bucket's addresses begin in the index, and the end. */
+static void fill_buckets(ImageBucket *buckets, const ImageHead *head, const ImageIndex *index) {
+  uint32_t i = 0;
+  for (uint32_t bucket = 0; bucket <= head->bucket_count; bucket++) {
+    while (i < head->index_count && index[i].address / IMAGE_BUCKET_BYTES < head->bucket_base + bucket) i++;
+    buckets[bucket] = i;
+  }
+}
+
 /* Records say where they stand: their checksums are made last. */
+static void seal_records(Buffer *image, uint64_t records) {
+  for (uint64_t at = records; at < image->size;) {
+    ImageRecord *record = (ImageRecord *)(image->bytes + at);
+    record->checksum = image_checksum(&record->entry, record->size * UINT64_C(8) - sizeof record->checksum, at);
+    at += record->size * UINT64_C(8);
+  }
+}
+
 static bool finish(Work *w) {
   Buffer image = {0};
-  ImageHead *head = append(&image, NULL, sizeof *head);
-  if (!head) return false;
-  head->index_count = (uint32_t)(w->index.size / sizeof(ImageIndex));
-  add_segments(w->program, head);
   ImageIndex *index = (ImageIndex *)w->index.bytes;
-  uint64_t records = sizeof *head + w->index.size;
-  for (uint32_t i = 0; i < head->index_count; i++) index[i].record += (uint32_t)(records / 8);
-  if (index) qsort(index, head->index_count, sizeof *index, by_address);
+  ImageHead head = {.index_count = (uint32_t)(w->index.size / sizeof *index),
+                    .bucket_base = (uint32_t)(w->low / IMAGE_BUCKET_BYTES),
+                    .bucket_count = (uint32_t)((w->high - w->low) / IMAGE_BUCKET_BYTES)};
+  uint64_t index_offset = image_index_offset(head.bucket_count), records = index_offset + w->index.size;
+  add_segments(w->program, &head);
+  for (uint32_t i = 0; i < head.index_count; i++) index[i].record += (uint32_t)(records / 8);
+  if (index) qsort(index, head.index_count, sizeof *index, by_address);
+  append(&image, NULL, index_offset);
   append(&image, index, w->index.size);
   append(&image, w->records.bytes, w->records.size);
   if (image.failed) return free(image.bytes), false;
-  for (uint64_t at = records; at < image.size;) {
-    ImageRecord *record = (ImageRecord *)(image.bytes + at);
-    record->checksum = image_checksum(&record->size, record->size - sizeof record->checksum, at);
-    at += record->size;
-  }
+  memcpy(image.bytes, &head, sizeof head);
+  fill_buckets((ImageBucket *)(image.bytes + sizeof head), &head, index);
+  seal_records(&image, records);
   w->image->bytes = image.bytes;
   w->image->size = image.size;
   return true;

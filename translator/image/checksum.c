@@ -1,24 +1,28 @@
-/* Checksums and keys: every step is a bijection of the state for a given word, so that one wrong word always shows. */
+/* Checksums and keys. The checksum is Fletcher's, of words (J. G. Fletcher, "An Arithmetic Checksum for Serial
+ * Transmissions", 1982): a sum, which any one wrong word changes, and a sum of sums, which depends on their order. */
 #include "image/image.h"
 
 #define STEP UINT64_C(0x9e3779b97f4a7c15)
 
-static uint64_t mix(uint64_t state, uint64_t word) {
-  state = (state ^ word) * STEP;
-  return state ^ state >> 29;
-}
-
 uint64_t image_checksum(const void *bytes, uint64_t length, uint64_t seed) {
-  const uint64_t *words = bytes;
-  uint64_t a = seed, b = ~seed, count = (length + 7) / 8;
-  for (; count >= 2; words += 2, count -= 2) { /* two at a time: their multiplications overlap */
-    a = mix(a, words[0]);
-    b = mix(b, words[1]);
+  const uint64_t *words = bytes, *end = words + length / 8;
+  uint64_t sum = seed ^ length, sums = 0;
+  for (; end - words >= 4; words += 4) {
+    sums += sum += words[0];
+    sums += sum += words[1];
+    sums += sum += words[2];
+    sums += sum += words[3];
   }
-  if (count) a = mix(a, *words);
-  return mix(mix(a, b), length);
+  for (; words < end; words++) sums += sum += *words;
+  return sum * STEP ^ sums;
 }
 
 uint64_t image_file_key(const void *head, uint64_t length, uint64_t file_size) {
-  return image_checksum(head, length & ~UINT64_C(7), file_size);
+  const uint64_t *words = head, *end = words + length / 8;
+  uint64_t key = file_size;
+  for (; words < end; words++) {
+    key = (key ^ *words) * STEP;
+    key ^= key >> 29;
+  }
+  return key;
 }

@@ -5,7 +5,7 @@
  * bytes it was made from. All numbers are little endian, all parts aligned to 8 bytes.
  *
  *   what stands before | header | directory of images | images | trailer
- *   image:   segments | index: entries by address | records
+ *   image:   segments | buckets and index: entries by address | records
  *
  * A reader trusts nothing: each access is within bounds, and a record has a checksum. That a record fits the guest code at
  * hand is not concluded from names, keys or dates, which only serve to find it: the bytes themselves are compared when it
@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "a64/emit.h"
+#include "a64/tables.h"
 
 #define IMAGE_MAGIC UINT64_C(0x65726f74736c7473) /* "stlstore" */
 
@@ -25,6 +25,7 @@ enum {
   IMAGE_FORMAT = 1,
   IMAGE_HEAD_BYTES = 4096, /* of a file, that its key is made from */
   IMAGE_SEGMENTS_MAX = 16,
+  IMAGE_BUCKET_BYTES = 64, /* of guest code */
   IMAGE_ADDRESS_BYTES = 1 << 30 /* guest addresses of an image lie so close together */
 };
 
@@ -58,10 +59,14 @@ typedef struct ImageSegment {
   uint64_t address;           /* from the image's base */
 } ImageSegment;
 
-typedef struct ImageHead { /* of an image; the index follows, then records */
+typedef struct ImageHead { /* of an image; buckets and index follow, then records */
   uint32_t segment_count, index_count;
+  uint32_t bucket_base, bucket_count; /* addresses in units of IMAGE_BUCKET_BYTES */
   ImageSegment segments[IMAGE_SEGMENTS_MAX];
 } ImageHead;
+
+/* A bucket is where in the index its addresses begin; one more stands for the end. */
+typedef uint32_t ImageBucket;
 
 typedef struct ImageIndex { /* ascending by address */
   uint32_t address; /* of an entry, from the image's base */
@@ -72,27 +77,22 @@ typedef struct ImageLook { /* guest bytes that the translation depends on */
   uint32_t address, length;
 } ImageLook;
 
-/* A region. Behind it, in this order: exits, entries, pc_map, relocations, looks, indirect checks, words, and the guest
- * bytes of all looks. Guest addresses are counted from the image's base, literals included. */
+/* A region. Behind it, in this order: exits, entries, looks, relocations, words, indirect checks, pc_map, and the guest
+ * bytes of all looks. Literals with guest addresses count them from the image's base. */
 typedef struct ImageRecord {
-  uint64_t checksum; /* of the rest, and of the record's offset in the image */
-  uint32_t size;     /* bytes, of all */
-  uint32_t entry, length;           /* guest bytes translated */
-  uint32_t look_lowest, look_highest; /* all looks lie between */
-  uint32_t word_count, instruction_count;
-  uint16_t exit_count, entry_count, indirect_count, pc_map_count, relocation_count, look_count;
+  uint64_t checksum;      /* of the rest, and of the record's offset in the image */
+  uint32_t entry;         /* from the image's base */
+  uint16_t size;          /* of all, in units of 8 bytes */
+  uint16_t length;        /* bytes of guest code translated */
+  uint16_t word_count, instruction_count, exit_count, entry_count, relocation_count, indirect_count, pc_map_bytes,
+      look_count;
 } ImageRecord;
 
 /* The arrays of a record, in place. */
 typedef struct ImageRegion {
   const ImageRecord *record;
-  const A64Exit *exits;
-  const A64Entry *entries;
-  const A64PcMap *pc_map;
-  const A64Relocation *relocations;
+  A64Tables tables;
   const ImageLook *looks;
-  const uint32_t *indirect_checks;
-  const uint32_t *words;
   const uint8_t *bytes;
 } ImageRegion;
 
@@ -108,11 +108,12 @@ typedef struct CodeImage {
   const uint8_t *bytes;
   uint64_t size;
   const ImageHead *head;
+  const ImageBucket *buckets;
   const ImageIndex *index;
-  uint32_t index_count;
+  uint32_t bucket_base, bucket_count, index_count;
 } CodeImage;
 
-/* For bits that got lost, not against malice. `length` is rounded up to words of 8 bytes. */
+/* For bits that got lost, not against malice. `length` is a multiple of 8 bytes. */
 uint64_t image_checksum(const void *bytes, uint64_t length, uint64_t seed);
 
 /* The name a file goes by: its size and first IMAGE_HEAD_BYTES (`length` where it is shorter), which hold the build ID
@@ -135,8 +136,10 @@ bool image_base(const CodeImage *image, uint64_t address, uint64_t offset, uint6
 /* The region that can be entered at `address`, from the image's base. False when there is none, or it is damaged. */
 bool image_find_region(const CodeImage *image, uint64_t address, ImageRegion *ret_region);
 
-/* How much room a record takes; where its arrays are. Shared by who writes it and who reads it. */
+/* How much room a record takes, in bytes; where its arrays are. Shared by who writes it and who reads it. */
 uint64_t image_record_size(const ImageRecord *record, uint64_t look_bytes);
+/* Where the index begins in an image of so many buckets. */
+uint64_t image_index_offset(uint32_t bucket_count);
 ImageRegion image_region_at(const ImageRecord *record);
 
 #endif

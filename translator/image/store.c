@@ -34,10 +34,13 @@ bool image_open_store(const void *bytes, uint64_t size, ImageStore *ret_store) {
 static bool open_image(const ImageStore *store, const ImageEntry *entry, CodeImage *ret_image) {
   if (!within(entry->offset, entry->size, store->size) || entry->size < sizeof(ImageHead)) return false;
   const ImageHead *head = (const void *)(store->bytes + entry->offset);
-  uint64_t index_bytes = (uint64_t)head->index_count * sizeof(ImageIndex);
-  if (head->segment_count > IMAGE_SEGMENTS_MAX || index_bytes > entry->size - sizeof *head) return false;
-  *ret_image = (CodeImage){store->bytes + entry->offset, entry->size, head, (const ImageIndex *)(head + 1),
-                           head->index_count};
+  CodeImage image = {.bytes = store->bytes + entry->offset, .size = entry->size, .head = head,
+                     .buckets = (const ImageBucket *)(head + 1), .bucket_base = head->bucket_base,
+                     .bucket_count = head->bucket_count, .index_count = head->index_count};
+  uint64_t tables = image_index_offset(image.bucket_count) + (uint64_t)image.index_count * sizeof(ImageIndex);
+  if (head->segment_count > IMAGE_SEGMENTS_MAX || tables > entry->size) return false;
+  image.index = (const void *)(image.bytes + image_index_offset(image.bucket_count));
+  *ret_image = image;
   return true;
 }
 
@@ -76,10 +79,14 @@ bool image_base(const CodeImage *image, uint64_t address, uint64_t offset, uint6
 
 /* --- Records ---------------------------------------------------------------------------------------------------- */
 
+uint64_t image_index_offset(uint32_t bucket_count) {
+  return (sizeof(ImageHead) + ((uint64_t)bucket_count + 1) * sizeof(ImageBucket) + 7) & ~UINT64_C(7);
+}
+
 static uint64_t arrays_size(const ImageRecord *r) {
-  return r->exit_count * sizeof(A64Exit) + r->entry_count * sizeof(A64Entry) + r->pc_map_count * sizeof(A64PcMap) +
-         r->relocation_count * sizeof(A64Relocation) + r->look_count * sizeof(ImageLook) +
-         r->indirect_count * sizeof(uint32_t) + (uint64_t)r->word_count * sizeof(uint32_t);
+  return r->exit_count * sizeof(A64TableExit) + r->entry_count * sizeof(A64TableEntry) +
+         r->look_count * sizeof(ImageLook) + r->relocation_count * sizeof(A64TableRelocation) +
+         r->word_count * sizeof(uint32_t) + r->indirect_count * sizeof(uint16_t) + r->pc_map_bytes;
 }
 
 uint64_t image_record_size(const ImageRecord *record, uint64_t look_bytes) {
@@ -87,39 +94,43 @@ uint64_t image_record_size(const ImageRecord *record, uint64_t look_bytes) {
 }
 
 ImageRegion image_region_at(const ImageRecord *r) {
-  ImageRegion region = {.record = r, .exits = (const void *)(r + 1)};
-  region.entries = (const void *)(region.exits + r->exit_count);
-  region.pc_map = (const void *)(region.entries + r->entry_count);
-  region.relocations = (const void *)(region.pc_map + r->pc_map_count);
-  region.looks = (const void *)(region.relocations + r->relocation_count);
-  region.indirect_checks = (const void *)(region.looks + r->look_count);
-  region.words = region.indirect_checks + r->indirect_count;
-  region.bytes = (const uint8_t *)(region.words + r->word_count);
-  return region;
+  A64Tables t = {.word_count = r->word_count, .instruction_count = r->instruction_count, .exit_count = r->exit_count,
+                 .entry_count = r->entry_count, .relocation_count = r->relocation_count,
+                 .indirect_count = r->indirect_count, .pc_map_bytes = r->pc_map_bytes};
+  t.exits = (const void *)(r + 1);
+  t.entries = (const void *)(t.exits + t.exit_count);
+  const ImageLook *looks = (const void *)(t.entries + t.entry_count);
+  t.relocations = (const void *)(looks + r->look_count);
+  t.words = (const void *)(t.relocations + t.relocation_count);
+  t.indirect_checks = (const void *)(t.words + t.word_count);
+  t.pc_map = (const void *)(t.indirect_checks + t.indirect_count);
+  return (ImageRegion){r, t, looks, t.pc_map + t.pc_map_bytes};
 }
 
 static bool is_whole(const CodeImage *image, uint64_t offset) {
   const ImageRecord *record = (const void *)(image->bytes + offset);
-  if (!within(offset, sizeof *record, image->size) || !within(offset, record->size, image->size)) return false;
-  if (record->size < sizeof *record || record->size & 7 || record->size < sizeof *record + arrays_size(record)) return false;
-  return image_checksum(&record->size, record->size - sizeof record->checksum, offset) == record->checksum;
+  uint64_t size;
+  if (!within(offset, sizeof *record, image->size)) return false;
+  size = record->size * UINT64_C(8);
+  if (!within(offset, size, image->size) || size < sizeof *record + arrays_size(record)) return false;
+  return image_checksum(&record->entry, size - sizeof record->checksum, offset) == record->checksum;
 }
 
 static bool has_entry(const ImageRegion *region, uint64_t address) {
-  for (unsigned i = 0; i < region->record->entry_count; i++)
-    if (region->entries[i].guest_pc == address) return true;
+  int64_t distance = (int64_t)(address - region->record->entry);
+  for (unsigned i = 0; i < region->tables.entry_count; i++)
+    if (region->tables.entries[i].distance == distance) return true;
   return false;
 }
 
 bool image_find_region(const CodeImage *image, uint64_t address, ImageRegion *ret_region) {
-  uint32_t low = 0, high = image->index_count;
-  while (low < high) {
-    uint32_t middle = (low + high) / 2;
-    if (image->index[middle].address < address) low = middle + 1;
-    else high = middle;
-  }
-  if (low == image->index_count || image->index[low].address != address) return false;
-  uint64_t offset = (uint64_t)image->index[low].record * 8;
+  uint64_t bucket = address / IMAGE_BUCKET_BYTES - image->bucket_base;
+  if (bucket >= image->bucket_count) return false;
+  uint32_t i = image->buckets[bucket], end = image->buckets[bucket + 1];
+  if (end > image->index_count) return false;
+  while (i < end && image->index[i].address != address) i++;
+  if (i >= end) return false;
+  uint64_t offset = (uint64_t)image->index[i].record * 8;
   if (!is_whole(image, offset)) return false;
   *ret_region = image_region_at((const void *)(image->bytes + offset));
   return has_entry(ret_region, address);

@@ -35,5 +35,7 @@ A64EmitStatus pipeline_generate(Pipeline *p, const PipelineTarget *target) {
   opt_run(&p->opt, &p->lift.b);
   A64EmitOptions options = {.guest_entry = p->region.entry, .features = target->features, .ordered = target->ordered,
                             .is_misaligned = target->is_misaligned};
-  return a64_emit(p->emitter, &p->lift.b, &options, &p->code);
+  A64EmitStatus status = a64_emit(p->emitter, &p->lift.b, &options, &p->code);
+  if (status != A64_EMIT_OK) return status;
+  return a64_make_tables(&p->code, p->region.entry, &p->table_room, &p->tables) ? A64_EMIT_OK : A64_EMIT_TOO_LARGE;
 }

@@ -3,7 +3,7 @@
 #ifndef STELE_PIPELINE_PIPELINE_H
 #define STELE_PIPELINE_PIPELINE_H
 
-#include "a64/emit.h"
+#include "a64/tables.h"
 #include "lift/lift.h"
 #include "opt/opt.h"
 #include "region/region.h"
@@ -16,13 +16,15 @@ enum {
   PIPELINE_CODE_BYTES = 16 << 10 /* the most one region's code takes */
 };
 
-/* What one translation needs while it goes on. Its results stand in `region`, `lift` and `code` until the next one. */
+/* What one translation needs while it goes on. Its results stand in `region`, `lift`, `code` and `tables` until the next one. */
 typedef struct Pipeline {
   Lift lift;
   LiftRegion region; /* its settings (strict_flags …) are the caller's */
   A64Code code;
   A64Emitter *emitter;
   OptScratch opt;
+  A64Tables tables; /* of the region, in: */
+  A64TableRoom table_room;
 } Pipeline;
 
 /* NULL when out of memory. Never freed: a process keeps its few. */

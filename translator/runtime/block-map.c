@@ -58,9 +58,8 @@ void block_map_add(uint64_t guest_pc, uint64_t host_pc, Region *region) {
 }
 
 void block_map_add_region(Region *region) {
-  for (unsigned i = 0; i < region->entry_count; i++)
-    block_map_add(region->entries[i].guest_pc + region->bias,
-                  (uint64_t)(uintptr_t)region->code + region->entries[i].host_offset, region);
+  for (unsigned i = 0; i < region->tables.entry_count; i++)
+    block_map_add(region_entry_key(region, i), region_entry_host(region, i), region);
 }
 
 void block_map_remove(uint64_t guest_pc, uint64_t host_pc) {

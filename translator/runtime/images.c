@@ -80,43 +80,54 @@ static const MappedFile *image_at(uint64_t pc) {
 
 typedef struct Comparison {
   const ImageRegion *region;
+  const RegionWindow *window;
   uint64_t base;
+  uint64_t lowest, highest; /* guest bytes compared */
   bool same;
 } Comparison;
 
+/* Whether all of [start, end) can be fetched, and changes there are noticed. */
+static bool can_be_code(const RegionWindow *window, uint64_t start, uint64_t end) {
+  if (start >= window->start && end <= window->end) return start <= end;
+  for (uint64_t at = start; at < end;) {
+    int flags = memory_map_query(at, &at);
+    if (flags < 0 || !(flags & MEMORY_EXEC) || flags & (MEMORY_WRITE | MEMORY_SHARED | MEMORY_UNWATCHED)) return false;
+  }
+  return start <= end;
+}
+
+/* Whether the bytes the region was made from stand there. */
 static void compare_guarded(void *argument) {
   Comparison *c = argument;
   const uint8_t *bytes = c->region->bytes;
-  c->same = true;
-  for (unsigned i = 0; i < c->region->record->look_count && c->same; i++) {
+  c->lowest = UINT64_MAX;
+  for (unsigned i = 0; i < c->region->record->look_count; i++) {
     const ImageLook *look = &c->region->looks[i];
-    c->same = !memcmp((const void *)(uintptr_t)(c->base + look->address), bytes, look->length);
+    uint64_t start = c->base + look->address, end = start + look->length;
+    if (!can_be_code(c->window, start, end)) return;
+    if (memcmp((const void *)(uintptr_t)start, bytes, look->length)) return;
+    if (start < c->lowest) c->lowest = start;
+    if (end > c->highest) c->highest = end;
     bytes += look->length;
   }
-}
-
-/* Whether the bytes the region was made from stand there, where they may be executed. */
-static bool fits(RuntimeThread *thread, const ImageRegion *region, uint64_t base, const RegionWindow *window) {
-  const ImageRecord *record = region->record;
-  if (base + record->look_lowest < window->start || base + record->look_highest > window->end) return false;
-  Comparison comparison = {region, base, false};
-  return guard_call(thread, compare_guarded, &comparison) && comparison.same;
+  c->same = true;
 }
 
 /* Whether an instruction in it is known to need accesses of another kind than images have. */
 static bool is_misaligned(const ImageRegion *region, uint64_t entry) {
   if (!misaligned_any()) return false;
-  for (unsigned i = 0; i < region->record->pc_map_count; i++)
-    if (misaligned_is_known(entry + a64_guest_distance(region->pc_map[i].guest_offset))) return true;
+  for (A64PcCursor at = a64_pc_map_begin(&region->tables); a64_pc_map_next(&at);)
+    if (misaligned_is_known(entry + a64_guest_distance(at.last.guest_offset))) return true;
   return false;
 }
 
 /* Exits to code that is there already lead to it at once. */
 static void link_known(Region *region) {
-  for (unsigned i = 0; i < region->exit_count; i++) {
+  const A64Tables *tables = &region->tables;
+  for (const A64TableExit *exit = tables->exits; exit < tables->exits + tables->exit_count; exit++) {
     Region *target;
-    uint64_t host_pc = block_map_find(region->exits[i].guest_pc + region->bias, &target);
-    if (host_pc) link_exit(region, &region->exits[i], target, host_pc);
+    uint64_t host_pc = exit->kind == A64_EXIT_LOOP ? 0 : block_map_find(region_exit_target(region, exit), &target);
+    if (host_pc) link_exit(region, exit, target, host_pc);
   }
 }
 
@@ -132,12 +143,14 @@ Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *wind
     return NULL;
   }
   uint64_t entry = file->base + found.record->entry;
-  if (pages_want_checks(file->base + found.record->look_lowest, file->base + found.record->look_highest) ||
-      !fits(thread, &found, file->base, window) || is_misaligned(&found, entry)) {
+  Comparison c = {&found, window, file->base};
+  if (!guard_call(thread, compare_guarded, &c) || !c.same || pages_want_checks(c.lowest, c.highest) ||
+      is_misaligned(&found, entry)) {
     runtime.stats.image_refusals++;
     return NULL;
   }
-  Region *region = cache_add_stored(&found, file->base);
+  RegionExtent extent = {entry, entry + found.record->length, c.lowest, c.highest};
+  Region *region = cache_add_region(&found.tables, &extent, file->base, false);
   block_map_add_region(region);
   link_known(region);
   runtime.stats.image_regions++;

@@ -31,15 +31,10 @@ struct Region {
   uint64_t look_lowest, look_highest; /* guest bytes it depends on, those only looked at included */
   uint32_t *code;
   uint32_t code_bytes, instruction_bytes; /* with and without the literals behind the code */
-  uint16_t exit_count, entry_count, indirect_count;
-  uint16_t pc_map_count;
+  A64Tables tables; /* their words are those before they were placed */
   bool dead;
   bool checked; /* compares its guest bytes with those it was made from whenever it is entered */
-  uint64_t bias; /* to be added to the guest addresses of exits and entries */
-  const A64Exit *exits;
-  const A64Entry *entries;
-  const uint32_t *indirect_checks;
-  const A64PcMap *pc_map;
+  uint64_t step; /* STEP_KEY or 0: in what its entries are known by (single-step.h) */
   Link *links_in, *links_out, *links_spare;
   PageRegion *pages; /* where it is noted (pages.c) */
 };
@@ -109,10 +104,13 @@ bool cache_has_room(void);
 /* Makes room by letting the oldest or the least useful regions die, and waits for threads to leave them where there
  * is none at once. The lock is held, and may be given up meanwhile; the thread itself is OUTSIDE. */
 void cache_make_room(void);
-/* Copies emitted code to the cache and completes it. */
-Region *cache_add_region(const A64Code *code, const LiftRegion *guest);
-/* The same with a region of a code image whose base is at the guest address `base`; its tables are used where they are. */
-Region *cache_add_stored(const ImageRegion *stored, uint64_t base);
+/* The guest addresses of a region. */
+typedef struct RegionExtent {
+  uint64_t entry, highest, look_lowest, look_highest;
+} RegionExtent;
+/* Copies code to the cache and completes it, guest addresses in it moved by `bias`; copies its tables, too, unless they
+ * stay where they are for good. */
+Region *cache_add_region(const A64Tables *tables, const RegionExtent *extent, uint64_t bias, bool keep_tables);
 /* The region whose code holds a host PC, dead or alive. Async-signal-safe in a thread that is IN_CODE. */
 Region *cache_find_region(uint64_t host_pc);
 bool cache_contains(uint64_t host_pc);
@@ -205,11 +203,24 @@ Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *wind
 
 /* --- Linking (link.c) --- */
 
+static inline uint64_t region_exit_target(const Region *region, const A64TableExit *exit) {
+  return region->entry + (uint64_t)(int64_t)exit->distance;
+}
+
+/* What the entry is known by in the block map. */
+static inline uint64_t region_entry_key(const Region *region, unsigned entry) {
+  return (region->entry + (uint64_t)(int64_t)region->tables.entries[entry].distance) | region->step;
+}
+
+static inline uint64_t region_entry_host(const Region *region, unsigned entry) {
+  return (uint64_t)(uintptr_t)(region->code + region->tables.entries[entry].word);
+}
+
 /* Where the branch at `offset` of a region's code leads, or the guest instruction there where it is none (a boundary
  * that a detour has made a way out). The exit to link, or NULL. The flags are in *ret_flag_form. */
-uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, const A64Exit **ret_exit,
+uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, const A64TableExit **ret_exit,
                           unsigned *ret_flag_form);
-void link_exit(Region *region, const A64Exit *exit, Region *target, uint64_t host_pc);
+void link_exit(Region *region, const A64TableExit *exit, Region *target, uint64_t host_pc);
 /* The region dies: nothing leads to it any more. The lock is held; threads_note_deaths() must follow. */
 void region_kill(Region *region);
 /* From now on several threads may be in code at once: links that could not be changed then are undone. */

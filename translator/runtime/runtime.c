@@ -97,7 +97,7 @@ typedef struct Pending {
 } Pending;
 
 /* The guest target of the exit at `site`, as the thread's PC. The lock is held or the thread IN_CODE. */
-static void resolve_exit(RuntimeThread *thread, uint64_t site, Region **ret_region, const A64Exit **ret_exit) {
+static void resolve_exit(RuntimeThread *thread, uint64_t site, Region **ret_region, const A64TableExit **ret_exit) {
   GuestCpu *cpu = thread->cpu;
   uint32_t offset;
   unsigned form;
@@ -115,7 +115,7 @@ static void remember_branch(GuestCpu *cpu, uint64_t host_pc) {
 
 /* Host code of cpu->rip, translating it if need be; 0 when it cannot be fetched. `*exit` is NULL afterwards when its region
  * may be gone. */
-static uint64_t look_up(RuntimeThread *thread, const A64Exit **exit, Region **ret_region, uint64_t *ret_fault) {
+static uint64_t look_up(RuntimeThread *thread, const A64TableExit **exit, Region **ret_region, uint64_t *ret_fault) {
   GuestCpu *cpu = thread->cpu;
   for (;;) {
     uint64_t key = step_key(cpu), host_pc = block_map_find(key, ret_region), deaths = runtime.deaths;
@@ -135,7 +135,7 @@ static uint64_t find_code(RuntimeThread *thread, Pending *pending) {
   GuestCpu *cpu = thread->cpu;
   uint64_t fault;
   Region *from = NULL, *region;
-  const A64Exit *exit = NULL;
+  const A64TableExit *exit = NULL;
   base_lock(&runtime.lock);
   runtime.stats.dispatches++;
   if (pending->site) resolve_exit(thread, pending->site, &from, &exit);
@@ -214,7 +214,7 @@ static void system_call(RuntimeThread *thread) {
 static void deliver_signals(RuntimeThread *thread, Pending *pending) {
   GuestCpu *cpu = thread->cpu;
   Region *region;
-  const A64Exit *exit;
+  const A64TableExit *exit;
   if (pending->site) resolve_exit(thread, pending->site, &region, &exit);
   pending->site = 0;
   detour_end(thread);
@@ -258,7 +258,7 @@ static void come_out(RuntimeThread *thread, unsigned reason, Pending *pending) {
 static __attribute__((noinline, cold)) void single_step(RuntimeThread *thread, uint64_t host_pc, Pending *pending) {
   GuestCpu *cpu = thread->cpu;
   Region *region;
-  const A64Exit *exit;
+  const A64TableExit *exit;
   unsigned reason = runtime_enter(cpu, step_detour(thread, host_pc));
   bool traps = step_traps(cpu, reason);
   come_out(thread, reason, pending);

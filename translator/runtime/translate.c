@@ -115,13 +115,19 @@ static uint64_t fetch_fault_address(uint64_t pc) {
   return at;
 }
 
-static void publish(Region *region, const RegionWindow *window) {
+static Region *publish(uint64_t step, const RegionWindow *window) {
+  const LiftRegion *guest = &work->region;
+  RegionExtent extent = {guest->entry, guest->highest, guest->look_lowest, guest->look_highest};
+  Region *region = cache_add_region(&work->tables, &extent, 0, true);
+  region->checked = guest->checked;
+  region->step = step;
   block_map_add_region(region);
   if (window->writable) pages_note_region(region, &work->region);
   runtime.stats.regions++;
   runtime.stats.guest_insns += work->region.count;
   runtime.stats.guest_bytes += region->highest - region->lowest;
   runtime.stats.host_bytes += region->code_bytes;
+  return region;
 }
 
 /* Flags that a return carries have been met: from now on all code keeps them. */
@@ -187,18 +193,16 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
     status = pipeline_generate(work, &target);
     if (status != A64_EMIT_OK) make_smaller(&analysis, status);
   }
-  if (step) work->code.entries[0].guest_pc = key;
-  Region *region = cache_add_region(&work->code, &work->region);
-  publish(region, &window);
+  Region *region = publish(key & STEP_KEY, &window);
   if (dump_wanted(guest_pc)) dump_region(&work->lift, &work->region, region);
   *ret_region = region;
   return TRANSLATE_OK;
 }
 
 uint64_t region_pc_at(const Region *region, uint32_t offset, unsigned *ret_flag_form) {
-  const A64PcMap *best = &region->pc_map[0];
-  for (unsigned i = 0; i < region->pc_map_count; i++)
-    if (region->pc_map[i].host_offset <= offset) best = &region->pc_map[i];
-  *ret_flag_form = best->guest_offset >> 30;
-  return region->entry + a64_guest_distance(best->guest_offset);
+  A64PcMap best = {0, 0};
+  for (A64PcCursor at = a64_pc_map_begin(&region->tables); a64_pc_map_next(&at);)
+    if (at.last.host_offset <= offset) best = at.last;
+  *ret_flag_form = best.guest_offset >> 30;
+  return region->entry + a64_guest_distance(best.guest_offset);
 }
