@@ -33,6 +33,7 @@ struct Region {
   uint32_t code_bytes, instruction_bytes; /* with and without the literals behind the code */
   A64Tables tables; /* their words are those before they were placed */
   bool dead;
+  bool repeats; /* a step: of an instruction that is repeated */
   bool checked; /* compares its guest bytes with those it was made from whenever it is entered */
   uint64_t step; /* STEP_KEY or 0: in what its entries are known by (single-step.h) */
   Link *links_in, *links_out, *links_spare;

@@ -259,6 +259,9 @@ static __attribute__((noinline, cold)) void single_step(RuntimeThread *thread, u
   GuestCpu *cpu = thread->cpu;
   Region *region;
   const A64TableExit *exit;
+  uint32_t offset;
+  uint64_t start = cpu->rip;
+  bool repeats = detour_region_at(thread, host_pc, &offset)->repeats;
   unsigned reason = runtime_enter(cpu, step_detour(thread, host_pc));
   bool traps = step_traps(cpu, reason);
   come_out(thread, reason, pending);
@@ -266,7 +269,7 @@ static __attribute__((noinline, cold)) void single_step(RuntimeThread *thread, u
   *pending = (Pending){0};
   detour_end(thread);
   thread_leave(thread);
-  if (traps) raise(cpu, 1, 0, 0);
+  if (traps) raise(cpu, 1, 0, repeats && cpu->rip == start);
 }
 
 _Noreturn void runtime_run(GuestCpu *cpu) {

@@ -130,7 +130,8 @@ void linux_deliver_signals(GuestCpu *cpu);
 
 /* The instruction at cpu->rip raises a hardware exception. Builds the guest's signal frame or ends the
  * process. `vector` is the x86 exception (0 #DE, 1 #DB, 3 #BP, 4 #OF, 6 #UD, 13 #GP, 14 #PF, 16 #MF,
- * 17 #AC, 19 #XM), `address` the faulting address for #PF (si_addr), `error_code` as in ucontext. */
+ * 17 #AC, 19 #XM), `address` the faulting address for #PF (si_addr), `error_code` as in ucontext; of #DB, which has none,
+ * 1 where a repeated instruction goes on afterwards. */
 void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t error_code);
 
 /* Answers CPUID at cpu->rip from EAX, ECX in the synchronised state into EAX, EBX, ECX, EDX. */

@@ -121,6 +121,7 @@ static Region *publish(uint64_t step, const RegionWindow *window) {
   Region *region = cache_add_region(&work->tables, &extent, 0, true);
   region->checked = guest->checked;
   region->step = step;
+  region->repeats = step && guest->insns[0].insn.prefixes & (X86_PREFIX_REP | X86_PREFIX_REPNE);
   block_map_add_region(region);
   if (window->writable) pages_note_region(region, &work->region);
   runtime.stats.regions++;
