@@ -37,12 +37,23 @@ static const void *map_store(int fd, uint64_t *ret_size) {
   return place;
 }
 
+static char name[LINUX_PATH_MAX]; /* the kernel's, of a store that is a file of its own */
+
+const char *linux_store_name(void) { return name; }
+
+static void keep_name(int fd) {
+  char link[32];
+  base_format(link, sizeof link, "/proc/self/fd/%d", fd);
+  host_call(__NR_readlinkat, AT_FDCWD, link, name, sizeof name - 1);
+}
+
 void linux_store_open(const char *path) {
   int64_t fd = host_call(__NR_openat, AT_FDCWD, path ? path : "/proc/self/exe", O_RDONLY | O_CLOEXEC);
   if (fd < 0) return;
   uint64_t size;
   const void *store = map_store((int)fd, &size);
   if (store) runtime_use_store(store, size);
+  if (store && path) keep_name((int)fd);
   host_call(__NR_close, fd);
 }
 
