@@ -1,8 +1,14 @@
 /* Checksums and keys. The checksum is Fletcher's, of words (J. G. Fletcher, "An Arithmetic Checksum for Serial
- * Transmissions", 1982): a sum, which any one wrong word changes, and a sum of sums, which depends on their order. */
+ * Transmissions", 1982): a sum, which any one wrong word changes, and a sum of sums, which depends on their order. They are
+ * put together so that what changes both by the same does not go unseen. */
 #include "image/image.h"
 
 #define STEP UINT64_C(0x9e3779b97f4a7c15)
+
+static uint64_t mix(uint64_t value) {
+  value *= STEP;
+  return value ^ value >> 29;
+}
 
 uint64_t image_checksum(const void *bytes, uint64_t length, uint64_t seed) {
   const uint64_t *words = bytes, *end = words + length / 8;
@@ -14,15 +20,12 @@ uint64_t image_checksum(const void *bytes, uint64_t length, uint64_t seed) {
     sums += sum += words[3];
   }
   for (; words < end; words++) sums += sum += *words;
-  return sum * STEP ^ sums;
+  return mix(mix(sum)) ^ sums;
 }
 
 uint64_t image_file_key(const void *head, uint64_t length, uint64_t file_size) {
   const uint64_t *words = head, *end = words + length / 8;
   uint64_t key = file_size;
-  for (; words < end; words++) {
-    key = (key ^ *words) * STEP;
-    key ^= key >> 29;
-  }
+  for (; words < end; words++) key = mix(key ^ *words);
   return key;
 }
