@@ -103,25 +103,24 @@ static void want_tables(Work *w, const LiftRegion *region) {
 
 /* --- Records ------------------------------------------------------------------------------------------------------ */
 
-/* The bytes a region depends on, as few runs. What was looked for outside the window and not found counts for nothing:
- * less is known without it. */
+/* The bytes a region depends on beside its own, as few runs. What was looked for outside the window and not found counts for
+ * nothing: less is known without it. */
 static unsigned collect_looks(const LiftRegion *region, ImageLook *looks) {
   unsigned count = 0;
-  looks[count++] = (ImageLook){(uint32_t)region->lowest, (uint32_t)(region->highest - region->lowest)};
   for (unsigned i = 0; i < region->run_count; i++) {
     uint64_t start = region->runs[i].start, end = region->runs[i].end;
-    bool merged = false;
     if (start < region->window.start || start >= region->window.end) continue;
     if (end > region->window.end) end = region->window.end;
-    for (unsigned k = 0; k < count && !merged; k++) {
+    bool known = start >= region->lowest && end <= region->highest;
+    for (unsigned k = 0; k < count && !known; k++) {
       uint64_t low = looks[k].address, high = low + looks[k].length;
       if (start > high || end < low) continue;
       if (start > low) start = low;
       if (end < high) end = high;
       looks[k] = (ImageLook){(uint32_t)start, (uint32_t)(end - start)};
-      merged = true;
+      known = true;
     }
-    if (!merged) looks[count++] = (ImageLook){(uint32_t)start, (uint32_t)(end - start)};
+    if (!known) looks[count++] = (ImageLook){(uint32_t)start, (uint32_t)(end - start)};
   }
   return count;
 }
@@ -138,24 +137,20 @@ static void fill(const Work *w, ImageRecord *record, const ImageLook *looks) {
   at = put(at, t->relocations, t->relocation_count * sizeof *t->relocations);
   at = put(at, t->words, t->word_count * sizeof *t->words);
   at = put(at, t->indirect_checks, t->indirect_count * sizeof *t->indirect_checks);
-  at = put(at, t->pc_map, t->pc_map_bytes);
-  for (unsigned i = 0; i < record->look_count; i++)
-    at = put(at, program_bytes_at(w->program, looks[i].address, looks[i].length), looks[i].length);
+  put(at, t->pc_map, t->pc_map_bytes);
 }
 
 static void write_record(Work *w) {
   const A64Tables *t = &w->pipeline->tables;
   const LiftRegion *region = &w->pipeline->region;
   ImageLook looks[LOOKS_MAX];
-  uint64_t look_bytes = 0;
   unsigned look_count = collect_looks(region, looks);
-  for (unsigned i = 0; i < look_count; i++) look_bytes += looks[i].length;
   ImageRecord head = {.entry = (uint32_t)region->entry, .length = (uint16_t)(region->highest - region->entry),
                       .word_count = t->word_count, .instruction_count = t->instruction_count,
                       .exit_count = t->exit_count, .entry_count = t->entry_count,
                       .relocation_count = t->relocation_count, .indirect_count = t->indirect_count,
                       .pc_map_bytes = t->pc_map_bytes, .look_count = (uint16_t)look_count};
-  uint64_t offset = w->records.size, size = image_record_size(&head, look_bytes);
+  uint64_t offset = w->records.size, size = image_record_size(&head);
   if (size / 8 > UINT16_MAX) return; /* none is: a region has 16 kB of code at most */
   head.size = (uint16_t)(size / 8);
   ImageRecord *record = append(&w->records, NULL, size);
@@ -236,12 +231,18 @@ static int by_address(const void *a, const void *b) {
   return x->address < y->address ? -1 : x->address > y->address;
 }
 
-static void add_segments(const Program *program, ImageHead *head) {
+/* Segments with copies of their bytes, from `at` in the image on. What a file ends before is zeros. */
+static uint64_t add_segments(const Program *program, ImageHead *head, Buffer *copies, uint64_t at) {
   for (uint32_t i = 0; i < program->part_count && head->segment_count < IMAGE_SEGMENTS_MAX; i++) {
     const ProgramPart *part = &program->parts[i];
     if (!part->executable) continue;
-    head->segments[head->segment_count++] = (ImageSegment){part->file_offset, part->end - part->start, part->start};
+    uint64_t size = part->end - part->start;
+    head->segments[head->segment_count++] = (ImageSegment){part->file_offset, size, part->start, at};
+    uint8_t *copy = append(copies, NULL, size);
+    if (copy) memcpy(copy, part->bytes, part->readable);
+    at += size;
   }
+  return at;
 }
 
 /* Where each bucket's addresses begin in the index, and the end. */
@@ -268,14 +269,17 @@ static bool finish(Work *w) {
   ImageHead head = {.index_count = (uint32_t)(w->index.size / sizeof *index),
                     .bucket_base = (uint32_t)(w->low / IMAGE_BUCKET_BYTES),
                     .bucket_count = (uint32_t)((w->high - w->low) / IMAGE_BUCKET_BYTES)};
-  uint64_t index_offset = image_index_offset(head.bucket_count), records = index_offset + w->index.size;
-  add_segments(w->program, &head);
+  Buffer copies = {0};
+  uint64_t index_offset = image_index_offset(head.bucket_count);
+  uint64_t records = add_segments(w->program, &head, &copies, index_offset + w->index.size);
   for (uint32_t i = 0; i < head.index_count; i++) index[i].record += (uint32_t)(records / 8);
   if (index) qsort(index, head.index_count, sizeof *index, by_address);
   append(&image, NULL, index_offset);
   append(&image, index, w->index.size);
+  append(&image, copies.bytes, copies.size);
   append(&image, w->records.bytes, w->records.size);
-  if (image.failed) return free(image.bytes), false;
+  free(copies.bytes);
+  if (image.failed || copies.failed) return free(image.bytes), false;
   memcpy(image.bytes, &head, sizeof head);
   fill_buckets((ImageBucket *)(image.bytes + sizeof head), &head, index);
   seal_records(&image, records);

@@ -1,15 +1,15 @@
 /* Translations that outlive their process: their format, and how they are found in it.
  *
  * A **store** is one file, or the end of one: translations of many files. A **code image** is the part of it made from
- * one file for one kind of processor and one memory model; a **record** in it is one translated region, with the guest
- * bytes it was made from. All numbers are little endian, all parts aligned to 8 bytes.
+ * one file for one kind of processor and one memory model, with a copy of the file's code; a **record** in it is one
+ * translated region. All numbers are little endian, all parts aligned to 8 bytes.
  *
  *   what stands before | header | directory of images | images | trailer
- *   image:   segments | buckets and index: entries by address | records
+ *   image:   segments | buckets and index: entries by address | copies of the segments | records
  *
  * A reader trusts nothing: each access is within bounds, and a record has a checksum. That a record fits the guest code at
- * hand is not concluded from names, keys or dates, which only serve to find it: the bytes themselves are compared when it
- * is used. A store says what it is made of (IMAGE_BUILD): what another build of the translator made is not used. */
+ * hand is not concluded from names, keys or dates, which only serve to find it: the guest's bytes are compared with the
+ * image's copy when it is used. A store says what it is made of (IMAGE_BUILD): what another build of the translator made is not used. */
 #ifndef STELE_IMAGE_IMAGE_H
 #define STELE_IMAGE_IMAGE_H
 
@@ -57,6 +57,7 @@ typedef struct ImageEntry { /* of the directory; ascending by key, then target *
 typedef struct ImageSegment {
   uint64_t file_offset, size; /* page-aligned */
   uint64_t address;           /* from the image's base */
+  uint64_t copy;              /* where its bytes stand in the image */
 } ImageSegment;
 
 typedef struct ImageHead { /* of an image; buckets and index follow, then records */
@@ -77,8 +78,8 @@ typedef struct ImageLook { /* guest bytes that the translation depends on */
   uint32_t address, length;
 } ImageLook;
 
-/* A region. Behind it, in this order: exits, entries, looks, relocations, words, indirect checks, pc_map, and the guest
- * bytes of all looks. Literals with guest addresses count them from the image's base. */
+/* A region. Behind it, in this order: exits, entries, looks, relocations, words, indirect checks, pc_map. Literals with guest
+ * addresses count them from the image's base. The looks come beside the region's own bytes, [entry, entry + length). */
 typedef struct ImageRecord {
   uint64_t checksum;      /* of the rest, and of the record's offset in the image */
   uint32_t entry;         /* from the image's base */
@@ -93,7 +94,6 @@ typedef struct ImageRegion {
   const ImageRecord *record;
   A64Tables tables;
   const ImageLook *looks;
-  const uint8_t *bytes;
 } ImageRegion;
 
 /* A store in memory; nothing of it is copied. */
@@ -110,7 +110,7 @@ typedef struct CodeImage {
   const ImageHead *head;
   const ImageBucket *buckets;
   const ImageIndex *index;
-  uint32_t bucket_base, bucket_count, index_count;
+  uint32_t bucket_base, bucket_count, index_count, segment_count;
 } CodeImage;
 
 /* For bits that got lost, not against malice. `length` is a multiple of 8 bytes. */
@@ -136,8 +136,11 @@ bool image_base(const CodeImage *image, uint64_t address, uint64_t offset, uint6
 /* The region that can be entered at `address`, from the image's base. False when there is none, or it is damaged. */
 bool image_find_region(const CodeImage *image, uint64_t address, ImageRegion *ret_region);
 
+/* The image's copy of guest bytes [address, address + length), from its base; NULL where it has none. */
+const uint8_t *image_bytes(const CodeImage *image, uint64_t address, uint64_t length);
+
 /* How much room a record takes, in bytes; where its arrays are. Shared by who writes it and who reads it. */
-uint64_t image_record_size(const ImageRecord *record, uint64_t look_bytes);
+uint64_t image_record_size(const ImageRecord *record);
 /* Where the index begins in an image of so many buckets. */
 uint64_t image_index_offset(uint32_t bucket_count);
 ImageRegion image_region_at(const ImageRecord *record);

@@ -36,9 +36,10 @@ static bool open_image(const ImageStore *store, const ImageEntry *entry, CodeIma
   const ImageHead *head = (const void *)(store->bytes + entry->offset);
   CodeImage image = {.bytes = store->bytes + entry->offset, .size = entry->size, .head = head,
                      .buckets = (const ImageBucket *)(head + 1), .bucket_base = head->bucket_base,
-                     .bucket_count = head->bucket_count, .index_count = head->index_count};
+                     .bucket_count = head->bucket_count, .index_count = head->index_count,
+                     .segment_count = head->segment_count};
   uint64_t tables = image_index_offset(image.bucket_count) + (uint64_t)image.index_count * sizeof(ImageIndex);
-  if (head->segment_count > IMAGE_SEGMENTS_MAX || tables > entry->size) return false;
+  if (image.segment_count > IMAGE_SEGMENTS_MAX || tables > entry->size) return false;
   image.index = (const void *)(image.bytes + image_index_offset(image.bucket_count));
   *ret_image = image;
   return true;
@@ -68,7 +69,7 @@ bool image_find(const ImageStore *store, uint64_t file, ImageTarget target, Code
 }
 
 bool image_base(const CodeImage *image, uint64_t address, uint64_t offset, uint64_t *ret_base) {
-  for (uint32_t i = 0; i < image->head->segment_count; i++) {
+  for (uint32_t i = 0; i < image->segment_count; i++) {
     const ImageSegment *segment = &image->head->segments[i];
     if (offset < segment->file_offset || offset - segment->file_offset >= segment->size) continue;
     *ret_base = address - (segment->address + (offset - segment->file_offset));
@@ -89,8 +90,8 @@ static uint64_t arrays_size(const ImageRecord *r) {
          r->word_count * sizeof(uint32_t) + r->indirect_count * sizeof(uint16_t) + r->pc_map_bytes;
 }
 
-uint64_t image_record_size(const ImageRecord *record, uint64_t look_bytes) {
-  return (sizeof *record + arrays_size(record) + look_bytes + 7) & ~UINT64_C(7);
+uint64_t image_record_size(const ImageRecord *record) {
+  return (sizeof *record + arrays_size(record) + 7) & ~UINT64_C(7);
 }
 
 ImageRegion image_region_at(const ImageRecord *r) {
@@ -104,7 +105,7 @@ ImageRegion image_region_at(const ImageRecord *r) {
   t.words = (const void *)(t.relocations + t.relocation_count);
   t.indirect_checks = (const void *)(t.words + t.word_count);
   t.pc_map = (const void *)(t.indirect_checks + t.indirect_count);
-  return (ImageRegion){r, t, looks, t.pc_map + t.pc_map_bytes};
+  return (ImageRegion){r, t, looks};
 }
 
 static bool is_whole(const CodeImage *image, uint64_t offset) {
@@ -134,4 +135,15 @@ bool image_find_region(const CodeImage *image, uint64_t address, ImageRegion *re
   if (!is_whole(image, offset)) return false;
   *ret_region = image_region_at((const void *)(image->bytes + offset));
   return has_entry(ret_region, address);
+}
+
+const uint8_t *image_bytes(const CodeImage *image, uint64_t address, uint64_t length) {
+  for (uint32_t i = 0; i < image->segment_count; i++) {
+    const ImageSegment *segment = &image->head->segments[i];
+    uint64_t offset = address - segment->address, copy = segment->copy;
+    if (offset >= segment->size || length > segment->size - offset) continue;
+    bool inside = copy <= image->size && segment->size <= image->size - copy;
+    return inside ? image->bytes + copy + offset : NULL;
+  }
+  return NULL;
 }

@@ -79,9 +79,9 @@ static const MappedFile *image_at(uint64_t pc) {
 }
 
 typedef struct Comparison {
+  const MappedFile *file;
   const ImageRegion *region;
   const RegionWindow *window;
-  uint64_t base;
   uint64_t lowest, highest; /* guest bytes compared */
   bool same;
 } Comparison;
@@ -96,21 +96,23 @@ static bool can_be_code(const RegionWindow *window, uint64_t start, uint64_t end
   return start <= end;
 }
 
+static bool is_same(Comparison *c, uint64_t address, uint64_t length) {
+  uint64_t start = c->file->base + address, end = start + length;
+  const uint8_t *bytes = image_bytes(&c->file->image, address, length);
+  if (!bytes || !can_be_code(c->window, start, end) || memcmp((const void *)(uintptr_t)start, bytes, length)) return false;
+  if (start < c->lowest) c->lowest = start;
+  if (end > c->highest) c->highest = end;
+  return true;
+}
+
 /* Whether the bytes the region was made from stand there. */
 static void compare_guarded(void *argument) {
   Comparison *c = argument;
-  const uint8_t *bytes = c->region->bytes;
+  const ImageRecord *record = c->region->record;
   c->lowest = UINT64_MAX;
-  for (unsigned i = 0; i < c->region->record->look_count; i++) {
-    const ImageLook *look = &c->region->looks[i];
-    uint64_t start = c->base + look->address, end = start + look->length;
-    if (!can_be_code(c->window, start, end)) return;
-    if (memcmp((const void *)(uintptr_t)start, bytes, look->length)) return;
-    if (start < c->lowest) c->lowest = start;
-    if (end > c->highest) c->highest = end;
-    bytes += look->length;
-  }
-  c->same = true;
+  c->same = is_same(c, record->entry, record->length);
+  for (unsigned i = 0; i < record->look_count && c->same; i++)
+    c->same = is_same(c, c->region->looks[i].address, c->region->looks[i].length);
 }
 
 /* Whether an instruction in it is known to need accesses of another kind than images have. */
@@ -143,7 +145,7 @@ Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *wind
     return NULL;
   }
   uint64_t entry = file->base + found.record->entry;
-  Comparison c = {&found, window, file->base};
+  Comparison c = {file, &found, window};
   if (!guard_call(thread, compare_guarded, &c) || !c.same || pages_want_checks(c.lowest, c.highest) ||
       is_misaligned(&found, entry)) {
     runtime.stats.image_refusals++;
