@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "agent.h"
+#include "clock.h"
 #include "commands.h"
 #include "console.h"
 #include "loop.h"
@@ -250,7 +251,7 @@ static int earlier(int a, int b) {
 
 // Milliseconds until something is due, -1 for nothing.
 static int run_timers(void) {
-  int due = commands_expire();
+  int due = earlier(commands_expire(), clock_look());
   uint64_t now = agent_now_ms();
   if (agent.userspace.remind_at && agent.userspace.remind_at <= now) userspace_remind(&agent);
   if (!agent.userspace.remind_at) return due;
