@@ -13,8 +13,10 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "modprobe.h"
 #include "mounts.h"
 #include "root.h"
 
@@ -56,6 +58,20 @@ static void offer_nameservers(const Agent *agent) {
   if (!agent->nameservers[0]) return;
   if (lstat("/etc/resolv.conf", &status) == 0 && (!S_ISREG(status.st_mode) || status.st_size > 0)) return;
   write_file("/etc/resolv.conf", agent->nameservers);
+}
+
+// The kernel's modules, at the place where programs look for them: what the root has there is of other kernels. A root
+// that cannot be changed may at least have the directory.
+static void offer_modules(void) {
+  struct utsname kernel;
+  char source[128], target[128];
+  if (uname(&kernel) < 0) return;
+  snprintf(source, sizeof source, MODULES_SHARE "/%s", kernel.release);
+  snprintf(target, sizeof target, "/lib/modules/%s", kernel.release);
+  if (access(source, F_OK) < 0) return;
+  mkdir("/lib/modules", 0755);
+  mkdir(target, 0755);
+  if (mount(source, target, NULL, MS_BIND, NULL) < 0) mount(MODULES_SHARE, "/lib/modules", NULL, MS_BIND, NULL);
 }
 
 #define PATIENCE "TimeoutStartSec=5min\n"
@@ -195,6 +211,7 @@ static void become_userspace(Agent *agent, int report_fd) {
   r = switch_root();
   if (r < 0) report_failure(report_fd, -r, "cannot switch to the root%s: %s", "");
   offer_nameservers(agent);
+  offer_modules();
   umask(022);
   if (agent->config.init_kind == INIT_COMMAND) run_command(agent, report_fd);
   setsid();
