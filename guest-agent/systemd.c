@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <glob.h>
+#include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,9 +181,19 @@ static bool is_wanted(const char *unit) {
   return false;
 }
 
+// What the root's own table says of a mount point, systemd does.
+static bool is_in_fstab(const char *target) {
+  FILE *table = setmntent("/etc/fstab", "re");
+  bool found = false;
+  for (struct mntent *entry; table && !found && (entry = getmntent(table));)
+    found = strcmp(entry->mnt_dir, target) == 0;
+  if (table) endmntent(table);
+  return found;
+}
+
 static void make_mounts(void) {
   for (size_t i = 0; i < sizeof mounts / sizeof *mounts; i++)
-    if (is_wanted(mounts[i].unit))
+    if (is_wanted(mounts[i].unit) && !is_in_fstab(mounts[i].target))
       mounts_add(mounts[i].source, mounts[i].target, mounts[i].type, mounts[i].flags, mounts[i].options);
 }
 
