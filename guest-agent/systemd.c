@@ -119,7 +119,7 @@ static const struct Generator {
     {"systemd-hibernate-resume-generator", NULL},
     {"systemd-integritysetup-generator", "/etc/integritytab"},
     {"systemd-rc-local-generator", "/etc/rc.local"},
-    {"systemd-run-generator", "systemd."},
+    {"systemd-run-generator", "systemd.run"},
     {"systemd-ssh-generator", "/usr/sbin/sshd"},
     {"systemd-system-update-generator", "/system-update"},
     {"systemd-tpm2-generator", NULL},
@@ -133,6 +133,16 @@ static void read_kernel_command_line(char *ret_line, size_t size) {
   ret_line[strcspn(ret_line, "\n")] = 0;
 }
 
+#define HOSTNAME_PARAMETER "systemd.hostname=" // steled gives it, and process 1 reads it
+
+static bool has_parameter(const char *line, const char *beginning) {
+  for (const char *word = line; *word; word += strcspn(word, " "), word += strspn(word, " "))
+    if (strncmp(word, beginning, strlen(beginning)) == 0 &&
+        strncmp(word, HOSTNAME_PARAMETER, strlen(HOSTNAME_PARAMETER)) != 0)
+      return true;
+  return false;
+}
+
 static void mask_generators(const Config *config) {
   char line[STELE_COMMAND_LINE_MAX + 1], path[128];
   struct stat status;
@@ -141,7 +151,7 @@ static void mask_generators(const Config *config) {
   mkdir("/run/systemd/system-generators", 0755);
   for (size_t i = 0; i < sizeof generators / sizeof *generators; i++) {
     const char *needs = generators[i].needs;
-    if (needs && (*needs == '/' ? lstat(needs, &status) == 0 : strstr(line, needs) != NULL)) continue;
+    if (needs && (*needs == '/' ? lstat(needs, &status) == 0 : has_parameter(line, needs))) continue;
     snprintf(path, sizeof path, "/run/systemd/system-generators/%s", generators[i].name);
     int ignored = symlink("/dev/null", path);
     (void)ignored;
@@ -262,10 +272,11 @@ bool systemd_needs_word_of_no_container(void) {
 int systemd_command_line(const Config *config, char *ret_assignment, size_t size) {
   char kernels[STELE_COMMAND_LINE_MAX + 1];
   read_kernel_command_line(kernels, sizeof kernels);
+  bool names_host = config->hostname[0] && !strstr(kernels, HOSTNAME_PARAMETER);
   // Of a root that is put together anew at every boot, files made from others (loader cache, message catalogs) would be
   // taken for outdated at every boot, too.
   bool as_built = config->root_mode != ROOT_RW && !config->all_units;
   return snprintf(ret_assignment, size, "SYSTEMD_PROC_CMDLINE=%s%s%s%s", kernels,
-                  config->hostname[0] ? " systemd.hostname=" : "", config->hostname,
+                  names_host ? " " HOSTNAME_PARAMETER : "", names_host ? config->hostname : "",
                   as_built ? " systemd.condition_needs_update=no" : "");
 }
