@@ -75,6 +75,9 @@
 #define STELE_PARAM_CPU          "stele.cpu"
 #define STELE_PARAM_CPU_VENDOR   "stele.cpu-vendor"
 #define STELE_PARAM_MEMORY_MODEL "stele.memory-model"
+// needed (the default): systemd's units that are of no use in a machine are masked for the boot; all: only those that
+// would break it. Not written by steled: for <cmdline>.
+#define STELE_PARAM_UNITS "stele.units"
 // Base64 (RFC 4648, padded, no line breaks) of a JSON object
 //   {"argv": ["/usr/bin/env", "A"], "env": ["K=V"], "cwd": "/", "user": "name-or-uid"}
 // argv is required and not empty, argv[0] is looked up in PATH when it has no '/'. env adds to the

@@ -7,12 +7,13 @@
 #include <linux/fcntl.h>
 #include <linux/prctl.h>
 
+#include "linux/host-stat.h"
 #include "linux/linux.h"
 #include "linux/store.h"
 #include "runtime/runtime.h"
 #include "self-test/host.h"
 
-enum { EXIT_USAGE = 2, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127, SCRIPT_TEXT = 256, SCRIPT_DEPTH = 5 };
+enum { EXIT_USAGE = 2, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127, SCRIPT_TEXT = 256, SCRIPT_DEPTH = 5, NAMELESS_PROGRAM_FD = 880 };
 
 static const char usage[] =
     "usage: stele [OPTIONS] PROGRAM [ARGUMENTS...]\n"
@@ -292,6 +293,19 @@ static void name_program(const Start *start, const Invocation *invocation) {
     host_call(__NR_prctl, PR_SET_NAME, slash ? slash + 1 : invocation->path);
 }
 
+/* A program without a name (its file deleted, or a memfd: container run times execute themselves from one) can only be
+ * reached through a descriptor. It stands where the program's own do not get; one who closes it finds the exe gone. */
+static void keep_or_close_program(int fd) {
+  HostStat status;
+  linux_program.exe_fd = -1;
+  if (host_call(__NR_fstat, fd, &status) == 0 && status.links == 0) {
+    linux_program.exe_fd = (int)host_call(__NR_fcntl, fd, F_DUPFD_CLOEXEC, NAMELESS_PROGRAM_FD);
+    linux_program.exe_device = status.device;
+    linux_program.exe_inode = status.inode;
+  }
+  host_call(__NR_close, fd);
+}
+
 /* --- running ------------------------------------------------------------------------------------------ */
 
 /* Tells the kernel where the guest's arguments and environment are, so that /proc/PID/cmdline and environ
@@ -328,7 +342,7 @@ static uint64_t load(const Start *start, const Invocation *invocation, uint64_t 
     fail(EXIT_CANNOT_RUN, "cannot map the program's stack: the limit may be too high for the memory here");
   int error = linux_load(invocation->fd, invocation->path, &loaded, message, sizeof message);
   if (error) fail(error == -ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN, "%s", message);
-  host_call(__NR_close, invocation->fd);
+  keep_or_close_program(invocation->fd);
   linux_brk_init(loaded.brk);
   if (loaded.executable_stack)
     linux_protect(linux_program.stack_low, linux_program.stack_high - linux_program.stack_low,

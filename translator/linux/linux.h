@@ -217,6 +217,8 @@ typedef enum LinuxCpuVendor { LINUX_CPU_INTEL, LINUX_CPU_AMD, LINUX_CPU_OWN } Li
 
 typedef struct LinuxProgram {
   char exe[LINUX_PATH_MAX];  /* resolved path of the guest's executable: /proc/self/exe */
+  int exe_fd;                /* open on it where that path leads nowhere (deleted, a memfd), else -1 */
+  uint64_t exe_device, exe_inode;
   char self[LINUX_PATH_MAX]; /* resolved path of stele */
   uint64_t argv_start, argv_end; /* the strings on the guest's stack */
   uint64_t envp_start, envp_end;
@@ -270,6 +272,9 @@ int linux_script_parse(char *text, size_t length, char **ret_interpreter, char *
 /* A path argument at a guest address: the address itself, or, where the path names something the guest
  * must see otherwise (/proc/self/exe), the replacement in `buffer`. */
 uint64_t linux_path(uint64_t guest_path, char buffer[LINUX_PATH_MAX]);
+
+/* Whether this program's file has no name, and is open as linux_program.exe_fd instead. */
+bool linux_exe_is_nameless(void);
 
 /* Whether the path names the running program through /proc. */
 bool linux_path_is_exe(const char *path);
