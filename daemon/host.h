@@ -4,6 +4,7 @@
 #pragma once
 
 #include <gio/gio.h>
+#include "qemu-user.h"
 
 typedef struct HostPaths {
   char *root;           // all of steled's state
@@ -15,6 +16,8 @@ typedef struct HostPaths {
   char *guest_dir;      // has vmlinuz and initrd.img
   char *translator_dir; // has the file stele
   char *network_guard;  // library for QEMU; NULL with --connect
+  QemuUser *qemu_user;  // whom QEMU runs as, if that is for steled to arrange; or NULL
+  char *confinement;    // how QEMU is confined and what is given up, for people
   int lock;             // held as long as this exists: one steled a root
 } HostPaths;
 

@@ -8,9 +8,11 @@ Each test gets a directory of its own; a steled is waited for by its 'ready' lin
 import json
 import os
 import pty
+import pwd
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -478,6 +480,115 @@ def qemu_that_hangs_asked(directory):
     end_vm(daemon)
 
 
+# --- what QEMU may do ------------------------------------------------------------------------------------------
+
+OWNER = 12345  # of a user's files; there need not be such a user
+DISK = "<devices><disk type='file' device='disk'><driver name='qemu' type='{type}'/><source file='{path}'/><target dev='vda' bus='virtio'/></disk></devices>"
+
+
+def status_of(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file)
+
+
+def check_confined(pid):
+    """QEMU is a user of its own who can do nothing else, gain nothing and make few system calls."""
+    status = status_of(pid)
+    user = pwd.getpwnam("libvirt-qemu").pw_uid
+    assert status["Uid"].split() == [str(user)] * 4, f"QEMU runs as {status['Uid']}"
+    for field in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
+        assert int(status[field], 16) == 0, f"QEMU has capabilities: {field} {status[field]}"
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2"), status
+    assert "vda" not in os.listdir(f"/proc/{pid}/root/dev"), "QEMU sees the host's devices"
+
+
+def put_image(path, content):
+    with open(path, "wb") as file:
+        file.write(content)
+    os.chmod(path, 0o600)
+    os.chown(path, OWNER, OWNER)
+
+
+def qcow2(backing):
+    """An empty image of 1 MiB that stands on another: header, reference counts and one level of a table, a cluster each."""
+    cluster = 65536
+    name, kind = backing.encode(), b"raw"
+    header = struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 2, 256, len(name), 16, 1 << 20, 0, 1, 3 * cluster, cluster, 1, 0, 0)
+    header += struct.pack(">II8sII", 0xE2792ACA, len(kind), kind, 0, 0)
+    counts = struct.pack(">4H", 1, 1, 1, 1)
+    return b"".join(part.ljust(cluster, b"\0") for part in (header.ljust(256, b"\0") + name, struct.pack(">Q", 2 * cluster), counts, b""))
+
+
+def has_list(path):
+    return "system.posix_acl_access" in os.listxattr(path)
+
+
+def lent_files(directory):
+    """QEMU runs as its own user, uses a file that is somebody's alone, and the file is as it was afterwards."""
+    if os.geteuid() != 0:
+        return
+    private = os.path.join(directory, "private")
+    os.mkdir(private, 0o700)  # as the test's own directory is, where all state is
+    image, base = os.path.join(private, "disk.img"), "/var/tmp/stele-test-base.img"
+    put_image(image, bytes(1 << 20))
+    daemon = Daemon(directory).start()
+    contains(daemon.vmctl("version").stdout, "user libvirt-qemu without capabilities")
+    daemon.vmctl("define", "-", text=PLAIN.format(name="vm", extra=DISK.format(type="raw", path=image)))
+
+    def check_returned(path):
+        status = os.stat(path)
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (OWNER, OWNER, 0o600), status
+        assert not has_list(path), f"{path} is still lent"
+        shares = os.path.join(directory, "root/shares")
+        assert os.listdir(shares) == [], os.listdir(shares)
+
+    daemon.vmctl("start", "vm")
+    check_confined(state(daemon)[2])
+    assert has_list(image) and os.stat(image).st_uid == OWNER
+    daemon.vmctl("destroy", "vm")
+    check_returned(image)
+    # What was lent when steled and QEMU were killed comes back with the next steled.
+    daemon.vmctl("start", "vm")
+    pid = state(daemon)[2]
+    daemon.stop(signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    daemon.start()
+    await_state(daemon, "stopped")
+    check_returned(image)
+    # An image behind the image, where QEMU's user can get to.
+    put_image(base, bytes(1 << 20))
+    put_image(image, qcow2(base))
+    daemon.vmctl("define", "--replace", "-", text=PLAIN.format(name="vm", extra=DISK.format(type="qcow2", path=image)))
+    try:
+        daemon.vmctl("start", "vm")
+        check_confined(state(daemon)[2])
+        daemon.vmctl("destroy", "vm")
+        check_returned(base)
+    finally:
+        os.remove(base)
+    # One where it cannot get to is named before QEMU runs.
+    behind = os.path.join(private, "base.img")
+    put_image(behind, bytes(1 << 20))
+    put_image(image, qcow2(behind))
+    contains(daemon.vmctl("start", "vm", status=None).stderr, f"'libvirt-qemu' cannot get to {behind}")
+    check_returned(image)
+    daemon.stop()
+
+
+def own_settings(directory):
+    """A qemu.conf of the administrator's is kept, and steled says that it counts."""
+    daemon = Daemon(directory).start()
+    daemon.stop()
+    path = os.path.join(directory, "root/etc/qemu.conf")
+    with open(path) as file:
+        text = file.read()
+    with open(path, "w") as file:
+        file.write(text.split("\n", 1)[1])
+    daemon.start()
+    contains(daemon.vmctl("version").stdout, f"QEMU as {path} says")
+    daemon.stop()
+
+
 # --- many clients --------------------------------------------------------------------------------------------
 
 def resident(pid):
@@ -502,7 +613,8 @@ def load(directory):
 
 TESTS = [one_a_root, sockets, strangers, garbage, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs,
-         qemu_that_hangs_unwatched, qemu_that_hangs_asked, load]
+         qemu_that_hangs_unwatched, qemu_that_hangs_asked,
+         lent_files, own_settings, load]
 
 
 def main():
