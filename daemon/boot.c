@@ -328,7 +328,22 @@ static gboolean wants_guard(const BootPlan *plan, const HostPaths *paths) {
   "install it where QEMU's user can read it, or accept that the guest reaches services on the "                        \
   "host's 127.0.0.1 with <stele:network host-loopback='on'/>"
 
+// Another libvirt's QEMU cannot be given the library: it may be on another host, which does not have it.
+static gboolean check_unguarded(const BootPlan *plan, const HostPaths *paths, GError **error) {
+  if (paths->network_guard || plan->config == NULL || plan->config->host_loopback) return TRUE;
+  g_autoptr(xmlDoc) document = xmlReadMemory(plan->xml, (int)strlen(plan->xml), NULL, NULL, XML_PARSE_NONET);
+  g_autofree char *user_network = dup_xpath(document, "/domain/devices/interface[@type='user']/@type");
+  if (user_network == NULL) return TRUE;
+  g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
+              "libvirt at %s cannot keep a guest with user-mode networking from services on its host's 127.0.0.1: give "
+              "the machine an <interface> of another type, as of a libvirt network, or accept it with "
+              "<stele:network host-loopback='on'/>",
+              paths->uri);
+  return FALSE;
+}
+
 static gboolean check_guard(const BootPlan *plan, const HostPaths *paths, GError **error) {
+  if (!check_unguarded(plan, paths, error)) return FALSE;
   if (!wants_guard(plan, paths) || g_access(paths->network_guard, R_OK) == 0) return TRUE;
   return missing(error, "the network guard", paths->network_guard, GUARD_ADVICE);
 }

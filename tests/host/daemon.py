@@ -589,6 +589,21 @@ def own_settings(directory):
     daemon.stop()
 
 
+def other_libvirt(directory):
+    """A libvirt that is not steled's own cannot guard the host's loopback: a machine must say that it may be reached."""
+    os.mkdir(os.path.join(directory, "libvirt"))
+    daemon = Daemon(directory, "--connect", f"qemu:///embed?root={directory}/libvirt").start()
+    xml = STELE.format(name="m", root=directory)
+    daemon.vmctl("define", "-", text=xml)
+    contains(daemon.vmctl("start", "m", status=None).stderr, "host-loopback")
+    for consent in (xml.replace("</s:machine>", "<s:network host-loopback='on'/></s:machine>"),
+                    xml.replace("</domain>", "<devices><interface type='bridge'><source bridge='br0'/></interface></devices></domain>")):
+        daemon.vmctl("define", "--replace", "-", text=consent)
+        refusal = daemon.vmctl("start", "m", status=None).stderr
+        assert "host-loopback" not in refusal, refusal
+    daemon.stop()
+
+
 # --- many clients --------------------------------------------------------------------------------------------
 
 def resident(pid):
@@ -614,7 +629,7 @@ def load(directory):
 TESTS = [one_a_root, sockets, strangers, garbage, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs,
          qemu_that_hangs_unwatched, qemu_that_hangs_asked,
-         lent_files, own_settings, load]
+         lent_files, own_settings, other_libvirt, load]
 
 
 def main():
