@@ -5,12 +5,16 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include "api.h"
 #include "errors.h"
 #include "host.h"
 #include "server.h"
 #include "share.h"
+#include "text.h"
+
+#define LOG_LINE_MAX 500
 
 static struct {
   char *socket, *root, *connect, *guest_dir, *translator_dir;
@@ -39,6 +43,16 @@ static int read_options(int argc, char **argv) {
   }
   if (options.version) g_print("steled " STELE_VERSION "\n");
   return options.version ? 1 : 0;
+}
+
+// GLib warns of a peer's broken message with all of it, up to 128 MiB, in hexadecimal. One line a warning will do.
+static void log_a_line(const char *domain, GLogLevelFlags level, const char *message, gpointer user_data) {
+  if (level & (G_LOG_LEVEL_DEBUG | G_LOG_LEVEL_INFO)) {
+    g_log_default_handler(domain, level, message, user_data); // shown where G_MESSAGES_DEBUG asks for it
+    return;
+  }
+  g_autofree char *line = text_clean(message, strcspn(message, "\n"));
+  g_printerr("steled: %s: %.*s\n", domain ? domain : "log", LOG_LINE_MAX, line);
 }
 
 static gboolean on_signal(gpointer loop) {
@@ -86,6 +100,7 @@ int main(int argc, char **argv) {
   int parsed = read_options(argc, argv);
   if (parsed) return parsed - 1;
   signal(SIGPIPE, SIG_IGN);
+  g_log_set_default_handler(log_a_line, NULL);
   share_enter_namespace(); // before any thread; what it cannot do is said when a share needs it
   stele_error_quark();     // names errors before any can reach a client
   GError *error = NULL;

@@ -66,6 +66,12 @@ static const char *pick(const char *const *list) {
   return list[below(g_strv_length((char **)list))];
 }
 
+// How much of what there is comes at once.
+static gsize some_of(gsize there) {
+  gsize most = 1 + below(below(2) ? 16 : INPUT_MAX);
+  return MIN(there, most);
+}
+
 static void put_in(GByteArray *input, guint at, const void *bytes, guint size) {
   guint old = input->len;
   if (old + size > INPUT_MAX) return;
@@ -233,7 +239,7 @@ static void run_frames(const guint8 *bytes, gsize size) {
     guint8 *space = stele_frame_parser_space(parser, &room);
     check(room > 0 && space >= parser->buffer && space + room <= parser->buffer + sizeof parser->buffer,
           "there is room");
-    gsize piece = MIN(MIN(room, size - at), 1 + below(below(2) ? 16 : STELE_FRAME_SIZE_MAX));
+    gsize piece = some_of(MIN(room, size - at));
     memcpy(space, bytes + at, piece);
     stele_frame_parser_commit(parser, piece);
     at += piece;
@@ -264,7 +270,7 @@ static InputChannel *channel; // of the link, until it closes it
 
 static gssize channel_read(ByteChannel *base, void *bytes, gsize size) {
   InputChannel *it = (InputChannel *)base;
-  gsize piece = MIN(MIN(size, it->input->len - it->at), 1 + below(below(2) ? 40 : STELE_FRAME_SIZE_MAX));
+  gsize piece = some_of(MIN(size, it->input->len - it->at));
   if (piece == 0) return -EAGAIN;
   memcpy(bytes, it->input->data + it->at, piece);
   it->at += piece;
@@ -322,7 +328,7 @@ static void on_stream_opened(AgentStream *stream, const int *fds, int count, gpo
     close(ends[0]);
     ends[0] = -1;
   } else if (below(2) && write(ends[0], "input\n", 6) < 0) {
-    check(FALSE, "the client can write");
+    check(errno == EPIPE, "a client can write, unless the guest takes no input");
   }
 }
 

@@ -120,6 +120,31 @@ def garbage(directory):
     daemon.stop()
 
 
+def broken_messages(directory):
+    """What is D-Bus but a broken message ends its connection, and does not fill the log."""
+    daemon = Daemon(directory).start()
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(60)
+    client.connect(daemon.socket)
+    client.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
+    client.recv(100)
+    body = struct.pack("<I", 200000) + b"\xff" * 200000 + b"\0"
+    fields = b"".join((b"\1\1o\0" + struct.pack("<I", 19) + b"/org/stele/Manager1\0").ljust(n, b"\0") for n in (32,))
+    fields += (b"\3\1s\0" + struct.pack("<I", 4) + b"Info\0").ljust(16, b"\0") + b"\x08\1g\0\1s\0"
+    message = struct.pack("<cBBBIII", b"l", 1, 0, 1, len(body), 1, len(fields)) + fields
+    client.sendall(b"BEGIN\r\n" + message.ljust((len(message) + 7) // 8 * 8, b"\0") + body)
+    try:
+        while client.recv(1000):
+            pass
+    except ConnectionResetError:
+        pass
+    daemon.vmctl("list")
+    daemon.process.send_signal(signal.SIGTERM)
+    _, errors = daemon.process.communicate(timeout=60)
+    contains(errors, "decoding")
+    assert len(errors) < 2000, f"{len(errors)} bytes are logged of a message of {len(body)}"
+
+
 def silence(directory):
     """Who does not introduce himself is dropped in the end; who has, may be silent as long as he likes."""
     daemon = Daemon(directory).start()
@@ -626,7 +651,7 @@ def load(directory):
     daemon.stop()
 
 
-TESTS = [one_a_root, sockets, strangers, garbage, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
+TESTS = [one_a_root, sockets, strangers, garbage, broken_messages, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs,
          qemu_that_hangs_unwatched, qemu_that_hangs_asked,
          lent_files, own_settings, other_libvirt, load]
@@ -639,7 +664,7 @@ def main():
         with tempfile.TemporaryDirectory(prefix="steled-") as directory:
             try:
                 test(directory)
-            except (AssertionError, subprocess.SubprocessError) as error:
+            except (AssertionError, OSError, subprocess.SubprocessError) as error:
                 failed += 1
                 print(f"{test.__name__}: FAILED: {error}", flush=True)
             else:
