@@ -93,12 +93,14 @@ def stub_initrd(place):
     return image
 
 
-def stub_machine(place, mode):
+def stub_machine(place, mode, steled=None):
+    """Defines one, in the shared steled or the one given."""
     boot = (f"<os><type arch='aarch64' machine='virt'>hvm</type><kernel>{BUILD}/guest-image/vmlinuz</kernel>"
             f"<initrd>{stub_initrd(place)}</initrd><cmdline>stub={mode}</cmdline></os>")
-    steled = place.shared_steled()
+    own = steled is not None
+    steled = steled or place.shared_steled()
     steled.define(f"stub-{mode}", machine_xml(f"stub-{mode}", FULL, init="system", command=(), boot=boot))
-    return steled, f"stub-{mode}"
+    return f"stub-{mode}" if own else (steled, f"stub-{mode}")
 
 
 def no_agent(place):

@@ -14,8 +14,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "api-names.h"
 
-#define PATH        "/org/stele/Manager1"
 #define INTERFACE   "org.stele.Manager1"
 #define CALLS       40 // on a connection
 #define ANSWER_MS   60000
@@ -158,7 +158,7 @@ static GDBusMessage *random_call(const GDBusInterfaceInfo *interface) {
   room = CALL_MOST;
   while (interface->methods[count]) count++;
   const GDBusMethodInfo *method = interface->methods[below(count)];
-  const char *path = below(30) ? PATH : "/org/freedesktop/DBus",
+  const char *path = below(30) ? STELE_OBJECT_PATH : "/org/freedesktop/DBus",
              *name = below(30) ? INTERFACE : "org.freedesktop.DBus.Properties";
   GDBusMessage *message = g_dbus_message_new_method_call(NULL, path, name, method->name);
   g_dbus_message_set_body(message, random_arguments(method));
@@ -234,8 +234,8 @@ static gboolean is_alive(const char *address) {
   g_autoptr(GError) error = NULL;
   g_autoptr(GDBusConnection) connection = g_dbus_connection_new_for_address_sync(
       address, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT, NULL, NULL, &error);
-  g_autoptr(GVariant) list = connection ? g_dbus_connection_call_sync(connection, NULL, PATH, INTERFACE, "List", NULL,
-                                                                      G_VARIANT_TYPE("(aa{sv})"),
+  g_autoptr(GVariant) list = connection ? g_dbus_connection_call_sync(connection, NULL, STELE_OBJECT_PATH, INTERFACE,
+                                                                      "List", NULL, G_VARIANT_TYPE("(aa{sv})"),
                                                                       G_DBUS_CALL_FLAGS_NONE, ANSWER_MS, NULL, &error)
                                         : NULL;
   if (list == NULL) fprintf(stderr, "steled does not answer: %s\n", error->message);

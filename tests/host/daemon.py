@@ -30,9 +30,10 @@ class Daemon:
         self.directory, self.options = directory, options
         self.socket = path or os.path.join(directory, "socket")
         self.process = None
+        self.wrapper = []
 
     def start(self):
-        command = [STELED, "--root", os.path.join(self.directory, "root"), "--socket", self.socket, *self.options]
+        command = [*self.wrapper, STELED, "--root", os.path.join(self.directory, "root"), "--socket", self.socket, *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         if "ready" not in line:
@@ -102,6 +103,37 @@ def strangers(directory):
     assert result.returncode == 7, result.stderr
     contains(result.stderr, "permission denied")
     daemon.vmctl("list")
+    daemon.stop()
+
+
+GROUP_SCRIPT = 'mount --bind "$1" /etc/group && shift && exec "$@"'
+
+
+def members(directory):
+    """Members of the group get in and others do not, however many come at once and however long the list of groups is."""
+    if os.geteuid() != 0:
+        return
+    os.chmod(directory, 0o755)
+    groups, member, other = os.path.join(directory, "group"), 54321, 54322
+    with open("/etc/group") as file:
+        own = [line for line in file if not line.startswith("stele:")]  # libvirt looks for its own
+    with open(groups, "w") as file:
+        file.writelines(own)
+        for number in range(400):  # each names other members, so that looking it up takes a while
+            file.write(f"g{number}:x:{60000 + number}:{','.join(f'u{number}x{n}' for n in range(40))}\n")
+        file.write(f"stele:x:{member}:\n")
+    daemon = Daemon(directory)
+    daemon.wrapper = ["unshare", "--mount", "sh", "-c", GROUP_SCRIPT, "sh", groups]
+    daemon.start()
+    assert os.stat(daemon.socket).st_gid == member, "the socket is the group's"
+    as_user = lambda group: ["setpriv", "--reuid=65534", "--regid=65534", f"--groups={group}"]
+    inside = [subprocess.Popen([*as_user(member), API_LOAD, daemon.socket, "64", "1", "20"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) for _ in range(2)]
+    for client in inside:
+        errors = client.communicate(timeout=120)[1]
+        assert client.returncode == 0, f"a member was turned away: {errors[:500]}"
+    os.chmod(daemon.socket, 0o666)
+    outside = subprocess.run([*as_user(other), VMCTL, "--socket", daemon.socket, "list"], capture_output=True, text=True, timeout=60)
+    assert outside.returncode == 7, outside.stderr
     daemon.stop()
 
 
@@ -651,7 +683,7 @@ def load(directory):
     daemon.stop()
 
 
-TESTS = [one_a_root, sockets, strangers, garbage, broken_messages, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
+TESTS = [one_a_root, sockets, strangers, members, garbage, broken_messages, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs,
          qemu_that_hangs_unwatched, qemu_that_hangs_asked,
          lent_files, own_settings, other_libvirt, load]
