@@ -10,6 +10,7 @@
 #include <linux/posix_acl_xattr.h>
 #include <pwd.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
@@ -45,12 +46,14 @@ void qemu_user_free(QemuUser *user) {
 gboolean qemu_user_can(const QemuUser *user, const char *path, int wanted) {
   g_autofree gid_t *own = g_new(gid_t, GROUPS_MAX);
   int count = getgroups(GROUPS_MAX, own);
+  gboolean dumps = prctl(PR_GET_DUMPABLE) == 1;
   if (count < 0 || syscall(SYS_setgroups, (gsize)user->group_count, user->groups) < 0) return FALSE;
   syscall(SYS_setfsgid, user->gid);
   syscall(SYS_setfsuid, user->uid);
   gboolean can = syscall(SYS_faccessat2, AT_FDCWD, path, wanted, AT_EACCESS) == 0;
   syscall(SYS_setfsuid, geteuid());
   syscall(SYS_setfsgid, getegid());
+  if (dumps) prctl(PR_SET_DUMPABLE, 1); // the change of identity ended it: no core would tell of a crash
   if (syscall(SYS_setgroups, (gsize)count, own) < 0)
     g_error("cannot be in our own groups again: %s", g_strerror(errno));
   return can;
