@@ -26,7 +26,9 @@ typedef struct SocketChannel {
   gpointer user_data;
 } SocketChannel;
 
-static gssize result_of(gssize n) { return n < 0 ? -errno : n; }
+static gssize result_of(gssize n) {
+  return n < 0 ? -errno : n;
+}
 
 static gssize channel_read(ByteChannel *base, void *bytes, gsize size) {
   return result_of(read(((SocketChannel *)base)->fd, bytes, size));
@@ -183,11 +185,21 @@ static void send_exit(uint32_t stream, uint32_t kind, uint32_t number) {
   send_frame(STELE_FRAME_EXIT, stream, payload, sizeof payload);
 }
 
-static gboolean is_open(void) { return agent_link_is_open(link_); }
-static gboolean link_has_ended(void) { return link_ended != NULL; }
-static gboolean stream_has_opened(void) { return opened > 0; }
-static gboolean stream_has_ended(void) { return ended > 0; }
-static gboolean status_has_come(void) { return statuses == 1; }
+static gboolean is_open(void) {
+  return agent_link_is_open(link_);
+}
+static gboolean link_has_ended(void) {
+  return link_ended != NULL;
+}
+static gboolean stream_has_opened(void) {
+  return opened > 0;
+}
+static gboolean stream_has_ended(void) {
+  return ended > 0;
+}
+static gboolean status_has_come(void) {
+  return statuses == 1;
+}
 
 static void greet(void) {
   expect_frame(STELE_FRAME_HELLO);
@@ -336,13 +348,16 @@ Test(agent_link, stdin_stops_when_credit_is_used_up) {
   uint8_t bytes[4096] = {0};
   gsize received = 0;
   while (received < STELE_STREAM_WINDOW) {
-    while (write(near_ends[0], bytes, sizeof bytes) > 0) {}
+    while (write(near_ends[0], bytes, sizeof bytes) > 0) {
+    }
     expect_frame(STELE_FRAME_DATA);
     received += frame.length - 1;
   }
   cr_expect_eq(received, STELE_STREAM_WINDOW);
-  while (write(near_ends[0], bytes, sizeof bytes) > 0) {}
-  while (g_main_context_iteration(NULL, FALSE)) {}
+  while (write(near_ends[0], bytes, sizeof bytes) > 0) {
+  }
+  while (g_main_context_iteration(NULL, FALSE)) {
+  }
   got_frame = FALSE;
   cr_expect_not(next_host_frame() || next_host_frame(), "nothing without credit");
   uint8_t credit[8] = {STELE_CHANNEL_STDIN};
@@ -377,7 +392,8 @@ Test(agent_link, credit_comes_back_only_for_what_was_read) {
     send_frame(STELE_FRAME_DATA, 1, data, (uint32_t)chunk + 1);
     sent += chunk;
   }
-  while (g_main_context_iteration(NULL, FALSE)) {}
+  while (g_main_context_iteration(NULL, FALSE)) {
+  }
   fcntl(near_ends[1], F_SETFL, O_NONBLOCK);
   run_until(all_came_back);
   cr_expect_null(link_ended);
@@ -413,7 +429,8 @@ Test(agent_link, the_end_waits_for_a_slow_reader) {
   data[0] = STELE_CHANNEL_STDOUT;
   for (int i = 0; i < 4; i++) send_frame(STELE_FRAME_DATA, 1, data, 60001);
   send_exit(1, STELE_EXIT_STATUS, 0);
-  while (g_main_context_iteration(NULL, FALSE)) {}
+  while (g_main_context_iteration(NULL, FALSE)) {
+  }
   cr_expect_eq(ended, 0, "240,000 bytes do not fit a pipe");
   run_until(has_read_all);
   run_until(stream_has_ended);
@@ -464,7 +481,9 @@ static void on_command_done(const GError *error, gpointer user_data) {
   if (error) command_error = g_error_copy(error);
 }
 
-static gboolean command_is_done(void) { return commands_done > 0; }
+static gboolean command_is_done(void) {
+  return commands_done > 0;
+}
 
 static uint32_t ask(guint seconds) {
   greet();
@@ -583,7 +602,8 @@ Test(agent_link, small_frames_make_no_queue) {
   }
   for (int round = 0; round < 100; round++) {
     send_bytes(frames, sizeof frames);
-    while (g_main_context_iteration(NULL, FALSE)) {}
+    while (g_main_context_iteration(NULL, FALSE)) {
+    }
     cr_assert_gt(read(near_ends[1], sink, sizeof sink), 0);
   }
   int waiting = 0;
@@ -652,7 +672,8 @@ Test(agent_link, random_bytes_in_a_session) {
         send_frame((SteleFrameType)(1 + random() % 12), (uint32_t)random() % 3, bytes, length);
       else
         send_bytes(bytes, sizeof bytes);
-      while (g_main_context_iteration(NULL, FALSE)) {}
+      while (g_main_context_iteration(NULL, FALSE)) {
+      }
     }
     agent_stream_close(stream);
     g_clear_pointer(&link_ended, g_free);

@@ -27,11 +27,9 @@ static void make_connection(void) {
     gboolean wrong = i % 4 == 3; // one call in four is an error's way through
     g_autoptr(GVariant) reply = g_dbus_connection_call_sync(
         connection, NULL, STELE_OBJECT_PATH, "org.stele.Manager1", wrong ? "Info" : "List",
-        wrong ? g_variant_new("(s)", "no-such-machine") : NULL, NULL, G_DBUS_CALL_FLAGS_NONE, 60000,
-        NULL, &error);
+        wrong ? g_variant_new("(s)", "no-such-machine") : NULL, NULL, G_DBUS_CALL_FLAGS_NONE, 60000, NULL, &error);
     g_autofree char *name = error ? g_dbus_error_get_remote_error(error) : NULL;
-    if (wrong ? g_strcmp0(name, "org.stele.Error.NoSuchMachine") != 0 : reply == NULL)
-      fail("call", error);
+    if (wrong ? g_strcmp0(name, "org.stele.Error.NoSuchMachine") != 0 : reply == NULL) fail("call", error);
   }
   g_dbus_connection_close_sync(connection, NULL, NULL);
 }

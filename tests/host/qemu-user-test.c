@@ -1,5 +1,5 @@
-// Access control lists by hand: what is added for QEMU's user, that nobody else gains by it, and that nothing is left of
-// it afterwards.
+// Access control lists by hand: what is added for QEMU's user, that nobody else gains by it, and that nothing is left
+// of it afterwards.
 #include <criterion/criterion.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
