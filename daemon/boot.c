@@ -165,6 +165,8 @@ static gboolean prepare_files(BootPlan *plan, const HostPaths *paths, GError **e
 
 #define CHAIN_MAX 32 // images behind an image
 
+// Views and loans stand beside the shares' views, whose tags have no '@'.
+
 // A disk is written to unless it says otherwise.
 static gboolean is_written(xmlNode *node) {
   if (node->type != XML_ATTRIBUTE_NODE) return FALSE; // kernel, initramfs
@@ -215,7 +217,7 @@ static char *dup_backing_file(const char *path) {
 // What is lent is remembered as a link to it, until boot_clean_up().
 static gboolean lend(FileWalk *walk, const char *path, int wanted, GError **error) {
   const QemuUser *user = walk->paths->qemu_user;
-  g_autofree char *name = g_strdup_printf("loan-%u", walk->count++),
+  g_autofree char *name = g_strdup_printf("@loan-%u", walk->count++),
                   *note = view_path(walk->paths, walk->plan->uuid, name), *directory = g_path_get_dirname(note);
   g_remove(note);
   if (g_mkdir_with_parents(directory, 0755) < 0 || symlink(path, note) < 0) {
@@ -254,7 +256,7 @@ static gboolean give_to_qemu(FileWalk *walk, xmlNode *node, GError **error) {
   xmlFree(content);
   if (qemu_user_can(user, path, wanted)) return !is_qcow2(node) || lend_backing_files(walk, path, error);
   if (!qemu_user_can(user, path, F_OK)) {
-    g_autofree char *name = g_strdup_printf("file-%u", walk->count++);
+    g_autofree char *name = g_strdup_printf("@file-%u", walk->count++);
     g_free(at);
     at = view_path(walk->paths, walk->plan->uuid, name);
     if (!share_bind(path, at, !(wanted & W_OK), error)) return FALSE;

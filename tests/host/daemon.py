@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import pwd
+import select
 import shutil
 import signal
 import socket
@@ -152,19 +153,36 @@ def garbage(directory):
     daemon.stop()
 
 
-def broken_messages(directory):
-    """What is D-Bus but a broken message ends its connection, and does not fill the log."""
-    daemon = Daemon(directory).start()
+def speak(daemon):
+    """A connection that has introduced itself, for messages made by hand."""
     client = socket.socket(socket.AF_UNIX)
     client.settimeout(60)
     client.connect(daemon.socket)
     client.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
     client.recv(100)
-    body = struct.pack("<I", 200000) + b"\xff" * 200000 + b"\0"
-    fields = b"".join((b"\1\1o\0" + struct.pack("<I", 19) + b"/org/stele/Manager1\0").ljust(n, b"\0") for n in (32,))
-    fields += (b"\3\1s\0" + struct.pack("<I", 4) + b"Info\0").ljust(16, b"\0") + b"\x08\1g\0\1s\0"
-    message = struct.pack("<cBBBIII", b"l", 1, 0, 1, len(body), 1, len(fields)) + fields
-    client.sendall(b"BEGIN\r\n" + message.ljust((len(message) + 7) // 8 * 8, b"\0") + body)
+    client.sendall(b"BEGIN\r\n")
+    return client
+
+
+def padded(data, to=8):
+    return data.ljust((len(data) + to - 1) // to * to, b"\0")
+
+
+def call(method, signature, body, serial=1, flags=0):
+    """A method call of the D-Bus specification's wire format."""
+    field = lambda code, kind, value: bytes((code, 1)) + kind + b"\0" + value
+    string = lambda text: struct.pack("<I", len(text)) + text + b"\0"
+    fields = padded(field(1, b"o", string(b"/org/stele/Manager1"))) + padded(field(2, b"s", string(b"org.stele.Manager1")))
+    fields += padded(field(3, b"s", string(method)))
+    fields += field(8, b"g", bytes((len(signature),)) + signature + b"\0")
+    return padded(struct.pack("<cBBBIII", b"l", 1, flags, 1, len(body), serial, len(fields)) + fields) + body
+
+
+def broken_messages(directory):
+    """What is D-Bus but a broken message ends its connection, and does not fill the log."""
+    daemon = Daemon(directory).start()
+    client, body = speak(daemon), struct.pack("<I", 200000) + b"\xff" * 200000 + b"\0"
+    client.sendall(call(b"Info", b"s", body))
     try:
         while client.recv(1000):
             pass
@@ -175,6 +193,34 @@ def broken_messages(directory):
     _, errors = daemon.process.communicate(timeout=60)
     contains(errors, "decoding")
     assert len(errors) < 2000, f"{len(errors)} bytes are logged of a message of {len(body)}"
+
+
+def deaf_peers(directory):
+    """A peer that reads nothing is cut off before what waits for it fills steled's memory; others are not."""
+    daemon = Daemon(directory).start()
+    daemon.vmctl("define", "-", text=STELE.format(name="m", root="/none"))
+    deaf, caller = speak(daemon), speak(daemon)
+    deaf.sendall(call(b"List", b"", b""))
+    events = subprocess.Popen([VMCTL, "--socket", daemon.socket, "--json", "events"], stdout=subprocess.PIPE)
+    seen = threading.Thread(target=lambda: [None for _ in events.stdout])
+    seen.start()
+    body = padded(struct.pack("<I", 1) + b"m\0") + struct.pack("<I", 0) + b"\0\0\0\0"
+    poller = select.poll()
+    poller.register(deaf, select.POLLRDHUP)
+    deadline = time.monotonic() + 120
+    serial = 1
+    while not poller.poll(0):
+        assert time.monotonic() < deadline, f"a peer that does not read is still there after {serial} starts that failed"
+        for _ in range(50):
+            serial += 1
+            caller.sendall(call(b"Start", b"sa{sv}", body, serial))
+            caller.recv(1 << 20)  # the answer to one, and signals
+    daemon.vmctl("list")
+    assert events.poll() is None, "a peer that reads stays"
+    events.terminate()
+    seen.join()
+    events.communicate()
+    daemon.stop()
 
 
 def silence(directory):
@@ -683,7 +729,7 @@ def load(directory):
     daemon.stop()
 
 
-TESTS = [one_a_root, sockets, strangers, members, garbage, broken_messages, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
+TESTS = [one_a_root, sockets, strangers, members, garbage, broken_messages, deaf_peers, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs,
          qemu_that_hangs_unwatched, qemu_that_hangs_asked,
          lent_files, own_settings, other_libvirt, load]
