@@ -5,6 +5,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import tempfile
 
 from boot import FULL
 from harness import check, check_contains, check_equal, machine_xml, qemu_pids
@@ -27,6 +28,14 @@ def capabilities(status):
     return {CAPABILITIES.get(bit, str(bit)) for bit in range(64) if held >> bit & 1}
 
 
+def command_line(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
 def mounts_of(pid):
     """Mount point → options, as the process sees them."""
     with open(f"/proc/{pid}/mountinfo") as file:
@@ -35,9 +44,8 @@ def mounts_of(pid):
 
 def processes(steled, program):
     for pid in qemu_pids(steled.directory):
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            if program.encode() in file.read().split(b"\0")[0]:
-                yield pid
+        if program.encode() in command_line(pid).split(b"\0")[0]:
+            yield pid
 
 
 def check_servers(steled):
@@ -89,7 +97,24 @@ def writable(place):
     shutil.rmtree(tree)
 
 
+def unguarded(place):
+    """A QEMU that runs without the guard of the host's loopback is ended at once."""
+    steled = place.shared_steled()
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:  # where QEMU's user can get to
+        os.chmod(directory, 0o755)
+        emulator = os.path.join(directory, "qemu-system-aarch64")
+        with open(emulator, "w") as file:
+            file.write('#!/bin/sh\nunset LD_PRELOAD\nexec /usr/bin/qemu-system-aarch64 "$@"\n')
+        os.chmod(emulator, 0o755)
+        steled.define("unguarded", machine_xml("unguarded", FULL, extra=f"<devices><emulator>{emulator}</emulator></devices>"))
+        steled.refuses("start", "unguarded", saying="did not load the network guard")
+        check_equal(steled.state("unguarded"), ("stopped", "start-failed"), "state")
+        check_equal([pid for pid in qemu_pids(steled.directory) if b"unguarded" in command_line(pid)], [], "processes left")
+        steled.vmctl("undefine", "unguarded")
+
+
 TESTS = [
+    ("unguarded", unguarded, True),
     ("confined", confined, True),
     ("writable", writable, False),
 ]

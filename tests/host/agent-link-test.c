@@ -368,6 +368,47 @@ Test(agent_link, stdin_stops_when_credit_is_used_up) {
   agent_stream_close(stream);
 }
 
+#define MANY 24 // streams whose credit together is more than the link may queue
+
+static void keep_stdin(AgentStream *stream, const int *fds, int count, gpointer user_data) {
+  opened++;
+  *(int *)user_data = fds[0];
+  for (int i = 1; i < count; i++) close(fds[i]);
+}
+
+static gboolean many_have_opened(void) {
+  return opened == MANY;
+}
+
+// What clients write stays with them as long as the guest reads nothing: it must not become a queue that ends the link.
+Test(agent_link, stdin_waits_for_a_guest_that_reads) {
+  static const AgentStreamHandlers handlers = {keep_stdin, on_ended};
+  static const char *const argv[] = {"cat", NULL};
+  static uint8_t bytes[65536];
+  AgentStream *streams[MANY];
+  AgentExecRequest request = {.argv = argv};
+  int inputs[MANY];
+  greet();
+  for (int i = 0; i < MANY; i++) {
+    cr_assert_not_null(streams[i] = agent_link_exec(link_, &request, &handlers, &inputs[i], NULL));
+    expect_frame(STELE_FRAME_OPEN_EXEC);
+    send_text(STELE_FRAME_OPENED, frame.stream, "{}");
+  }
+  run_until(many_have_opened);
+  for (int i = 0; i < MANY; i++) fcntl(inputs[i], F_SETFL, O_NONBLOCK);
+  for (int idle = 0; idle < 100 && !link_ended; idle++) {
+    for (int i = 0; i < MANY; i++)
+      if (write(inputs[i], bytes, sizeof bytes) > 0) idle = 0;
+    while (g_main_context_iteration(NULL, FALSE)) {
+    }
+  }
+  cr_expect_null(link_ended, "%s", link_ended);
+  for (int i = 0; i < MANY; i++) {
+    close(inputs[i]);
+    agent_stream_close(streams[i]);
+  }
+}
+
 static gsize read_back, returned;
 
 static gboolean all_came_back(void) {
@@ -468,6 +509,24 @@ Test(agent_link, programs_wait_for_a_place) {
   cr_expect_eq(ended, STELE_STREAMS_MAX + 6 - 2, "who waits hears of the end too");
   for (size_t i = 0; i < G_N_ELEMENTS(streams) - 1; i++)
     if (i != 5) agent_stream_close(streams[i]);
+}
+
+#define WAITING_MAX 4096 // as in agent-link.c
+
+Test(agent_link, not_any_number_waits) {
+  static const char *const argv[] = {"true", NULL};
+  static AgentStream *streams[WAITING_MAX];
+  AgentExecRequest request = {.argv = argv};
+  GError *error = NULL;
+  for (int i = 0; i < WAITING_MAX; i++)
+    cr_assert_not_null(streams[i] = agent_link_exec(link_, &request, &stream_handlers, NULL, NULL), "program %d", i);
+  cr_expect_null(agent_link_exec(link_, &request, &stream_handlers, NULL, &error));
+  cr_expect(g_error_matches(error, STELE_ERROR, STELE_ERROR_GUEST_ERROR));
+  g_clear_error(&error);
+  agent_stream_close(streams[7]);
+  cr_expect_not_null(streams[7] = agent_link_exec(link_, &request, &stream_handlers, NULL, NULL),
+                     "there is a place again");
+  for (int i = 0; i < WAITING_MAX; i++) agent_stream_close(streams[i]);
 }
 
 // --- commands ------------------------------------------------------------------------------------

@@ -678,6 +678,20 @@ def lent_files(directory):
     daemon.stop()
 
 
+def failing_starts(directory):
+    """A QEMU that will not run is an error with QEMU's words, and the machine is stopped."""
+    daemon = Daemon(directory).start()
+    image = os.path.join(directory, "not-qcow2.img")
+    put_image(image, bytes(1 << 20))
+    daemon.vmctl("define", "-", text=PLAIN.format(name="vm", extra=DISK.format(type="qcow2", path=image)))
+    result = daemon.vmctl("start", "vm", status=None)
+    assert result.returncode != 0, "a start that fails is no success"
+    contains(result.stderr, "qcow2")
+    assert state(daemon)[:2] == ("stopped", "start-failed"), state(daemon)
+    assert not has_list(image), "the image is still lent"
+    daemon.stop()
+
+
 def own_settings(directory):
     """A qemu.conf of the administrator's is kept, and steled says that it counts."""
     daemon = Daemon(directory).start()
@@ -732,7 +746,7 @@ def load(directory):
 TESTS = [one_a_root, sockets, strangers, members, garbage, broken_messages, deaf_peers, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs,
          qemu_that_hangs_unwatched, qemu_that_hangs_asked,
-         lent_files, own_settings, other_libvirt, load]
+         lent_files, failing_starts, own_settings, other_libvirt, load]
 
 
 def main():
