@@ -27,6 +27,8 @@ STELE = PLAIN.replace("{extra}", "<metadata><s:machine xmlns:s='urn:stele:machin
 
 
 class Daemon:
+    started = []  # those of the test that runs
+
     def __init__(self, directory, *options, path=None):
         self.directory, self.options = directory, options
         self.socket = path or os.path.join(directory, "socket")
@@ -36,6 +38,7 @@ class Daemon:
     def start(self):
         command = [*self.wrapper, STELED, "--root", os.path.join(self.directory, "root"), "--socket", self.socket, *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        Daemon.started.append(self)
         line = self.process.stdout.readline()
         if "ready" not in line:
             raise AssertionError(f"steled did not start: {line}{self.process.stderr.read()}")
@@ -58,6 +61,14 @@ class Daemon:
         result = subprocess.run([VMCTL, "--socket", self.socket, *arguments], input=text, capture_output=True, text=True, timeout=120)
         assert status is None or result.returncode == status, f"{arguments}: {result.returncode}, not {status}: {result.stderr}"
         return result
+
+    def clear_away(self):
+        """Ends what a test that failed left running."""
+        if self.process.poll() is None:
+            for name in self.names():
+                self.vmctl("destroy", name, status=None)
+            self.process.kill()
+            self.process.communicate()
 
     def names(self):
         return [machine["name"] for machine in json.loads(self.vmctl("--json", "list").stdout)]
@@ -759,8 +770,14 @@ def main():
             except (AssertionError, OSError, subprocess.SubprocessError) as error:
                 failed += 1
                 print(f"{test.__name__}: FAILED: {error}", flush=True)
+                try:
+                    for daemon in Daemon.started:
+                        daemon.clear_away()
+                except (AssertionError, OSError, ValueError, subprocess.SubprocessError) as trouble:
+                    print(f"    and something is left: {trouble}", flush=True)
             else:
                 print(f"{test.__name__}: ok", flush=True)
+            Daemon.started.clear()
     print(f"{len(tests) - failed} of {len(tests)} tests of the daemon passed")
     return 1 if failed else 0
 
