@@ -40,6 +40,10 @@ static char *view_path(const HostPaths *paths, const char *uuid, const char *tag
   return g_build_filename(paths->shares, uuid, tag, NULL);
 }
 
+static char *lent_path(const HostPaths *paths, const char *uuid, const char *name) {
+  return g_build_filename(paths->lent, uuid, name, NULL);
+}
+
 static const char *translator_source(const BootPlan *plan, const HostPaths *paths) {
   return plan->config->translator_source ? plan->config->translator_source : paths->translator_dir;
 }
@@ -165,8 +169,6 @@ static gboolean prepare_files(BootPlan *plan, const HostPaths *paths, GError **e
 
 #define CHAIN_MAX 32 // images behind an image
 
-// Views and loans stand beside the shares' views, whose tags have no '@'.
-
 // A disk is written to unless it says otherwise.
 static gboolean is_written(xmlNode *node) {
   if (node->type != XML_ATTRIBUTE_NODE) return FALSE; // kernel, initramfs
@@ -217,8 +219,8 @@ static char *dup_backing_file(const char *path) {
 // What is lent is remembered as a link to it, until boot_clean_up().
 static gboolean lend(FileWalk *walk, const char *path, int wanted, GError **error) {
   const QemuUser *user = walk->paths->qemu_user;
-  g_autofree char *name = g_strdup_printf("@loan-%u", walk->count++),
-                  *note = view_path(walk->paths, walk->plan->uuid, name), *directory = g_path_get_dirname(note);
+  g_autofree char *name = g_strdup_printf("loan-%u", walk->count++),
+                  *note = lent_path(walk->paths, walk->plan->uuid, name), *directory = g_path_get_dirname(note);
   g_remove(note);
   if (g_mkdir_with_parents(directory, 0755) < 0 || symlink(path, note) < 0) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_STORAGE, "cannot make %s: %s", note, g_strerror(errno));
@@ -256,9 +258,9 @@ static gboolean give_to_qemu(FileWalk *walk, xmlNode *node, GError **error) {
   xmlFree(content);
   if (qemu_user_can(user, path, wanted)) return !is_qcow2(node) || lend_backing_files(walk, path, error);
   if (!qemu_user_can(user, path, F_OK)) {
-    g_autofree char *name = g_strdup_printf("@file-%u", walk->count++);
+    g_autofree char *name = g_strdup_printf("file-%u", walk->count++);
     g_free(at);
-    at = view_path(walk->paths, walk->plan->uuid, name);
+    at = lent_path(walk->paths, walk->plan->uuid, name);
     if (!share_bind(path, at, !(wanted & W_OK), error)) return FALSE;
     xmlNodeSetContent(node, (const xmlChar *)at);
   }
@@ -382,15 +384,21 @@ gboolean boot_plan_prepare(BootPlan *plan, const HostPaths *paths, const Hypervi
   return !local || prepare_files(plan, paths, error);
 }
 
-void boot_clean_up(const HostPaths *paths, const char *uuid) {
-  g_autofree char *directory = g_build_filename(paths->shares, uuid, NULL);
-  g_autoptr(GDir) views = g_dir_open(directory, 0, NULL);
-  for (const char *tag; views && (tag = g_dir_read_name(views));) {
-    g_autofree char *view = g_build_filename(directory, tag, NULL), *lent = g_file_read_link(view, NULL);
+// Of a machine: views, and notes of what is lent.
+static void clear_directory(const HostPaths *paths, const char *parent, const char *uuid) {
+  g_autofree char *directory = g_build_filename(parent, uuid, NULL);
+  g_autoptr(GDir) entries = g_dir_open(directory, 0, NULL);
+  for (const char *name; entries && (name = g_dir_read_name(entries));) {
+    g_autofree char *entry = g_build_filename(directory, name, NULL), *lent = g_file_read_link(entry, NULL);
     if (lent && paths->qemu_user) qemu_user_take_back(paths->qemu_user, lent);
-    share_unbind(view);
+    share_unbind(entry);
   }
   g_rmdir(directory);
+}
+
+void boot_clean_up(const HostPaths *paths, const char *uuid) {
+  clear_directory(paths, paths->shares, uuid);
+  clear_directory(paths, paths->lent, uuid);
 }
 
 // --- processes -----------------------------------------------------------------------------------

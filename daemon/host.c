@@ -213,6 +213,12 @@ static char *place_network_guard(const HostPaths *paths) {
   return g_steal_pointer(&place);
 }
 
+// QEMU's user must not get by a view to what the directories above a share keep everybody from.
+static gboolean make_closed(const char *path, GError **error) {
+  if (!make_directory(path, error)) return FALSE;
+  return g_chmod(path, 0700) == 0 ? TRUE : fail(error, "close", path);
+}
+
 static gboolean prepare_embedded(HostPaths *paths, GError **error) {
   if (!find_libvirt_user(paths, error) || !clear_after_boot(paths->root, error)) return FALSE;
   if (paths->qemu_user && !open_root(paths, error)) return FALSE;
@@ -220,6 +226,8 @@ static gboolean prepare_embedded(HostPaths *paths, GError **error) {
   make_lock_directory();
   paths->network_guard = place_network_guard(paths);
   paths->shares = g_build_filename(paths->libvirt, "shares", NULL);
+  paths->lent = g_build_filename(paths->libvirt, "lent", NULL);
+  if (!make_closed(paths->shares, error)) return FALSE;
   g_autofree char *escaped = g_uri_escape_string(paths->libvirt, "/", FALSE);
   paths->uri = g_strconcat("qemu:///embed?root=", escaped, NULL);
   return TRUE;
@@ -253,6 +261,7 @@ HostPaths *host_paths_new(const HostOptions *options, GError **error) {
   if (options->connect) {
     paths->uri = g_strdup(options->connect);
     paths->shares = g_build_filename(paths->root, "shares", NULL);
+    paths->lent = g_build_filename(paths->root, "lent", NULL);
     paths->confinement = g_strdup("QEMU as that libvirt runs it");
   } else if (!prepare_embedded(paths, error)) {
     return NULL;
@@ -264,9 +273,9 @@ void host_paths_free(HostPaths *paths) {
   if (paths == NULL) return;
   if (paths->libvirt) share_unbind(paths->libvirt);
   if (paths->lock >= 0) close(paths->lock);
-  char *const strings[] = {paths->root,          paths->machines,   paths->console,   paths->shares,
-                           paths->libvirt,       paths->uri,        paths->guest_dir, paths->translator_dir,
-                           paths->network_guard, paths->confinement};
+  char *const strings[] = {paths->root,           paths->machines,      paths->console,    paths->shares,
+                           paths->lent,           paths->libvirt,       paths->uri,        paths->guest_dir,
+                           paths->translator_dir, paths->network_guard, paths->confinement};
   for (size_t i = 0; i < G_N_ELEMENTS(strings); i++) g_free(strings[i]);
   qemu_user_free(paths->qemu_user);
   g_free(paths);

@@ -10,7 +10,8 @@ typedef struct HostPaths {
   char *root;           // all of steled's state
   char *machines;       // definitions
   char *console;        // console logs, NAME.log
-  char *shares;         // read-only views of shared directories, by machine and tag
+  char *shares;         // views of shared directories, by machine and tag, for virtiofsd alone
+  char *lent;           // by machine: views of files for QEMU's user, and notes of what is lent to it
   char *libvirt;        // root of the embedded libvirt, a short name for root; NULL with --connect
   char *uri;            // libvirt's
   char *guest_dir;      // has vmlinuz and initrd.img

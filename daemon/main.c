@@ -60,7 +60,7 @@ static gboolean on_signal(gpointer loop) {
   return G_SOURCE_CONTINUE;
 }
 
-static gboolean fail(GError *error) {
+static gboolean give_up(GError *error) {
   g_printerr("steled: %s\n", error->message);
   g_error_free(error);
   return FALSE;
@@ -75,11 +75,11 @@ static void announce(const char *socket) {
 static gboolean serve(HostPaths *paths, Api *api, const char *socket) {
   GError *error = NULL;
   Manager *manager = manager_new(paths, &api_observer, api, &error);
-  if (manager == NULL) return fail(error);
+  if (manager == NULL) return give_up(error);
   api_set_manager(api, manager);
   Server *server = server_new(socket, api_add_peer, api, &error);
   if (server == NULL) {
-    fail(error);
+    give_up(error);
   } else {
     GMainLoop *loop = g_main_loop_new(NULL, FALSE);
     g_unix_signal_add(SIGTERM, on_signal, loop);
@@ -106,7 +106,7 @@ int main(int argc, char **argv) {
   GError *error = NULL;
   HostOptions host = {options.root, options.connect, options.guest_dir, options.translator_dir};
   g_autoptr(HostPaths) paths = host_paths_new(&host, &error);
-  if (paths == NULL) return fail(error), EXIT_FAILURE;
+  if (paths == NULL) return give_up(error), EXIT_FAILURE;
   g_autofree char *socket = options.socket ? g_canonicalize_filename(options.socket, NULL) : host_default_socket();
   return serve(paths, api_new(), socket) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -121,8 +121,9 @@ class Campaign:
             client.wait()
         self.waiting.clear()
         await_true(lambda: not qemu_pids(self.steled.directory), f"{what}: no process is left: {qemu_pids(self.steled.directory)}", SETTLE_SECONDS)
-        shares = os.path.join(self.steled.directory, "state/shares")
-        await_true(lambda: not os.path.isdir(shares) or not os.listdir(shares), f"{what}: no view is left")
+        for views in ("state/shares", "state/lent"):
+            views = os.path.join(self.steled.directory, views)
+            await_true(lambda: not os.path.isdir(views) or not os.listdir(views), f"{what}: no view is left")
         descriptors = lambda: len(os.listdir(f"/proc/{self.steled.process.pid}/fd"))
         if self.baseline is None or self.baseline[0] != self.steled.process.pid:
             return

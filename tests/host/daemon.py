@@ -653,9 +653,11 @@ def lent_files(directory):
         status = os.stat(path)
         assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (OWNER, OWNER, 0o600), status
         assert not has_list(path), f"{path} is still lent"
-        shares = os.path.join(directory, "root/shares")
-        assert os.listdir(shares) == [], os.listdir(shares)
+        for left in ("root/shares", "root/lent"):
+            assert os.listdir(os.path.join(directory, left)) == [], os.listdir(os.path.join(directory, left))
 
+    shares = os.stat(os.path.join(directory, "root/shares"))
+    assert shares.st_mode & 0o077 == 0, "QEMU's user can get at shares, past the directories above them"
     daemon.vmctl("start", "vm")
     check_confined(state(daemon)[2])
     assert has_list(image) and os.stat(image).st_uid == OWNER
