@@ -12,7 +12,7 @@
 
 #define START_SECONDS    180
 #define SHUTDOWN_SECONDS 90
-#define UNREAD_MAX       4096 // signals that wait for a peer
+#define UNREAD_MAX       1024 // signals that wait for a peer
 
 struct Api {
   SteleManager1 *skeleton;
