@@ -93,14 +93,17 @@ def stub_initrd(place):
     return image
 
 
-def stub_machine(place, mode, steled=None):
-    """Defines one, in the shared steled or the one given."""
+def define_stub(place, steled, mode):
+    """Defines a machine with that agent; its name."""
     boot = (f"<os><type arch='aarch64' machine='virt'>hvm</type><kernel>{BUILD}/guest-image/vmlinuz</kernel>"
             f"<initrd>{stub_initrd(place)}</initrd><cmdline>stub={mode}</cmdline></os>")
-    own = steled is not None
-    steled = steled or place.shared_steled()
     steled.define(f"stub-{mode}", machine_xml(f"stub-{mode}", FULL, init="system", command=(), boot=boot))
-    return f"stub-{mode}" if own else (steled, f"stub-{mode}")
+    return f"stub-{mode}"
+
+
+def stub_machine(place, mode):
+    steled = place.shared_steled()
+    return steled, define_stub(place, steled, mode)
 
 
 def no_agent(place):

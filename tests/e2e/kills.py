@@ -12,8 +12,8 @@ import subprocess
 import time
 
 from boot import FULL
-from faults import await_true, resident, stub_machine
-from harness import PATIENCE, check, check_equal, machine_xml, qemu_pids
+from faults import await_true, define_stub, resident
+from harness import check, check_equal, machine_xml, qemu_pids
 
 ROUNDS = int(os.environ.get("STELE_KILL_ROUNDS", "0"))
 SEED = int(os.environ.get("STELE_SEED", "1"))
@@ -38,7 +38,7 @@ class Campaign:
     def __init__(self, place, rounds):
         self.steled = place.steled()
         self.place, self.rounds, self.random = place, rounds, random.Random(SEED)
-        self.name = stub_machine(place, "deaf", self.steled)
+        self.name = define_stub(place, self.steled, "deaf")
         self.waiting = []  # clients under way
         self.baseline = None
 
