@@ -21,10 +21,10 @@ BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *featur
                         const char *uuid, GError **error);
 
 // Checks that root, kernel, initramfs, translator, shares and images are there and of use, and
-// makes the read-only views of shared directories. STELE_ERROR_MISSING_FILE,
+// makes the views of shared directories and what QEMU's user needs to open its files (the plan's XML may then name
+// views). STELE_ERROR_MISSING_FILE,
 // STELE_ERROR_UNUSABLE_ROOT, STELE_ERROR_UNSUPPORTED.
-gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features,
-                           GError **error);
+gboolean boot_plan_prepare(BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features, GError **error);
 
 // Checks, once QEMU runs, that it is confined as planned. STELE_ERROR_UNSUPPORTED: it is to be ended.
 gboolean boot_check_started(const BootPlan *plan, const HostPaths *paths, GError **error);
