@@ -93,6 +93,9 @@ struct GuestCpu {
   uint64_t check_budget;  /* entries of checked code (lift/region.c) until it asks whether to go on so */
   uint64_t raise_error;   /* error code of the exception that is about to be raised; otherwise 0 */
 
+  GuestVector addend;    /* a third source beside operand[] */
+  GuestVector upper[16]; /* bits 255:128 of YMM0-YMM15: here while generated code runs, too */
+
   uint64_t held_locks;  /* STELE_CHECK_LOCKS: see base_held_locks */
   void *runtime_thread; /* the runtime's own, opaque elsewhere */
   void *linux_thread;   /* the Linux layer's own, opaque elsewhere */
@@ -100,6 +103,7 @@ struct GuestCpu {
 
 _Static_assert(offsetof(GuestCpu, gpr) == 0, "generated code");
 _Static_assert(offsetof(GuestCpu, xmm) % 16 == 0, "generated code uses LDR Q");
+_Static_assert(offsetof(GuestCpu, upper) % 16 == 0, "generated code uses LDR Q");
 _Static_assert(offsetof(GuestCpu, exit_argument) < 4096, "generated code uses 12-bit offsets");
 
 /* RFLAGS as the architecture shows them, from a synchronised state (bit 1 and IF set). */

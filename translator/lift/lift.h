@@ -40,7 +40,23 @@ typedef struct LiftX87 {
  * MOVSD load: scalar results then need no merging. lift/vector/sse.c keeps it. */
 typedef struct LiftVectors {
   uint16_t zero_above4, zero_above8; /* bytes 4-15, bytes 8-15 */
+  uint16_t zero_above16;             /* YMM registers' upper halves (lift/vector/ymm.c) */
 } LiftVectors;
+
+/* Upper halves of YMM registers live in GuestCpu.upper; temporaries that hold them as well. They are not changed. */
+typedef struct LiftUppers {
+  uint16_t valid; /* bit n: of YMMn */
+  uint16_t temp[16];
+} LiftUppers;
+
+/* A half of a VEX instruction while the function of its SSE relative lifts it (lift/vector/vex.c). */
+typedef struct LiftVex {
+  bool active;
+  IrVec source[3]; /* first and second, and the mask of a blend; not to be written */
+  IrVec result;
+  uint8_t zero_above; /* bytes of the result above which it is known to be zero; 16 otherwise */
+  bool dirty_above;   /* above a scalar result stands anything, not zeros */
+} LiftVex;
 
 /* Scalars just merged into XMM registers: the temporaries they came from, and the merging operations, which
  * are not needed when another one follows before anybody looks (lift/vector/sse.c). */
@@ -127,6 +143,8 @@ struct Lift {
   uint32_t sse_begin;    /* IR index where the instruction's operations begin */
   LiftScalars scalars;
   LiftShuffle shuffle;
+  LiftUppers uppers; /* none where a block begins */
+  LiftVex vex;
   LiftSha sha;           /* zero where a region begins */
   LiftGroup group; /* zero where a region begins */
   LiftVectors vectors; /* zero where a block begins: lift_sse_block() */
@@ -222,6 +240,7 @@ void lift_sse_leave(Lift *l, const X86Insn *next);
 /* A region begins: no group is open, no rounds have been done. */
 static inline void lift_sse_region(Lift *l) {
   l->group = (LiftGroup){0};
+  l->vex.active = false;
   l->sha = (LiftSha){0};
 }
 
@@ -229,6 +248,7 @@ static inline void lift_sse_region(Lift *l) {
 static inline void lift_sse_block(Lift *l) {
   l->vectors = (LiftVectors){0};
   l->scalars.valid = 0;
+  l->uppers.valid = 0;
   l->shuffle = (LiftShuffle){{IR_NONE}, {IR_NONE}, 0};
 }
 

@@ -11,7 +11,7 @@
  * copied to a temporary when the group has read it and first writes it. What a fault inside a group may show
  * is a NaN of the wrong sign or payload made by one of the few instructions before it; with exact_flags
  * (region/region.h) a group is one instruction, and it cannot. */
-#include "lift/vector/sse.h"
+#include "lift/vector/vex.h"
 
 enum { NOT_GROUPED, PLAIN, ARITHMETIC };
 enum { MAX_SAVED = 6 };
@@ -19,7 +19,8 @@ enum { MAX_SAVED = 6 };
 #define FORMS(op, kind) [X86_##op##PS] = kind, [X86_##op##PD] = kind, [X86_##op##SS] = kind, [X86_##op##SD] = kind
 #define PACKED(op, kind) [X86_##op##PS] = kind, [X86_##op##PD] = kind
 
-/* Instructions a group may hold when their destination is an XMM register. */
+/* Instructions a group may hold when their destination is an XMM register; and those with VEX whose relatives they are,
+ * of 128 bits. */
 static const uint8_t kinds[X86_MNEMONIC_COUNT] = {
     FORMS(ADD, ARITHMETIC), FORMS(SUB, ARITHMETIC), FORMS(MUL, ARITHMETIC), FORMS(DIV, ARITHMETIC),
     FORMS(SQRT, ARITHMETIC), FORMS(MIN, PLAIN), FORMS(MAX, PLAIN), FORMS(CMP, PLAIN),
@@ -37,27 +38,35 @@ static const uint8_t kinds[X86_MNEMONIC_COUNT] = {
     [X86_CVTSI2SS] = PLAIN, [X86_CVTSI2SD] = PLAIN, [X86_CVTSS2SD] = PLAIN,
     [X86_CVTSD2SS] = PLAIN, [X86_CVTPS2PD] = PLAIN, [X86_CVTPD2PS] = PLAIN,
     [X86_CVTDQ2PS] = PLAIN, [X86_CVTDQ2PD] = PLAIN,
+    PACKED(VMOVA, PLAIN), PACKED(VMOVU, PLAIN), PACKED(VMOVL, PLAIN), PACKED(VMOVH, PLAIN),
+    [X86_VMOVSS] = PLAIN, [X86_VMOVSD] = PLAIN, [X86_VMOVDQA] = PLAIN, [X86_VMOVDQU] = PLAIN,
+    [X86_VMOVHLPS] = PLAIN, [X86_VMOVLHPS] = PLAIN,
 };
 
+static unsigned kind_of(const X86Insn *insn) { return kinds[vex_relative(insn->mnemonic)]; }
+
+static bool is_vex(const X86Insn *insn) { return insn->prefixes & X86_PREFIX_VEX; }
+
 static bool is_groupable(const X86Insn *insn) {
-  return kinds[insn->mnemonic] != NOT_GROUPED && insn->operands[0].kind == X86_OPERAND_XMM &&
-         insn->operands[1].kind != X86_OPERAND_MMX;
+  return kind_of(insn) != NOT_GROUPED && insn->operands[0].kind == X86_OPERAND_XMM &&
+         insn->operands[1].kind != X86_OPERAND_MMX && !vex_is_wide(insn, 0) && !vex_is_wide(insn, 1);
 }
 
 /* A register with itself, made zero whatever it was. */
 static bool is_zeroing(const X86Insn *insn) {
-  unsigned m = insn->mnemonic;
-  return (m == X86_XORPS || m == X86_XORPD || m == X86_PXOR) &&
-         insn->operands[1].kind == X86_OPERAND_XMM && insn->operands[0].reg == insn->operands[1].reg;
+  unsigned m = vex_relative(insn->mnemonic);
+  const X86Operand *last = &insn->operands[is_vex(insn) ? 2 : 1], *first = last - 1;
+  return (m == X86_XORPS || m == X86_XORPD || m == X86_PXOR) && last->kind == X86_OPERAND_XMM &&
+         first->reg == last->reg;
 }
 
-/* XMM registers of which more than `bytes` bytes are read. */
+/* XMM registers of which more than `bytes` bytes are read; with VEX even a scalar's result takes all of one. */
 static uint16_t registers_read(const X86Insn *insn, unsigned bytes) {
   uint16_t mask = 0;
   if (is_zeroing(insn)) return 0;
   for (unsigned i = 0; i < insn->operand_count; i++) {
     const X86Operand *o = &insn->operands[i];
-    if (o->kind == X86_OPERAND_XMM && o->access & X86_ACCESS_R && o->size > bytes)
+    if (o->kind == X86_OPERAND_XMM && o->access & X86_ACCESS_R && (o->size > bytes || is_vex(insn)))
       mask |= (uint16_t)(1u << o->reg);
   }
   return mask;
@@ -118,7 +127,7 @@ static Between between(const LiftGroup *g, const X86Insn *insn) {
 }
 
 /* The rest of the register, even if known to be zero, may come from its old value. */
-static bool writes_in_part(const X86Insn *insn) { return insn->operands[0].size < 16; }
+static bool writes_in_part(const X86Insn *insn) { return insn->operands[0].size < 16 && !is_vex(insn); }
 
 /* --- Closing ------------------------------------------------------------------------------------ */
 
@@ -254,7 +263,7 @@ static void enter_group(Lift *l, const X86Insn *insn) {
   if (save && !g->unchecked) { /* nothing to check yet: a group that begins here needs less */
     restart(l);
     save = (read & destination) != 0;
-    if (save && kinds[insn->mnemonic] != ARITHMETIC) return;
+    if (save && kind_of(insn) != ARITHMETIC) return;
   }
   g->read |= read & (uint16_t)~g->written;
   g->last_save = 0;

@@ -14,6 +14,9 @@ enum { SSE_NAN_QUIET = 4, SSE_NAN_CLEAR = 8 };
  * SSE_NAN_CLEAR alone: moves the flag and does nothing else. */
 void sse_helper_nan(GuestCpu *cpu, uint64_t argument);
 
+/* The same of multiplications with addition: slots 0 and 1 the multiplicands, GuestCpu.addend. argument: SseFormat. */
+void sse_helper_fma_nan(GuestCpu *cpu, uint64_t argument);
+
 /* Puts the integer indefinite into the lanes of slot 2 whose source lane in slot 0, already rounded to an integer,
  * is out of range. argument: source SseFormat | SSE_CONVERT_*. With SSE_CONVERT_PD_TO_32 the whole
  * conversion of two doubles to two 32-bit integers is done here; with SSE_CONVERT_PROBE lanes out of range become

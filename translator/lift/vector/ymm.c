@@ -1,0 +1,152 @@
+/* YMM registers: upper halves, whole operands, moves. */
+#include "lift/vector/vex.h"
+
+enum { MAX_UPPERS = 5 }; /* that may stay in temporaries, of which there are fifteen */
+
+static size_t upper_offset(unsigned number) { return offsetof(GuestCpu, upper) + 16 * number; }
+
+static void keep(Lift *l, unsigned number, IrVec value) {
+  LiftUppers *u = &l->uppers;
+  u->valid &= (uint16_t)~(1u << number);
+  if (value.id < IR_TEMP_FIRST || l->b.cold || l->b.overflow) return;
+  unsigned count = 0;
+  for (unsigned mask = u->valid; mask; mask &= mask - 1) count++;
+  if (count >= MAX_UPPERS) u->valid = 0;
+  u->valid |= (uint16_t)(1u << number);
+  u->temp[number] = value.id;
+}
+
+IrVec ymm_upper(Lift *l, unsigned number) {
+  if (l->vectors.zero_above16 >> number & 1) return IR_VECTOR_ZERO;
+  if (l->uppers.valid >> number & 1) return (IrVec){l->uppers.temp[number]};
+  IrVec value = ir_vector_temp(&l->b);
+  ir_load_state_vector(&l->b, 16, value, upper_offset(number));
+  keep(l, number, value);
+  return value;
+}
+
+void ymm_write_upper(Lift *l, unsigned number, IrVec value) {
+  if (value.id == A64_VREG_ZERO) {
+    ymm_zero_upper(l, number);
+    return;
+  }
+  ir_store_state_vector(&l->b, 16, value, upper_offset(number));
+  l->vectors.zero_above16 &= (uint16_t)~(1u << number);
+  keep(l, number, value);
+}
+
+void ymm_zero_upper(Lift *l, unsigned number) {
+  if (l->vectors.zero_above16 >> number & 1) return;
+  ir_store_state_vector(&l->b, 16, IR_VECTOR_ZERO, upper_offset(number));
+  l->vectors.zero_above16 |= (uint16_t)(1u << number);
+  l->uppers.valid &= (uint16_t)~(1u << number);
+}
+
+void ymm_forget_register(Lift *l, unsigned number) {
+  l->vectors.zero_above16 &= (uint16_t)~(1u << number);
+  l->uppers.valid &= (uint16_t)~(1u << number);
+}
+
+void ymm_forget(Lift *l) {
+  l->vectors.zero_above16 = 0;
+  l->uppers.valid = 0;
+}
+
+/* VZEROUPPER, VZEROALL. argument: 1 for all. */
+void vex_lift_zero(Lift *l, const X86Insn *insn, uint32_t argument) {
+  enum { PAIR_SCALE = 15 };
+  IrReg base = IR_NO_REG;
+  for (unsigned number = 0; argument && number < 16; number++) {
+    ir_v_raw(&l->b, IR_MOVI_2D, lift_xmm(number), 0);
+    sse_know_zero_above(l, number, 4);
+  }
+  for (unsigned number = 0; number < 16; number += 2) {
+    unsigned both = l->vectors.zero_above16 >> number & 3;
+    if (both == 3) continue;
+    if (both) {
+      ymm_zero_upper(l, number);
+      ymm_zero_upper(l, number + 1);
+      continue;
+    }
+    if (base.id == IR_NONE) {
+      base = ir_temp(&l->b);
+      ir_add_imm(&l->b, 8, base, IR_CPU, (int64_t)upper_offset(0));
+    }
+    IrInsn *store = ir_emit(&l->b, IR_STPQ_STATE, 16, A64_VREG_ZERO, base.id, IR_NONE, (int64_t)number << PAIR_SCALE);
+    store->reg[3] = A64_VREG_ZERO;
+  }
+  l->vectors.zero_above16 = 0xffff;
+  l->uppers.valid = 0;
+}
+
+/* --- Memory --------------------------------------------------------------------------------------- */
+
+/* Pairs: their fault is that of the lowest byte that cannot be had, and none is stored before. */
+static IrReg pair_address(Lift *l, const X86Insn *insn, int64_t *ret_offset) {
+  enum { REACH = 1024 };
+  const X86Mem *mem = &insn->mem;
+  bool plain = mem->base < 16 && mem->index == X86_NOREG && mem->segment == X86_NOREG &&
+               !(insn->prefixes & X86_PREFIX_ADDR32);
+  *ret_offset = 0;
+  if (!plain || mem->disp < -REACH || mem->disp >= REACH || mem->disp & 15) return lift_address_register(l, insn);
+  *ret_offset = mem->disp;
+  return lift_gpr(mem->base);
+}
+
+VexPair vex_load(Lift *l, const X86Insn *insn) {
+  int64_t offset;
+  IrReg base = pair_address(l, insn, &offset);
+  VexPair value = {{ir_vector_temp(&l->b), ir_vector_temp(&l->b)}};
+  ir_vector_pair_at(&l->b, IR_LDP_Q, value.half[0], value.half[1], base, offset);
+  if (l->ordered) ir_emit(&l->b, IR_DMB_ISHLD, 8, IR_NONE, IR_NONE, IR_NONE, 0);
+  return value;
+}
+
+void vex_store(Lift *l, const X86Insn *insn, VexPair value) {
+  int64_t offset;
+  IrReg base = pair_address(l, insn, &offset);
+  if (l->ordered) ir_emit(&l->b, IR_DMB_ISH, 8, IR_NONE, IR_NONE, IR_NONE, 0);
+  ir_vector_pair_at(&l->b, IR_STP_Q, value.half[0], value.half[1], base, offset);
+}
+
+/* --- Whole operands ------------------------------------------------------------------------------- */
+
+VexPair vex_read(Lift *l, const X86Insn *insn, unsigned operand) {
+  const X86Operand *o = &insn->operands[operand];
+  if (o->size < 32) return (VexPair){{lift_read_vector(l, insn, operand, o->size), IR_VECTOR_ZERO}};
+  if (o->kind == X86_OPERAND_MEM) return vex_load(l, insn);
+  return (VexPair){{lift_xmm(o->reg), ymm_upper(l, o->reg)}};
+}
+
+void vex_write(Lift *l, const X86Insn *insn, VexPair value) {
+  unsigned number = insn->operands[0].reg;
+  sse_write(l, number, value.half[0]);
+  if (vex_is_wide(insn, 0)) ymm_write_upper(l, number, value.half[1]);
+  else ymm_zero_upper(l, number);
+}
+
+/* --- Moves ---------------------------------------------------------------------------------------- */
+
+/* Not made in place: a load that faults must not have changed the register. */
+static void write_loaded(Lift *l, unsigned number, VexPair value) {
+  sse_know_zero_above(l, number, 16);
+  ir_vvv(&l->b, IR_MOV_16B, lift_xmm(number), value.half[0], value.half[0]);
+  ymm_write_upper(l, number, value.half[1]);
+}
+
+/* VMOVAPS, VMOVDQU, VMOVNTPS, VLDDQU … */
+void vex_lift_move(Lift *l, const X86Insn *insn, uint32_t argument) {
+  unsigned from = insn->operands[1].reg;
+  if (!vex_is_wide(insn, 0)) {
+    sse_lift_move(l, insn, 0);
+    if (!sse_is_memory(insn, 0)) ymm_zero_upper(l, insn->operands[0].reg);
+  } else if (sse_is_memory(insn, 0)) {
+    vex_store(l, insn, (VexPair){{lift_xmm(from), ymm_upper(l, from)}});
+  } else if (sse_is_memory(insn, 1)) {
+    write_loaded(l, insn->operands[0].reg, vex_load(l, insn));
+  } else {
+    IrVec upper = ymm_upper(l, from);
+    sse_lift_move(l, insn, 0);
+    ymm_write_upper(l, insn->operands[0].reg, upper);
+  }
+}
