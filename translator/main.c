@@ -119,7 +119,8 @@ static uint64_t code_cache_size(const char *text) {
 static LinuxCpuLevel cpu_level(const char *name) {
   if (!name || !strcmp(name, "x86-64-v2")) return LINUX_CPU_V2;
   if (!strcmp(name, "x86-64")) return LINUX_CPU_BASELINE;
-  fail(EXIT_USAGE, "STELE_CPU is '%s'; it can be x86-64 or x86-64-v2 (AVX is not translated)", name);
+  if (!strcmp(name, "x86-64-v3")) return LINUX_CPU_V3;
+  fail(EXIT_USAGE, "STELE_CPU is '%s'; it can be x86-64, x86-64-v2 or x86-64-v3 (AVX-512 is not translated)", name);
 }
 
 static LinuxCpuVendor cpu_vendor(const char *name) {
@@ -144,6 +145,7 @@ static void start_runtime(const Start *start) {
   char *const *options = linux_program.options;
   RuntimeOptions runtime = {.code_cache_size = code_cache_size(setting(options, "STELE_CODE_CACHE")),
                             .memory_model = memory_model(setting(options, "STELE_MEMORY_MODEL")),
+                            .avx = linux_program.cpu_level >= LINUX_CPU_V3,
                             .exact_flags = exact_flags(setting(options, "STELE_FLAGS")),
                             .hwcap = auxv_value(start, AT_HWCAP, 0),
                             .hwcap2 = auxv_value(start, AT_HWCAP2, 0),

@@ -90,6 +90,29 @@ case_faulted:
   pop rbx
   ret
 
+/* The area of XSAVE at rbx, cleared; and with what differs by processor made the same: the fields of x87 beyond its
+ * control word, bits 0 and 1 of XSTATE_BV, which may be set though their state is as after reset. */
+  .globl zero_area, tidy_area
+zero_area:
+  push rax
+  push rcx
+  push rdi
+  mov rdi, rbx
+  xor eax, eax
+  mov ecx, 832 / 8
+  rep stosq
+  pop rdi
+  pop rcx
+  pop rax
+  ret
+tidy_area:
+  and qword ptr [rbx + 512], -4
+  mov dword ptr [rbx + 2], 0
+  mov qword ptr [rbx + 6], 0
+  mov qword ptr [rbx + 14], 0
+  mov word ptr [rbx + 22], 0
+  ret
+
 signal_return:
   mov eax, 15
   syscall

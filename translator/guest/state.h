@@ -115,6 +115,9 @@ void guest_flags_set(GuestCpu *cpu, uint64_t rflags);
 /* Whether a byte has an even number of ones: PF of a result's low byte. */
 bool guest_flags_even(uint8_t byte);
 
+/* XSAVE, XSAVEOPT and XSAVEC; with REX.W. */
+enum { GUEST_XSAVE_PLAIN, GUEST_XSAVE_OPTIMISED, GUEST_XSAVE_COMPACT, GUEST_XSAVE_WIDE = 4 };
+
 /* MXCSR as the architecture shows it; the runtime merges host FPSR when it synchronises. */
 enum { GUEST_MXCSR_DEFAULT = 0x1f80, GUEST_FCW_DEFAULT = 0x37f };
 

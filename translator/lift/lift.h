@@ -135,6 +135,7 @@ struct Lift {
   uint64_t pc, next_pc;  /* of the instruction being lifted and of the one after */
   uint32_t features;     /* A64_HAS_* */
   bool ordered;          /* memory accesses keep x86 order */
+  bool extended;         /* XCR0 has AVX: its state and instructions are there */
   uint8_t live_flags;    /* X86_F_*: wanted after this instruction */
   uint8_t form;          /* FlagForm now */
   uint32_t index;        /* of the instruction in the region */
@@ -154,7 +155,7 @@ struct Lift {
   LiftBlock blocks[REGION_MAX_INSNS + 1];
 };
 
-/* Lifts all of a region, decoded and analysed, into l->b. l's features and memory model are set. */
+/* Lifts all of a region, decoded and analysed, into l->b. l's features, memory model and `extended` are set. */
 void lift_region(Lift *l, const LiftRegion *region);
 
 typedef void LiftFunction(Lift *l, const X86Insn *insn, uint32_t argument);
@@ -256,6 +257,7 @@ static inline void lift_sse_block(Lift *l) {
 typedef struct LiftRow {
   LiftFunction *function;
   uint32_t argument;
+  bool extended; /* #UD unless Lift.extended */
 } LiftRow;
 extern const LiftRow lift_rows[X86_MNEMONIC_COUNT];
 

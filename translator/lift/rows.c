@@ -15,8 +15,10 @@ const LiftRow lift_rows[X86_MNEMONIC_COUNT] = {
 #define VEX(mnemonic, relative, shape, shift) LIFT(mnemonic, vex_lift, VEX_ARGUMENT(X86_##relative, shape, shift))
 #include "lift/integer/integer.def"
 #include "lift/vector/sse.def"
-#include "lift/vector/avx.def"
 #include "lift/x87/x87.def"
+#undef LIFT
+#define LIFT(mnemonic, function, argument) [X86_##mnemonic] = {function, argument, .extended = true},
+#include "lift/vector/avx.def"
 #undef VEX
 #undef LIFT
 };

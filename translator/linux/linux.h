@@ -209,8 +209,10 @@ void linux_set_current(GuestCpu *cpu);
 
 /* --- The program (program.c, load.c, main.c) -------------------------------------------------------- */
 
-/* What CPUID offers: the x86-64 psABI's micro-architecture levels. x86-64-v2 stands for all that is implemented. */
-typedef enum LinuxCpuLevel { LINUX_CPU_V2, LINUX_CPU_BASELINE } LinuxCpuLevel;
+/* What CPUID offers: the x86-64 psABI's micro-architecture levels, each with what of its time is implemented besides.
+ * What is not offered is there all the same, as on a processor whose hypervisor hides it; but for AVX and XSAVE, whose
+ * state an operating system has to enable: below x86-64-v3 they raise #UD. */
+typedef enum LinuxCpuLevel { LINUX_CPU_BASELINE, LINUX_CPU_V2, LINUX_CPU_V3, LINUX_CPU_LEVELS } LinuxCpuLevel;
 
 /* Whose name CPUID's leaf 0 gives: one that software knows, or our own. */
 typedef enum LinuxCpuVendor { LINUX_CPU_INTEL, LINUX_CPU_AMD, LINUX_CPU_OWN } LinuxCpuVendor;

@@ -1,4 +1,4 @@
-/* AES, carry-less multiplication and CRC32, by the host's instructions where it has them. */
+/* AES, carry-less multiplication, Galois field arithmetic and CRC32, by the host's instructions where it has them. */
 #include "lift/vector/sse.h"
 
 /* Slots 0 and 1 to a helper, slot 2 to the destination. */
@@ -66,6 +66,12 @@ void sse_lift_pclmulqdq(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (m_high) m = sse_vv_raw(l, IR_DUP_D, m, ir_lane(8, 1));
   if (native) ir_vvv(&l->b, IR_PMULL_1Q, sse_result(l, insn), n, m);
   else by_helper(l, insn, LIFT_HELPER_SSE_CLMUL, 0, n, m);
+}
+
+/* GF2P8MULB, GF2P8AFFINEQB, GF2P8AFFINEINVQB. argument: SseGalois. */
+void sse_lift_galois(Lift *l, const X86Insn *insn, uint32_t argument) {
+  IrVec m = sse_source(l, insn, 1), n = sse_source(l, insn, 0);
+  by_helper(l, insn, LIFT_HELPER_SSE_GALOIS, argument | ((uint64_t)insn->imm & 0xff) << 8, n, m);
 }
 
 /* CRC32: the result's upper half is zero with a 64-bit destination too. */

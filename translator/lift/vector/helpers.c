@@ -355,6 +355,26 @@ void sse_helper_aes(GuestCpu *cpu, uint64_t argument) {
   cpu->operand[2] = result;
 }
 
+/* A matrix of bits times a byte: bit b of the result is the parity of what row 7 - b has in common with it. */
+static uint8_t transform(uint64_t matrix, uint8_t x) {
+  uint8_t result = 0;
+  for (unsigned b = 0; b < 8; b++)
+    if (!guest_flags_even((uint8_t)(matrix >> (8 * (7 - b))) & x)) result |= (uint8_t)(1u << b);
+  return result;
+}
+
+void sse_helper_galois(GuestCpu *cpu, uint64_t argument) {
+  SseGalois kind = (SseGalois)(argument & 0xff);
+  uint8_t constant = (uint8_t)(argument >> 8);
+  for (unsigned i = 0; i < 16; i++) {
+    uint8_t x = (uint8_t)lane_get(&cpu->operand[0], 8, i), result;
+    if (kind == SSE_GALOIS_AFFINE_INVERSE) x = inverse(x);
+    if (kind == SSE_GALOIS_MULTIPLY) result = times(x, (uint8_t)lane_get(&cpu->operand[1], 8, i));
+    else result = transform(cpu->operand[1].lane[i / 8], x) ^ constant;
+    lane_set(&cpu->operand[2], 8, i, result);
+  }
+}
+
 void sse_helper_clmul(GuestCpu *cpu, uint64_t argument) {
   uint64_t a = cpu->operand[0].lane[0], b = cpu->operand[1].lane[0], low = 0, high = 0;
   for (unsigned i = 0; i < 64; i++) {

@@ -40,6 +40,11 @@ typedef enum SseAes {
 void sse_helper_aes(GuestCpu *cpu, uint64_t argument);
 /* Carry-less product of the low halves of slots 0 and 1. */
 void sse_helper_clmul(GuestCpu *cpu, uint64_t argument);
+/* GFNI: in slot 0 bytes, elements of GF(2^8) modulo x^8 + x^4 + x^3 + x + 1; slot 1 factors, or matrices. */
+typedef enum SseGalois {
+  SSE_GALOIS_MULTIPLY, SSE_GALOIS_AFFINE, SSE_GALOIS_AFFINE_INVERSE /* | imm << 8: the constant added */
+} SseGalois;
+void sse_helper_galois(GuestCpu *cpu, uint64_t argument);
 /* CRC32 step: operand[0].lane[0] the old value, lane[1] the data; argument: bytes. Result in lane[0]. */
 void sse_helper_crc32(GuestCpu *cpu, uint64_t argument);
 

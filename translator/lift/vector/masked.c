@@ -114,12 +114,24 @@ static Gather begin_gather(Lift *l, const X86Insn *insn, uint32_t argument) {
   return g;
 }
 
+/* Each lane of the mask becomes all its sign, lanes beyond those of the data included where the index has them; zero
+ * above. */
+static void spread_mask(Lift *l, const Gather *g, bool wide) {
+  IrOp op = g->bytes == 8 ? IR_CMLT0_2D : IR_CMLT0_4S;
+  IrVec upper = wide ? ymm_upper(l, g->mask) : IR_VECTOR_ZERO;
+  ir_vv(&l->b, op, lift_xmm(g->mask), lift_xmm(g->mask));
+  sse_know_zero_above(l, g->mask, 16);
+  if (!wide) ymm_zero_upper(l, g->mask);
+  else if (upper.id != A64_VREG_ZERO) ymm_write_upper(l, g->mask, sse_vv(l, op, upper));
+}
+
 /* A gather may fault at any lane: those before are in the destination and their masks are clear, so that executing it
  * again goes on there (Intel SDM volume 2, VPGATHERDD). argument: bytes of a lane, and of an index's lane. */
 void vex_lift_gather(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrBuilder *b = &l->b;
   Gather g = begin_gather(l, insn, argument);
   unsigned size = insn->operands[0].size, lanes = size / g.bytes;
+  spread_mask(l, &g, lanes * (g.bytes > g.index_bytes ? g.bytes : g.index_bytes) == 32);
   ymm_forget_register(l, g.destination);
   ymm_forget_register(l, g.mask);
   for (unsigned i = 0; i < lanes; i++) {
