@@ -134,7 +134,7 @@ typedef enum SteleFrameType {
   //    "init": "system",          as STELE_PARAM_INIT
   //    "uptime-ms": 2900,         guest's monotonic clock now
   //    "ready-ms": 0,             the same clock when state became "ready"; 0 before
-  //    "translator": {"registered": true, "cpu": "x86-64-v2", "memory-model": "auto"},
+  //    "translator": {"registered": true, "cpu": "x86-64-v3", "memory-model": "auto"},
   //    "command": {"signalled": false, "value": 0}}    only once the command of init=command has ended
   STELE_FRAME_STATUS = 2,
   // Host -> guest: JSON {"argv": [...], "env": ["K=V"], "cwd": "/", "user": "name-or-uid[:group-or-gid]",

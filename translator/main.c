@@ -35,7 +35,8 @@ static const char usage[] =
     "  STELE_FLAGS=exact          keep status flags nothing reads, too, for signal handlers that look (slower)\n"
     "  STELE_CODE_CACHE=MIB       room for translated code, 1 to 127 (96)\n"
     "  STELE_STORE=FILE           translations made by stele-aot (those in stele's own file); /dev/null: none\n"
-    "  STELE_CPU=x86-64|x86-64-v2 what CPUID and /proc/cpuinfo offer\n"
+    "  STELE_CPU=x86-64|x86-64-v2|x86-64-v3\n"
+    "                             what CPUID and /proc/cpuinfo offer (x86-64-v3)\n"
     "  STELE_CPU_VENDOR=GenuineIntel|AuthenticAMD|VirtualStele\n"
     "                             the maker that CPUID names (programs trust few names; see stele(1))\n"
     "  STELE_CPU_MODEL=NAME       the processor's name in /proc/cpuinfo and CPUID\n"
@@ -117,9 +118,9 @@ static uint64_t code_cache_size(const char *text) {
 }
 
 static LinuxCpuLevel cpu_level(const char *name) {
-  if (!name || !strcmp(name, "x86-64-v2")) return LINUX_CPU_V2;
+  if (!name || !strcmp(name, "x86-64-v3")) return LINUX_CPU_V3;
+  if (!strcmp(name, "x86-64-v2")) return LINUX_CPU_V2;
   if (!strcmp(name, "x86-64")) return LINUX_CPU_BASELINE;
-  if (!strcmp(name, "x86-64-v3")) return LINUX_CPU_V3;
   fail(EXIT_USAGE, "STELE_CPU is '%s'; it can be x86-64, x86-64-v2 or x86-64-v3 (AVX-512 is not translated)", name);
 }
 

@@ -19,7 +19,7 @@ enum {
 };
 
 enum { V2 = LINUX_CPU_V2, V3 = LINUX_CPU_V3 };
-enum { AMD_ONLY = 1 << LINUX_CPU_AMD, NOT_AMD = 1 << LINUX_CPU_INTEL | 1 << LINUX_CPU_OWN };
+enum { AMD_ONLY = 1 << LINUX_CPU_AMD };
 enum { HOST_SHA1 = 1 << 5, HOST_SHA2 = 1 << 6 }; /* AT_HWCAP */
 
 /* In the order /proc/cpuinfo lists them. */
@@ -45,9 +45,9 @@ static const struct {
     {LEAF1_ECX, 31, "hypervisor"},
     {EXTENDED_ECX, 0, "lahf_lm", V2}, {EXTENDED_ECX, 1, "cmp_legacy", .vendors = AMD_ONLY},
     {EXTENDED_ECX, 5, "abm", V3}, {EXTENDED_ECX, 22, "topoext", .vendors = AMD_ONLY},
-    {LEAF7_EBX, 3, "bmi1", V3}, {LEAF7_EBX, 5, "avx2", V3}, {LEAF7_EBX, 8, "bmi2", V3},
+    {LEAF7_EBX, 0, "fsgsbase", V3}, {LEAF7_EBX, 3, "bmi1", V3}, {LEAF7_EBX, 5, "avx2", V3}, {LEAF7_EBX, 8, "bmi2", V3},
     {LEAF7_EBX, 18, "rdseed", V3}, {LEAF7_EBX, 19, "adx", V3}, {LEAF7_EBX, 23, "clflushopt", V3},
-    {LEAF7_EBX, 24, "clwb", V3, .vendors = NOT_AMD}, {LEAF7_EBX, 29, "sha_ni", V2, HOST_SHA1 | HOST_SHA2},
+    {LEAF7_EBX, 24, "clwb", V3}, {LEAF7_EBX, 29, "sha_ni", V2, HOST_SHA1 | HOST_SHA2},
     {XSAVE_EAX, 0, "xsaveopt", V3}, {XSAVE_EAX, 1, "xsavec", V3}, {XSAVE_EAX, 2, "xgetbv1", V3},
     {LEAF7_ECX, 8, "gfni", V3}, {LEAF7_ECX, 9, "vaes", V3}, {LEAF7_ECX, 10, "vpclmulqdq", V3},
     {LEAF7_ECX, 22, "rdpid", V3}, {LEAF7_EDX, 14, "serialize", V3},
@@ -67,8 +67,9 @@ static const struct {
 } vendors[] = {
     /* Pentium 4 with Intel 64; Westmere; Haswell */
     [LINUX_CPU_INTEL] = {"GenuineIntel", {{15, 4, 3}, {6, 44, 2}, {6, 60, 3}}},
-    /* Opteron; after Excavator and between Zen and Zen 2, no products: those have instructions that are not offered */
-    [LINUX_CPU_AMD] = {"AuthenticAMD", {{15, 65, 2}, {0x15, 0x80, 0}, {0x17, 0x20, 0}}},
+    /* Opteron; after Excavator, no product; a family without products of AMD's own, as those with AVX2 all have
+     * instructions that are not offered */
+    [LINUX_CPU_AMD] = {"AuthenticAMD", {{15, 65, 2}, {0x15, 0x80, 0}, {0x18, 0, 0}}},
     [LINUX_CPU_OWN] = {real_vendor, {{6, 15, 1}, {6, 15, 1}, {6, 15, 1}}},
 };
 
@@ -122,6 +123,11 @@ static uint32_t feature_word(unsigned word) {
 }
 
 uint32_t linux_identity_hwcap(void) { return feature_word(LEAF1_EDX); }
+
+uint32_t linux_identity_hwcap2(void) {
+  enum { HWCAP2_FSGSBASE = 1 << 1 };
+  return feature_word(LEAF7_EBX) & 1 ? HWCAP2_FSGSBASE : 0;
+}
 
 /* --- processors -------------------------------------------------------------------------------------- */
 

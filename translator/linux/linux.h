@@ -305,6 +305,7 @@ int linux_identity_vendor(const char *name);
 
 /* CPUID.1:EDX, which is AT_HWCAP. */
 uint32_t linux_identity_hwcap(void);
+uint32_t linux_identity_hwcap2(void); /* AT_HWCAP2 */
 
 /* --- strace (strace.c) ------------------------------------------------------------------------------ */
 
