@@ -132,6 +132,27 @@ static IrReg add_by_hand(Lift *l, unsigned size, IrReg n, IrReg m, IrReg carry, 
   return sum;
 }
 
+/* ADCS in a form where C is CF, with the other flags put back from before: RMIF inserts those in its mask. */
+static void put_flags(Lift *l, IrReg nzcv, unsigned rotate, unsigned mask) {
+  ir_emit(&l->b, IR_RMIF, 8, IR_NONE, nzcv.id, IR_NONE, (int64_t)rotate << 15 | mask);
+}
+
+static IrReg flags_now(Lift *l) {
+  IrReg nzcv = ir_temp(&l->b);
+  ir_emit(&l->b, IR_MRS_NZCV, 8, nzcv.id, IR_NONE, IR_NONE, 0);
+  return nzcv;
+}
+
+enum { NZCV_AT = 28, C_AT = 29, V_AT = 28, MASK_N = 8, MASK_Z = 4, MASK_C = 2, MASK_V = 1 };
+
+/* Whether C may be exchanged for V and back: then CF has to be C, not its inverse. */
+static bool can_swap_flags(Lift *l) {
+  if (!(l->features & A64_HAS_FLAGM) || l->form == FLAGS_FCMP) return false;
+  if (l->form == FLAGS_CANONICAL) ir_emit(&l->b, IR_CFINV, 4, IR_NONE, IR_NONE, IR_NONE, 0);
+  l->form = FLAGS_DIRECT;
+  return true;
+}
+
 /* ADCX: only CF changes. Where nobody reads the others it is ADC. */
 void lift_adcx(Lift *l, const X86Insn *insn, uint32_t argument) {
   (void)argument;
@@ -139,11 +160,15 @@ void lift_adcx(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrReg m = lift_read(l, insn, 1), n = lift_gpr(insn->operands[0].reg), carry;
   if (!(l->live_flags & ~(X86_F_CF | X86_F_DF))) {
     lift_write_register(l, &insn->operands[0], lift_add_carry(l, size, n, m, false));
-    return;
+  } else if (can_swap_flags(l)) {
+    IrReg before = flags_now(l);
+    ir_rrr(&l->b, IR_ADCS, size, n, n, m);
+    put_flags(l, before, NZCV_AT, MASK_N | MASK_Z | MASK_V);
+  } else {
+    IrReg sum = add_by_hand(l, size, n, m, lift_carry(l), &carry);
+    lift_write_register(l, &insn->operands[0], sum);
+    lift_flags_set_carry(l, carry, IR_NO_REG);
   }
-  IrReg sum = add_by_hand(l, size, n, m, lift_carry(l), &carry);
-  lift_write_register(l, &insn->operands[0], sum);
-  lift_flags_set_carry(l, carry, IR_NO_REG);
 }
 
 /* ADOX: the same with OF. */
@@ -152,6 +177,14 @@ void lift_adox(Lift *l, const X86Insn *insn, uint32_t argument) {
   (void)argument;
   unsigned size = insn->operands[0].size;
   IrReg m = lift_read(l, insn, 1), n = lift_gpr(insn->operands[0].reg), carry;
+  if (can_swap_flags(l)) {
+    IrReg before = flags_now(l);
+    put_flags(l, before, V_AT - 1, MASK_C); /* V as C */
+    ir_rrr(&l->b, IR_ADCS, size, n, n, m);
+    put_flags(l, flags_now(l), C_AT, MASK_V); /* C as V */
+    put_flags(l, before, NZCV_AT, MASK_N | MASK_Z | MASK_C);
+    return;
+  }
   IrReg sum = add_by_hand(l, size, n, m, lift_condition_value(l, OVERFLOW), &carry);
   lift_write_register(l, &insn->operands[0], sum);
   lift_flags_set_overflow(l, carry);

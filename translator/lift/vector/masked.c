@@ -153,17 +153,32 @@ void vex_lift_gather(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* --- Signs as masks ------------------------------------------------------------------------------- */
 
-/* VMOVMSKPS, VMOVMSKPD, VPMOVMSKB: the relative's result for each half, the upper's above the lower's. argument: bytes of
- * a lane. */
+/* VPMOVMSKB: each byte keeps the bit of its place; sums of neighbours, three times, gather eight. */
+static void gather_signs(Lift *l, IrReg d, VexPair value) {
+  const uint64_t places = UINT64_C(0x8040201008040201);
+  IrVec place = sse_const128(l, places, places), half[2];
+  for (unsigned k = 0; k < 2; k++)
+    half[k] = sse_vvv(l, IR_AND_16B, sse_vv(l, IR_CMLT0_16B, value.half[k]), place);
+  IrVec sum = sse_vvv(l, IR_ADDP_16B, half[0], half[1]);
+  for (unsigned i = 0; i < 2; i++) ir_vvv(&l->b, IR_ADDP_16B, sum, sum, sum);
+  ir_rv_raw(&l->b, IR_FMOV_WS, 4, d, sum, 0);
+}
+
+/* VMOVMSKPS, VMOVMSKPD, VPMOVMSKB: of 256 bits the relative's results for each half, the upper's above the lower's.
+ * argument: bytes of a lane. */
 void vex_lift_signs(Lift *l, const X86Insn *insn, uint32_t bytes) {
   unsigned relative = bytes == 1 ? X86_PMOVMSKB : bytes == 4 ? X86_MOVMSKPS : X86_MOVMSKPD;
   const LiftRow *row = &lift_rows[relative];
+  IrReg d = lift_gpr(insn->operands[0].reg), low = ir_temp(&l->b);
   if (!vex_is_wide(insn, 1)) {
     row->function(l, insn, row->argument);
     return;
   }
-  IrReg d = lift_gpr(insn->operands[0].reg), low = ir_temp(&l->b);
   VexPair value = vex_read(l, insn, 1);
+  if (bytes == 1) {
+    gather_signs(l, d, value);
+    return;
+  }
   l->vex = (LiftVex){.active = true};
   for (unsigned k = 0; k < 2; k++) {
     l->vex.source[1] = value.half[k];

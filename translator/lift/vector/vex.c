@@ -157,11 +157,27 @@ static void lift_same(Lift *l, const X86Insn *insn, const LiftRow *row) {
   if (d->kind == X86_OPERAND_XMM && d->access & X86_ACCESS_W) ymm_zero_upper(l, d->reg);
 }
 
+/* VPXOR, VPSUB … of a register with itself. */
+static bool makes_zero(const X86Insn *insn, const LiftRow *row) {
+  const X86Operand *n = &insn->operands[1], *m = &insn->operands[2];
+  return row->function == sse_lift_zeroing && m->kind == X86_OPERAND_XMM && n->reg == m->reg;
+}
+
+static void write_zero(Lift *l, unsigned number) {
+  ir_v_raw(&l->b, IR_MOVI_2D, lift_xmm(number), 0);
+  sse_know_zero_above(l, number, 4);
+  ymm_zero_upper(l, number);
+}
+
 void vex_lift(Lift *l, const X86Insn *insn, uint32_t argument) {
   VexShape shape = shape_of(argument);
   Form f = {.insn = *insn, .row = &lift_rows[argument & 0xffff], .imm_shift = (uint8_t)(argument >> 24)};
   if (shape == VEX_SAME) {
     lift_same(l, insn, f.row);
+    return;
+  }
+  if (makes_zero(insn, f.row)) {
+    write_zero(l, insn->operands[0].reg);
     return;
   }
   f.wide = vex_is_wide(insn, shape == VEX_NARROW);

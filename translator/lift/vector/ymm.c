@@ -1,28 +1,70 @@
 /* YMM registers: upper halves, whole operands, moves. */
 #include "lift/vector/vex.h"
 
-enum { MAX_UPPERS = 5 }; /* that may stay in temporaries, of which there are fifteen */
+enum { MAX_UPPERS = 8 }; /* that may stay in temporaries, of which there are fifteen */
 
 static size_t upper_offset(unsigned number) { return offsetof(GuestCpu, upper) + 16 * number; }
+
+/* The one that was used longest ago goes. */
+static void make_room(LiftUppers *u) {
+  unsigned count = 0, oldest = 16;
+  for (unsigned number = 0; number < 16; number++) {
+    if (!(u->valid >> number & 1)) continue;
+    count++;
+    if (oldest == 16 || u->used[number] < u->used[oldest]) oldest = number;
+  }
+  if (count >= MAX_UPPERS) u->valid &= (uint16_t)~(1u << oldest);
+}
 
 static void keep(Lift *l, unsigned number, IrVec value) {
   LiftUppers *u = &l->uppers;
   u->valid &= (uint16_t)~(1u << number);
   if (value.id < IR_TEMP_FIRST || l->b.cold || l->b.overflow) return;
-  unsigned count = 0;
-  for (unsigned mask = u->valid; mask; mask &= mask - 1) count++;
-  if (count >= MAX_UPPERS) u->valid = 0;
+  make_room(u);
   u->valid |= (uint16_t)(1u << number);
   u->temp[number] = value.id;
+  u->used[number] = l->b.count;
 }
 
 IrVec ymm_upper(Lift *l, unsigned number) {
   if (l->vectors.zero_above16 >> number & 1) return IR_VECTOR_ZERO;
-  if (l->uppers.valid >> number & 1) return (IrVec){l->uppers.temp[number]};
+  if (l->uppers.valid >> number & 1) {
+    l->uppers.used[number] = l->b.count;
+    return (IrVec){l->uppers.temp[number]};
+  }
   IrVec value = ir_vector_temp(&l->b);
   ir_load_state_vector(&l->b, 16, value, upper_offset(number));
   keep(l, number, value);
   return value;
+}
+
+/* Whether an operation may show the register stored by `store`, or lead to where it is seen. */
+static bool looks_at(const IrInsn *insn, const IrInsn *store) {
+  uint8_t effects = ir_op_info[insn->op].effects;
+  if (insn->op == IR_GUEST || insn->op == IR_STRQ_STATE) return false;
+  if (insn->op == IR_LDRQ_STATE) return insn->imm == store->imm;
+  return effects & (IR_EFFECT_LD | IR_EFFECT_ST | IR_EFFECT_SB | IR_EFFECT_CT | IR_EFFECT_CL);
+}
+
+/* Takes back the last store of a register that is about to be stored again, unless somebody may have seen it. */
+static void drop_store(Lift *l, unsigned number) {
+  IrBuilder *b = &l->b;
+  uint32_t at = l->uppers.store[number];
+  if (!(l->uppers.stored >> number & 1) || at >= b->count || b->cold || b->overflow) return;
+  IrInsn *store = &b->insns[at];
+  if (store->op != IR_STRQ_STATE || store->imm != (int64_t)(upper_offset(number) / 16) << 10) return;
+  for (const IrInsn *insn = store + 1; insn < b->insns + b->count; insn++)
+    if (looks_at(insn, store)) return;
+  *store = (IrInsn){.op = IR_NOP, .size = 8, .reg = {IR_NONE, IR_NONE, IR_NONE, IR_NONE}};
+}
+
+static void store_upper(Lift *l, unsigned number, IrVec value) {
+  LiftUppers *u = &l->uppers;
+  drop_store(l, number);
+  ir_store_state_vector(&l->b, 16, value, upper_offset(number));
+  if (l->b.cold) return;
+  u->stored |= (uint16_t)(1u << number);
+  u->store[number] = l->b.count - 1;
 }
 
 void ymm_write_upper(Lift *l, unsigned number, IrVec value) {
@@ -30,14 +72,14 @@ void ymm_write_upper(Lift *l, unsigned number, IrVec value) {
     ymm_zero_upper(l, number);
     return;
   }
-  ir_store_state_vector(&l->b, 16, value, upper_offset(number));
+  store_upper(l, number, value);
   l->vectors.zero_above16 &= (uint16_t)~(1u << number);
   keep(l, number, value);
 }
 
 void ymm_zero_upper(Lift *l, unsigned number) {
   if (l->vectors.zero_above16 >> number & 1) return;
-  ir_store_state_vector(&l->b, 16, IR_VECTOR_ZERO, upper_offset(number));
+  store_upper(l, number, IR_VECTOR_ZERO);
   l->vectors.zero_above16 |= (uint16_t)(1u << number);
   l->uppers.valid &= (uint16_t)~(1u << number);
 }
