@@ -123,7 +123,8 @@ void vex_lift_zero(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* --- Memory --------------------------------------------------------------------------------------- */
 
-/* Pairs: their fault is that of the lowest byte that cannot be had, and none is stored before. */
+/* Pairs: their fault is that of the lowest byte that cannot be had. What a store over the end of a mapping has written
+ * before it faults is the processor's choice, as of 16 bytes: nothing as a rule, half of it under QEMU. */
 static IrReg pair_address(Lift *l, const X86Insn *insn, int64_t *ret_offset) {
   enum { REACH = 1024 };
   const X86Mem *mem = &insn->mem;
