@@ -147,6 +147,7 @@ struct Lift {
   LiftScalars scalars;
   LiftShuffle shuffle;
   LiftUppers uppers; /* none where a block begins */
+  bool settled;      /* the host's invalid flag is clear; not known where a block begins (lift/vector/fma.c) */
   LiftVex vex;
   LiftSha sha;           /* zero where a region begins */
   LiftGroup group; /* zero where a region begins */
@@ -252,6 +253,7 @@ static inline void lift_sse_block(Lift *l) {
   l->vectors = (LiftVectors){0};
   l->scalars.valid = 0;
   l->uppers.valid = l->uppers.stored = 0;
+  l->settled = false;
   l->shuffle = (LiftShuffle){{IR_NONE}, {IR_NONE}, 0};
 }
 

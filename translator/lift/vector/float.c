@@ -71,6 +71,7 @@ void sse_lift_sqrt(Lift *l, const X86Insn *insn, uint32_t argument) {
  * on hardware. argument: FCMGT of the format, format; bit 8 of
  * the high part: MAX. */
 void sse_lift_min_max(Lift *l, const X86Insn *insn, uint32_t argument) {
+  l->settled = false;
   SseFormat format = (SseFormat)(sse_high(argument) & 3);
   bool max = sse_high(argument) >> 8;
   unsigned number = insn->operands[0].reg;
@@ -164,6 +165,7 @@ static IrVec compare_more(Lift *l, SseFormat format, unsigned predicate, IrVec n
 
 /* CMPPS, CMPSD …: argument: format. Immediates 0-3 EQ LT LE UNORD, 4-7 NEQ NLT NLE ORD; with VEX 8-31, too. */
 void sse_lift_compare(Lift *l, const X86Insn *insn, uint32_t argument) {
+  l->settled = false;
   SseFormat format = (SseFormat)argument;
   unsigned predicate = (unsigned)insn->imm & 7, number = insn->operands[0].reg;
   IrVec m = float_source(l, insn, 1, format), n = float_source(l, insn, 0, format), mask;
@@ -181,6 +183,7 @@ void sse_lift_compare(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* UCOMISS … COMISD: argument: FCMP or FCMPE. */
 void sse_lift_comis(Lift *l, const X86Insn *insn, uint32_t argument) {
+  l->settled = false;
   unsigned bytes = argument == IR_FCMP_D || argument == IR_FCMPE_D ? 8 : 4;
   IrVec m = sse_scalar_source(l, insn, 1, bytes), n = sse_scalar_source(l, insn, 0, bytes);
   ir_emit(&l->b, (IrOp)argument, 16, IR_NONE, n.id, m.id, 0);
@@ -200,6 +203,7 @@ static const uint16_t round_ops[][6] = {
 
 /* ROUNDPS …: argument: format. NaNs come out quieted on both sides. */
 void sse_lift_round(Lift *l, const X86Insn *insn, uint32_t argument) {
+  l->settled = false;
   SseFormat format = (SseFormat)argument;
   unsigned imm = (unsigned)insn->imm, number = insn->operands[0].reg, mode = imm & 3;
   if (imm & 4) mode = imm & 8 ? ROUND_CURRENT : ROUND_CURRENT_EXACT;

@@ -3,7 +3,7 @@
  * NaNs. x86: of the first multiplicand, the second, the addend the first that is one, quieted; what an invalid operation
  * makes is the negative default NaN, and zero times infinity is not invalid where the addend is a quiet NaN. AArch64 has
  * another order, and raises invalid there, too. Two quiet NaNs set no flag, so every result is looked at: if it is a NaN,
- * a helper chooses it from the operands, out of line.
+ * a helper chooses it from the operands, out of line, and sees to the flag, which was clear before.
  *
  * The digits of a name say which operand is the first multiplicand, the second and the addend. */
 #include "lift/vector/vex.h"
@@ -97,11 +97,30 @@ static void mend(Lift *l, SseFormat format, const Operands *o, VexPair result, b
   ir_bind(b, done);
 }
 
+/* What the host's flag says from before is moved to MXCSR, so that what it says afterwards is of this operation. Nothing to
+ * do where only operations have come since whose NaNs were looked at. */
+static void settle(Lift *l) {
+  IrBuilder *b = &l->b;
+  if (l->settled) return;
+  IrLabel cold = ir_label(b), done = ir_label(b);
+  IrReg status = ir_temp(b);
+  ir_emit(b, IR_MRS_FPSR, 8, status.id, IR_NONE, IR_NONE, 0);
+  ir_tbnz(b, status, 0, cold);
+  ir_cold_begin(b);
+  ir_bind(b, cold);
+  lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR);
+  ir_branch(b, done);
+  ir_cold_end(b);
+  ir_bind(b, done);
+  l->settled = true;
+}
+
 /* VFMADD132PS … VFNMSUB231SD. */
 void vex_lift_fma(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)(argument & FMA_FORMAT);
   bool wide = vex_is_wide(insn, 0), scalar = sse_is_scalar(format);
   Operands o = read_operands(l, insn, argument);
+  settle(l);
   VexPair result = {{{IR_NONE}, IR_VECTOR_ZERO}};
   for (unsigned k = 0; k < 1u + wide; k++)
     result.half[k] = (scalar ? multiply_scalar : multiply_packed)(l, argument, o.first.half[k], o.second.half[k],

@@ -4,6 +4,7 @@
 
 /* VCVTPH2PS: four or eight halves to singles. */
 void vex_lift_from_half_precision(Lift *l, const X86Insn *insn, uint32_t argument) {
+  l->settled = false;
   bool wide = vex_is_wide(insn, 0);
   IrVec m = lift_read_vector(l, insn, 1, insn->operands[1].size);
   VexPair d = {{{IR_NONE}, IR_VECTOR_ZERO}};
@@ -27,6 +28,7 @@ static IrReg change_rounding(Lift *l, unsigned imm) {
 
 /* VCVTPS2PH: to a register or to memory, rounded as the immediate says. */
 void vex_lift_to_half_precision(Lift *l, const X86Insn *insn, uint32_t argument) {
+  l->settled = false;
   bool wide = vex_is_wide(insn, 1);
   VexPair m = vex_read(l, insn, 1);
   IrReg before = change_rounding(l, (unsigned)insn->imm);

@@ -65,14 +65,9 @@ void sse_helper_nan(GuestCpu *cpu, uint64_t argument) {
 
 static bool is_signalling(const FloatFormat *f, uint64_t value) { return is_nan(f, value) && !(value & f->quiet); }
 
-/* The NaN of one lane. *invalid: whether x86 raises invalid; *undue: whether only AArch64 does, for zero times
- * infinity with a quiet NaN to be added. */
-static uint64_t fma_lane(const FloatFormat *f, const uint64_t o[3], uint64_t result, bool *invalid, bool *undue) {
-  uint64_t sign = f->infinity + (UINT64_C(1) << f->fraction_bits);
-  bool zero_times_infinity = ((o[0] & ~sign) == 0 && (o[1] & ~sign) == f->infinity) ||
-                             ((o[1] & ~sign) == 0 && (o[0] & ~sign) == f->infinity);
+/* The NaN of one lane. *invalid: whether x86 raises invalid. */
+static uint64_t fma_lane(const FloatFormat *f, const uint64_t o[3], uint64_t result, bool *invalid) {
   for (unsigned i = 0; i < 3; i++) *invalid |= is_signalling(f, o[i]);
-  *undue |= zero_times_infinity && is_nan(f, o[2]);
   for (unsigned i = 0; i < 3; i++)
     if (is_nan(f, o[i])) return o[i] | f->quiet;
   if (!is_nan(f, result)) return result;
@@ -80,19 +75,18 @@ static uint64_t fma_lane(const FloatFormat *f, const uint64_t o[3], uint64_t res
   return f->negative_default;
 }
 
-/* Whether an earlier operation has set the host's flag as well cannot be told from one that only AArch64 raises; that
- * one goes. */
+/* The host's flag, clear before, also says what AArch64 alone raises. */
 void sse_helper_fma_nan(GuestCpu *cpu, uint64_t argument) {
-  bool wide = argument & 1, invalid = false, undue = false;
+  bool wide = argument & 1, invalid = false;
   unsigned bits = wide ? 64 : 32;
   FloatFormat f = float_format(wide);
   for (unsigned i = 0; i < lane_count((unsigned)argument & 3); i++) {
     const uint64_t o[3] = {lane_get(&cpu->operand[0], bits, i), lane_get(&cpu->operand[1], bits, i),
                            lane_get(&cpu->addend, bits, i)};
-    lane_set(&cpu->operand[2], bits, i, fma_lane(&f, o, lane_get(&cpu->operand[2], bits, i), &invalid, &undue));
+    lane_set(&cpu->operand[2], bits, i, fma_lane(&f, o, lane_get(&cpu->operand[2], bits, i), &invalid));
   }
   if (invalid) cpu->mxcsr |= MXCSR_IE;
-  if (invalid || undue) sse_write_fpsr(sse_read_fpsr() & ~(uint64_t)FPSR_IOC);
+  sse_write_fpsr(sse_read_fpsr() & ~(uint64_t)FPSR_IOC);
 }
 
 /* --- Conversions to integers --- */

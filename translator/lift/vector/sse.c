@@ -49,6 +49,7 @@ static int64_t making_of(const IrBuilder *b, IrVec value, unsigned number) {
     const IrInsn *insn = &b->insns[i];
     const uint8_t *kind = ir_op_info[insn->op].kind;
     if (!(kind[0] & IR_KIND_V) || !(kind[0] & IR_KIND_D) || insn->reg[0] != value.id) return -1;
+    if (kind[3] & IR_KIND_D) return -1; /* a pair of loads may fault after its first */
     if (!(kind[0] & IR_KIND_U)) return i;
     if ((kind[1] & IR_KIND_V && insn->reg[1] == number) ||
         (kind[2] & IR_KIND_V && insn->reg[2] == number))

@@ -2,9 +2,7 @@
  *
  * Known differences: FPCR.FZ flushes denormal operands and results alike, so DAZ or FTZ alone give both; the
  * denormal-operand flag DE is only noticed while flushing; AArch64 detects tininess before rounding
- * (UE may be set where x86's is not, for results that round up to the least normal number). For zero times infinity with
- * a quiet NaN to be added AArch64 raises invalid and x86 does not (fma.c): the flag is taken back, and with it that of an
- * earlier comparison or conversion whose result nothing has looked at since. */
+ * (UE may be set where x86's is not, for results that round up to the least normal number). */
 #ifndef STELE_LIFT_SSE_STATE_H
 #define STELE_LIFT_SSE_STATE_H
 

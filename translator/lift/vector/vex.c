@@ -48,6 +48,7 @@ VexPair vex_checked(Lift *l, const X86Insn *insn, unsigned halves, VexMake *make
   ir_branch(b, done);
   ir_cold_end(b);
   ir_bind(b, done);
+  l->settled = true;
   return result;
 }
 

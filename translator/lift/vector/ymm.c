@@ -161,8 +161,16 @@ VexPair vex_read(Lift *l, const X86Insn *insn, unsigned operand) {
   return (VexPair){{lift_xmm(o->reg), ymm_upper(l, o->reg)}};
 }
 
+/* An upper half that has just been loaded may be loaded into the register instead: then no temporary holds it. */
+static void forget_temporary(Lift *l, IrVec value) {
+  if (value.id < IR_TEMP_FIRST || !l->b.count || l->b.insns[l->b.count - 1].reg[0] != value.id) return;
+  for (unsigned number = 0; number < 16; number++)
+    if (l->uppers.temp[number] == value.id) l->uppers.valid &= (uint16_t)~(1u << number);
+}
+
 void vex_write(Lift *l, const X86Insn *insn, VexPair value) {
   unsigned number = insn->operands[0].reg;
+  forget_temporary(l, value.half[0]);
   sse_write(l, number, value.half[0]);
   if (vex_is_wide(insn, 0)) ymm_write_upper(l, number, value.half[1]);
   else ymm_zero_upper(l, number);
