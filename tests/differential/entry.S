@@ -91,8 +91,8 @@ case_faulted:
   ret
 
 /* The area of XSAVE at rbx, cleared; and with what differs by processor made the same: the fields of x87 beyond its
- * control word, XSTATE_BV, whose bits may be set though their state is as after reset, and MXCSR's denormal flag, which
- * AArch64 has not. */
+ * control word, XSTATE_BV, whose bits may be set though their state is as after reset, and MXCSR, which is stored or not
+ * with that. */
   .globl zero_area, tidy_area
 zero_area:
   push rax
@@ -107,7 +107,7 @@ zero_area:
   pop rax
   ret
 tidy_area:
-  and dword ptr [rbx + 24], -3
+  mov qword ptr [rbx + 24], 0
   and qword ptr [rbx + 512], -8
   mov dword ptr [rbx + 2], 0
   mov qword ptr [rbx + 6], 0

@@ -97,6 +97,9 @@ typedef struct LiftGroup {
   uint16_t partial4, partial8; /* registers of which only the low bytes were written at first */
   uint16_t general;   /* general registers read: addresses, sources */
   uint16_t save[16];  /* vector temporaries */
+  uint16_t read_wide; /* of `read`: upper halves, too */
+  uint16_t saved_upper, save_upper[16]; /* the same of upper halves */
+  bool legacy, wide;  /* it has instructions without VEX; with 256 bits: never both */
   uint32_t last_save; /* IR index of the move into the temporary made for the last instruction, or 0 */
   LiftVectors vectors; /* known where the group begins */
   const X86Insn *insns[LIFT_GROUP_MAX];

@@ -49,8 +49,10 @@ static bool is_vex(const X86Insn *insn) { return insn->prefixes & X86_PREFIX_VEX
 
 static bool is_groupable(const X86Insn *insn) {
   return kind_of(insn) != NOT_GROUPED && insn->operands[0].kind == X86_OPERAND_XMM &&
-         insn->operands[1].kind != X86_OPERAND_MMX && !vex_is_wide(insn, 0) && !vex_is_wide(insn, 1);
+         insn->operands[1].kind != X86_OPERAND_MMX;
 }
+
+static bool is_wide(const X86Insn *insn) { return vex_is_wide(insn, 0) || vex_is_wide(insn, 1); }
 
 /* A register with itself, made zero whatever it was. */
 static bool is_zeroing(const X86Insn *insn) {
@@ -69,6 +71,16 @@ static uint16_t registers_read(const X86Insn *insn, unsigned bytes) {
     if (o->kind == X86_OPERAND_XMM && o->access & X86_ACCESS_R && (o->size > bytes || is_vex(insn)))
       mask |= (uint16_t)(1u << o->reg);
   }
+  return mask;
+}
+
+/* Those of which the upper half is read. */
+static uint16_t registers_read_wide(const X86Insn *insn) {
+  uint16_t mask = 0;
+  if (is_zeroing(insn)) return 0;
+  for (unsigned i = 0; i < insn->operand_count; i++)
+    if (insn->operands[i].kind == X86_OPERAND_XMM && insn->operands[i].access & X86_ACCESS_R && vex_is_wide(insn, i))
+      mask |= (uint16_t)(1u << insn->operands[i].reg);
   return mask;
 }
 
@@ -159,13 +171,17 @@ static void take_back_steps(Lift *l) {
 /* The cold path: everything again from the beginning of the group. */
 static void replay(Lift *l) {
   LiftGroup *g = &l->group;
+  LiftUppers uppers = l->uppers;
   uint64_t pc = l->pc, next_pc = l->next_pc;
   LiftVectors vectors = l->vectors;
   for (unsigned number = 0; number < 16; number++)
     if (g->saved >> number & 1)
       ir_vvv(&l->b, IR_MOV_16B, lift_xmm(number), (IrVec){g->save[number]}, (IrVec){g->save[number]});
+  for (unsigned number = 0; number < 16; number++)
+    if (g->saved_upper >> number & 1) ymm_write_upper(l, number, (IrVec){g->save_upper[number]});
   take_back_steps(l);
   l->scalars.valid = 0;
+  l->uppers.valid = 0; /* those of before the group are in memory */
   g->replay = true;
   l->vectors = g->vectors;
   for (unsigned i = 0; i < g->count; i++) lift_again(l, g->insns[i], g->pcs[i]);
@@ -173,6 +189,8 @@ static void replay(Lift *l) {
   l->scalars.valid = 0;
   lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR);
   l->vectors = vectors;
+  l->uppers = uppers;
+  if (g->wide) l->uppers.valid &= (uint16_t)~g->written; /* mended ones are in memory alone */
   l->pc = pc;
   l->next_pc = next_pc;
 }
@@ -233,6 +251,11 @@ static void save_register(Lift *l, unsigned number) {
   g->save[number] = copy.id;
   g->saved |= (uint16_t)(1u << number);
   g->saves++;
+  if (!(g->read_wide >> number & 1)) return;
+  g->save_upper[number] = ymm_upper(l, number).id;
+  g->saved_upper |= (uint16_t)(1u << number);
+  g->saves++;
+  g->last_save = 0;
 }
 
 static void add_to_group(Lift *l, const X86Insn *insn) {
@@ -257,7 +280,8 @@ static void enter_group(Lift *l, const X86Insn *insn) {
   }
   uint16_t destination = (uint16_t)(1u << insn->operands[0].reg), read = registers_read(insn, 0);
   bool full = g->count == LIFT_GROUP_MAX || g->saves >= MAX_SAVED;
-  bool mixed = (registers_read(insn, 4) & g->partial4) || (registers_read(insn, 8) & g->partial8);
+  bool mixed = (registers_read(insn, 4) & g->partial4) || (registers_read(insn, 8) & g->partial8) ||
+               (is_wide(insn) && g->legacy) || (!is_vex(insn) && g->wide); /* SSE leaves upper halves alone */
   if (g->count && (full || mixed)) close_group(l);
   if (g->count == 0) restart(l);
   bool save = ((g->read | (read & ~g->written)) & ~g->written & ~g->saved & destination) != 0;
@@ -267,6 +291,9 @@ static void enter_group(Lift *l, const X86Insn *insn) {
     if (save && kind_of(insn) != ARITHMETIC) return;
   }
   g->read |= read & (uint16_t)~g->written;
+  g->read_wide |= registers_read_wide(insn) & (uint16_t)~g->written;
+  g->legacy |= !is_vex(insn);
+  g->wide |= is_wide(insn);
   g->last_save = 0;
   if (save) save_register(l, insn->operands[0].reg);
   else if (!(g->written & destination) && writes_in_part(insn))

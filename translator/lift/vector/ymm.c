@@ -1,26 +1,26 @@
 /* YMM registers: upper halves, whole operands, moves. */
 #include "lift/vector/vex.h"
 
-enum { MAX_UPPERS = 8 }; /* that may stay in temporaries, of which there are fifteen */
+enum { MAX_UPPERS = 8 }; /* that may stay in temporaries, of which there are fifteen, less what a group has saved */
 
 static size_t upper_offset(unsigned number) { return offsetof(GuestCpu, upper) + 16 * number; }
 
 /* The one that was used longest ago goes. */
-static void make_room(LiftUppers *u) {
+static void make_room(LiftUppers *u, unsigned most) {
   unsigned count = 0, oldest = 16;
   for (unsigned number = 0; number < 16; number++) {
     if (!(u->valid >> number & 1)) continue;
     count++;
     if (oldest == 16 || u->used[number] < u->used[oldest]) oldest = number;
   }
-  if (count >= MAX_UPPERS) u->valid &= (uint16_t)~(1u << oldest);
+  if (count >= most) u->valid &= (uint16_t)~(1u << oldest);
 }
 
 static void keep(Lift *l, unsigned number, IrVec value) {
   LiftUppers *u = &l->uppers;
   u->valid &= (uint16_t)~(1u << number);
   if (value.id < IR_TEMP_FIRST || l->b.cold || l->b.overflow) return;
-  make_room(u);
+  make_room(u, MAX_UPPERS - (l->group.saves < MAX_UPPERS - 2u ? l->group.saves : MAX_UPPERS - 2u));
   u->valid |= (uint16_t)(1u << number);
   u->temp[number] = value.id;
   u->used[number] = l->b.count;

@@ -6,7 +6,9 @@ enum { GENERAL_PROTECTION = 13, AREA_ALIGNMENT = 64 };
 
 static size_t xmm_offset(unsigned number) { return offsetof(GuestCpu, xmm) + 16 * number; }
 
-static void store_vectors(Lift *l) {
+/* Flags become as an exception shows them. */
+static void synchronise(Lift *l) {
+  lift_flags_canonical(l, X86_F_STATUS);
   for (unsigned i = 0; i < 16; i++) ir_store_state_vector(&l->b, 16, lift_xmm(i), xmm_offset(i));
   lift_plain_helper_imm(l, LIFT_HELPER_SSE_STMXCSR, 0);
 }
@@ -30,12 +32,12 @@ static IrReg area(Lift *l, const X86Insn *insn, uint32_t kind) {
 
 /* XSAVE, XSAVEOPT, XSAVEC. argument: GUEST_XSAVE_*. */
 void lift_xsave(Lift *l, const X86Insn *insn, uint32_t kind) {
-  store_vectors(l);
+  synchronise(l);
   lift_plain_helper(l, LIFT_HELPER_XSAVE, area(l, insn, kind));
 }
 
 void lift_xrstor(Lift *l, const X86Insn *insn, uint32_t argument) {
-  store_vectors(l); /* components that are not restored come back */
+  synchronise(l); /* components that are not restored come back */
   lift_plain_helper(l, LIFT_HELPER_XRSTOR, area(l, insn, 0));
   check(l);
   IrReg mxcsr = ir_temp(&l->b);
@@ -48,7 +50,7 @@ void lift_xrstor(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 void lift_xgetbv(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrReg value = ir_temp(&l->b);
-  store_vectors(l);
+  synchronise(l);
   lift_plain_helper_imm(l, LIFT_HELPER_XGETBV, 0);
   check(l);
   ir_load_state(&l->b, 4, value, offsetof(GuestCpu, scratch[0]));
