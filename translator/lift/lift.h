@@ -99,6 +99,8 @@ typedef struct LiftGroup {
   uint16_t save[16];  /* vector temporaries */
   uint16_t read_wide; /* of `read`: upper halves, too */
   uint16_t saved_upper, save_upper[16]; /* the same of upper halves */
+  bool fma;           /* it has instructions that set the host's invalid flag unduly, and began with that clear */
+  bool settled;       /* it began with that clear */
   bool legacy, wide;  /* it has instructions without VEX; with 256 bits: never both */
   uint32_t last_save; /* IR index of the move into the temporary made for the last instruction, or 0 */
   LiftVectors vectors; /* known where the group begins */
@@ -150,7 +152,7 @@ struct Lift {
   LiftScalars scalars;
   LiftShuffle shuffle;
   LiftUppers uppers; /* none where a block begins */
-  bool settled;      /* the host's invalid flag is clear; not known where a block begins (lift/vector/fma.c) */
+  bool settled;      /* the host's invalid flag is clear; not known where a block begins */
   LiftVex vex;
   LiftSha sha;           /* zero where a region begins */
   LiftGroup group; /* zero where a region begins */

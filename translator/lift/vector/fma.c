@@ -2,8 +2,9 @@
  *
  * NaNs. x86: of the first multiplicand, the second, the addend the first that is one, quieted; what an invalid operation
  * makes is the negative default NaN, and zero times infinity is not invalid where the addend is a quiet NaN. AArch64 has
- * another order, and raises invalid there, too. Two quiet NaNs set no flag, so every result is looked at: if it is a NaN,
- * a helper chooses it from the operands, out of line, and sees to the flag, which was clear before.
+ * another order, and raises invalid there, too. Two quiet NaNs set no flag, so every result is compared with itself, which
+ * does set it. A group with such instructions begins with the flag clear; done again, it does not count what the first
+ * time has set, and a helper chooses each NaN from the operands and sees to the flag.
  *
  * The digits of a name say which operand is the first multiplicand, the second and the addend. */
 #include "lift/vector/vex.h"
@@ -65,15 +66,10 @@ static IrVec multiply_packed(Lift *l, uint32_t argument, IrVec a, IrVec b, IrVec
   return d;
 }
 
-/* A register that is zero where a lane of the result is a NaN. */
-static IrReg no_nan(Lift *l, SseFormat format, VexPair result, bool wide) {
-  static const uint16_t equal[] = {IR_FCMEQ_4S, IR_FCMEQ_2D, IR_FCMEQ_S, IR_FCMEQ_D};
-  IrVec same = sse_vvv(l, (IrOp)equal[format], result.half[0], result.half[0]);
-  if (wide) same = sse_vvv(l, IR_AND_16B, same, sse_vvv(l, (IrOp)equal[format], result.half[1], result.half[1]));
-  if (!sse_is_scalar(format)) same = sse_vv(l, IR_UMINV_4S, same);
-  IrReg bits = ir_temp(&l->b);
-  ir_rv_raw(&l->b, IR_FMOV_WS, 4, bits, same, 0);
-  return bits;
+/* Sets the host's invalid flag if a lane is a NaN: this comparison signals quiet ones, too. */
+static void signal_nans(Lift *l, SseFormat format, IrVec value) {
+  static const uint16_t compare[] = {IR_FCMGE_4S, IR_FCMGE_2D, IR_FCMGE_S, IR_FCMGE_D};
+  sse_vvv(l, (IrOp)compare[format], value, value);
 }
 
 static void choose_nans(Lift *l, SseFormat format, const Operands *o, VexPair result, unsigned k) {
@@ -85,21 +81,10 @@ static void choose_nans(Lift *l, SseFormat format, const Operands *o, VexPair re
   sse_load_operand(l, 2, result.half[k]);
 }
 
-static void mend(Lift *l, SseFormat format, const Operands *o, VexPair result, bool wide) {
-  IrBuilder *b = &l->b;
-  IrLabel cold = ir_label(b), done = ir_label(b);
-  ir_cbz(b, 4, no_nan(l, format, result, wide), cold);
-  ir_cold_begin(b);
-  ir_bind(b, cold);
-  for (unsigned k = 0; k < 1u + wide; k++) choose_nans(l, format, o, result, k);
-  ir_branch(b, done);
-  ir_cold_end(b);
-  ir_bind(b, done);
-}
+/* What the host's flag says from before is moved to MXCSR, so that what it says afterwards is of what follows. */
+static void settle(Lift *l) { lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR); }
 
-/* What the host's flag says from before is moved to MXCSR, so that what it says afterwards is of this operation. Nothing to
- * do where only operations have come since whose NaNs were looked at. */
-static void settle(Lift *l) {
+void vex_settle(Lift *l) {
   IrBuilder *b = &l->b;
   if (l->settled) return;
   IrLabel cold = ir_label(b), done = ir_label(b);
@@ -108,28 +93,37 @@ static void settle(Lift *l) {
   ir_tbnz(b, status, 0, cold);
   ir_cold_begin(b);
   ir_bind(b, cold);
-  lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR);
+  settle(l);
   ir_branch(b, done);
   ir_cold_end(b);
   ir_bind(b, done);
   l->settled = true;
 }
 
-/* VFMADD132PS … VFNMSUB231SD. */
-void vex_lift_fma(Lift *l, const X86Insn *insn, uint32_t argument) {
-  SseFormat format = (SseFormat)(argument & FMA_FORMAT);
-  bool wide = vex_is_wide(insn, 0), scalar = sse_is_scalar(format);
-  Operands o = read_operands(l, insn, argument);
-  settle(l);
-  VexPair result = {{{IR_NONE}, IR_VECTOR_ZERO}};
-  for (unsigned k = 0; k < 1u + wide; k++)
-    result.half[k] = (scalar ? multiply_scalar : multiply_packed)(l, argument, o.first.half[k], o.second.half[k],
-                                                                  o.addend.half[k]);
-  mend(l, format, &o, result, wide);
-  if (!scalar) {
+static void write(Lift *l, const X86Insn *insn, SseFormat format, VexPair result) {
+  if (!sse_is_scalar(format)) {
     vex_write(l, insn, result);
     return;
   }
   sse_write_scalar(l, insn->operands[0].reg, sse_bytes(format), result.half[0]);
   ymm_zero_upper(l, insn->operands[0].reg);
+}
+
+/* VFMADD132PS … VFNMSUB231SD: always in a group, which looks at the flag. */
+void vex_lift_fma(Lift *l, const X86Insn *insn, uint32_t argument) {
+  SseFormat format = (SseFormat)(argument & FMA_FORMAT);
+  bool wide = vex_is_wide(insn, 0), scalar = sse_is_scalar(format);
+  Operands o = read_operands(l, insn, argument);
+  VexPair result = {{{IR_NONE}, IR_VECTOR_ZERO}};
+  if (l->group.replay) settle(l);
+  for (unsigned k = 1u + wide; k-- > 0;) {
+    result.half[k] = (scalar ? multiply_scalar : multiply_packed)(l, argument, o.first.half[k], o.second.half[k],
+                                                                  o.addend.half[k]);
+    if (l->group.replay) choose_nans(l, format, &o, result, k);
+  }
+  write(l, insn, format, result);
+  if (l->group.replay) return;
+  l->group.unchecked = true;
+  signal_nans(l, format, lift_xmm(insn->operands[0].reg));
+  if (wide) signal_nans(l, format, result.half[1]);
 }

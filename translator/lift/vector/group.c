@@ -43,7 +43,11 @@ static const uint8_t kinds[X86_MNEMONIC_COUNT] = {
     [X86_VMOVHLPS] = PLAIN, [X86_VMOVLHPS] = PLAIN,
 };
 
-static unsigned kind_of(const X86Insn *insn) { return kinds[vex_relative(insn->mnemonic)]; }
+static bool is_fma(const X86Insn *insn) { return lift_rows[insn->mnemonic].function == vex_lift_fma; }
+
+static unsigned kind_of(const X86Insn *insn) {
+  return is_fma(insn) ? ARITHMETIC : kinds[vex_relative(insn->mnemonic)];
+}
 
 static bool is_vex(const X86Insn *insn) { return insn->prefixes & X86_PREFIX_VEX; }
 
@@ -182,6 +186,7 @@ static void replay(Lift *l) {
   take_back_steps(l);
   l->scalars.valid = 0;
   l->uppers.valid = 0; /* those of before the group are in memory */
+  if (g->fma) lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_DISCARD);
   g->replay = true;
   l->vectors = g->vectors;
   for (unsigned i = 0; i < g->count; i++) lift_again(l, g->insns[i], g->pcs[i]);
@@ -240,8 +245,9 @@ static void close_group(Lift *l) {
 
 /* --- Opening and adding --------------------------------------------------------------------------- */
 
-static void restart(Lift *l) {
-  l->group = (LiftGroup){.vectors = l->vectors};
+static void restart(Lift *l, const X86Insn *first) {
+  if (is_fma(first)) vex_settle(l);
+  l->group = (LiftGroup){.vectors = l->vectors, .settled = l->settled};
 }
 
 static void save_register(Lift *l, unsigned number) {
@@ -282,16 +288,18 @@ static void enter_group(Lift *l, const X86Insn *insn) {
   bool full = g->count == LIFT_GROUP_MAX || g->saves >= MAX_SAVED;
   bool mixed = (registers_read(insn, 4) & g->partial4) || (registers_read(insn, 8) & g->partial8) ||
                (is_wide(insn) && g->legacy) || (!is_vex(insn) && g->wide); /* SSE leaves upper halves alone */
+  if (is_fma(insn) && !g->settled) mixed = true;
   if (g->count && (full || mixed)) close_group(l);
-  if (g->count == 0) restart(l);
+  if (g->count == 0) restart(l, insn);
   bool save = ((g->read | (read & ~g->written)) & ~g->written & ~g->saved & destination) != 0;
   if (save && !g->unchecked) { /* nothing to check yet: a group that begins here needs less */
-    restart(l);
+    restart(l, insn);
     save = (read & destination) != 0;
     if (save && kind_of(insn) != ARITHMETIC) return;
   }
   g->read |= read & (uint16_t)~g->written;
   g->read_wide |= registers_read_wide(insn) & (uint16_t)~g->written;
+  g->fma |= is_fma(insn);
   g->legacy |= !is_vex(insn);
   g->wide |= is_wide(insn);
   g->last_save = 0;

@@ -46,6 +46,10 @@ static bool is_nan(const FloatFormat *f, uint64_t value) {
 }
 
 void sse_helper_nan(GuestCpu *cpu, uint64_t argument) {
+  if (argument & SSE_NAN_DISCARD) {
+    sse_write_fpsr(sse_read_fpsr() & ~(uint64_t)FPSR_IOC);
+    return;
+  }
   bool wide = argument & 1;
   unsigned bits = wide ? 64 : 32;
   FloatFormat f = float_format(wide);

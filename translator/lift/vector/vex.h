@@ -61,6 +61,9 @@ void vex_write(Lift *l, const X86Insn *insn, VexPair value);
 typedef VexPair VexMake(Lift *l, const X86Insn *insn, const void *context);
 VexPair vex_checked(Lift *l, const X86Insn *insn, unsigned halves, VexMake *make, const void *context);
 
+/* The host's invalid flag is clear from here on: what it has said is in MXCSR. */
+void vex_settle(Lift *l);
+
 /* 32 bytes from or to memory, in the region's order. */
 VexPair vex_load(Lift *l, const X86Insn *insn);
 void vex_store(Lift *l, const X86Insn *insn, VexPair value);

@@ -172,6 +172,7 @@ void vex_write(Lift *l, const X86Insn *insn, VexPair value) {
   unsigned number = insn->operands[0].reg;
   forget_temporary(l, value.half[0]);
   sse_write(l, number, value.half[0]);
+  if (value.half[1].id == value.half[0].id) value.half[1] = lift_xmm(number); /* the temporary may have become it */
   if (vex_is_wide(insn, 0)) ymm_write_upper(l, number, value.half[1]);
   else ymm_zero_upper(l, number);
 }
