@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -73,6 +74,35 @@ static void signals(void) {
     print(names[what], over_signal());
     printf("frame %s, handler starts %s\n", frame_is_right ? "right" : "wrong", handler_starts_clean ? "clean" : "dirty");
   }
+}
+
+/* Both halves of YMM0 and YMM1 count alike: whatever instruction a signal comes after, the frame shows them alike. */
+static volatile int interruptions, halves_differ;
+
+static void on_timer(int number, siginfo_t *info, void *opaque) {
+  const uint8_t *area = (const uint8_t *)((ucontext_t *)opaque)->uc_mcontext.fpregs;
+  if (memcmp(area + UPPER, area + 160, 16) || memcmp(area + UPPER + 16, area + 176, 16)) halves_differ = 1;
+  __asm__ volatile("vpcmpeqd %%ymm0, %%ymm0, %%ymm0; vpcmpeqd %%ymm1, %%ymm1, %%ymm1" ::: "xmm0", "xmm1");
+  interruptions++;
+}
+
+static void interrupted(void) {
+  struct sigaction action = {.sa_sigaction = on_timer, .sa_flags = SA_SIGINFO};
+  struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
+  __m256i one = _mm256_set1_epi32(1), first, second;
+  sigaction(SIGALRM, &action, NULL);
+  setitimer(ITIMER_REAL, &often, NULL);
+  __asm__ volatile("vpxor %%ymm0, %%ymm0, %%ymm0; vpxor %%ymm1, %%ymm1, %%ymm1; vmovdqa %2, %%ymm2\n"
+                   "1: mov $1000, %%eax\n"
+                   "2: vpaddd %%ymm2, %%ymm0, %%ymm0; vpaddd %%ymm0, %%ymm1, %%ymm1; vpermq $0x4e, %%ymm1, %%ymm1\n"
+                   "vpsubd %%ymm2, %%ymm1, %%ymm1; vpslld $1, %%ymm1, %%ymm1; vpsrld $1, %%ymm1, %%ymm1; dec %%eax; jnz 2b\n"
+                   "cmpl $100, %3; jb 1b; vmovdqa %%ymm0, %0; vmovdqa %%ymm1, %1"
+                   : "=m"(first), "=m"(second)
+                   : "m"(one), "m"(interruptions)
+                   : "rax", "cc", "memory", "xmm0", "xmm1", "xmm2");
+  setitimer(ITIMER_REAL, &never, NULL);
+  printf("in signals the halves %s, after them they %s\n", halves_differ ? "differ" : "agree",
+         memcmp(&first, (char *)&first + 16, 16) || memcmp(&second, (char *)&second + 16, 16) ? "differ" : "agree");
 }
 
 /* --- CPUID and XSAVE ---------------------------------------------------------------------------- */
@@ -184,6 +214,7 @@ int main(void) {
   page = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   mprotect(page + PAGE, PAGE, PROT_NONE);
   signals();
+  interrupted();
   areas();
   others();
   page_ends();
