@@ -46,6 +46,7 @@ typedef struct LiftVectors {
 /* Upper halves of YMM registers live in GuestCpu.upper; temporaries that hold them as well. They are not changed. */
 typedef struct LiftUppers {
   uint16_t valid; /* bit n: of YMMn */
+  uint16_t same;   /* equal to the lower half, as after a broadcast, which serves for it */
   uint16_t stored; /* store[n] is known */
   uint16_t temp[16];
   uint32_t used[16], store[16]; /* IR index: when last used; of the last store */
@@ -257,7 +258,7 @@ static inline void lift_sse_region(Lift *l) {
 static inline void lift_sse_block(Lift *l) {
   l->vectors = (LiftVectors){0};
   l->scalars.valid = 0;
-  l->uppers.valid = l->uppers.stored = 0;
+  l->uppers.valid = l->uppers.same = l->uppers.stored = 0;
   l->settled = false;
   l->shuffle = (LiftShuffle){{IR_NONE}, {IR_NONE}, 0};
 }

@@ -185,7 +185,7 @@ static void replay(Lift *l) {
     if (g->saved_upper >> number & 1) ymm_write_upper(l, number, (IrVec){g->save_upper[number]});
   take_back_steps(l);
   l->scalars.valid = 0;
-  l->uppers.valid = 0; /* those of before the group are in memory */
+  l->uppers.valid = l->uppers.same = 0; /* those of before the group are in memory */
   if (g->fma) lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_DISCARD);
   g->replay = true;
   l->vectors = g->vectors;
@@ -195,6 +195,7 @@ static void replay(Lift *l) {
   lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR);
   l->vectors = vectors;
   l->uppers = uppers;
+  l->uppers.same &= (uint16_t)~g->written;
   if (g->wide) l->uppers.valid &= (uint16_t)~g->written; /* mended ones are in memory alone */
   l->pc = pc;
   l->next_pc = next_pc;
@@ -258,7 +259,8 @@ static void save_register(Lift *l, unsigned number) {
   g->saved |= (uint16_t)(1u << number);
   g->saves++;
   if (!(g->read_wide >> number & 1)) return;
-  g->save_upper[number] = ymm_upper(l, number).id;
+  IrVec upper = ymm_upper(l, number);
+  g->save_upper[number] = upper.id == number ? copy.id : upper.id;
   g->saved_upper |= (uint16_t)(1u << number);
   g->saves++;
   g->last_save = 0;

@@ -17,7 +17,7 @@ void vex_lift_broadcast(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (argument == IR_MOV_16B) ir_vvv(&l->b, IR_MOV_16B, d, value, value);
   else ir_vv(&l->b, (IrOp)argument, d, value);
   sse_know_zero_above(l, number, 16);
-  if (vex_is_wide(insn, 0)) ymm_write_upper(l, number, d);
+  if (vex_is_wide(insn, 0)) ymm_spread(l, number);
   else ymm_zero_upper(l, number);
 }
 
@@ -30,7 +30,6 @@ void vex_lift_permute_halves(Lift *l, const X86Insn *insn, uint32_t argument) {
     IrVec half = (control & 2 ? m : n).half[control & 1];
     d.half[k] = control & 8 ? IR_VECTOR_ZERO : half;
   }
-  if (d.half[1].id == insn->operands[0].reg) d.half[1] = sse_copy(l, d.half[1]); /* about to be written */
   vex_write(l, insn, d);
 }
 
@@ -38,7 +37,6 @@ void vex_lift_insert_half(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrVec value = lift_read_vector(l, insn, 2, 16);
   VexPair d = vex_read(l, insn, 1);
   d.half[insn->imm & 1] = value;
-  if (d.half[1].id == insn->operands[0].reg) d.half[1] = sse_copy(l, d.half[1]);
   vex_write(l, insn, d);
 }
 

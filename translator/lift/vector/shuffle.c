@@ -194,12 +194,13 @@ static IrVec shuffle_bits(Lift *l, bool mmx) {
 static IrVec shuffle_mask(Lift *l, const X86Insn *insn) {
   const X86Operand *o = &insn->operands[1];
   LiftShuffle *s = &l->shuffle;
-  bool keep = o->kind == X86_OPERAND_XMM && !l->group.replay && !l->vex.active;
-  if (keep && s->mask.id != IR_NONE && s->number == o->reg) return s->mask;
-  IrVec m = sse_source(l, insn, 1), mask = sse_vvv(l, IR_AND_16B, shuffle_bits(l, sse_is_mmx(insn, 0)), m);
+  IrVec m = sse_source(l, insn, 1);
+  bool home = l->vex.active ? m.id < 16 : o->kind == X86_OPERAND_XMM, keep = home && !l->group.replay;
+  if (keep && s->mask.id != IR_NONE && s->number == m.id) return s->mask;
+  IrVec mask = sse_vvv(l, IR_AND_16B, shuffle_bits(l, sse_is_mmx(insn, 0)), m);
   if (keep) {
     s->mask = mask;
-    s->number = o->reg;
+    s->number = (uint8_t)m.id;
   }
   return mask;
 }

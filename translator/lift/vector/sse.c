@@ -100,6 +100,7 @@ enum { MAX_SCALARS = 6 }; /* that may stay in temporaries, of which there are si
 
 void sse_forget_scalar(Lift *l, unsigned number) {
   l->scalars.valid &= (uint16_t)~(1u << number);
+  l->uppers.same &= (uint16_t)~(1u << number);
   if (l->shuffle.number == number) l->shuffle.mask.id = IR_NONE;
 }
 

@@ -46,6 +46,8 @@ IrVec ymm_upper(Lift *l, unsigned number);
 /* It becomes `value`, which is not to be changed after, or zero. */
 void ymm_write_upper(Lift *l, unsigned number, IrVec value);
 void ymm_zero_upper(Lift *l, unsigned number);
+/* It becomes what the lower half is. */
+void ymm_spread(Lift *l, unsigned number);
 /* It is about to be changed in parts, where it lives. */
 void ymm_forget_register(Lift *l, unsigned number);
 /* Nothing is known of upper halves: something else has changed them. */

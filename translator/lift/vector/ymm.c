@@ -28,6 +28,7 @@ static void keep(Lift *l, unsigned number, IrVec value) {
 
 IrVec ymm_upper(Lift *l, unsigned number) {
   if (l->vectors.zero_above16 >> number & 1) return IR_VECTOR_ZERO;
+  if (l->uppers.same >> number & 1) return lift_xmm(number);
   if (l->uppers.valid >> number & 1) {
     l->uppers.used[number] = l->b.count;
     return (IrVec){l->uppers.temp[number]};
@@ -61,6 +62,7 @@ static void drop_store(Lift *l, unsigned number) {
 static void store_upper(Lift *l, unsigned number, IrVec value) {
   LiftUppers *u = &l->uppers;
   drop_store(l, number);
+  u->same &= (uint16_t)~(1u << number);
   ir_store_state_vector(&l->b, 16, value, upper_offset(number));
   if (l->b.cold) return;
   u->stored |= (uint16_t)(1u << number);
@@ -77,6 +79,11 @@ void ymm_write_upper(Lift *l, unsigned number, IrVec value) {
   keep(l, number, value);
 }
 
+void ymm_spread(Lift *l, unsigned number) {
+  ymm_write_upper(l, number, lift_xmm(number));
+  if (!l->b.cold) l->uppers.same |= (uint16_t)(1u << number);
+}
+
 void ymm_zero_upper(Lift *l, unsigned number) {
   if (l->vectors.zero_above16 >> number & 1) return;
   store_upper(l, number, IR_VECTOR_ZERO);
@@ -87,11 +94,12 @@ void ymm_zero_upper(Lift *l, unsigned number) {
 void ymm_forget_register(Lift *l, unsigned number) {
   l->vectors.zero_above16 &= (uint16_t)~(1u << number);
   l->uppers.valid &= (uint16_t)~(1u << number);
+  l->uppers.same &= (uint16_t)~(1u << number);
 }
 
 void ymm_forget(Lift *l) {
   l->vectors.zero_above16 = 0;
-  l->uppers.valid = 0;
+  l->uppers.valid = l->uppers.same = 0;
 }
 
 /* VZEROUPPER, VZEROALL. argument: 1 for all. */
@@ -118,7 +126,7 @@ void vex_lift_zero(Lift *l, const X86Insn *insn, uint32_t argument) {
     store->reg[3] = A64_VREG_ZERO;
   }
   l->vectors.zero_above16 = 0xffff;
-  l->uppers.valid = 0;
+  l->uppers.valid = l->uppers.same = 0;
 }
 
 /* --- Memory --------------------------------------------------------------------------------------- */
@@ -170,6 +178,7 @@ static void forget_temporary(Lift *l, IrVec value) {
 
 void vex_write(Lift *l, const X86Insn *insn, VexPair value) {
   unsigned number = insn->operands[0].reg;
+  if (value.half[1].id == number && value.half[0].id != number) value.half[1] = sse_copy(l, value.half[1]);
   forget_temporary(l, value.half[0]);
   sse_write(l, number, value.half[0]);
   if (value.half[1].id == value.half[0].id) value.half[1] = lift_xmm(number); /* the temporary may have become it */
