@@ -10,12 +10,13 @@ IrVec vex_join(Lift *l, IrVec n, unsigned n_lane, IrVec m, unsigned m_lane) {
   return d;
 }
 
-/* VBROADCASTSS, VPBROADCASTB …: argument: the operation that spreads a lane; MOV_16B for 128 bits. */
+/* VBROADCASTSS, VPBROADCASTB …: argument: the operation that spreads a lane; MOV_16B for 128 bits,
+ * which come from memory. */
 void vex_lift_broadcast(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned number = insn->operands[0].reg;
-  IrVec value = lift_read_vector(l, insn, 1, insn->operands[1].size), d = lift_xmm(number);
-  if (argument == IR_MOV_16B) ir_vvv(&l->b, IR_MOV_16B, d, value, value);
-  else ir_vv(&l->b, (IrOp)argument, d, value);
+  IrVec d = lift_xmm(number);
+  if (argument == IR_MOV_16B) ir_load_vector(&l->b, 16, d, lift_address(l, insn, 16));
+  else ir_vv(&l->b, (IrOp)argument, d, lift_read_vector(l, insn, 1, insn->operands[1].size));
   sse_know_zero_above(l, number, 16);
   if (vex_is_wide(insn, 0)) ymm_spread(l, number);
   else ymm_zero_upper(l, number);
