@@ -204,7 +204,6 @@ static void page_ends(void) {
   TRY("masked load across the end", "vpmaskmovd (%1), %%ymm6, %%ymm5", 8);
   TRY("masked store up to the end", "vpmaskmovd %%ymm5, %%ymm6, (%1)", 16);
   TRY("masked store across the end", "vpmaskmovd %%ymm5, %%ymm6, (%1)", 8);
-  printf("before the end: %02x\n", page[PAGE - 1]);
   TRY("extraction across the end", "vextractf128 $1, %%ymm5, (%1)", 8);
   TRY("broadcast of the last bytes", "vbroadcastsd (%1), %%ymm5", 8);
   TRY("widening load of the last bytes", "vpmovzxbd (%1), %%ymm5", 8);
