@@ -439,3 +439,37 @@ int boot_qemu_pid(const HostPaths *paths, const char *name) {
   int pid = read_pid(path);
   return pid > 0 && is_qemu_of(pid, name) ? pid : 0;
 }
+
+// --- what a steled that was killed left ----------------------------------------------------------
+
+// Names of pid files are <domain>.pid, and those of boot_share_pids().
+static gboolean is_of_active(const char *file, const GPtrArray *domains) {
+  for (guint i = 0; i < domains->len; i++) {
+    const HypervisorDomain *domain = domains->pdata[i];
+    g_autofree char *prefix = g_strdup_printf("%d-", domain->id), *own = g_strconcat(domain->name, ".pid", NULL);
+    if (domain->active && (g_str_has_prefix(file, prefix) || g_str_equal(file, own))) return TRUE;
+  }
+  return FALSE;
+}
+
+// Held before it is looked at, so that the number is not another's by then.
+static void end_leftover(const HostPaths *paths, int pid) {
+  ProcessWatch *process = process_watch_new(pid, NULL, NULL);
+  g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", pid), *line = NULL,
+                  *place = g_strconcat(paths->libvirt, "/", NULL);
+  gsize size = 0;
+  if (process && g_file_get_contents(path, &line, &size, NULL) && memmem(line, size, place, strlen(place)))
+    process_watch_kill(process);
+  process_watch_free(process);
+}
+
+void boot_end_leftovers(const HostPaths *paths, const GPtrArray *domains) {
+  if (paths->libvirt == NULL) return;
+  g_autofree char *directory = g_build_filename(paths->libvirt, "run", "qemu", NULL);
+  g_autoptr(GDir) files = g_dir_open(directory, 0, NULL);
+  for (const char *file; files && (file = g_dir_read_name(files));) {
+    g_autofree char *path = g_build_filename(directory, file, NULL);
+    int pid = g_str_has_suffix(file, ".pid") && !is_of_active(file, domains) ? read_pid(path) : 0;
+    if (pid > 0 && pid != getpid()) end_leftover(paths, pid);
+  }
+}

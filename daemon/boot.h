@@ -39,3 +39,7 @@ char *boot_console_log(const HostPaths *paths, const char *name);
 // this id of libvirt's, and of its QEMU. Empty, and 0, where libvirt is not embedded.
 GArray *boot_share_pids(const HostPaths *paths, const char *name, int id);
 int boot_qemu_pid(const HostPaths *paths, const char *name);
+
+// Ends what a steled that was killed while it started a machine left running: processes of QEMU and virtiofsd that
+// belong to none of libvirt's active domains (of HypervisorDomain).
+void boot_end_leftovers(const HostPaths *paths, const GPtrArray *domains);

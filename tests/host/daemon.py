@@ -705,6 +705,26 @@ def failing_starts(directory):
     daemon.stop()
 
 
+def leftovers(directory):
+    """What a steled that was killed while it started a machine left running is ended by the next one; nothing else is."""
+    daemon = Daemon(directory).start()
+    place = json.loads(daemon.vmctl("--json", "version").stdout)["uri"].split("root=")[1]
+    daemon.stop()
+    left, other = (subprocess.Popen([f"virtiofsd --socket-path={path}/lib/qemu/fs0.sock", "1000"], executable="/bin/sleep") for path in (place, "/none"))
+    for number, process in ((77, left), (78, other)):
+        with open(os.path.join(directory, f"root/run/qemu/{number}-vm-fs0-fs.pid"), "w") as file:
+            file.write(f"{process.pid}\n")
+    try:
+        daemon.start()
+        assert left.wait(timeout=30) == -signal.SIGKILL, "it was ended"
+        assert other.poll() is None, "a process that is not libvirt's is left alone"
+    finally:
+        for process in (left, other):
+            process.kill()
+            process.wait()
+    daemon.stop()
+
+
 def own_settings(directory):
     """A qemu.conf of the administrator's is kept, and steled says that it counts."""
     daemon = Daemon(directory).start()
@@ -759,7 +779,7 @@ def load(directory):
 TESTS = [one_a_root, sockets, strangers, members, garbage, broken_messages, deaf_peers, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs,
          qemu_that_hangs_unwatched, qemu_that_hangs_asked,
-         lent_files, failing_starts, own_settings, other_libvirt, load]
+         lent_files, failing_starts, leftovers, own_settings, other_libvirt, load]
 
 
 def main():
