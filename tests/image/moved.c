@@ -36,6 +36,7 @@ static bool translate_at(uint64_t base, uint64_t address, const PipelineTarget *
   if (pipeline->region.insns[0].decode != X86_DECODE_OK) return false;
   if (pipeline_generate(pipeline, target) != A64_EMIT_OK) return false;
   a64_make_tables(&pipeline->code, pc, &copy->room, &copy->tables);
+  a64_pack_pc_map(&copy->tables, &copy->room);
   memcpy(copy->words, pipeline->tables.words, pipeline->tables.word_count * sizeof *copy->words);
   return true;
 }
@@ -62,7 +63,7 @@ static void compare(uint64_t address) {
     differs(address, "exits");
   if (a->entry_count != b->entry_count || memcmp(a->entries, b->entries, a->entry_count * sizeof *a->entries))
     differs(address, "entries");
-  if (a->pc_map_bytes != b->pc_map_bytes || memcmp(a->pc_map, b->pc_map, a->pc_map_bytes)) differs(address, "the PC map");
+  if (a->pc_map_count != b->pc_map_count || memcmp(a->pc_map, b->pc_map, a->pc_map_count * sizeof *a->pc_map)) differs(address, "the PC map");
 }
 
 static void check(void *ignored, uint64_t address) {

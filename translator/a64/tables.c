@@ -1,8 +1,6 @@
-/* A boundary is two bytes where it is as usual: how many words the code has gone on (6 bits), how far the guest PC (8 bits,
+/* A boundary is one number where it is as usual: how many words the code has gone on (6 bits), how far the guest PC (8 bits,
  * signed), the form of the flags (2 bits). Otherwise the first six bits are ones, and the boundary as it is follows. */
 #include "a64/tables.h"
-
-#include <string.h>
 
 #include "a64/encode.h"
 
@@ -10,67 +8,75 @@ enum { WORDS_BITS = 6, WHOLE = (1 << WORDS_BITS) - 1, GUEST_BITS = 8, FORM_SHIFT
 
 static const uint32_t distance_mask = (1u << 30) - 1;
 
-static uint8_t *put_boundary(uint8_t *at, const A64PcMap *last, const A64PcMap *next) {
-  uint32_t words = (next->host_offset - last->host_offset) / 4;
-  uint32_t moved = (next->guest_offset - last->guest_offset + 128) & distance_mask; /* 128: not at all */
-  if (words < WHOLE && moved < 1 << GUEST_BITS) {
-    uint16_t both = (uint16_t)(words | moved << WORDS_BITS | next->guest_offset >> 30 << FORM_SHIFT);
-    memcpy(at, &both, sizeof both);
-    return at + sizeof both;
-  }
-  const uint16_t whole = WHOLE;
-  memcpy(at, &whole, sizeof whole);
-  memcpy(at + sizeof whole, next, sizeof *next);
-  return at + sizeof whole + sizeof *next;
-}
-
 bool a64_pc_map_next(A64PcCursor *cursor) {
-  uint16_t both;
-  if (cursor->end - cursor->at < (int)sizeof both) return false;
-  memcpy(&both, cursor->at, sizeof both);
-  cursor->at += sizeof both;
-  if ((both & WHOLE) != WHOLE) {
-    uint32_t moved = (uint32_t)(both >> WORDS_BITS & ((1 << GUEST_BITS) - 1)) - 128;
-    cursor->last.host_offset += (both & WHOLE) * 4u;
-    cursor->last.guest_offset = ((cursor->last.guest_offset + moved) & distance_mask) | (uint32_t)both >> FORM_SHIFT << 30;
+  if (cursor->whole != cursor->whole_end) {
+    cursor->last = *cursor->whole++;
     return true;
   }
-  if (cursor->end - cursor->at < (int)sizeof cursor->last) return false;
-  memcpy(&cursor->last, cursor->at, sizeof cursor->last);
-  cursor->at += sizeof cursor->last;
+  if (cursor->at == cursor->end) return false;
+  uint32_t all = *cursor->at++;
+  A64PcMap *last = &cursor->last;
+  if ((all & WHOLE) != WHOLE) {
+    uint32_t moved = (all >> WORDS_BITS & ((1 << GUEST_BITS) - 1)) - 128;
+    last->host_offset += (all & WHOLE) * 4;
+    last->guest_offset = ((last->guest_offset + moved) & distance_mask) | all >> FORM_SHIFT << 30;
+    return true;
+  }
+  if (cursor->end - cursor->at < 4) return false;
+  last->host_offset = cursor->at[0] | (uint32_t)cursor->at[1] << 16;
+  last->guest_offset = cursor->at[2] | (uint32_t)cursor->at[3] << 16;
+  cursor->at += 4;
   return true;
 }
 
-static uint16_t make_pc_map(const A64Code *code, uint8_t *bytes) {
-  static const A64PcMap start = {0, 0};
-  uint8_t *at = bytes;
-  for (uint32_t i = 0; i < code->pc_map_count; i++)
-    at = put_boundary(at, i ? &code->pc_map[i - 1] : &start, &code->pc_map[i]);
-  return (uint16_t)(at - bytes);
+void a64_pack_pc_map(A64Tables *tables, A64TableRoom *room) {
+  uint32_t host = 0, guest = 0;
+  uint16_t *at = room->pc_map;
+  for (const A64PcMap *next = tables->whole_pc_map, *end = next + tables->pc_map_count; next < end; next++) {
+    uint32_t words = (next->host_offset - host) / 4;
+    uint32_t moved = (next->guest_offset - guest + 128) & distance_mask; /* 128: not at all */
+    host = next->host_offset;
+    guest = next->guest_offset;
+    if (words < WHOLE && moved < 1 << GUEST_BITS) {
+      *at++ = (uint16_t)(words | moved << WORDS_BITS | guest >> 30 << FORM_SHIFT);
+      continue;
+    }
+    at[0] = WHOLE;
+    at[1] = (uint16_t)host;
+    at[2] = (uint16_t)(host >> 16);
+    at[3] = (uint16_t)guest;
+    at[4] = (uint16_t)(guest >> 16);
+    at += 5;
+  }
+  tables->pc_map = room->pc_map;
+  tables->pc_map_count = (uint16_t)(at - room->pc_map);
+  tables->whole_pc_map = NULL;
 }
 
 bool a64_make_tables(const A64Code *code, uint64_t guest_entry, A64TableRoom *room, A64Tables *ret_tables) {
   if (code->count > A64_TABLES_MAX_WORDS || code->relocation_count > sizeof room->relocations / sizeof *room->relocations)
     return false;
-  for (uint32_t i = 0; i < code->exit_count; i++) {
+  const uint32_t exits = code->exit_count, entries = code->entry_count, relocations = code->relocation_count;
+  const uint32_t checks = code->indirect_count;
+  for (uint32_t i = 0; i < exits; i++) {
     const A64Exit *exit = &code->exits[i];
-    uint32_t branch = exit->branch == UINT32_MAX ? A64_NO_BRANCH : exit->branch / 4;
-    room->exits[i] = (A64TableExit){(int64_t)(exit->guest_pc - guest_entry), exit->site / 4, branch, exit->kind};
+    uint64_t branch = exit->branch == UINT32_MAX ? A64_NO_BRANCH : exit->branch / 4;
+    uint64_t distance = (exit->guest_pc - guest_entry) & ((UINT64_C(1) << 36) - 1);
+    room->exits[i].all = distance | (uint64_t)(exit->site / 4) << 36 | branch << 49 | (uint64_t)exit->kind << 62;
   }
-  for (uint32_t i = 0; i < code->entry_count; i++)
-    room->entries[i] = (A64TableEntry){(int64_t)(code->entries[i].guest_pc - guest_entry), code->entries[i].host_offset / 4};
-  for (uint32_t i = 0; i < code->relocation_count; i++) {
-    const A64Relocation *r = &code->relocations[i];
-    room->relocations[i] = (A64TableRelocation){(uint16_t)(r->offset / 4), r->kind, r->trampoline};
-  }
-  for (uint32_t i = 0; i < code->indirect_count; i++) room->indirect_checks[i] = (uint16_t)(code->indirect_checks[i] / 4);
+  for (uint32_t i = 0; i < entries; i++)
+    room->entries[i].all = (code->entries[i].guest_pc - guest_entry) << 16 >> 16 | (uint64_t)code->entries[i].host_offset << 46;
+  const A64Relocation *from = code->relocations;
+  for (uint32_t i = 0; i < relocations; i++)
+    room->relocations[i].all = from[i].offset / 4 | (uint32_t)from[i].kind << 16 | (uint32_t)from[i].trampoline << 24;
+  for (uint32_t i = 0; i < checks; i++) room->indirect_checks[i] = (uint16_t)(code->indirect_checks[i] / 4);
   *ret_tables = (A64Tables){.word_count = (uint16_t)code->count, .instruction_count = (uint16_t)code->instruction_count,
-                            .exit_count = (uint16_t)code->exit_count, .entry_count = (uint16_t)code->entry_count,
-                            .relocation_count = (uint16_t)code->relocation_count,
-                            .indirect_count = (uint16_t)code->indirect_count,
-                            .pc_map_bytes = make_pc_map(code, room->pc_map), .exits = room->exits,
+                            .exit_count = (uint16_t)exits, .entry_count = (uint16_t)entries,
+                            .relocation_count = (uint16_t)relocations,
+                            .indirect_count = (uint16_t)checks,
+                            .pc_map_count = (uint16_t)code->pc_map_count, .exits = room->exits,
                             .entries = room->entries, .relocations = room->relocations, .words = code->words,
-                            .indirect_checks = room->indirect_checks, .pc_map = room->pc_map};
+                            .indirect_checks = room->indirect_checks, .whole_pc_map = code->pc_map};
   return true;
 }
 

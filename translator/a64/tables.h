@@ -7,33 +7,43 @@
 
 enum { A64_TABLES_MAX_WORDS = 8190, A64_NO_BRANCH = 8191 };
 
-typedef struct A64TableExit { /* A64Exit */
-  int64_t distance : 36;      /* of where it goes: 2 GiB and a little either way (Jcc, JMP and CALL have 32 bits) */
-  uint64_t site : 13;
-  uint64_t branch : 13;       /* or A64_NO_BRANCH */
-  uint64_t kind : 2;          /* A64ExitKind */
+typedef union A64TableExit { /* A64Exit */
+  struct {
+    int64_t distance : 36;    /* of where it goes: 2 GiB and a little either way (Jcc, JMP and CALL have 32 bits) */
+    uint64_t site : 13;
+    uint64_t branch : 13;     /* or A64_NO_BRANCH */
+    uint64_t kind : 2;        /* A64ExitKind */
+  };
+  uint64_t all;
 } A64TableExit;
 
-typedef struct A64TableEntry { /* A64Entry */
-  int64_t distance : 48;
-  uint64_t word : 16;
+typedef union A64TableEntry { /* A64Entry */
+  struct {
+    int64_t distance : 48;
+    uint64_t word : 16;
+  };
+  uint64_t all;
 } A64TableEntry;
 
-typedef struct A64TableRelocation { /* A64Relocation */
-  uint16_t word;
-  uint8_t kind, trampoline;
+typedef union A64TableRelocation { /* A64Relocation */
+  struct {
+    uint16_t word;
+    uint8_t kind, trampoline;
+  };
+  uint32_t all;
 } A64TableRelocation;
 
 /* A region. The arrays are the owner's; the counts stand by themselves where the arrays are yet to be placed. */
 typedef struct A64Tables {
   uint16_t word_count, instruction_count; /* with and without the literals behind the code */
-  uint16_t exit_count, entry_count, relocation_count, indirect_count, pc_map_bytes;
+  uint16_t exit_count, entry_count, relocation_count, indirect_count, pc_map_count;
   const A64TableExit *exits;
   const A64TableEntry *entries;
   const A64TableRelocation *relocations;
   const uint32_t *words;
   const uint16_t *indirect_checks; /* of CBNZs that interruption turns into branches */
-  const uint8_t *pc_map;           /* to be read by a64_pc_map_next() */
+  const uint16_t *pc_map;          /* to be read by a64_pc_map_next(), unless `whole` */
+  const A64PcMap *whole_pc_map;    /* A64Code's, which takes more room and less time to make; of pc_map_count rows */
 } A64Tables;
 
 /* Room for the tables of one region; the words stay where they were emitted. */
@@ -42,23 +52,30 @@ typedef struct A64TableRoom {
   A64TableEntry entries[A64_MAX_ENTRIES];
   A64TableRelocation relocations[4096];
   uint16_t indirect_checks[A64_MAX_INDIRECT];
-  uint8_t pc_map[A64_MAX_PC_MAP * 10];
+  uint16_t pc_map[A64_MAX_PC_MAP * 5];
 } A64TableRoom;
 
-/* The tables of emitted code whose entry is at `guest_entry`, in `room`. False when the region is too large for them. */
+/* The tables of emitted code whose entry is at `guest_entry`, in `room`, its PC map the one of `code`. False when the region
+ * is too large for them. */
 bool a64_make_tables(const A64Code *code, uint64_t guest_entry, A64TableRoom *room, A64Tables *ret_tables);
 
-/* The boundaries of guest instructions, in the order of A64Code.pc_map. Begin with {tables->pc_map, end}. */
+/* Makes the PC map one of few bytes, in `room`. */
+void a64_pack_pc_map(A64Tables *tables, A64TableRoom *room);
+
+/* The boundaries of guest instructions, in the order of A64Code.pc_map. */
 typedef struct A64PcCursor {
-  const uint8_t *at, *end;
+  const uint16_t *at, *end;
+  const A64PcMap *whole, *whole_end; /* instead, where it is whole */
   A64PcMap last;
 } A64PcCursor;
 
 static inline A64PcCursor a64_pc_map_begin(const A64Tables *tables) {
-  return (A64PcCursor){tables->pc_map, tables->pc_map + tables->pc_map_bytes, {0, 0}};
+  const A64PcMap *whole = tables->whole_pc_map;
+  if (whole) return (A64PcCursor){.whole = whole, .whole_end = whole + tables->pc_map_count};
+  return (A64PcCursor){.at = tables->pc_map, .end = tables->pc_map + tables->pc_map_count};
 }
 
-/* Moves to the next boundary, in cursor->last; false behind the last one. Stays within the bytes, whatever they are. */
+/* Moves to the next boundary, in cursor->last; false behind the last one. Stays within the map, whatever it is. */
 bool a64_pc_map_next(A64PcCursor *cursor);
 
 /* A64PcMap.guest_offset as a signed distance. */

@@ -137,11 +137,12 @@ static void fill(const Work *w, ImageRecord *record, const ImageLook *looks) {
   at = put(at, t->relocations, t->relocation_count * sizeof *t->relocations);
   at = put(at, t->words, t->word_count * sizeof *t->words);
   at = put(at, t->indirect_checks, t->indirect_count * sizeof *t->indirect_checks);
-  put(at, t->pc_map, t->pc_map_bytes);
+  put(at, t->pc_map, t->pc_map_count * sizeof *t->pc_map);
 }
 
 static void write_record(Work *w) {
-  const A64Tables *t = &w->pipeline->tables;
+  A64Tables *t = &w->pipeline->tables;
+  a64_pack_pc_map(t, &w->pipeline->table_room);
   const LiftRegion *region = &w->pipeline->region;
   ImageLook looks[LOOKS_MAX];
   unsigned look_count = collect_looks(region, looks);
@@ -149,7 +150,7 @@ static void write_record(Work *w) {
                       .word_count = t->word_count, .instruction_count = t->instruction_count,
                       .exit_count = t->exit_count, .entry_count = t->entry_count,
                       .relocation_count = t->relocation_count, .indirect_count = t->indirect_count,
-                      .pc_map_bytes = t->pc_map_bytes, .look_count = (uint16_t)look_count};
+                      .pc_map_count = t->pc_map_count, .look_count = (uint16_t)look_count};
   uint64_t offset = w->records.size, size = image_record_size(&head);
   if (size / 8 > UINT16_MAX) return; /* none is: a region has 16 kB of code at most */
   head.size = (uint16_t)(size / 8);

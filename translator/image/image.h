@@ -85,7 +85,7 @@ typedef struct ImageRecord {
   uint32_t entry;         /* from the image's base */
   uint16_t size;          /* of all, in units of 8 bytes */
   uint16_t length;        /* bytes of guest code translated */
-  uint16_t word_count, instruction_count, exit_count, entry_count, relocation_count, indirect_count, pc_map_bytes,
+  uint16_t word_count, instruction_count, exit_count, entry_count, relocation_count, indirect_count, pc_map_count,
       look_count;
 } ImageRecord;
 

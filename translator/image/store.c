@@ -87,7 +87,7 @@ uint64_t image_index_offset(uint32_t bucket_count) {
 static uint64_t arrays_size(const ImageRecord *r) {
   return r->exit_count * sizeof(A64TableExit) + r->entry_count * sizeof(A64TableEntry) +
          r->look_count * sizeof(ImageLook) + r->relocation_count * sizeof(A64TableRelocation) +
-         r->word_count * sizeof(uint32_t) + r->indirect_count * sizeof(uint16_t) + r->pc_map_bytes;
+         r->word_count * sizeof(uint32_t) + ((uint64_t)r->indirect_count + r->pc_map_count) * sizeof(uint16_t);
 }
 
 uint64_t image_record_size(const ImageRecord *record) {
@@ -97,7 +97,7 @@ uint64_t image_record_size(const ImageRecord *record) {
 ImageRegion image_region_at(const ImageRecord *r) {
   A64Tables t = {.word_count = r->word_count, .instruction_count = r->instruction_count, .exit_count = r->exit_count,
                  .entry_count = r->entry_count, .relocation_count = r->relocation_count,
-                 .indirect_count = r->indirect_count, .pc_map_bytes = r->pc_map_bytes};
+                 .indirect_count = r->indirect_count, .pc_map_count = r->pc_map_count};
   t.exits = (const void *)(r + 1);
   t.entries = (const void *)(t.exits + t.exit_count);
   const ImageLook *looks = (const void *)(t.entries + t.entry_count);

@@ -228,12 +228,12 @@ static const void *keep(uint8_t **at, const void *source, size_t size) {
 /* What is kept of emitted code beside its words, and needed no more once it is placed. */
 static void keep_tables(Chunk *chunk, A64Tables *t) {
   size_t exits = t->exit_count * sizeof *t->exits, entries = t->entry_count * sizeof *t->entries;
-  size_t checks = t->indirect_count * sizeof *t->indirect_checks;
-  uint8_t *at = alloc_in(chunk, exits + entries + checks + t->pc_map_bytes + 16);
+  size_t checks = t->indirect_count * sizeof *t->indirect_checks, map = t->pc_map_count * sizeof *t->whole_pc_map;
+  uint8_t *at = alloc_in(chunk, exits + entries + checks + map + 16);
   t->exits = keep(&at, t->exits, exits);
   t->entries = keep(&at, t->entries, entries);
   t->indirect_checks = keep(&at, t->indirect_checks, checks);
-  t->pc_map = keep(&at, t->pc_map, t->pc_map_bytes);
+  t->whole_pc_map = keep(&at, t->whole_pc_map, map);
   t->relocations = NULL;
   t->relocation_count = 0;
 }
