@@ -427,8 +427,22 @@ static void *spin_numbered(void *argument) {
   return NULL;
 }
 
+static void throw_away(uint8_t *code) {
+  CHECK(mmap(code, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == code);
+}
+
+static void kill_all(const pthread_t threads[THREADS], int round) {
+  (void)round;
+  for (int i = 0; i < THREADS; i++) CHECK(pthread_kill(threads[i], SIGILL) == 0);
+}
+
+static void queue_to_all(const pthread_t threads[THREADS], int round) {
+  union sigval value = {.sival_int = round};
+  for (int i = 0; i < THREADS; i++) CHECK(pthread_sigqueue(threads[i], SIGILL, value) == 0);
+}
+
 /* Threads that spin are sent SIGILL while code is thrown away, for which the translator has them come out. */
-static void illegal(int rounds) {
+static void illegal_by(void (*send)(const pthread_t[THREADS], int), int rounds) {
   pthread_t threads[THREADS];
   long sum = 0;
   handle(SIGILL, count, SA_RESTART);
@@ -438,14 +452,18 @@ static void illegal(int rounds) {
   for (int r = 1; r <= rounds; r++) {
     put_adder(code, r);
     sum += ((Function *)code)(1) - r;
-    for (int i = 0; i < THREADS; i++) CHECK(pthread_kill(threads[i], SIGILL) == 0);
-    CHECK(mmap(code, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == code);
+    if (r % 2) throw_away(code);
+    send(threads, r);
+    if (r % 2 == 0) throw_away(code);
     for (int i = 0; i < THREADS; i++) wait_until(&handled[i], r);
   }
   stop = 1;
   for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
   printf("handled: %d, sum: %ld\n", handled[0], sum);
 }
+
+static void illegal(int rounds) { illegal_by(kill_all, rounds); }
+static void illegal_queued(int rounds) { illegal_by(queue_to_all, rounds); }
 
 /* No signal can be queued with what belongs to it, and code is thrown away under threads that spin. */
 static void queue_full(int rounds) {
@@ -459,7 +477,7 @@ static void queue_full(int rounds) {
   for (int r = 1; r <= rounds; r++) {
     put_adder(code, r);
     sum += ((Function *)code)(1) - r;
-    CHECK(mmap(code, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == code);
+    throw_away(code);
   }
   stop = 1;
   for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
@@ -476,5 +494,5 @@ static const Case cases[] = {
     {"sent-exceptions", sent_exceptions}, {"sent-as-faults", sent_as_faults},
     {"sent-as-access", sent_as_access},
     {"blocked-exceptions", blocked_exceptions}, {"mixed-exceptions", mixed_exceptions},
-    {"illegal", illegal}, {"queue-full", queue_full}};
+    {"illegal", illegal}, {"illegal-queued", illegal_queued}, {"queue-full", queue_full}};
 MAIN(cases)

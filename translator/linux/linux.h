@@ -156,8 +156,9 @@ uint64_t linux_open_flags(uint64_t flags);
 
 /* --- Signals (signals.c) ---------------------------------------------------------------------------- */
 
-/* Installs the host handlers of synchronous faults and reads the dispositions and mask inherited. */
-void linux_signals_init(LinuxThread *thread);
+/* Installs the host handlers of synchronous faults and reads the dispositions and mask inherited. `ignored`: what
+ * linux_signals_ignored() said where another translated program executed this one. */
+void linux_signals_init(LinuxThread *thread, uint64_t ignored);
 
 /* A thread's alternate host stack, on the thread itself. */
 void linux_signals_thread_stack(void *base, size_t size);
@@ -178,9 +179,15 @@ int linux_suspend_mask(LinuxThread *thread, uint64_t address, uint64_t size, uin
 void linux_block_all(void);
 void linux_unblock(LinuxThread *thread);
 
-/* Before execve: dispositions that survive it but are only ours on the host. */
+/* Around execve: the mask that survives it, of which a part is only ours otherwise. */
 void linux_signals_before_exec(LinuxThread *thread);
 void linux_signals_after_failed_exec(LinuxThread *thread);
+
+/* The signals of processor exceptions that the guest ignores (bit n - 1: signal n), which the host never does. */
+uint64_t linux_signals_ignored(LinuxThread *thread);
+
+/* The option by which a program executed by a translated one is told of those, in hexadecimal: not a user's. */
+#define LINUX_IGNORED_OPTION "STELE_IGNORED="
 
 /* In a child whose kernel-side handlers were all reset (CLONE_CLEAR_SIGHAND). */
 void linux_signals_reinstall(LinuxThread *thread);

@@ -118,20 +118,22 @@ int64_t sys_rt_sigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
   return linux_guest_call_list(linux_thread(cpu), __NR_rt_sigqueueinfo, a[0], a[1], (uint64_t)&info);
 }
 
-int64_t sys_rt_tgsigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
-  LinuxSiginfo info;
-  if (linux_copy_in(&info, a[3], sizeof info)) return -EFAULT;
-  if ((int)a[0] == (int)host_call(__NR_getpid)) siginfo_to_host(&info, (int)a[2]);
-  return linux_guest_call_list(linux_thread(cpu), __NR_rt_tgsigqueueinfo, a[0], a[1], a[2], (uint64_t)&info);
-}
-
-/* SIGILL to a thread is the runtime's own signal too (runtime_hold_kicks()). */
+/* SIGILL to a thread is the runtime's own signal too (runtime_hold_kicks()); one to the process is in another queue, and
+ * merges with none of those. */
 static int64_t send_to_thread(GuestCpu *cpu, int64_t number, const uint64_t a[6], int tid, int signal) {
   if (signal != SIGILL) return linux_guest_call(linux_thread(cpu), number, a);
   runtime_hold_kicks(tid);
   int64_t result = linux_guest_call(linux_thread(cpu), number, a);
   runtime_release_kicks();
   return result;
+}
+
+int64_t sys_rt_tgsigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
+  LinuxSiginfo info;
+  if (linux_copy_in(&info, a[3], sizeof info)) return -EFAULT;
+  if ((int)a[0] == (int)host_call(__NR_getpid)) siginfo_to_host(&info, (int)a[2]);
+  const uint64_t host[6] = {a[0], a[1], a[2], (uint64_t)&info};
+  return send_to_thread(cpu, __NR_rt_tgsigqueueinfo, host, (int)a[1], (int)a[2]);
 }
 
 int64_t sys_tkill(GuestCpu *cpu, const uint64_t a[6]) {
@@ -210,27 +212,33 @@ void linux_signals_thread_stack(void *base, size_t size) {
   host_call(__NR_sigaltstack, &stack, 0);
 }
 
-void linux_signals_init(LinuxThread *thread) {
+void linux_signals_init(LinuxThread *thread, uint64_t ignored) {
   static char main_stack[MAIN_STACK_SIZE] __attribute__((aligned(16)));
   uint64_t unblock = SYNCHRONOUS_MASK;
   linux_signals_thread_stack(main_stack, sizeof main_stack);
-  for (size_t i = 0; i < SYNCHRONOUS; i++) learn(thread->handlers, synchronous[i]);
+  for (size_t i = 0; i < SYNCHRONOUS; i++) {
+    learn(thread->handlers, synchronous[i]);
+    if (ignored & BIT(synchronous[i])) thread->handlers->action[synchronous[i]].handler = 1;
+  }
   linux_signals_reinstall(thread);
   host_call(__NR_rt_sigprocmask, SIG_UNBLOCK, &unblock, &thread->mask, sizeof unblock);
 }
 
-/* A program started by this one inherits what it ignores and blocks, of our five too. */
+/* What it ignores of the five cannot be the host's: other threads need them until the kernel has ended those, and this
+ * one if the call fails. The program started by it is told (exec.c). */
 void linux_signals_before_exec(LinuxThread *thread) {
-  for (size_t i = 0; i < SYNCHRONOUS; i++) {
-    LinuxAction ignore = {.handler = 1};
-    if (thread->handlers->action[synchronous[i]].handler == 1) host_action(synchronous[i], &ignore, NULL);
-  }
   if (thread->mask & SYNCHRONOUS_MASK) set_host_mask(thread, thread->mask);
 }
 
 void linux_signals_after_failed_exec(LinuxThread *thread) {
-  linux_signals_reinstall(thread);
   if (thread->mask & SYNCHRONOUS_MASK) linux_unblock(thread);
+}
+
+uint64_t linux_signals_ignored(LinuxThread *thread) {
+  uint64_t ignored = 0;
+  for (size_t i = 0; i < SYNCHRONOUS; i++)
+    if (get_action(thread, synchronous[i]).handler == 1) ignored |= BIT(synchronous[i]);
+  return ignored;
 }
 
 /* --- death ------------------------------------------------------------------------------------------- */
