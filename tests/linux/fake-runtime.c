@@ -52,7 +52,7 @@ bool runtime_take_kick(GuestCpu *cpu, const void *siginfo, void *context) { retu
 /* A fault at a "guest instruction" of a test is marked by fake_guest_fault: the state is precise. */
 volatile uint64_t fake_guest_fault;
 
-RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, int32_t *signal, uint64_t *address, bool write) {
+RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, RuntimeHostFault *fault, bool write) {
   return fake_guest_fault ? RUNTIME_FAULT_GUEST : RUNTIME_FAULT_OURS;
 }
 

@@ -451,7 +451,12 @@ static void host_fault(LinuxThread *thread, LinuxSiginfo *info, struct ucontext 
   bool memory = info->signal == SIGSEGV || info->signal == SIGBUS;
   bool write = memory && fault_writes(context);
   uint64_t next;
-  switch (runtime_host_fault(thread->cpu, context, &info->signal, &info->field[0], write)) {
+  RuntimeHostFault fault = {info->signal, info->code, info->field[0]};
+  RuntimeFault whose = runtime_host_fault(thread->cpu, context, &fault, write);
+  info->signal = fault.signal;
+  info->code = fault.code;
+  info->field[0] = fault.address;
+  switch (whose) {
   case RUNTIME_FAULT_RESOLVED: return;
   case RUNTIME_FAULT_GUEST:
     guest_fault(thread, info, context, write || (memory && runtime_faulting_write(thread->cpu)));

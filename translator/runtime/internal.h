@@ -63,6 +63,7 @@ struct RuntimeThread {
   uint32_t kicked;                /* 1: the signal that brings it out is sent, and has not been seen to arrive */
   Detour detour;
   struct GuardFrame *guard;       /* where a fault in C code goes on (guard_call()) */
+  RuntimeHostFault guard_fault;   /* the last such fault */
   void *shadow_stack;
 };
 

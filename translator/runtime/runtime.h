@@ -79,10 +79,16 @@ typedef enum RuntimeFault {
   RUNTIME_FAULT_OURS      /* not in generated code, and not caused by the runtime's own protections */
 } RuntimeFault;
 
-/* First thing in the host handler of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP. `context` is the host
- * ucontext_t, `address` si_addr, `write` whether the access was a store (ESR). SIGBUS for a misaligned access to memory
- * the guest cannot access becomes SIGSEGV with its address. */
-RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, int32_t *signal, uint64_t *address, bool write);
+/* What the host's kernel says of a fault: si_signo, si_code, si_addr. */
+typedef struct RuntimeHostFault {
+  int32_t signal, code;
+  uint64_t address;
+} RuntimeHostFault;
+
+/* First thing in the host handler of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP. `context` is the host ucontext_t, `write`
+ * whether the access was a store (ESR). SIGBUS for a misaligned access becomes the fault that x86 has there instead: none
+ * for the alignment, but perhaps one of the memory. */
+RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, RuntimeHostFault *fault, bool write);
 
 /* Whether the instruction at cpu->rip, which has just faulted, writes its memory operand: then even its load
  * counts as a write in the page-fault error code, as hardware asks for write access at once. */
