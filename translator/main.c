@@ -408,7 +408,7 @@ static _Noreturn void run(Start *start) {
   start_runtime(start);
   uint64_t entry, stack = load(start, &invocation, &entry);
   GuestCpu *cpu = runtime_thread_new(NULL);
-  LinuxThread *thread = cpu ? linux_thread_new(cpu, NULL) : NULL;
+  LinuxThread *thread = cpu ? linux_thread_new(cpu, NULL, NULL) : NULL;
   if (!thread) fail(EXIT_CANNOT_RUN, "out of memory");
   linux_set_current(cpu);
   linux_signals_init(thread, ignored);

@@ -107,6 +107,9 @@ void runtime_interrupt(GuestCpu *cpu, void *context);
 void runtime_hold_kicks(int tid);
 void runtime_release_kicks(void);
 
+/* Calls `visit` for each thread's state. No thread comes or goes meanwhile. */
+void runtime_each_thread(void (*visit)(GuestCpu *cpu, void *argument), void *argument);
+
 /* In the host handler of SIGILL: whether the signal is one by which the runtime brings a thread out of generated code;
  * it has been dealt with then. `siginfo` is the host's. */
 bool runtime_take_kick(GuestCpu *cpu, const void *siginfo, void *context);
