@@ -113,13 +113,26 @@ static void remember_branch(GuestCpu *cpu, uint64_t host_pc) {
   *entry = (GuestBranchCacheEntry){cpu->rip, host_pc};
 }
 
+/* What is not in memory is read without the lock, which who serves it may want. */
+static void fetch(RuntimeThread *thread) {
+  base_unlock(&runtime.lock);
+  translate_fetch(thread, thread->cpu->rip);
+  base_lock(&runtime.lock);
+}
+
 /* Host code of cpu->rip, translating it if need be; 0 when it cannot be fetched. `*exit` is NULL afterwards when its region
  * may be gone. */
 static uint64_t look_up(RuntimeThread *thread, const A64TableExit **exit, Region **ret_region, uint64_t *ret_fault) {
   GuestCpu *cpu = thread->cpu;
-  for (;;) {
+  for (bool fetched = false;;) {
     uint64_t key = step_key(cpu), host_pc = block_map_find(key, ret_region), deaths = runtime.deaths;
     if (host_pc) return host_pc;
+    if (!fetched && !translate_can_read(cpu->rip)) {
+      fetch(thread);
+      if (runtime.deaths != deaths) *exit = NULL;
+      fetched = true;
+      continue;
+    }
     TranslateStatus status = translate(thread, key, cpu->x87.top & 7, ret_region, ret_fault);
     if (runtime.deaths != deaths) *exit = NULL; /* all was given up for it (become_strict()) */
     if (status == TRANSLATE_FAULT) return 0;
