@@ -258,6 +258,8 @@ bool pages_handle_write(RuntimeThread *thread, uint64_t address);
 /* A checked region has been entered often without finding a change. True when it need not be checked any more. */
 bool pages_found_stable(const Region *region);
 void pages_clear(void);
+/* In a forked child: no call of another thread is under way any more. (Its own fork has written what it writes.) */
+void pages_after_fork(void);
 
 /* --- Misaligned accesses (misaligned.c) --- */
 

@@ -269,6 +269,11 @@ void runtime_write_end(uint64_t start, uint64_t length) {
   base_unlock(&runtime.lock);
 }
 
+void pages_after_fork(void) {
+  for (unsigned i = 0; special_count && i < BUCKETS; i++)
+    for (CodePage *p = buckets[i]; p; p = p->next) change_special(p, p->checked, 0);
+}
+
 bool runtime_has_writable_code(void) { return __atomic_load_n(&writable_code, __ATOMIC_RELAXED); }
 
 /* --- Mapping calls -------------------------------------------------------------------------------------------- */

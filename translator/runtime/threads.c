@@ -140,6 +140,7 @@ void runtime_after_fork(GuestCpu *cpu) {
   runtime.concurrent = false;
   runtime.waiters = 0;
   detour_after_fork();
+  pages_after_fork();
   runtime_after_fork_in_parent();
 }
 
