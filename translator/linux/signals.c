@@ -105,10 +105,13 @@ void linux_siginfo_from_host(LinuxSiginfo *info) {
   info->field[1] = 0;
 }
 
-static void siginfo_to_host(LinuxSiginfo *info, int signal) {
-  if (!is_synchronous(signal) || info->code <= 0 || info->code > INT16_MAX) return;
+static void disguise(LinuxSiginfo *info) {
   info->field[1] = DISGUISED | (uint64_t)info->code;
   info->code = DISGUISE;
+}
+
+static void siginfo_to_host(LinuxSiginfo *info, int signal) {
+  if (is_synchronous(signal) && info->code > 0 && info->code <= INT16_MAX) disguise(info);
 }
 
 int64_t sys_rt_sigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
@@ -343,8 +346,9 @@ static void look_at(GuestCpu *cpu, void *argument) {
 }
 
 /* SIGILL to a thread is the runtime's own signal too. */
-static bool send(int tid, LinuxSiginfo *info) {
-  siginfo_to_host(info, info->signal);
+static bool hand_on(int tid, const LinuxSiginfo *held) {
+  LinuxSiginfo copy = *held, *info = &copy;
+  if (info->code >= 0) disguise(info); /* the kernel lets nobody say to another thread that kill() was called */
   if (info->signal == SIGILL) runtime_hold_kicks(tid);
   int64_t error = host_call(__NR_rt_tgsigqueueinfo, host_call(__NR_getpid), tid, info->signal, info);
   if (info->signal == SIGILL) runtime_release_kicks();
@@ -363,7 +367,7 @@ static void share_out(LinuxThread *thread) {
     runtime_each_thread(look_at, &search);
     int tid = search.open ? search.open : search.fetching;
     if (!tid || !linux_held_take(held, BIT(synchronous[i]), &info)) continue;
-    if (!send(tid, &info)) linux_hold(held, &info);
+    if (!hand_on(tid, &info)) linux_hold(held, &info);
   }
 }
 
