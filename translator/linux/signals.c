@@ -480,8 +480,9 @@ void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t
     if (exceptions[i].vector != vector) continue;
     LinuxSiginfo info = {.signal = exceptions[i].signal,
                          .code = exception_code(cpu, vector, exceptions[i].code, address)};
+    if (vector == 14 && error_code & RUNTIME_NO_PAGE) info.signal = SIGBUS, info.code = BUS_ADRERR;
     info.field[0] = exceptions[i].at_rip ? cpu->rip : vector == 14 ? address : 0;
-    LinuxFault fault = {(uint64_t)vector, error_code, vector == 14 ? address : 0};
+    LinuxFault fault = {(uint64_t)vector, (uint32_t)error_code, vector == 14 ? address : 0};
     force(thread, &info, &fault);
     return;
   }

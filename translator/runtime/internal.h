@@ -191,7 +191,8 @@ void block_map_clear(void);
 
 typedef enum TranslateStatus {
   TRANSLATE_OK,
-  TRANSLATE_FAULT,  /* the instruction cannot be fetched: a page fault at *ret_address */
+  TRANSLATE_FAULT,  /* the instruction cannot be fetched: a page fault at *ret_address, which the map tells of */
+  TRANSLATE_NO_PAGE, /* the same, where the host has no page for what is mapped (SIGBUS) */
   TRANSLATE_NO_ROOM /* the code cache is full: cache_make_room() */
 } TranslateStatus;
 

@@ -122,7 +122,9 @@ static void fetch(RuntimeThread *thread) {
 
 /* Host code of cpu->rip, translating it if need be; 0 when it cannot be fetched. `*exit` is NULL afterwards when its region
  * may be gone. */
-static uint64_t look_up(RuntimeThread *thread, const A64TableExit **exit, Region **ret_region, uint64_t *ret_fault) {
+static uint64_t look_up(RuntimeThread *thread, const A64TableExit **exit, Region **ret_region, uint64_t *ret_fault,
+                        uint64_t *ret_error) {
+  enum { FETCH = 0x14 }; /* page-fault error code: user, instruction fetch */
   GuestCpu *cpu = thread->cpu;
   for (bool fetched = false;;) {
     uint64_t key = step_key(cpu), host_pc = block_map_find(key, ret_region), deaths = runtime.deaths;
@@ -135,7 +137,8 @@ static uint64_t look_up(RuntimeThread *thread, const A64TableExit **exit, Region
     }
     TranslateStatus status = translate(thread, key, cpu->x87.top & 7, ret_region, ret_fault);
     if (runtime.deaths != deaths) *exit = NULL; /* all was given up for it (become_strict()) */
-    if (status == TRANSLATE_FAULT) return 0;
+    *ret_error = status == TRANSLATE_NO_PAGE ? FETCH | RUNTIME_NO_PAGE : FETCH;
+    if (status == TRANSLATE_FAULT || status == TRANSLATE_NO_PAGE) return 0;
     if (status == TRANSLATE_OK) continue;
     *exit = NULL;
     cache_make_room();
@@ -144,9 +147,8 @@ static uint64_t look_up(RuntimeThread *thread, const A64TableExit **exit, Region
 
 /* Host code of cpu->rip, for which the thread is IN_CODE then; 0 after the guest got an exception instead. */
 static uint64_t find_code(RuntimeThread *thread, Pending *pending) {
-  enum { FETCH = 0x14 }; /* page-fault error code: user, instruction fetch */
   GuestCpu *cpu = thread->cpu;
-  uint64_t fault;
+  uint64_t fault, error;
   Region *from = NULL, *region;
   const A64TableExit *exit = NULL;
   base_lock(&runtime.lock);
@@ -154,7 +156,7 @@ static uint64_t find_code(RuntimeThread *thread, Pending *pending) {
   if (pending->site) resolve_exit(thread, pending->site, &from, &exit);
   detour_end(thread);
   thread->state = THREAD_OUTSIDE;
-  uint64_t host_pc = look_up(thread, &exit, &region, &fault);
+  uint64_t host_pc = look_up(thread, &exit, &region, &fault, &error);
   if (host_pc) {
     if (exit) link_exit(from, exit, region, host_pc);
     if (pending->remember) remember_branch(cpu, host_pc);
@@ -164,7 +166,7 @@ static uint64_t find_code(RuntimeThread *thread, Pending *pending) {
   *pending = (Pending){0};
   if (host_pc) return host_pc;
   thread_leave(thread);
-  raise(cpu, 14, fault, FETCH);
+  raise(cpu, 14, fault, error);
   return 0;
 }
 

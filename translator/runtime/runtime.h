@@ -137,10 +137,14 @@ void linux_syscall(GuestCpu *cpu);
 /* A safe point with cpu->interrupt set: delivers what is deliverable and clears cpu->interrupt first. */
 void linux_deliver_signals(GuestCpu *cpu);
 
+/* Beside the processor's bits of a page fault's error code: the page is mapped, and the host has none for it, as behind the
+ * end of a mapped file (SIGBUS). */
+#define RUNTIME_NO_PAGE (UINT64_C(1) << 32)
+
 /* The instruction at cpu->rip raises a hardware exception. Builds the guest's signal frame or ends the
  * process. `vector` is the x86 exception (0 #DE, 1 #DB, 3 #BP, 4 #OF, 6 #UD, 13 #GP, 14 #PF, 16 #MF,
- * 17 #AC, 19 #XM), `address` the faulting address for #PF (si_addr), `error_code` as in ucontext; of #DB, which has none,
- * 1 where a repeated instruction goes on afterwards. */
+ * 17 #AC, 19 #XM), `address` the faulting address for #PF (si_addr), `error_code` as in ucontext, with RUNTIME_NO_PAGE; of
+ * #DB, which has none, 1 where a repeated instruction goes on afterwards. */
 void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t error_code);
 
 /* Answers CPUID at cpu->rip from EAX, ECX in the synchronised state into EAX, EBX, ECX, EDX. */

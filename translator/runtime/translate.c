@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include <asm/signal.h>
+
 #include "base/host-call.h"
 #include "guest/memory-map.h"
 #include "pipeline/pipeline.h"
@@ -206,6 +208,13 @@ static void make_smaller(Analysis *a, A64EmitStatus status) {
   a->max_insns = a->max_straight = count / 2;
 }
 
+/* The instruction's first byte cannot be read, or what it has on the next page. */
+static TranslateStatus fetch_failed(const RuntimeThread *thread, uint64_t pc, uint64_t *ret_address) {
+  uint64_t next = (pc & ~(MEMORY_PAGE_SIZE - 1)) + MEMORY_PAGE_SIZE;
+  *ret_address = thread->guard_fault.address >= next ? next : pc;
+  return thread->guard_fault.signal == SIGBUS ? TRANSLATE_NO_PAGE : TRANSLATE_FAULT;
+}
+
 TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top, Region **ret_region,
                           uint64_t *ret_address) {
   bool step = step_is_key(key);
@@ -225,10 +234,7 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
   work->region.single_step = step;
   for (A64EmitStatus status = A64_EMIT_TOO_LARGE; status != A64_EMIT_OK;) {
     FormStatus formed = form(thread, &analysis, &checked);
-    if (formed == FORM_FAULT) {
-      *ret_address = guest_pc;
-      return TRANSLATE_FAULT;
-    }
+    if (formed == FORM_FAULT) return fetch_failed(thread, guest_pc, ret_address);
     if (formed == FORM_AGAIN) continue;
     status = pipeline_generate(work, &target);
     if (status != A64_EMIT_OK) make_smaller(&analysis, status);
