@@ -89,17 +89,27 @@ static bool describes_processor(const char *option) {
   return !strncmp(option, "STELE_CPU=", 10) || !strncmp(option, "STELE_CPU_", 10);
 }
 
+static uint64_t parse_hex(const char *text) {
+  uint64_t value = 0;
+  for (; (*text >= '0' && *text <= '9') || (*text >= 'a' && *text <= 'f'); text++)
+    value = value * 16 + (uint64_t)(*text <= '9' ? *text - '0' : *text - 'a' + 10);
+  return value;
+}
+
 /* Takes the STELE_… variables out of the environment. A set-uid program's starter is trusted with the
- * processor's level and names alone: others name files to write, or weaken the order of memory. */
-static char **take_options(Start *start) {
+ * processor's level and names alone: others name files to write, or weaken the order of memory. What the starter ignores
+ * goes with this one program, as it does natively: its children are told what that one ignores. */
+static char **take_options(Start *start, uint64_t *ret_ignored) {
   size_t count = 0, kept = 0;
   for (char **at = start->envp; *at; at++) count += !strncmp(*at, "STELE_", 6);
   char **options = base_alloc((count + 1) * sizeof *options);
   if (!options) fail(EXIT_CANNOT_RUN, "out of memory");
   bool trusted = !auxv_value(start, AT_SECURE, 0);
+  size_t ignored_length = strlen(LINUX_IGNORED_OPTION);
   count = 0;
   for (char **at = start->envp; *at; at++) {
     if (strncmp(*at, "STELE_", 6)) start->envp[kept++] = *at;
+    else if (!strncmp(*at, LINUX_IGNORED_OPTION, ignored_length)) *ret_ignored = parse_hex(*at + ignored_length);
     else if (trusted || describes_processor(*at)) options[count++] = *at;
   }
   start->envp[kept] = NULL;
@@ -380,7 +390,8 @@ static uint64_t *held_locks(void) {
 static _Noreturn void run(Start *start) {
   base_panic_guest_rip = guest_rip;
   base_held_locks = held_locks;
-  linux_program.options = take_options(start);
+  uint64_t ignored = 0;
+  linux_program.options = take_options(start, &ignored);
   linux_program.exec_wrapper = setting(linux_program.options, "STELE_EXEC_WRAPPER");
   linux_program.cpu_level = cpu_level(setting(linux_program.options, "STELE_CPU"));
   linux_program.cpu_vendor = cpu_vendor(setting(linux_program.options, "STELE_CPU_VENDOR"));
@@ -400,10 +411,10 @@ static _Noreturn void run(Start *start) {
   start_runtime(start);
   uint64_t entry, stack = load(start, &invocation, &entry);
   GuestCpu *cpu = runtime_thread_new(NULL);
-  LinuxThread *thread = cpu ? linux_thread_new(cpu, NULL) : NULL;
+  LinuxThread *thread = cpu ? linux_thread_new(cpu, NULL, NULL) : NULL;
   if (!thread) fail(EXIT_CANNOT_RUN, "out of memory");
   linux_set_current(cpu);
-  linux_signals_init(thread);
+  linux_signals_init(thread, ignored);
   cpu->rip = entry;
   cpu->gpr[RSP] = stack;
   runtime_run(cpu);

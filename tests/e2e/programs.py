@@ -13,10 +13,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAMS = os.path.join(ROOT, "tests/programs")
 STRESS = os.path.join(ROOT, "tests/stress")
 
-# Scenarios that do not hold in a machine yet: a fault of a page that another thread serves (userfaultfd) is told twice
-# now and then, which its server does not expect (served-data), or is never served (served-code).
-WITHOUT = ["realtime/served-data", "realtime/served-code"]
-
 
 def machine(place):
     """The machine that both share, started by the first."""
@@ -52,7 +48,7 @@ def programs(place):
 
 def stress(place):
     run(place, [os.path.join(STRESS, "run"), "--slice", "--left-out", "--build", "static",
-                "--patience", str(PATIENCE), *(f"--without={name}" for name in WITHOUT)], 600)
+                "--patience", str(PATIENCE)], 600)
 
 
 # The oracle of both is an x86-64 processor, and their programs are its.

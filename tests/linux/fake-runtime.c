@@ -47,12 +47,15 @@ void runtime_file_mapped(uint64_t file, uint64_t start, uint64_t length, uint64_
 
 void runtime_hold_kicks(int tid) { (void)tid; }
 void runtime_release_kicks(void) {}
+void runtime_each_thread(void (*visit)(GuestCpu *cpu, void *argument), void *argument) {
+  visit(linux_current_cpu(), argument);
+}
 bool runtime_take_kick(GuestCpu *cpu, const void *siginfo, void *context) { return false; }
 
 /* A fault at a "guest instruction" of a test is marked by fake_guest_fault: the state is precise. */
 volatile uint64_t fake_guest_fault;
 
-RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, int32_t *signal, uint64_t *address, bool write) {
+RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, RuntimeHostFault *fault, bool write) {
   return fake_guest_fault ? RUNTIME_FAULT_GUEST : RUNTIME_FAULT_OURS;
 }
 

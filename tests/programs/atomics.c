@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum { THREADS = 3, ROUNDS = 5000 };
 static uint8_t arena[256] __attribute__((aligned(64)));
@@ -128,19 +129,21 @@ static void store_buffering(void) {
 
 static sigjmp_buf out;
 static uintptr_t fault_address;
+static int fault_code;
 
 static void on_fault(int signal, siginfo_t *info, void *context) {
   fault_address = (uintptr_t)info->si_addr;
+  fault_code = info->si_code;
   siglongjmp(out, signal);
 }
 
 /* A misaligned access over the end of what may be accessed faults where the second part begins, and has no effect. */
 static void over_the_end(uint8_t *page) {
-  static const char *const names[] = {"add", "xchg", "cmpxchg", "load", "store"};
+  static const char *const names[] = {"add", "xchg", "cmpxchg", "load", "store", "cmpxchg8b"};
   struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
   sigaction(SIGSEGV, &action, NULL);
   sigaction(SIGBUS, &action, NULL);
-  for (volatile int i = 0; i < 5; i++) {
+  for (volatile int i = 0; i < 6; i++) {
     uint64_t *at = (uint64_t *)(page + 4096 - 3);
     int signal = sigsetjmp(out, 1);
     if (!signal) {
@@ -150,8 +153,9 @@ static void over_the_end(uint8_t *page) {
       if (i == 2) __asm__ volatile("lock cmpxchgq %1, %0" : "+m"(*at) : "r"(value), "a"(page[4093]));
       if (i == 3) value = *(volatile uint64_t *)at;
       if (i == 4) *(volatile uint64_t *)at = value;
+      if (i == 5) __asm__ volatile("lock cmpxchg8b %0" : "+m"(*at) : : "rax", "rdx", "cc", "memory");
     }
-    printf("%s over the end: signal %d, address %+ld, bytes %x %x %x\n", names[i], signal,
+    printf("%s over the end: signal %d code %d, address %+ld, bytes %x %x %x\n", names[i], signal, fault_code,
            (long)(fault_address - (uintptr_t)page), page[4093], page[4094], page[4095]);
   }
 }
@@ -178,6 +182,9 @@ static void misaligned(void) {
   beside_code(pages);
   over_the_end(pages);
   misaligned_pair(pages);
+  int file = memfd_create("short", 0);
+  uint8_t *mapped = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (ftruncate(file, 4096) == 0) over_the_end(mapped);
 }
 
 int main(void) {

@@ -165,6 +165,20 @@ static void bus_error(void) {
          (long)(last.address - (uintptr_t)map));
 }
 
+/* An instruction behind the end of a mapped file, and one that goes on there. */
+static void no_code(void) {
+  int fd = memfd_create("code", 0);
+  if (ftruncate(fd, 4096)) return;
+  char *map = mmap(NULL, 8192, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+  static const char cut[] = {0x48, (char)0xb8, 1, 2};
+  if (pwrite(fd, cut, sizeof cut, 4096 - sizeof cut) != sizeof cut) return;
+  for (volatile int i = 0; i < 2; i++) {
+    if (sigsetjmp(out, 1) == 0) ((void (*)(void))(map + 4096 - i * sizeof cut))();
+    printf("code beyond the file: signal %d code %d, offset %ld, at %ld, error %lld\n", last.signal, last.code,
+           (long)(last.address - (uintptr_t)map), (long)(last.rip - (uintptr_t)map), last.error);
+  }
+}
+
 static volatile int stack_depth, stack_limit = -1;
 static int overflow(int n) {
   volatile char frame[1000];
@@ -193,6 +207,7 @@ int main(void) {
   jumping_out();
   not_executable();
   bus_error();
+  no_code();
   stack_overflow();
   return 0;
 }

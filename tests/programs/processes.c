@@ -32,6 +32,28 @@ static void report(const char *what, pid_t pid) {
   fflush(stdout);
 }
 
+/* What this process ignores of the signals that processor exceptions become. */
+static void print_ignored(void) {
+  static const int signals[] = {SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV};
+  for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+    struct sigaction action;
+    if (sigaction(signals[i], NULL, &action) == 0 && action.sa_handler == SIG_IGN) printf(" %d", signals[i]);
+  }
+  printf("\n");
+}
+
+/* Executed with some ignored, to execute itself once more with one less. */
+static int ignoring_main(char **argv) {
+  printf("  ignored:");
+  print_ignored();
+  fflush(stdout);
+  if (argv[2]) return 8;
+  raise(SIGSEGV);
+  signal(SIGSEGV, SIG_DFL);
+  execl(self, self, "ignoring", "again", (char *)NULL);
+  return 127;
+}
+
 /* What the executed program does: argv is [0] anything, [1] "child", [2] the parent's host. */
 static int child_main(int argc, char **argv) {
   char here[13], exe[4096];
@@ -179,6 +201,18 @@ static void errors(void) {
   }
 }
 
+static void ignoring(void) {
+  pid_t pid = fork();
+  if (pid == 0) {
+    signal(SIGSEGV, SIG_IGN);
+    signal(SIGFPE, SIG_IGN);
+    execl("/dev/null", "/dev/null", (char *)NULL); /* fails, and changes nothing */
+    execl(self, self, "ignoring", (char *)NULL);
+    _exit(127);
+  }
+  report("exec with ignored signals", pid);
+}
+
 static int script_main(int argc, char **argv) {
   /* Started as: self child ./script VENDOR. */
   char here[13];
@@ -193,12 +227,15 @@ int main(int argc, char **argv) {
   if (argc > 2 && !strcmp(argv[1], "child")) return child_main(argc, argv);
   setvbuf(stdout, NULL, _IOLBF, 0);
   cpuid_host(host);
-  if (!realpath("/proc/self/exe", self) || !mkdtemp(directory) || chdir(directory)) return 1;
+  if (!realpath("/proc/self/exe", self)) return 1;
+  if (argc > 1 && !strcmp(argv[1], "ignoring")) return ignoring_main(argv);
+  if (!mkdtemp(directory) || chdir(directory)) return 1;
   forking();
   vforking();
   cloning();
   spawning();
   executing();
+  ignoring();
   scripts();
   errors();
   return chdir("/") || execlp("rm", "rm", "-rf", directory, (char *)NULL);

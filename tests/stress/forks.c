@@ -115,6 +115,18 @@ static void opens(int round) {
   CHECK(pclose(pipe) == 23 << 8);
 }
 
+/* A call that fails when the program to be is already chosen; what this process ignores must not end its threads. */
+static void fails_to_execute(int round) {
+  (void)round;
+  char *arguments[] = {self, NULL};
+  CHECK(execv("/tmp", arguments) == -1 && errno == EACCES);
+}
+
+static void failing_exec(int rounds) {
+  signal(SIGSEGV, SIG_IGN);
+  among(translate, fails_to_execute, rounds);
+}
+
 /* Waits in the kernel until the child has gone, with a copy of the memory. */
 static void waits(int round) {
   long child = syscall(SYS_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0);
@@ -198,6 +210,7 @@ static void child(int rounds) {
 }
 
 static const Case cases[] = {{"exit", fork_exit}, {"exec", fork_exec}, {"spawn", spawn}, {"popen", open_pipe},
+                             {"failing-exec", failing_exec},
                              {"clone-vfork", clone_vfork}, {"clone-vfork-lingering", clone_vfork_lingering},
                              {"nested", nested}, {"terminate", terminate}, {"two", two}, {"mapping", mapping},
                              {"mapping-vfork", mapping_vfork}, {"mapping-exec", mapping_exec}, {"child", child}};

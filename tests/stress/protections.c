@@ -228,6 +228,40 @@ static void neighbour(int rounds) {
   printf("faults: %d\n", faults_seen);
 }
 
+/* A misaligned exchange over the end of the first page while the second comes and goes: it faults there or is done. */
+static int try_exchange(uint64_t *at) {
+  uint64_t old = *(uint8_t *)at;
+  if (sigsetjmp(back, 1)) {
+    calling = false;
+    return -1;
+  }
+  calling = true;
+  __asm__ volatile("lock cmpxchg8b %0" : "+m"(*at), "+a"(old) : "b"(1), "c"(2), "d"(0) : "cc", "memory");
+  calling = false;
+  return 0;
+}
+static void *keep_exchanging(void *argument) {
+  uint64_t *at = (uint64_t *)(pages + PAGE - 1 - (long)argument);
+  __atomic_add_fetch(&begun, 1, __ATOMIC_SEQ_CST);
+  while (!stop) try_exchange(at);
+  return NULL;
+}
+static void exchanging(int rounds) {
+  pthread_t threads[RUNNERS];
+  handle(SIGSEGV, fault, 0);
+  pages = map_pages(4, RW);
+  for (long i = 0; i < RUNNERS; i++) threads[i] = start(keep_exchanging, (void *)i);
+  while (begun != RUNNERS) sched_yield();
+  for (int i = 0; i < rounds; i++) {
+    CHECK(mprotect(pages + PAGE, PAGE, PROT_NONE) == 0);
+    CHECK(mprotect(pages + PAGE, PAGE, RW) == 0);
+    if (i % 4 == 0) sched_yield();
+  }
+  stop = true;
+  for (int i = 0; i < RUNNERS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+  printf("wrong faults: %d\n", wrong_faults);
+}
+
 /* A thread reads code pages as data by system calls and copies while others translate and protections change. */
 static void *copy_code(void *unused) {
   uint8_t copy[PAGE];
@@ -270,5 +304,6 @@ static void copying(int rounds) {
 
 static const Case cases[] = {{"unmapping", unmapping}, {"mapping-over", mapping_over}, {"protecting", protecting},
                              {"ends-as-asked", ends_as_asked}, {"at-the-end", at_the_end}, {"neighbour", neighbour},
+                             {"exchanging", exchanging},
                              {"copying", copying}};
 MAIN(cases)

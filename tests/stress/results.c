@@ -582,6 +582,25 @@ static void across(int round) {
   close(ends[0]), close(ends[1]);
 }
 
+/* More buffers than one would expect, the last one beside code. */
+static void many_buffers(int round) {
+  enum { BUFFERS = 100 };
+  int ends[2];
+  uint8_t bytes[BUFFERS];
+  struct iovec parts[BUFFERS];
+  memset(bytes, round, sizeof bytes);
+  CHECK(pipe(ends) == 0 && write(ends[1], bytes, BUFFERS) == BUFFERS);
+  for (int i = 0; i < BUFFERS; i++) parts[i] = (struct iovec){bytes + i, 1};
+  uint8_t *last = armed(ROOM);
+  parts[BUFFERS - 1].iov_base = last;
+  *bytes = (uint8_t)~round;
+  CHECK(readv(ends[0], parts, BUFFERS) == BUFFERS && *last == (uint8_t)round && *bytes == (uint8_t)round);
+  CHECK(write(ends[1], bytes, BUFFERS) == BUFFERS);
+  struct iovec part = {armed(ROOM), BUFFERS};
+  CHECK(vmsplice(ends[0], &part, 1, 0) == BUFFERS && last[BUFFERS - 1] == (uint8_t)round);
+  close(ends[0]), close(ends[1]);
+}
+
 static void messages(int round) {
   int id = msgget(IPC_PRIVATE, IPC_CREAT | 0600);
   NEEDS(id >= 0);
@@ -648,7 +667,7 @@ static const Row rows[] = {
     {"thread-ids", thread_ids}, {"fork-id", fork_id},
     {"fork-parent-id", fork_parent_id}, {"futex-words", futex_words}, {"robust", robust},
     {"remaining", remaining}, {"clocks", clocks}, {"file-facts", file_facts}, {"randomness", randomness},
-    {"left-to-read", left_to_read}, {"offsets", offsets}, {"across", across}, {"messages", messages},
+    {"left-to-read", left_to_read}, {"offsets", offsets}, {"across", across}, {"many-buffers", many_buffers}, {"messages", messages},
     {"queues", queues}, {"asynchronous", asynchronous}};
 
 int main(int argc, char **argv) {

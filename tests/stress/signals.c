@@ -4,9 +4,11 @@
  * sends itself are its own, and a default action ends a process that spins.
  * Build: static dynamic, -pthread
  */
+#include <poll.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/time.h>
 #include <time.h>
 #include <ucontext.h>
@@ -377,6 +379,115 @@ static void blocked_exceptions(int rounds) {
   printf("delivered: %d\n", expected);
 }
 
+/* Sent to a process whose threads have all blocked it but one, or of which one fetches it. */
+static void block(const int *signals, int count) {
+  sigset_t set;
+  sigemptyset(&set);
+  for (int i = 0; i < count; i++) sigaddset(&set, signals[i]);
+  CHECK(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
+}
+static volatile int fetched, expected_signal;
+static sem_t next_signal;
+static void *fetch_all(void *unused) {
+  (void)unused;
+  for (;;) {
+    CHECK(sem_wait(&next_signal) == 0);
+    if (!expected_signal) return NULL;
+    sigset_t set;
+    siginfo_t info;
+    sigemptyset(&set);
+    sigaddset(&set, expected_signal);
+    CHECK(sigwaitinfo(&set, &info) == expected_signal);
+    CHECK(info.si_code == SI_USER && info.si_pid == getpid());
+    fetched++;
+    sem_post(&arrived);
+  }
+}
+static void wait_for_count(volatile int *count, int value) {
+  while (*count < value) CHECK(sem_wait(&arrived) == 0 || errno == EINTR);
+}
+static void fetched_exceptions(int rounds) {
+  int count = 0;
+  block(exceptions, 5);
+  CHECK(sem_init(&next_signal, 0, 0) == 0);
+  pthread_t fetcher = start(fetch_all, NULL);
+  for (int round = 0; round < rounds; round++)
+    for (int i = 0; i < 5; i++) {
+      expected_signal = exceptions[i];
+      if (round % 2) CHECK(kill(getpid(), expected_signal) == 0);
+      sem_post(&next_signal);
+      if (round % 2 == 0) CHECK(kill(getpid(), expected_signal) == 0);
+      wait_for_count(&fetched, ++count);
+    }
+  expected_signal = 0;
+  sem_post(&next_signal);
+  CHECK(pthread_join(fetcher, NULL) == 0);
+  printf("fetched: %d\n", fetched);
+}
+
+static void note_and_post(int signal, siginfo_t *info, void *context) {
+  note(signal, info, context);
+  sem_post(&arrived);
+}
+static void *wait_open(void *unused) {
+  (void)unused;
+  sigset_t none;
+  sigemptyset(&none);
+  CHECK(pthread_sigmask(SIG_SETMASK, &none, NULL) == 0);
+  __atomic_store_n(&begun, 1, __ATOMIC_SEQ_CST);
+  while (!stop) usleep(100);
+  return NULL;
+}
+static void passed_exceptions(int rounds) {
+  int count = 0;
+  for (int i = 0; i < 5; i++) handle(exceptions[i], note_and_post, SA_RESTART);
+  block(exceptions, 5);
+  pthread_t open = start(wait_open, NULL);
+  while (!__atomic_load_n(&begun, __ATOMIC_SEQ_CST)) sched_yield();
+  for (int round = 0; round < rounds; round++)
+    for (int i = 0; i < 5; i++) {
+      CHECK(kill(getpid(), exceptions[i]) == 0);
+      wait_for_count(&seen_count, ++count);
+      expect_note(exceptions[i], SI_USER, count);
+    }
+  stop = 1;
+  CHECK(pthread_join(open, NULL) == 0);
+  printf("passed on: %d\n", count);
+}
+
+/* Read from a descriptor: held before it is asked, and sent while it is waited for, by this thread and by another. */
+static void *send_one(void *argument) {
+  usleep(1000);
+  CHECK(kill(getpid(), (int)(long)argument) == 0);
+  return NULL;
+}
+static void read_exceptions(int rounds) {
+  int count = 0;
+  sigset_t set, pending;
+  sigemptyset(&set);
+  for (int i = 0; i < 5; i++) sigaddset(&set, exceptions[i]);
+  block(exceptions, 5);
+  int descriptor = signalfd(-1, &set, SFD_CLOEXEC);
+  CHECK(descriptor >= 0);
+  for (int round = 0; round < rounds; round++)
+    for (int i = 0; i < 5; i++) {
+      struct signalfd_siginfo info;
+      struct pollfd poller = {descriptor, POLLIN, 0};
+      pthread_t sender = 0;
+      CHECK(poll(&poller, 1, 0) == 0);
+      if (round % 2) sender = start(send_one, (void *)(long)exceptions[i]);
+      else CHECK(kill(getpid(), exceptions[i]) == 0);
+      if (!(round & 2)) CHECK(poll(&poller, 1, -1) == 1 && poller.revents == POLLIN);
+      if (round == 0) CHECK(sigpending(&pending) == 0 && sigismember(&pending, exceptions[i]));
+      CHECK(read(descriptor, &info, sizeof info) == sizeof info);
+      CHECK((int)info.ssi_signo == exceptions[i] && (pid_t)info.ssi_pid == getpid());
+      CHECK(sender || info.ssi_code == SI_USER); /* (sent by another thread, the translator hands it on, and it shows) */
+      if (sender) CHECK(pthread_join(sender, NULL) == 0);
+      count++;
+    }
+  printf("read: %d\n", count);
+}
+
 /* Faults of a program's own, between sent ones, with another thread sending. (Not the same signal: the kernel keeps
  * one of a kind, so that a fault on its way would swallow a sent one.) */
 static int *volatile nowhere;
@@ -427,8 +538,22 @@ static void *spin_numbered(void *argument) {
   return NULL;
 }
 
+static void throw_away(uint8_t *code) {
+  CHECK(mmap(code, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == code);
+}
+
+static void kill_all(const pthread_t threads[THREADS], int round) {
+  (void)round;
+  for (int i = 0; i < THREADS; i++) CHECK(pthread_kill(threads[i], SIGILL) == 0);
+}
+
+static void queue_to_all(const pthread_t threads[THREADS], int round) {
+  union sigval value = {.sival_int = round};
+  for (int i = 0; i < THREADS; i++) CHECK(pthread_sigqueue(threads[i], SIGILL, value) == 0);
+}
+
 /* Threads that spin are sent SIGILL while code is thrown away, for which the translator has them come out. */
-static void illegal(int rounds) {
+static void illegal_by(void (*send)(const pthread_t[THREADS], int), int rounds) {
   pthread_t threads[THREADS];
   long sum = 0;
   handle(SIGILL, count, SA_RESTART);
@@ -438,14 +563,18 @@ static void illegal(int rounds) {
   for (int r = 1; r <= rounds; r++) {
     put_adder(code, r);
     sum += ((Function *)code)(1) - r;
-    for (int i = 0; i < THREADS; i++) CHECK(pthread_kill(threads[i], SIGILL) == 0);
-    CHECK(mmap(code, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == code);
+    if (r % 2) throw_away(code);
+    send(threads, r);
+    if (r % 2 == 0) throw_away(code);
     for (int i = 0; i < THREADS; i++) wait_until(&handled[i], r);
   }
   stop = 1;
   for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
   printf("handled: %d, sum: %ld\n", handled[0], sum);
 }
+
+static void illegal(int rounds) { illegal_by(kill_all, rounds); }
+static void illegal_queued(int rounds) { illegal_by(queue_to_all, rounds); }
 
 /* No signal can be queued with what belongs to it, and code is thrown away under threads that spin. */
 static void queue_full(int rounds) {
@@ -459,7 +588,7 @@ static void queue_full(int rounds) {
   for (int r = 1; r <= rounds; r++) {
     put_adder(code, r);
     sum += ((Function *)code)(1) - r;
-    CHECK(mmap(code, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == code);
+    throw_away(code);
   }
   stop = 1;
   for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
@@ -476,5 +605,7 @@ static const Case cases[] = {
     {"sent-exceptions", sent_exceptions}, {"sent-as-faults", sent_as_faults},
     {"sent-as-access", sent_as_access},
     {"blocked-exceptions", blocked_exceptions}, {"mixed-exceptions", mixed_exceptions},
-    {"illegal", illegal}, {"queue-full", queue_full}};
+    {"fetched-exceptions", fetched_exceptions}, {"passed-exceptions", passed_exceptions},
+    {"read-exceptions", read_exceptions},
+    {"illegal", illegal}, {"illegal-queued", illegal_queued}, {"queue-full", queue_full}};
 MAIN(cases)

@@ -1,4 +1,4 @@
-/* Waiting for descriptors: poll and select in their old forms, epoll with its packed events, signalfd and
+/* Waiting for descriptors: poll and select in their old forms, epoll with its packed events, and
  * eventfd. Masks given for the time of a wait are the host's business, but for the five signals it must
  * not block (signals.c). */
 #include "linux/linux.h"
@@ -133,15 +133,7 @@ int64_t sys_io_pgetevents(GuestCpu *cpu, const uint64_t a[6]) {
                                                   host[0] ? (uint64_t)host : 0));
 }
 
-/* --- signalfd, eventfd ------------------------------------------------------------------------------- */
-
-int64_t sys_signalfd4(GuestCpu *cpu, const uint64_t a[6]) {
-  return linux_guest_call_list(linux_thread(cpu), __NR_signalfd4, a[0], a[1], a[2], a[3]);
-}
-
-int64_t sys_signalfd(GuestCpu *cpu, const uint64_t a[6]) {
-  return linux_guest_call_list(linux_thread(cpu), __NR_signalfd4, a[0], a[1], a[2], 0);
-}
+/* --- eventfd ----------------------------------------------------------------------------------------- */
 
 int64_t sys_eventfd(GuestCpu *cpu, const uint64_t a[6]) {
   return linux_guest_call_list(linux_thread(cpu), __NR_eventfd2, a[0], 0);

@@ -28,7 +28,7 @@ typedef struct Exec {
   int fd;               /* the program, to be handed on; -1: by path */
   char opened[LINUX_PATH_MAX];
   char script[SCRIPT_DEPTH][SCRIPT_LINE + 1];
-  char number[2][16];
+  char number[2][16], ignored[sizeof LINUX_IGNORED_OPTION + 16];
   char wrapper[LINUX_PATH_MAX];
 } Exec;
 
@@ -78,10 +78,14 @@ static bool has_name(const Vector *envp, const char *option) {
   return false;
 }
 
-static int add_options(Vector *envp) {
+static int add_options(Exec *exec) {
+  Vector *envp = &exec->envp;
+  uint64_t ignored = linux_signals_ignored(exec->thread);
   for (char *const *option = linux_program.options; option && *option; option++)
     if (!has_name(envp, *option) && push(envp, *option) < 0) return -ENOMEM;
-  return 0;
+  if (!ignored) return 0;
+  base_format(exec->ignored, sizeof exec->ignored, LINUX_IGNORED_OPTION "%lx", (unsigned long)ignored);
+  return push(envp, exec->ignored);
 }
 
 int linux_script_parse(char *text, size_t length, char **ret_interpreter, char **ret_argument) {
@@ -271,7 +275,7 @@ static int64_t exec_guest(LinuxThread *thread, int dirfd, uint64_t guest_path, u
     result = read_vector(&exec->argv, argv);
   }
   if (result >= 0) result = read_vector(&exec->envp, envp);
-  if (result >= 0) result = add_options(&exec->envp);
+  if (result >= 0) result = add_options(exec);
   exec->argv0 = exec->argv.count ? exec->argv.items[0] : "";
   if (result >= 0) result = path[0] || exec->flags & AT_EMPTY_PATH ? run(exec) : -ENOENT;
   thread->exec_memory = NULL;

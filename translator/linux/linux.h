@@ -59,14 +59,33 @@ typedef struct LinuxHandlers {
   LinuxAction action[LINUX_SIGNALS + 1]; /* by signal number */
 } LinuxHandlers;
 
+enum { LINUX_EXCEPTIONS = 5 }; /* signals that processor exceptions become */
+
+/* Those of them that were sent while the guest has them blocked (held.c). */
+typedef struct LinuxHeld {
+  uint32_t count, state[LINUX_EXCEPTIONS];
+  LinuxSiginfo info[LINUX_EXCEPTIONS];
+} LinuxHeld;
+
+/* What threads of one process share (CLONE_THREAD). */
+typedef struct LinuxProcess {
+  uint32_t users;
+  uint64_t fetchable; /* of those signals, the ones a signalfd() was made for; bit n - 1: signal n */
+  LinuxHeld held;     /* sent to the process */
+} LinuxProcess;
+
 /* A guest thread, beside its registers. */
 typedef struct LinuxThread {
   /* One asynchronous signal taken by the host handler and not yet given to the guest; while it is here,
    * the host has all others blocked for this thread. First: linux/guest-call.S reads it. */
   uint32_t pending_signal;
-  uint32_t held_mask; /* bit n: held[n] waits for the guest to unblock it (linux/signals.c) */
   LinuxSiginfo pending;
-  LinuxSiginfo held[5];
+  LinuxHeld held;     /* sent to the thread */
+  LinuxProcess *process;
+  bool sharing;       /* has taken one that was sent to the process, and is to see who wants it */
+  uint64_t wanted;    /* the set of sigtimedwait() */
+  uint64_t fetching;  /* exceptions' signals that the host has blocked meanwhile, for a call that fetches them */
+  uint64_t addressed; /* such signals that are on their way to this thread by rt_tgsigqueueinfo() */
 
   GuestCpu *cpu;
   LinuxHandlers *handlers;
@@ -119,6 +138,10 @@ int64_t linux_guest_call(LinuxThread *thread, int64_t number, const uint64_t arg
 /* Whether `pc` is inside the window before a guest call's SVC takes effect, and where to go to give up. */
 bool linux_call_window(uint64_t pc, uint64_t *ret_abort);
 
+/* Whether a signal has ended a guest call that did nothing (EINTR), of which the handler's context `pc`, `result` tell, and
+ * where to go so that it is made again. */
+bool linux_call_interrupted(uint64_t pc, uint64_t result, uint64_t *ret_again);
+
 /* The guest's system call `number`, wherever it comes from: the result, nothing else. */
 int64_t linux_call_by_number(GuestCpu *cpu, uint64_t number, const uint64_t argument[6]);
 
@@ -156,8 +179,9 @@ uint64_t linux_open_flags(uint64_t flags);
 
 /* --- Signals (signals.c) ---------------------------------------------------------------------------- */
 
-/* Installs the host handlers of synchronous faults and reads the dispositions and mask inherited. */
-void linux_signals_init(LinuxThread *thread);
+/* Installs the host handlers of synchronous faults and reads the dispositions and mask inherited. `ignored`: what
+ * linux_signals_ignored() said where another translated program executed this one. */
+void linux_signals_init(LinuxThread *thread, uint64_t ignored);
 
 /* A thread's alternate host stack, on the thread itself. */
 void linux_signals_thread_stack(void *base, size_t size);
@@ -173,14 +197,32 @@ uint64_t linux_host_mask(uint64_t mask);
 int linux_suspend_mask(LinuxThread *thread, uint64_t address, uint64_t size, uint64_t *mask_storage,
                        uint64_t *ret_host);
 
+/* Whether a host call made now may fetch pending signals of processor exceptions, by sigtimedwait() or from a signalfd():
+ * then around it the host's kernel has those that are held, and blocks them as the guest does. */
+uint64_t linux_fetches(const LinuxThread *thread);
+void linux_fetch_begin(LinuxThread *thread, uint64_t signals);
+void linux_fetch_end(LinuxThread *thread);
+
+/* Whether linux_deliver_signals() may have something to do. */
+static inline bool linux_signals_wait(const LinuxThread *thread) {
+  return thread->pending_signal || __atomic_load_n(&thread->held.count, __ATOMIC_SEQ_CST) ||
+         __atomic_load_n(&thread->process->held.count, __ATOMIC_SEQ_CST);
+}
+
 /* Blocks every signal on the host, for a stretch that must not be interrupted; the guest's mask is applied
  * again by linux_unblock(). */
 void linux_block_all(void);
 void linux_unblock(LinuxThread *thread);
 
-/* Before execve: dispositions that survive it but are only ours on the host. */
+/* Around execve: the mask that survives it, of which a part is only ours otherwise. */
 void linux_signals_before_exec(LinuxThread *thread);
 void linux_signals_after_failed_exec(LinuxThread *thread);
+
+/* The signals of processor exceptions that the guest ignores (bit n - 1: signal n), which the host never does. */
+uint64_t linux_signals_ignored(LinuxThread *thread);
+
+/* The option by which a program executed by a translated one is told of those, in hexadecimal: not a user's. */
+#define LINUX_IGNORED_OPTION "STELE_IGNORED="
 
 /* In a child whose kernel-side handlers were all reset (CLONE_CLEAR_SIGHAND). */
 void linux_signals_reinstall(LinuxThread *thread);
@@ -203,8 +245,8 @@ int linux_frame_build(LinuxThread *thread, const LinuxSiginfo *info, const Linux
 
 /* --- Threads and processes (process.c) -------------------------------------------------------------- */
 
-/* The first thread's state around `cpu`. NULL when out of memory. */
-LinuxThread *linux_thread_new(GuestCpu *cpu, LinuxHandlers *handlers);
+/* A thread's state around `cpu`, with what it shares: NULL for the first thread's. NULL when out of memory. */
+LinuxThread *linux_thread_new(GuestCpu *cpu, LinuxHandlers *handlers, LinuxProcess *process);
 void linux_set_current(GuestCpu *cpu);
 
 /* --- The program (program.c, load.c, main.c) -------------------------------------------------------- */

@@ -50,6 +50,8 @@ static const Row rows[GUEST_CALLS][MAX_ROWS] = {
     OUT(preadv, {1, BUFFERS, 2})
     OUT(preadv2, {1, BUFFERS, 2})
     OUT(process_vm_readv, {1, BUFFERS, 2})
+    OUT(vmsplice, {1, BUFFERS, 2}) /* from a pipe's reading end */
+    OUT(move_pages, {4, TIMES, 1, 4})
     OUT(recvfrom, {1, LENGTH, 2}, {4, ADDRESS, 5})
     OUT(recvmsg, {1, MESSAGE})
     OUT(recvmmsg, {1, MESSAGES, 2}, {4, BYTES, TIMESPEC})
@@ -154,15 +156,25 @@ static const Row rows[GUEST_CALLS][MAX_ROWS] = {
 
 /* --- Extents ------------------------------------------------------------------------------------------------ */
 
-static void add(LinuxOutputs *outputs, uint64_t start, uint64_t length) {
-  if (!start || !length || start >= MEMORY_GUEST_END || outputs->count == LINUX_MAX_OUTPUTS) return;
-  if (length > MEMORY_GUEST_END - start) length = MEMORY_GUEST_END - start;
-  outputs->range[outputs->count++] = (LinuxOutput){start, length};
+/* Where there are more than there is room for, the last one spans all of the rest, and what lies between them. */
+static void extend(LinuxOutput *last, uint64_t start, uint64_t end) {
+  uint64_t last_end = last->start + last->length;
+  if (start < last->start) last->start = start;
+  last->length = (end > last_end ? end : last_end) - last->start;
 }
+
+static void add(LinuxOutputs *outputs, uint64_t start, uint64_t length) {
+  if (!start || !length || start >= MEMORY_GUEST_END) return;
+  if (length > MEMORY_GUEST_END - start) length = MEMORY_GUEST_END - start;
+  if (outputs->count == LINUX_MAX_OUTPUTS) extend(&outputs->range[LINUX_MAX_OUTPUTS - 1], start, start + length);
+  else outputs->range[outputs->count++] = (LinuxOutput){start, length};
+}
+
+enum { MOST_BUFFERS = 1024 }; /* UIO_MAXIOV, and the most messages that the kernel takes at once */
 
 static void add_buffers(LinuxOutputs *outputs, uint64_t vectors, uint64_t count) {
   uint64_t vector[2];
-  for (uint64_t i = 0; i < count && outputs->count < LINUX_MAX_OUTPUTS; i++)
+  for (uint64_t i = 0; i < count && i < MOST_BUFFERS; i++)
     if (linux_copy_in(vector, vectors + i * sizeof vector, sizeof vector) == 0) add(outputs, vector[0], vector[1]);
 }
 
@@ -190,8 +202,8 @@ static void add_message(LinuxOutputs *outputs, uint64_t at) {
 
 static void add_messages(LinuxOutputs *outputs, uint64_t at, uint64_t count) {
   enum { SIZE = 64 };
-  add(outputs, at, count < LINUX_MAX_OUTPUTS ? count * SIZE : LINUX_MAX_OUTPUTS * SIZE);
-  for (uint64_t i = 0; i < count && outputs->count < LINUX_MAX_OUTPUTS; i++) add_message(outputs, at + i * SIZE);
+  add(outputs, at, (count < MOST_BUFFERS ? count : MOST_BUFFERS) * SIZE);
+  for (uint64_t i = 0; i < count && i < MOST_BUFFERS; i++) add_message(outputs, at + i * SIZE);
 }
 
 /* io_submit(2): the memory of reads. The kernel carries out most before the call returns. */
@@ -206,7 +218,7 @@ static void add_requests(LinuxOutputs *outputs, uint64_t pointers, uint64_t coun
     uint64_t buffer, length, rest[3];
   } request;
   uint64_t at;
-  for (uint64_t i = 0; i < count && outputs->count < LINUX_MAX_OUTPUTS; i++) {
+  for (uint64_t i = 0; i < count && i < MOST_BUFFERS; i++) {
     if (linux_copy_in(&at, pointers + i * sizeof at, sizeof at)) return;
     if (linux_copy_in(&request, at, sizeof request)) return;
     if (request.operation == READ) add(outputs, request.buffer, request.length);

@@ -62,18 +62,35 @@ static void drop_handlers(LinuxHandlers *handlers) {
   if (!__atomic_sub_fetch(&handlers->users, 1, __ATOMIC_ACQ_REL)) base_free(handlers);
 }
 
-LinuxThread *linux_thread_new(GuestCpu *cpu, LinuxHandlers *handlers) {
+static LinuxProcess *new_process(void) {
+  LinuxProcess *process = base_alloc(sizeof *process);
+  if (process) process->users = 1;
+  return process;
+}
+
+static LinuxProcess *share_process(LinuxProcess *process) {
+  __atomic_add_fetch(&process->users, 1, __ATOMIC_RELAXED);
+  return process;
+}
+
+static void drop_process(LinuxProcess *process) {
+  if (!__atomic_sub_fetch(&process->users, 1, __ATOMIC_ACQ_REL)) base_free(process);
+}
+
+LinuxThread *linux_thread_new(GuestCpu *cpu, LinuxHandlers *handlers, LinuxProcess *process) {
   LinuxThread *thread = base_alloc(sizeof *thread);
   if (!thread) return NULL;
   thread->cpu = cpu;
-  cpu->linux_thread = thread;
   thread->tid = (int)host_call(__NR_gettid);
   thread->handlers = handlers ? handlers : copy_handlers(NULL);
-  return thread->handlers ? thread : NULL;
+  thread->process = process ? process : new_process();
+  cpu->linux_thread = thread;
+  return thread->handlers && thread->process ? thread : NULL;
 }
 
 static void thread_free(LinuxThread *thread) {
   drop_handlers(thread->handlers);
+  drop_process(thread->process);
   runtime_thread_free(thread->cpu);
   base_free(thread);
 }
@@ -87,8 +104,10 @@ static LinuxThread *child_new(LinuxThread *parent, const struct clone_args *args
   bool shares = args->flags & CLONE_SIGHAND;
   LinuxHandlers *handlers =
       stacks ? (shares ? share_handlers(parent->handlers) : copy_handlers(parent->handlers)) : NULL;
-  LinuxThread *thread = handlers ? linux_thread_new(cpu, handlers) : NULL;
+  LinuxProcess *process = args->flags & CLONE_THREAD ? share_process(parent->process) : new_process();
+  LinuxThread *thread = handlers && process ? linux_thread_new(cpu, handlers, process) : NULL;
   if (!thread) {
+    if (process) drop_process(process);
     if (handlers) drop_handlers(handlers);
     if (stacks) base_pages_free(stacks, STACKS);
     if (cpu) runtime_thread_free(cpu);
@@ -195,6 +214,8 @@ static void fork_child(LinuxThread *thread, const struct clone_args *args) {
   GuestCpu *cpu = thread->cpu;
   thread->tid = (int)host_call(__NR_gettid);
   thread->handlers->users = 1;
+  thread->held = thread->process->held = (LinuxHeld){0}; /* what is pending is the parent's */
+  thread->process->users = 1;
   thread->clear_tid = args->flags & CLONE_CHILD_CLEARTID ? args->child_tid : 0;
   thread->robust_list = 0;
   if (args->flags & CLONE_CLEAR_SIGHAND) {

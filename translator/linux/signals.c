@@ -8,8 +8,8 @@
  * before it took effect aborts it (guest-call.S), and the guest's instruction is executed again later.
  *
  * Exceptions: SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGTRAP are never blocked or defaulted on the host,
- * because generated code needs them. Where another process sends one while the guest has it blocked, it
- * is held here. */
+ * because generated code needs them. Where one is sent while the guest has it blocked, it is held (held.c); calls that
+ * could fetch it are made with it in the kernel's hands (linux_fetch_begin()). */
 #include <asm/signal.h>
 #include <asm/siginfo.h>
 #include <asm/sigcontext.h>
@@ -41,13 +41,13 @@ enum {
 #define KERNEL_START UINT64_C(0xffff800000000000) /* of the canonical addresses that are the kernel's */
 #define FLAG_RESETHAND UINT64_C(0x80000000)
 
-static const int synchronous[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
-enum { SYNCHRONOUS = sizeof synchronous / sizeof *synchronous };
+static const int synchronous[LINUX_EXCEPTIONS] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
 #define SYNCHRONOUS_MASK (BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE) | BIT(SIGTRAP))
 #define UNBLOCKABLE      (BIT(SIGKILL) | BIT(SIGSTOP))
 
 static void host_signal(int signal, LinuxSiginfo *info, struct ucontext *context);
 int linux_guarded_copy(void *to, const void *from, size_t length);
+static void requeue(LinuxThread *thread, LinuxSiginfo *info);
 
 static bool is_synchronous(int signal) { return BIT(signal) & SYNCHRONOUS_MASK; }
 
@@ -81,7 +81,7 @@ int linux_suspend_mask(LinuxThread *thread, uint64_t address, uint64_t size, uin
   if (error) return error;
   thread->suspend_mask = *mask_storage & ~UNBLOCKABLE;
   thread->suspended = true;
-  *mask_storage = linux_host_mask(*mask_storage);
+  *mask_storage = linux_host_mask(*mask_storage) | linux_fetches(thread);
   *ret_host = (uint64_t)mask_storage;
   return 0;
 }
@@ -105,10 +105,13 @@ void linux_siginfo_from_host(LinuxSiginfo *info) {
   info->field[1] = 0;
 }
 
-static void siginfo_to_host(LinuxSiginfo *info, int signal) {
-  if (!is_synchronous(signal) || info->code <= 0 || info->code > INT16_MAX) return;
+static void disguise(LinuxSiginfo *info) {
   info->field[1] = DISGUISED | (uint64_t)info->code;
   info->code = DISGUISE;
+}
+
+static void siginfo_to_host(LinuxSiginfo *info, int signal) {
+  if (is_synchronous(signal) && info->code > 0 && info->code <= INT16_MAX) disguise(info);
 }
 
 int64_t sys_rt_sigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
@@ -118,20 +121,35 @@ int64_t sys_rt_sigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
   return linux_guest_call_list(linux_thread(cpu), __NR_rt_sigqueueinfo, a[0], a[1], (uint64_t)&info);
 }
 
-int64_t sys_rt_tgsigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
-  LinuxSiginfo info;
-  if (linux_copy_in(&info, a[3], sizeof info)) return -EFAULT;
-  if ((int)a[0] == (int)host_call(__NR_getpid)) siginfo_to_host(&info, (int)a[2]);
-  return linux_guest_call_list(linux_thread(cpu), __NR_rt_tgsigqueueinfo, a[0], a[1], a[2], (uint64_t)&info);
-}
-
-/* SIGILL to a thread is the runtime's own signal too (runtime_hold_kicks()). */
+/* SIGILL to a thread is the runtime's own signal too (runtime_hold_kicks()); one to the process is in another queue, and
+ * merges with none of those. */
 static int64_t send_to_thread(GuestCpu *cpu, int64_t number, const uint64_t a[6], int tid, int signal) {
   if (signal != SIGILL) return linux_guest_call(linux_thread(cpu), number, a);
   runtime_hold_kicks(tid);
   int64_t result = linux_guest_call(linux_thread(cpu), number, a);
   runtime_release_kicks();
   return result;
+}
+
+typedef struct Address {
+  int tid, signal;
+} Address;
+
+static void address_signal(GuestCpu *cpu, void *argument) {
+  const Address *address = argument;
+  LinuxThread *thread = linux_thread(cpu);
+  if (thread && thread->tid == address->tid)
+    __atomic_or_fetch(&thread->addressed, BIT(address->signal), __ATOMIC_SEQ_CST);
+}
+
+int64_t sys_rt_tgsigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
+  LinuxSiginfo info;
+  if (linux_copy_in(&info, a[3], sizeof info)) return -EFAULT;
+  if ((int)a[0] == (int)host_call(__NR_getpid)) siginfo_to_host(&info, (int)a[2]);
+  const uint64_t host[6] = {a[0], a[1], a[2], (uint64_t)&info};
+  Address address = {(int)a[1], (int)a[2]};
+  if (is_synchronous((int)a[2])) runtime_each_thread(address_signal, &address);
+  return send_to_thread(cpu, __NR_rt_tgsigqueueinfo, host, (int)a[1], (int)a[2]);
 }
 
 int64_t sys_tkill(GuestCpu *cpu, const uint64_t a[6]) {
@@ -159,7 +177,7 @@ static int64_t install(int signal, const LinuxAction *guest) {
 }
 
 void linux_signals_reinstall(LinuxThread *thread) {
-  for (size_t i = 0; i < SYNCHRONOUS; i++)
+  for (size_t i = 0; i < LINUX_EXCEPTIONS; i++)
     install(synchronous[i], &thread->handlers->action[synchronous[i]]);
 }
 
@@ -210,27 +228,40 @@ void linux_signals_thread_stack(void *base, size_t size) {
   host_call(__NR_sigaltstack, &stack, 0);
 }
 
-void linux_signals_init(LinuxThread *thread) {
+void linux_signals_init(LinuxThread *thread, uint64_t ignored) {
   static char main_stack[MAIN_STACK_SIZE] __attribute__((aligned(16)));
   uint64_t unblock = SYNCHRONOUS_MASK;
   linux_signals_thread_stack(main_stack, sizeof main_stack);
-  for (size_t i = 0; i < SYNCHRONOUS; i++) learn(thread->handlers, synchronous[i]);
+  for (size_t i = 0; i < LINUX_EXCEPTIONS; i++) {
+    learn(thread->handlers, synchronous[i]);
+    if (ignored & BIT(synchronous[i])) thread->handlers->action[synchronous[i]].handler = 1;
+  }
   linux_signals_reinstall(thread);
   host_call(__NR_rt_sigprocmask, SIG_UNBLOCK, &unblock, &thread->mask, sizeof unblock);
 }
 
-/* A program started by this one inherits what it ignores and blocks, of our five too. */
+/* What it ignores of the five cannot be the host's: other threads need them until the kernel has ended those, and this
+ * one if the call fails. The program started by it is told (exec.c). */
 void linux_signals_before_exec(LinuxThread *thread) {
-  for (size_t i = 0; i < SYNCHRONOUS; i++) {
-    LinuxAction ignore = {.handler = 1};
-    if (thread->handlers->action[synchronous[i]].handler == 1) host_action(synchronous[i], &ignore, NULL);
+  LinuxSiginfo info;
+  if (!(thread->mask & SYNCHRONOUS_MASK)) return;
+  set_host_mask(thread, thread->mask);
+  while (linux_held_take(&thread->held, thread->mask, &info)) requeue(thread, &info);
+  while (linux_held_take(&thread->process->held, thread->mask, &info)) {
+    siginfo_to_host(&info, info.signal);
+    host_call(__NR_rt_sigqueueinfo, host_call(__NR_getpid), info.signal, &info);
   }
-  if (thread->mask & SYNCHRONOUS_MASK) set_host_mask(thread, thread->mask);
 }
 
 void linux_signals_after_failed_exec(LinuxThread *thread) {
-  linux_signals_reinstall(thread);
   if (thread->mask & SYNCHRONOUS_MASK) linux_unblock(thread);
+}
+
+uint64_t linux_signals_ignored(LinuxThread *thread) {
+  uint64_t ignored = 0;
+  for (size_t i = 0; i < LINUX_EXCEPTIONS; i++)
+    if (get_action(thread, synchronous[i]).handler == 1) ignored |= BIT(synchronous[i]);
+  return ignored;
 }
 
 /* --- death ------------------------------------------------------------------------------------------- */
@@ -279,19 +310,68 @@ static void enter(LinuxThread *thread, const LinuxSiginfo *info, const LinuxActi
 }
 
 /* Gives a signal back to the kernel, which keeps it until the guest unblocks it. */
-static void requeue(LinuxThread *thread, const LinuxSiginfo *info) {
+static void requeue(LinuxThread *thread, LinuxSiginfo *info) {
+  siginfo_to_host(info, info->signal);
   host_call(__NR_rt_tgsigqueueinfo, host_call(__NR_getpid), thread->tid, info->signal, info);
 }
 
+/* Whether a signal was sent to this thread rather than to any of the process. */
+static bool is_addressed(LinuxThread *thread, const LinuxSiginfo *info) {
+  bool addressed = thread->addressed & BIT(info->signal);
+  if (info->code == SI_QUEUE) __atomic_and_fetch(&thread->addressed, ~BIT(info->signal), __ATOMIC_SEQ_CST);
+  return info->code == SI_TKILL || info->code > 0 || (addressed && info->code == SI_QUEUE);
+}
+
+/* What was sent to the process is not this thread's alone: at the next safe point it looks for another that wants it. */
 static void hold(LinuxThread *thread, const LinuxSiginfo *info) {
-  for (size_t i = 0; i < SYNCHRONOUS; i++) {
-    if (synchronous[i] != info->signal || thread->held_mask & 1u << i) continue;
-    thread->held[i] = *info;
-    thread->held_mask |= 1u << i;
+  if (is_addressed(thread, info)) {
+    linux_hold(&thread->held, info);
+    return;
+  }
+  linux_hold(&thread->process->held, info);
+  thread->sharing = true;
+}
+
+typedef struct Search {
+  const LinuxProcess *process;
+  int signal, open, fetching; /* host numbers of a thread that has the signal open; that is fetching it; 0: none */
+} Search;
+
+static void look_at(GuestCpu *cpu, void *argument) {
+  Search *search = argument;
+  const LinuxThread *thread = linux_thread(cpu);
+  if (!thread || thread->process != search->process) return;
+  if (!(effective_mask(thread) & BIT(search->signal))) search->open = thread->tid;
+  if (__atomic_load_n(&thread->fetching, __ATOMIC_SEQ_CST) & BIT(search->signal)) search->fetching = thread->tid;
+}
+
+/* SIGILL to a thread is the runtime's own signal too. */
+static bool hand_on(int tid, const LinuxSiginfo *held) {
+  LinuxSiginfo copy = *held, *info = &copy;
+  if (info->code >= 0) disguise(info); /* the kernel lets nobody say to another thread that kill() was called */
+  if (info->signal == SIGILL) runtime_hold_kicks(tid);
+  int64_t error = host_call(__NR_rt_tgsigqueueinfo, host_call(__NR_getpid), tid, info->signal, info);
+  if (info->signal == SIGILL) runtime_release_kicks();
+  return error >= 0;
+}
+
+/* Hands on what was sent to the process and this thread has blocked. Who opens or fetches a signal looks for it after
+ * having said so, and we look at the threads after having put it there: one of us finds the other. */
+static void share_out(LinuxThread *thread) {
+  LinuxHeld *held = &thread->process->held;
+  LinuxSiginfo info;
+  thread->sharing = false;
+  for (size_t i = 0; i < LINUX_EXCEPTIONS; i++) {
+    Search search = {.process = thread->process, .signal = synchronous[i]};
+    if (!(linux_held_set(held) & BIT(synchronous[i]))) continue;
+    runtime_each_thread(look_at, &search);
+    int tid = search.open ? search.open : search.fetching;
+    if (!tid || !linux_held_take(held, BIT(synchronous[i]), &info)) continue;
+    if (!hand_on(tid, &info)) linux_hold(held, &info);
   }
 }
 
-static void deliver(LinuxThread *thread, const LinuxSiginfo *info) {
+static void deliver(LinuxThread *thread, LinuxSiginfo *info) {
   if (effective_mask(thread) & BIT(info->signal)) {
     if (is_synchronous(info->signal)) hold(thread, info);
     else requeue(thread, info);
@@ -303,13 +383,8 @@ static void deliver(LinuxThread *thread, const LinuxSiginfo *info) {
 }
 
 static bool take_held(LinuxThread *thread, LinuxSiginfo *ret_info) {
-  for (size_t i = 0; i < SYNCHRONOUS; i++) {
-    if (!(thread->held_mask & 1u << i) || effective_mask(thread) & BIT(synchronous[i])) continue;
-    *ret_info = thread->held[i];
-    thread->held_mask &= ~(1u << i);
-    return true;
-  }
-  return false;
+  uint64_t open = ~effective_mask(thread);
+  return linux_held_take(&thread->held, open, ret_info) || linux_held_take(&thread->process->held, open, ret_info);
 }
 
 void linux_deliver_signals(GuestCpu *cpu) {
@@ -325,6 +400,27 @@ void linux_deliver_signals(GuestCpu *cpu) {
     if (thread->mask == mask) linux_set_mask(thread, mask); /* no handler entered: open up again */
   }
   while (take_held(thread, &info)) deliver(thread, &info);
+  if (thread->sharing) share_out(thread);
+}
+
+uint64_t linux_fetches(const LinuxThread *thread) {
+  uint64_t any = thread->wanted | thread->process->fetchable;
+  return any ? any & effective_mask(thread) & SYNCHRONOUS_MASK : 0;
+}
+
+void linux_fetch_begin(LinuxThread *thread, uint64_t signals) {
+  LinuxSiginfo info;
+  __atomic_store_n(&thread->fetching, signals, __ATOMIC_SEQ_CST);
+  if (thread->pending_signal) return; /* the call will not be made */
+  set_host_mask(thread, linux_host_mask(thread->mask) | signals);
+  while (linux_held_take(&thread->held, signals, &info) || linux_held_take(&thread->process->held, signals, &info))
+    requeue(thread, &info);
+}
+
+/* What was not fetched comes back as soon as it is open. */
+void linux_fetch_end(LinuxThread *thread) {
+  __atomic_store_n(&thread->fetching, 0, __ATOMIC_SEQ_CST);
+  linux_unblock(thread);
 }
 
 /* --- exceptions -------------------------------------------------------------------------------------- */
@@ -384,8 +480,9 @@ void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t
     if (exceptions[i].vector != vector) continue;
     LinuxSiginfo info = {.signal = exceptions[i].signal,
                          .code = exception_code(cpu, vector, exceptions[i].code, address)};
+    if (vector == 14 && error_code & RUNTIME_NO_PAGE) info.signal = SIGBUS, info.code = BUS_ADRERR;
     info.field[0] = exceptions[i].at_rip ? cpu->rip : vector == 14 ? address : 0;
-    LinuxFault fault = {(uint64_t)vector, error_code, vector == 14 ? address : 0};
+    LinuxFault fault = {(uint64_t)vector, (uint32_t)error_code, vector == 14 ? address : 0};
     force(thread, &info, &fault);
     return;
   }
@@ -443,7 +540,12 @@ static void host_fault(LinuxThread *thread, LinuxSiginfo *info, struct ucontext 
   bool memory = info->signal == SIGSEGV || info->signal == SIGBUS;
   bool write = memory && fault_writes(context);
   uint64_t next;
-  switch (runtime_host_fault(thread->cpu, context, &info->signal, &info->field[0], write)) {
+  RuntimeHostFault fault = {info->signal, info->code, info->field[0]};
+  RuntimeFault whose = runtime_host_fault(thread->cpu, context, &fault, write);
+  info->signal = fault.signal;
+  info->code = fault.code;
+  info->field[0] = fault.address;
+  switch (whose) {
   case RUNTIME_FAULT_RESOLVED: return;
   case RUNTIME_FAULT_GUEST:
     guest_fault(thread, info, context, write || (memory && runtime_faulting_write(thread->cpu)));
@@ -454,15 +556,24 @@ static void host_fault(LinuxThread *thread, LinuxSiginfo *info, struct ucontext 
   context->uc_mcontext.pc = next;
 }
 
-static void note(LinuxThread *thread, const LinuxSiginfo *info, struct ucontext *context) {
+static void come_out(LinuxThread *thread, struct ucontext *context) {
+  uint64_t next;
+  if (linux_call_window(context->uc_mcontext.pc, &next)) context->uc_mcontext.pc = next;
+  else runtime_interrupt(thread->cpu, context);
+}
+
+static void note(LinuxThread *thread, LinuxSiginfo *info, struct ucontext *context) {
   uint64_t all = linux_host_mask(~UINT64_C(0)), next;
   memcpy(&context->uc_sigmask, &all, sizeof all);
   if (is_synchronous(info->signal) && (thread->pending_signal || thread->mask & BIT(info->signal))) {
     hold(thread, info);
-    if (!thread->pending_signal) {
-      uint64_t mask = linux_host_mask(thread->mask);
-      memcpy(&context->uc_sigmask, &mask, sizeof mask);
-    }
+    if (thread->pending_signal) return;
+    uint64_t mask = linux_host_mask(thread->mask) | thread->fetching;
+    memcpy(&context->uc_sigmask, &mask, sizeof mask);
+    if (linux_call_interrupted(context->uc_mcontext.pc, context->uc_mcontext.regs[0], &next))
+      context->uc_mcontext.pc = next; /* blocked ones interrupt nothing */
+    else if (thread->sharing)
+      come_out(thread, context);
     return;
   }
   if (thread->pending_signal) { /* came in while the mask was being changed */
@@ -472,8 +583,7 @@ static void note(LinuxThread *thread, const LinuxSiginfo *info, struct ucontext 
   thread->pending = *info;
   __atomic_signal_fence(__ATOMIC_SEQ_CST);
   thread->pending_signal = (uint32_t)info->signal;
-  if (linux_call_window(context->uc_mcontext.pc, &next)) context->uc_mcontext.pc = next;
-  else runtime_interrupt(thread->cpu, context);
+  come_out(thread, context);
 }
 
 static void host_signal(int signal, LinuxSiginfo *info, struct ucontext *context) {
@@ -512,8 +622,7 @@ int64_t sys_rt_sigpending(GuestCpu *cpu, const uint64_t a[6]) {
   uint64_t set = 0;
   if (a[1] > sizeof set) return -EINVAL;
   int64_t error = host_call(__NR_rt_sigpending, &set, sizeof set);
-  for (size_t i = 0; i < SYNCHRONOUS; i++)
-    if (thread->held_mask & 1u << i) set |= BIT(synchronous[i]);
+  set |= linux_held_set(&thread->held) | linux_held_set(&thread->process->held);
   return error < 0 ? error : linux_copy_out(a[0], &set, a[1]);
 }
 
@@ -524,31 +633,41 @@ int64_t sys_rt_sigsuspend(GuestCpu *cpu, const uint64_t a[6]) {
   if (!a[0]) return -EFAULT;
   int error = linux_suspend_mask(thread, a[0], a[1], &mask, &host);
   if (error) return error;
-  for (size_t i = 0; i < SYNCHRONOUS; i++)
-    if (thread->held_mask & 1u << i && !(thread->suspend_mask & BIT(synchronous[i]))) return -EINTR;
+  uint64_t held = linux_held_set(&thread->held) | linux_held_set(&thread->process->held);
+  if (held & ~thread->suspend_mask) return -EINTR;
   int64_t result = linux_guest_call_list(thread, __NR_rt_sigsuspend, host, sizeof mask);
   if (result == LINUX_RESTART) thread->suspended = false;
   return result;
 }
 
-/* Held ones are found here; all others the kernel has. */
 int64_t sys_rt_sigtimedwait(GuestCpu *cpu, const uint64_t a[6]) {
   LinuxThread *thread = linux_thread(cpu);
+  LinuxSiginfo info;
   uint64_t set;
   if (a[3] != sizeof set) return -EINVAL;
   if (linux_copy_in(&set, a[0], sizeof set)) return -EFAULT;
-  for (size_t i = 0; i < SYNCHRONOUS; i++) {
-    if (!(thread->held_mask & 1u << i) || !(set & BIT(synchronous[i]))) continue;
-    thread->held_mask &= ~(1u << i);
-    int error = a[1] ? linux_copy_out(a[1], &thread->held[i], sizeof(LinuxSiginfo)) : 0;
-    return error ? error : synchronous[i];
+  if (!linux_held_take(&thread->held, set, &info) && !linux_held_take(&thread->process->held, set, &info)) {
+    thread->wanted = set;
+    int64_t result = linux_guest_call_list(thread, __NR_rt_sigtimedwait, (uint64_t)&set, (uint64_t)&info, a[2], a[3]);
+    thread->wanted = 0;
+    if (result <= 0) return result;
+    linux_siginfo_from_host(&info);
   }
-  LinuxSiginfo info;
-  int64_t result = linux_guest_call_list(thread, __NR_rt_sigtimedwait, a[0], (uint64_t)&info, a[2], a[3]);
-  if (result <= 0) return result;
-  linux_siginfo_from_host(&info);
   int error = a[1] ? linux_copy_out(a[1], &info, sizeof info) : 0;
-  return error ? error : result;
+  return error ? error : info.signal;
+}
+
+int64_t sys_signalfd4(GuestCpu *cpu, const uint64_t a[6]) {
+  LinuxThread *thread = linux_thread(cpu);
+  uint64_t set = 0;
+  if (a[2] == sizeof set && linux_copy_in(&set, a[1], sizeof set)) return -EFAULT;
+  int64_t result = linux_guest_call_list(thread, __NR_signalfd4, a[0], (uint64_t)&set, a[2], a[3]);
+  if (result >= 0) __atomic_or_fetch(&thread->process->fetchable, set & SYNCHRONOUS_MASK, __ATOMIC_SEQ_CST);
+  return result;
+}
+
+int64_t sys_signalfd(GuestCpu *cpu, const uint64_t a[6]) {
+  return sys_signalfd4(cpu, (const uint64_t[6]){a[0], a[1], a[2], 0});
 }
 
 int linux_set_alternate(LinuxThread *thread, const LinuxStack *stack) {

@@ -68,12 +68,23 @@ int64_t linux_guest_call_raw(uint32_t *pending, int64_t number, const uint64_t a
 extern const char linux_window_start[], linux_window_end[], linux_window_abort[];
 
 int64_t linux_guest_call(LinuxThread *thread, int64_t number, const uint64_t argument[6]) {
-  return linux_guest_call_raw(&thread->pending_signal, number, argument);
+  uint64_t fetches = linux_fetches(thread);
+  if (!fetches) return linux_guest_call_raw(&thread->pending_signal, number, argument);
+  linux_fetch_begin(thread, fetches);
+  int64_t result = linux_guest_call_raw(&thread->pending_signal, number, argument);
+  linux_fetch_end(thread);
+  return result;
 }
 
 bool linux_call_window(uint64_t pc, uint64_t *ret_abort) {
   if (pc < (uint64_t)linux_window_start || pc >= (uint64_t)linux_window_end) return false;
   *ret_abort = (uint64_t)linux_window_abort;
+  return true;
+}
+
+bool linux_call_interrupted(uint64_t pc, uint64_t result, uint64_t *ret_again) {
+  if (pc != (uint64_t)linux_window_end || result != (uint64_t)-EINTR) return false;
+  *ret_again = (uint64_t)linux_window_abort;
   return true;
 }
 
@@ -108,6 +119,6 @@ void linux_syscall(GuestCpu *cpu) {
   if (linux_strace_fd >= 0) linux_strace_leave(thread, (unsigned)number, argument, result);
   if (result == LINUX_RESTART) cpu->rip -= 2; /* back to the SYSCALL; RAX still holds the number */
   else if (result != LINUX_STATE_SET) cpu->gpr[RAX] = (uint64_t)result;
-  if (thread->pending_signal || thread->held_mask) linux_deliver_signals(cpu);
+  if (linux_signals_wait(thread)) linux_deliver_signals(cpu);
   thread->suspended = false;
 }

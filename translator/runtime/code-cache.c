@@ -36,7 +36,6 @@ typedef struct Chunk {
   uint32_t used, dead_bytes; /* bytes of code */
   uint64_t number;           /* in the order in which chunks were begun */
   uint64_t deaths;           /* CHUNK_RETIRED: runtime.deaths then */
-  uint64_t look_lowest, look_highest; /* guest bytes its regions depend on */
   Region **regions;          /* by ascending code address */
   uint32_t region_count, region_capacity;
   ArenaBlock *arena;
@@ -207,7 +206,7 @@ static Chunk *begin_chunk(void) {
   for (uint32_t i = 0; i < cache.chunk_count; i++) {
     Chunk *chunk = &cache.chunks[i];
     if (chunk->state != CHUNK_FREE) continue;
-    *chunk = (Chunk){.state = CHUNK_USED, .number = ++cache.begun, .look_lowest = UINT64_MAX};
+    *chunk = (Chunk){.state = CHUNK_USED, .number = ++cache.begun};
     cache.free_count--;
     return chunk;
   }
@@ -238,11 +237,6 @@ static void keep_tables(Chunk *chunk, A64Tables *t) {
   t->relocation_count = 0;
 }
 
-static void note_dependence(Chunk *chunk, const Region *region) {
-  if (region->look_lowest < chunk->look_lowest) chunk->look_lowest = region->look_lowest;
-  if (region->look_highest > chunk->look_highest) chunk->look_highest = region->look_highest;
-}
-
 /* Puts code behind what the current chunk has. */
 static uint32_t *place(const A64Tables *tables, uint64_t bias) {
   uint32_t bytes = tables->word_count * 4u;
@@ -265,8 +259,8 @@ Region *cache_add_region(const A64Tables *tables, const RegionExtent *extent, ui
                      .code_bytes = tables->word_count * 4u, .instruction_bytes = tables->instruction_count * 4u,
                      .tables = *tables};
   if (keep) keep_tables(chunk, &region->tables);
-  note_dependence(chunk, region);
   append_region(chunk, region);
+  dependents_note(region);
   return region;
 }
 
@@ -295,17 +289,6 @@ void cache_each_region(void (*visit)(Region *)) {
     if (cache.chunks[i].state == CHUNK_USED) each_alive(&cache.chunks[i], visit);
 }
 
-void cache_each_dependent(uint64_t start, uint64_t end, void (*visit)(Region *)) {
-  for (uint32_t i = 0; i < cache.chunk_count; i++) {
-    const Chunk *chunk = &cache.chunks[i];
-    if (chunk->state != CHUNK_USED || chunk->look_lowest >= end || chunk->look_highest <= start) continue;
-    for (uint32_t k = 0; k < chunk->region_count; k++) {
-      Region *region = chunk->regions[k];
-      if (!region->dead && region->look_lowest < end && region->look_highest > start) visit(region);
-    }
-  }
-}
-
 /* --- Death of chunks, and their return --------------------------------------------------------------------- */
 
 static void retire(Chunk *chunk) {
@@ -321,6 +304,7 @@ void cache_note_death(const Region *region) {
 }
 
 void cache_retire_all(void) {
+  dependents_clear();
   for (uint32_t i = 0; i < cache.chunk_count; i++) {
     Chunk *chunk = &cache.chunks[i];
     if (chunk->state != CHUNK_USED) continue;

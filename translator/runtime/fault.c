@@ -125,10 +125,11 @@ static bool shadow_stack_full(GuestCpu *cpu, struct ucontext *context, uint64_t 
 }
 
 /* C code that was ready for it touched memory that is not there. */
-static bool guarded(RuntimeThread *thread, struct sigcontext *host) {
+static bool guarded(RuntimeThread *thread, struct sigcontext *host, const RuntimeHostFault *fault) {
   GuardFrame *frame = thread->guard;
   if (!frame || cache_contains(host->pc)) return false;
   thread->guard = NULL;
+  thread->guard_fault = *fault;
   host->regs[0] = (uint64_t)(uintptr_t)frame;
   host->pc = (uint64_t)(uintptr_t)runtime_guard_fault;
   return true;
@@ -153,21 +154,17 @@ static bool fetches(const RuntimeThread *thread, uint64_t host_pc) {
   return a64_pc_map_next(&at) && a64_pc_map_next(&at) && offset < at.last.host_offset;
 }
 
-RuntimeFault runtime_host_fault(GuestCpu *cpu, void *opaque, int32_t *signal, uint64_t *address, bool write) {
+RuntimeFault runtime_host_fault(GuestCpu *cpu, void *opaque, RuntimeHostFault *fault, bool write) {
   struct ucontext *context = opaque;
   RuntimeThread *thread = runtime_thread_of(cpu);
-  if (*signal == SIGSEGV_NUMBER) {
-    if (shadow_stack_full(cpu, context, *address)) return RUNTIME_FAULT_RESOLVED;
-    if (write && handle_code_write(thread, context, *address)) return RUNTIME_FAULT_RESOLVED;
+  if (fault->signal == SIGSEGV_NUMBER) {
+    if (shadow_stack_full(cpu, context, fault->address)) return RUNTIME_FAULT_RESOLVED;
+    if (write && handle_code_write(thread, context, fault->address)) return RUNTIME_FAULT_RESOLVED;
   }
-  if (*signal == SIGBUS_NUMBER) {
-    Misaligned misaligned = misaligned_access(thread, context, address);
-    if (misaligned == MISALIGNED_DONE) return RUNTIME_FAULT_RESOLVED;
-    if (misaligned == MISALIGNED_FAULT) *signal = SIGSEGV_NUMBER;
-  }
-  if (guarded(thread, &context->uc_mcontext)) return RUNTIME_FAULT_RESOLVED;
+  if (fault->signal == SIGBUS_NUMBER && misaligned_access(thread, context, fault)) return RUNTIME_FAULT_RESOLVED;
+  if (guarded(thread, &context->uc_mcontext, fault)) return RUNTIME_FAULT_RESOLVED;
   if (!synchronise_from(cpu, context)) return RUNTIME_FAULT_OURS;
-  if (fetches(thread, context->uc_mcontext.pc)) *address = cpu->rip;
+  if (fetches(thread, context->uc_mcontext.pc)) fault->address = cpu->rip;
   runtime_recover_flags(cpu, cpu->helper_return ? cpu->helper_return - 4 : context->uc_mcontext.pc);
   return RUNTIME_FAULT_GUEST;
 }

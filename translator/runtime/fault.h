@@ -4,14 +4,9 @@
 
 #include "runtime/internal.h"
 
-typedef enum Misaligned {
-  MISALIGNED_NOT,  /* not an ordered or locked access in generated code, or what faulted is the memory behind it */
-  MISALIGNED_DONE, /* carried out */
-  MISALIGNED_FAULT /* the guest has no such access to all of the memory */
-} Misaligned;
-
-/* A SIGBUS at an ordered or locked access in generated code that is misaligned. `context` is the host's struct
- * ucontext. *ret_fault is set for MISALIGNED_FAULT: the address the processor would report. */
-Misaligned misaligned_access(RuntimeThread *thread, void *context, uint64_t *ret_fault);
+/* A SIGBUS: whether it was one of an ordered or locked access in generated code that is misaligned, and that access has
+ * been carried out. `context` is the host's struct ucontext. Where the memory does not allow the access, *fault becomes
+ * what the processor would report. */
+bool misaligned_access(RuntimeThread *thread, void *context, RuntimeHostFault *fault);
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/host-call.h"
+#include "guest/memory-map.h"
 #include "guest/segments.h"
 #include "lift/internal.h"
 
@@ -132,26 +133,38 @@ static void set_zero_flag(GuestCpu *cpu, bool zero) {
   cpu->nzcv = zero ? cpu->nzcv | NZCV_Z : cpu->nzcv & ~(uint64_t)NZCV_Z;
 }
 
-/* An address no AArch64 atomic takes: atomic among such operations only, as split locks are a rarity. */
-static bool exchange_misaligned(uint64_t address, uint64_t *expected, uint64_t fresh) {
-  uint64_t old;
-  uint8_t *at = (uint8_t *)(uintptr_t)address;
-  __atomic_fetch_or(at, 0, __ATOMIC_SEQ_CST); /* faults come before the lock */
-  __atomic_fetch_or(at + sizeof old - 1, 0, __ATOMIC_SEQ_CST);
-  base_lock(&runtime_split_lock);
-  memcpy(&old, at, sizeof old);
-  bool equal = old == *expected;
-  if (equal) memcpy(at, &fresh, sizeof fresh);
-  base_unlock(&runtime_split_lock);
+typedef struct Exchange {
+  uint8_t *at;
+  uint64_t old, expected, fresh;
+} Exchange;
+
+static void exchange(void *argument) {
+  Exchange *e = argument;
+  memcpy(&e->old, e->at, sizeof e->old);
+  if (e->old == e->expected) memcpy(e->at, &e->fresh, sizeof e->fresh);
+}
+
+/* An address no AArch64 atomic takes: atomic among such operations only, as split locks are a rarity. Faults are met
+ * outside the lock; where the memory goes away in between, they are met there again. */
+static bool exchange_misaligned(GuestCpu *cpu, uint64_t address, uint64_t *expected, uint64_t fresh) {
+  Exchange e = {(uint8_t *)(uintptr_t)address, 0, *expected, fresh};
+  uint64_t last_page = (address + sizeof e.old - 1) & ~(MEMORY_PAGE_SIZE - 1);
+  for (bool done = false; !done;) {
+    __atomic_fetch_or(e.at, 0, __ATOMIC_SEQ_CST);
+    if (last_page > address) __atomic_fetch_or((uint8_t *)(uintptr_t)last_page, 0, __ATOMIC_SEQ_CST);
+    base_lock(&runtime_split_lock);
+    done = guard_call(runtime_thread_of(cpu), exchange, &e);
+    base_unlock(&runtime_split_lock);
+  }
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  *expected = old;
-  return equal;
+  *expected = e.old;
+  return e.old == e.expected;
 }
 
 void helper_compare_exchange_8(GuestCpu *cpu, uint64_t address) {
   uint64_t expected = cpu->gpr[X86_RDX] << 32 | (uint32_t)cpu->gpr[X86_RAX];
   uint64_t fresh = cpu->gpr[X86_RCX] << 32 | (uint32_t)cpu->gpr[X86_RBX];
-  bool swapped = address & 7 ? exchange_misaligned(address, &expected, fresh)
+  bool swapped = address & 7 ? exchange_misaligned(cpu, address, &expected, fresh)
                              : __atomic_compare_exchange_n((uint64_t *)(uintptr_t)address, &expected, fresh, false,
                                                            __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
   if (!swapped) {

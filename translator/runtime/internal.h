@@ -14,6 +14,7 @@
 
 typedef struct Region Region;
 typedef struct PageRegion PageRegion;
+typedef struct Dependent Dependent;
 
 /* A branch of one region that leads straight into another one. */
 typedef struct Link {
@@ -37,7 +38,8 @@ struct Region {
   bool checked; /* compares its guest bytes with those it was made from whenever it is entered */
   uint64_t step; /* STEP_KEY or 0: in what its entries are known by (single-step.h) */
   Link *links_in, *links_out, *links_spare;
-  PageRegion *pages; /* where it is noted (pages.c) */
+  PageRegion *pages;    /* where it is noted (pages.c) */
+  Dependent *dependent; /* and again (dependents.c) */
 };
 
 /* Whether a thread may hold addresses of the code cache. */
@@ -63,6 +65,7 @@ struct RuntimeThread {
   uint32_t kicked;                /* 1: the signal that brings it out is sent, and has not been seen to arrive */
   Detour detour;
   struct GuardFrame *guard;       /* where a fault in C code goes on (guard_call()) */
+  RuntimeHostFault guard_fault;   /* the last such fault */
   void *shadow_stack;
 };
 
@@ -117,8 +120,6 @@ Region *cache_find_region(uint64_t host_pc);
 bool cache_contains(uint64_t host_pc);
 /* All regions die. */
 void cache_retire_all(void);
-/* Calls `visit` for each region alive that depends on guest bytes in [start, end). */
-void cache_each_dependent(uint64_t start, uint64_t end, void (*visit)(Region *));
 void cache_each_region(void (*visit)(Region *));
 /* A region has died: for the account of what is worth keeping. */
 void cache_note_death(const Region *region);
@@ -129,6 +130,16 @@ void cache_sync(const void *start, uint64_t length);
 void cache_patch(uint32_t *at, uint32_t word);
 /* Memory that lives as long as the region's. */
 void *cache_alloc(const Region *region, size_t size);
+
+/* --- Dependents (dependents.c); the lock is held --- */
+
+/* A region is new; has died; all have died at once. */
+void dependents_note(Region *region);
+void dependents_forget(Region *region);
+void dependents_clear(void);
+/* Kills the regions that depend on guest bytes in [start, end): whether there were any. threads_note_deaths() must follow
+ * then. */
+bool dependents_kill(uint64_t start, uint64_t end);
 
 /* --- Detours (detour.c) --- */
 
@@ -180,7 +191,8 @@ void block_map_clear(void);
 
 typedef enum TranslateStatus {
   TRANSLATE_OK,
-  TRANSLATE_FAULT,  /* the instruction cannot be fetched: a page fault at *ret_address */
+  TRANSLATE_FAULT,  /* the instruction cannot be fetched: a page fault at *ret_address, which the map tells of */
+  TRANSLATE_NO_PAGE, /* the same, where the host has no page for what is mapped (SIGBUS) */
   TRANSLATE_NO_ROOM /* the code cache is full: cache_make_room() */
 } TranslateStatus;
 
@@ -188,6 +200,11 @@ typedef enum TranslateStatus {
  * (single-step.c). The lock is held. `x87_top`: the slot of ST(0) there (guest/state.h). */
 TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top, Region **ret_region,
                           uint64_t *ret_address);
+
+/* Whether the instruction at `pc` can be read without waiting for anything; the lock is held. Otherwise
+ * translate_fetch(), without the lock, waits until it can, or it turns out that it cannot be read. */
+bool translate_can_read(uint64_t pc);
+void translate_fetch(RuntimeThread *thread, uint64_t pc);
 
 /* Decodes and analyses once more what a region was made of; the lock is held, and the result is good for as long.
  * NULL when the code has changed, or was translated in smaller pieces. */
@@ -242,6 +259,8 @@ bool pages_handle_write(RuntimeThread *thread, uint64_t address);
 /* A checked region has been entered often without finding a change. True when it need not be checked any more. */
 bool pages_found_stable(const Region *region);
 void pages_clear(void);
+/* In a forked child: no call of another thread is under way any more. (Its own fork has written what it writes.) */
+void pages_after_fork(void);
 
 /* --- Misaligned accesses (misaligned.c) --- */
 

@@ -108,6 +108,7 @@ void region_kill(Region *region) {
   for (Link *link = region->links_out; link; link = link->next_out) forget_link_in(link);
   region->links_out = NULL;
   pages_forget_region(region);
+  dependents_forget(region);
   cache_note_death(region);
   runtime.stats.invalidations++;
 }

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include <asm/siginfo.h>
 #include <asm/signal.h>
 #include <asm/sigcontext.h>
 #include <asm/ucontext.h>
@@ -59,17 +60,30 @@ static void note_misaligned(RuntimeThread *thread, const Region *region, uint32_
 
 /* --- Access ------------------------------------------------------------------------------------------------- */
 
-/* Whether the guest may access all of [address, address + bytes); otherwise the address its fault is at. */
-static bool accessible(uint64_t address, unsigned bytes, bool write, uint64_t *ret_fault) {
+/* An access across a page's end faults at the first byte that is not there, whatever bytes memcpy() takes first. */
+static uint64_t fault_address(uint64_t address, unsigned bytes, uint64_t seen) {
+  uint64_t second = (address + bytes - 1) & ~(MEMORY_PAGE_SIZE - 1);
+  return seen >= second && second > address ? second : address;
+}
+
+/* Whether the guest may access all of [address, address + bytes), as far as the map tells; otherwise its fault. */
+static bool accessible(uint64_t address, unsigned bytes, bool write, RuntimeHostFault *fault) {
   uint64_t end = 0, at = address;
   int wanted = write ? MEMORY_WRITE : MEMORY_READ;
   for (; at < address + bytes; at = end) {
     int protection = memory_map_query(at, &end);
     if (protection >= 0 && protection & wanted) continue;
-    *ret_fault = at;
+    *fault = (RuntimeHostFault){SIGSEGV, SEGV_MAPERR, at};
     return false;
   }
   return true;
+}
+
+/* The access was tried and the memory is not there: it has gone meanwhile, or is behind the end of a mapped file. */
+static bool failed(const RuntimeThread *thread, uint64_t address, unsigned bytes, RuntimeHostFault *fault) {
+  *fault = thread->guard_fault;
+  fault->address = fault_address(address, bytes, fault->address);
+  return false;
 }
 
 static void set_register(struct sigcontext *host, unsigned number, uint64_t value) {
@@ -162,29 +176,37 @@ static bool do_ordered(RuntimeThread *thread, struct sigcontext *host, const A64
   return true;
 }
 
-Misaligned misaligned_access(RuntimeThread *thread, void *opaque, uint64_t *ret_fault) {
+static bool locked_access(RuntimeThread *thread, struct sigcontext *host, const A64Locked *locked, const Region *region,
+                          uint32_t offset, RuntimeHostFault *fault) {
+  uint64_t address = host->regs[locked->n];
+  if (!accessible(address, locked->bytes, true, fault)) return false;
+  if (!do_locked(thread, host, locked)) return failed(thread, address, locked->bytes, fault);
+  /* It may have changed the code it stands in. */
+  uint32_t behind = offset + 4u * locked->words;
+  if (region->dead) host->pc = detour_take(thread, region, behind, behind - 4);
+  return true;
+}
+
+static bool ordered_access(RuntimeThread *thread, struct sigcontext *host, const A64Access *access, uint64_t address,
+                           const Region *region, uint32_t offset, RuntimeHostFault *fault) {
+  if (!accessible(address, access->bytes, access->kind == A64_ACCESS_STORE, fault)) return false;
+  if (!do_ordered(thread, host, access, address)) return failed(thread, address, access->bytes, fault);
+  note_misaligned(thread, region, offset);
+  host->pc = detour_take(thread, region, offset + 4, UINT32_MAX); /* out of the old code, which may be a loop */
+  return true;
+}
+
+bool misaligned_access(RuntimeThread *thread, void *opaque, RuntimeHostFault *fault) {
   struct sigcontext *host = &((struct ucontext *)opaque)->uc_mcontext;
   uint32_t offset;
   const Region *region = thread->state == THREAD_IN_CODE ? detour_region_at(thread, host->pc, &offset) : NULL;
-  if (!region) return MISALIGNED_NOT;
+  if (!region) return false;
   const uint32_t *site = (const uint32_t *)(uintptr_t)host->pc;
   A64Locked locked;
   A64Access access;
-  if (a64_decode_locked(site, &locked)) {
-    if (!(host->regs[locked.n] & (locked.bytes - 1u))) return MISALIGNED_NOT;
-    if (!accessible(host->regs[locked.n], locked.bytes, true, ret_fault)) return MISALIGNED_FAULT;
-    if (!do_locked(thread, host, &locked)) return MISALIGNED_NOT;
-    /* It may have changed the code it stands in. */
-    uint32_t behind = offset + 4u * locked.words;
-    if (region->dead) host->pc = detour_take(thread, region, behind, behind - 4);
-    return MISALIGNED_DONE;
-  }
-  if (!is_ordered(*site, &access)) return MISALIGNED_NOT;
+  if (a64_decode_locked(site, &locked))
+    return host->regs[locked.n] & (locked.bytes - 1u) && locked_access(thread, host, &locked, region, offset, fault);
+  if (!is_ordered(*site, &access)) return false;
   uint64_t address = host->regs[access.n] + (uint64_t)(int64_t)access.offset;
-  if (!(address & (access.bytes - 1u))) return MISALIGNED_NOT;
-  if (!accessible(address, access.bytes, access.kind == A64_ACCESS_STORE, ret_fault)) return MISALIGNED_FAULT;
-  if (!do_ordered(thread, host, &access, address)) return MISALIGNED_NOT;
-  note_misaligned(thread, region, offset);
-  host->pc = detour_take(thread, region, offset + 4, UINT32_MAX); /* out of the old code, which may be a loop */
-  return MISALIGNED_DONE;
+  return address & (access.bytes - 1u) && ordered_access(thread, host, &access, address, region, offset, fault);
 }

@@ -269,16 +269,14 @@ void runtime_write_end(uint64_t start, uint64_t length) {
   base_unlock(&runtime.lock);
 }
 
+void pages_after_fork(void) {
+  for (unsigned i = 0; special_count && i < BUCKETS; i++)
+    for (CodePage *p = buckets[i]; p; p = p->next) change_special(p, p->checked, 0);
+}
+
 bool runtime_has_writable_code(void) { return __atomic_load_n(&writable_code, __ATOMIC_RELAXED); }
 
 /* --- Mapping calls -------------------------------------------------------------------------------------------- */
-
-static bool some_died;
-
-static void kill_dependent(Region *region) {
-  region_kill(region);
-  some_died = true;
-}
 
 static void forget_page(CodePage *p) {
   if (p->protected_) __atomic_store_n(&protected_count, protected_count - 1, __ATOMIC_RELAXED);
@@ -307,10 +305,9 @@ void runtime_change_begin(void) { base_lock(&runtime.lock); }
 void runtime_change_end(uint64_t start, uint64_t length) {
   uint64_t first = page_of(start), end = page_of(start + length + MEMORY_PAGE_SIZE - 1);
   translate_forget_window();
-  some_died = false;
-  cache_each_dependent(first, end, kill_dependent);
+  bool any = dependents_kill(first, end);
   forget_protection(first, end);
-  if (some_died) threads_note_deaths(NULL);
+  if (any) threads_note_deaths(NULL);
   base_unlock(&runtime.lock);
 }
 

@@ -113,16 +113,32 @@ static void remember_branch(GuestCpu *cpu, uint64_t host_pc) {
   *entry = (GuestBranchCacheEntry){cpu->rip, host_pc};
 }
 
+/* What is not in memory is read without the lock, which who serves it may want. */
+static void fetch(RuntimeThread *thread) {
+  base_unlock(&runtime.lock);
+  translate_fetch(thread, thread->cpu->rip);
+  base_lock(&runtime.lock);
+}
+
 /* Host code of cpu->rip, translating it if need be; 0 when it cannot be fetched. `*exit` is NULL afterwards when its region
  * may be gone. */
-static uint64_t look_up(RuntimeThread *thread, const A64TableExit **exit, Region **ret_region, uint64_t *ret_fault) {
+static uint64_t look_up(RuntimeThread *thread, const A64TableExit **exit, Region **ret_region, uint64_t *ret_fault,
+                        uint64_t *ret_error) {
+  enum { FETCH = 0x14 }; /* page-fault error code: user, instruction fetch */
   GuestCpu *cpu = thread->cpu;
-  for (;;) {
+  for (bool fetched = false;;) {
     uint64_t key = step_key(cpu), host_pc = block_map_find(key, ret_region), deaths = runtime.deaths;
     if (host_pc) return host_pc;
+    if (!fetched && !translate_can_read(cpu->rip)) {
+      fetch(thread);
+      if (runtime.deaths != deaths) *exit = NULL;
+      fetched = true;
+      continue;
+    }
     TranslateStatus status = translate(thread, key, cpu->x87.top & 7, ret_region, ret_fault);
     if (runtime.deaths != deaths) *exit = NULL; /* all was given up for it (become_strict()) */
-    if (status == TRANSLATE_FAULT) return 0;
+    *ret_error = status == TRANSLATE_NO_PAGE ? FETCH | RUNTIME_NO_PAGE : FETCH;
+    if (status == TRANSLATE_FAULT || status == TRANSLATE_NO_PAGE) return 0;
     if (status == TRANSLATE_OK) continue;
     *exit = NULL;
     cache_make_room();
@@ -131,9 +147,8 @@ static uint64_t look_up(RuntimeThread *thread, const A64TableExit **exit, Region
 
 /* Host code of cpu->rip, for which the thread is IN_CODE then; 0 after the guest got an exception instead. */
 static uint64_t find_code(RuntimeThread *thread, Pending *pending) {
-  enum { FETCH = 0x14 }; /* page-fault error code: user, instruction fetch */
   GuestCpu *cpu = thread->cpu;
-  uint64_t fault;
+  uint64_t fault, error;
   Region *from = NULL, *region;
   const A64TableExit *exit = NULL;
   base_lock(&runtime.lock);
@@ -141,7 +156,7 @@ static uint64_t find_code(RuntimeThread *thread, Pending *pending) {
   if (pending->site) resolve_exit(thread, pending->site, &from, &exit);
   detour_end(thread);
   thread->state = THREAD_OUTSIDE;
-  uint64_t host_pc = look_up(thread, &exit, &region, &fault);
+  uint64_t host_pc = look_up(thread, &exit, &region, &fault, &error);
   if (host_pc) {
     if (exit) link_exit(from, exit, region, host_pc);
     if (pending->remember) remember_branch(cpu, host_pc);
@@ -151,7 +166,7 @@ static uint64_t find_code(RuntimeThread *thread, Pending *pending) {
   *pending = (Pending){0};
   if (host_pc) return host_pc;
   thread_leave(thread);
-  raise(cpu, 14, fault, FETCH);
+  raise(cpu, 14, fault, error);
   return 0;
 }
 

@@ -80,10 +80,16 @@ typedef enum RuntimeFault {
   RUNTIME_FAULT_OURS      /* not in generated code, and not caused by the runtime's own protections */
 } RuntimeFault;
 
-/* First thing in the host handler of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP. `context` is the host
- * ucontext_t, `address` si_addr, `write` whether the access was a store (ESR). SIGBUS for a misaligned access to memory
- * the guest cannot access becomes SIGSEGV with its address. */
-RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, int32_t *signal, uint64_t *address, bool write);
+/* What the host's kernel says of a fault: si_signo, si_code, si_addr. */
+typedef struct RuntimeHostFault {
+  int32_t signal, code;
+  uint64_t address;
+} RuntimeHostFault;
+
+/* First thing in the host handler of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP. `context` is the host ucontext_t, `write`
+ * whether the access was a store (ESR). SIGBUS for a misaligned access becomes the fault that x86 has there instead: none
+ * for the alignment, but perhaps one of the memory. */
+RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, RuntimeHostFault *fault, bool write);
 
 /* Whether the instruction at cpu->rip, which has just faulted, writes its memory operand: then even its load
  * counts as a write in the page-fault error code, as hardware asks for write access at once. */
@@ -101,6 +107,9 @@ void runtime_interrupt(GuestCpu *cpu, void *context);
  * one, and the guest's would be lost. */
 void runtime_hold_kicks(int tid);
 void runtime_release_kicks(void);
+
+/* Calls `visit` for each thread's state. No thread comes or goes meanwhile. */
+void runtime_each_thread(void (*visit)(GuestCpu *cpu, void *argument), void *argument);
 
 /* In the host handler of SIGILL: whether the signal is one by which the runtime brings a thread out of generated code;
  * it has been dealt with then. `siginfo` is the host's. */
@@ -129,10 +138,14 @@ void linux_syscall(GuestCpu *cpu);
 /* A safe point with cpu->interrupt set: delivers what is deliverable and clears cpu->interrupt first. */
 void linux_deliver_signals(GuestCpu *cpu);
 
+/* Beside the processor's bits of a page fault's error code: the page is mapped, and the host has none for it, as behind the
+ * end of a mapped file (SIGBUS). */
+#define RUNTIME_NO_PAGE (UINT64_C(1) << 32)
+
 /* The instruction at cpu->rip raises a hardware exception. Builds the guest's signal frame or ends the
  * process. `vector` is the x86 exception (0 #DE, 1 #DB, 3 #BP, 4 #OF, 6 #UD, 13 #GP, 14 #PF, 16 #MF,
- * 17 #AC, 19 #XM), `address` the faulting address for #PF (si_addr), `error_code` as in ucontext; of #DB, which has none,
- * 1 where a repeated instruction goes on afterwards. */
+ * 17 #AC, 19 #XM), `address` the faulting address for #PF (si_addr), `error_code` as in ucontext, with RUNTIME_NO_PAGE; of
+ * #DB, which has none, 1 where a repeated instruction goes on afterwards. */
 void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t error_code);
 
 /* Answers CPUID at cpu->rip from EAX, ECX in the synchronised state into EAX, EBX, ECX, EDX. */

@@ -140,6 +140,7 @@ void runtime_after_fork(GuestCpu *cpu) {
   runtime.concurrent = false;
   runtime.waiters = 0;
   detour_after_fork();
+  pages_after_fork();
   runtime_after_fork_in_parent();
 }
 
@@ -298,6 +299,12 @@ void runtime_hold_kicks(int tid) {
 }
 
 void runtime_release_kicks(void) { base_unlock(&runtime.lock); }
+
+void runtime_each_thread(void (*visit)(GuestCpu *cpu, void *argument), void *argument) {
+  base_lock(&runtime.lock);
+  for (const RuntimeThread *t = runtime.threads; t; t = t->next) visit(t->cpu, argument);
+  base_unlock(&runtime.lock);
+}
 
 void threads_note_deaths(RuntimeThread *self) {
   runtime.deaths++;

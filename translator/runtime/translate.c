@@ -4,6 +4,9 @@
 
 #include <string.h>
 
+#include <asm/signal.h>
+
+#include "base/host-call.h"
 #include "guest/memory-map.h"
 #include "pipeline/pipeline.h"
 #include "runtime/single-step.h"
@@ -11,7 +14,8 @@
 enum {
   CHECKED_INSNS = 2,    /* of code that checks its bytes: up to its first branch */
   CHECKED_STRAIGHT = 16,
-  CHECKED_BYTES = 16 * 16 /* at most those */
+  CHECKED_BYTES = 16 * 16, /* at most those */
+  INSN_BYTES = 15          /* the most an instruction has */
 };
 
 /* Of the one translation under way (the lock is held). */
@@ -40,7 +44,29 @@ static RegionWindow last_window;
 
 void translate_forget_window(void) { __atomic_store_n(&last_window.end, 0, __ATOMIC_RELEASE); }
 
-/* The executable bytes around `pc`. False when pc itself cannot be fetched. */
+/* The end of the pages that an instruction at `pc` may lie in. */
+static uint64_t end_of_instruction(uint64_t pc) {
+  return (pc + INSN_BYTES + MEMORY_PAGE_SIZE - 1) & ~(MEMORY_PAGE_SIZE - 1);
+}
+
+/* Cuts a window down to the pages around `pc` that are in memory, beside the instruction's own, which have just been: the
+ * lock is held while they are read, and what has to be fetched first, from a disk, a server of a file system or another
+ * thread (userfaultfd(2)), may take any time, or the lock. */
+static void cut_to_resident(RegionWindow *window, uint64_t pc) {
+  uint8_t resident[PIPELINE_WINDOW_BEFORE + PIPELINE_WINDOW_AFTER + 2];
+  uint64_t page = pc & ~(MEMORY_PAGE_SIZE - 1), start = page, end = end_of_instruction(pc);
+  if (end > window->end) end = window->end;
+  if (host_call(__NR_mincore, window->start, window->end - window->start, resident) < 0) return;
+  const uint8_t *at = resident + (page - window->start) / MEMORY_PAGE_SIZE;
+  while (start > window->start && at[-1] & 1) start -= MEMORY_PAGE_SIZE, at--;
+  at = resident + (end - window->start) / MEMORY_PAGE_SIZE;
+  while (end < window->end && *at & 1) end += MEMORY_PAGE_SIZE, at++;
+  window->bytes += start - window->start;
+  window->start = start;
+  window->end = end;
+}
+
+/* The executable bytes around `pc` that can be read at once. False when pc itself cannot be fetched. */
 static bool window_around(uint64_t pc, RegionWindow *ret_window) {
   uint64_t page = pc & ~(MEMORY_PAGE_SIZE - 1), end, limit = page + PIPELINE_WINDOW_AFTER * MEMORY_PAGE_SIZE, ignored;
   int flags = 0;
@@ -52,7 +78,22 @@ static bool window_around(uint64_t pc, RegionWindow *ret_window) {
   *ret_window = (RegionWindow){.start = start, .end = end < limit ? end : limit,
                                .bytes = (const uint8_t *)(uintptr_t)start,
                                .writable = flags & (MEMORY_WRITE | MEMORY_SHARED), .unwatched = flags & MEMORY_UNWATCHED};
+  cut_to_resident(ret_window, pc);
   return true;
+}
+
+bool translate_can_read(uint64_t pc) {
+  return pc >= last_window.start && pc + INSN_BYTES <= __atomic_load_n(&last_window.end, __ATOMIC_ACQUIRE);
+}
+
+static void read_byte(void *address) { (void)*(const volatile uint8_t *)address; }
+
+void translate_fetch(RuntimeThread *thread, uint64_t pc) {
+  uint64_t end = end_of_instruction(pc), ignored;
+  for (uint64_t at = pc; at < end; at = (at + MEMORY_PAGE_SIZE) & ~(MEMORY_PAGE_SIZE - 1)) {
+    int flags = memory_map_query(at, &ignored);
+    if (flags < 0 || !(flags & MEMORY_EXEC) || !guard_call(thread, read_byte, (void *)(uintptr_t)at)) return;
+  }
 }
 
 static bool find_window(uint64_t pc, RegionWindow *ret_window) {
@@ -167,6 +208,13 @@ static void make_smaller(Analysis *a, A64EmitStatus status) {
   a->max_insns = a->max_straight = count / 2;
 }
 
+/* The instruction's first byte cannot be read, or what it has on the next page. */
+static TranslateStatus fetch_failed(const RuntimeThread *thread, uint64_t pc, uint64_t *ret_address) {
+  uint64_t next = (pc & ~(MEMORY_PAGE_SIZE - 1)) + MEMORY_PAGE_SIZE;
+  *ret_address = thread->guard_fault.address >= next ? next : pc;
+  return thread->guard_fault.signal == SIGBUS ? TRANSLATE_NO_PAGE : TRANSLATE_FAULT;
+}
+
 TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top, Region **ret_region,
                           uint64_t *ret_address) {
   bool step = step_is_key(key);
@@ -187,10 +235,7 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
   work->region.single_step = step;
   for (A64EmitStatus status = A64_EMIT_TOO_LARGE; status != A64_EMIT_OK;) {
     FormStatus formed = form(thread, &analysis, &checked);
-    if (formed == FORM_FAULT) {
-      *ret_address = guest_pc;
-      return TRANSLATE_FAULT;
-    }
+    if (formed == FORM_FAULT) return fetch_failed(thread, guest_pc, ret_address);
     if (formed == FORM_AGAIN) continue;
     status = pipeline_generate(work, &target);
     if (status != A64_EMIT_OK) make_smaller(&analysis, status);

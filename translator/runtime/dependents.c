@@ -1,0 +1,61 @@
+/* Which regions depend on guest bytes: a mapping call asks for those in its range, and a program that makes code as it
+ * runs makes such calls all the time, beside any number of regions. They are noted by granules of guest addresses, large
+ * enough that a region, with what was only looked at for its flags, lies in few of them. */
+#include "runtime/internal.h"
+
+#include <string.h>
+
+enum { GRANULE_BITS = 16, BUCKETS = 1 << 12 };
+
+struct Dependent {
+  Region *region;
+  uint64_t granule;
+  Dependent *next, **where; /* in the bucket */
+  Dependent *next_of_region;
+};
+
+static Dependent *buckets[BUCKETS];
+
+static Dependent **bucket(uint64_t granule) { return &buckets[(granule ^ granule >> 12) & (BUCKETS - 1)]; }
+
+void dependents_note(Region *region) {
+  uint64_t last = (region->look_highest - 1) >> GRANULE_BITS;
+  for (uint64_t granule = region->look_lowest >> GRANULE_BITS; granule <= last; granule++) {
+    Dependent *note = cache_alloc(region, sizeof *note), **head = bucket(granule);
+    *note = (Dependent){region, granule, *head, head, region->dependent};
+    if (note->next) note->next->where = &note->next;
+    *head = region->dependent = note;
+  }
+}
+
+void dependents_forget(Region *region) {
+  for (Dependent *note = region->dependent; note; note = note->next_of_region) {
+    *note->where = note->next;
+    if (note->next) note->next->where = note->where;
+  }
+  region->dependent = NULL;
+}
+
+void dependents_clear(void) { memset(buckets, 0, sizeof buckets); }
+
+static bool kill_in_bucket(Dependent *note, uint64_t start, uint64_t end) {
+  bool any = false;
+  for (Dependent *next; note; note = next) {
+    Region *region = note->region;
+    next = note->next;
+    while (next && next->region == region) next = next->next; /* goes with it */
+    if (region->look_lowest >= end || region->look_highest <= start) continue;
+    region_kill(region);
+    any = true;
+  }
+  return any;
+}
+
+bool dependents_kill(uint64_t start, uint64_t end) {
+  bool any = false;
+  if (start >= end) return false;
+  uint64_t first = start >> GRANULE_BITS, last = (end - 1) >> GRANULE_BITS;
+  if (last - first >= BUCKETS) first = 0, last = BUCKETS - 1; /* every bucket, by granules that lead to it */
+  for (uint64_t granule = first; granule <= last; granule++) any |= kill_in_bucket(*bucket(granule), start, end);
+  return any;
+}
