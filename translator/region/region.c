@@ -168,8 +168,10 @@ static __attribute__((noinline)) bool look_at_pages(LiftRegion *region, uint64_t
   return true;
 }
 
-/* The translation depends on bytes in [start, end), too; false when there are too many such places. */
+/* The translation depends on bytes in [start, end), too; false when there are too many such places. Outside the
+ * window nothing was read. */
 static inline bool look_at(LiftRegion *region, uint64_t start, uint64_t end) {
+  if (start < region->window.start || start >= region->window.end) return true;
   if (start < region->look_lowest) region->look_lowest = start;
   if (end > region->look_highest) region->look_highest = end;
   return !region->window.writable || look_at_pages(region, start, end);

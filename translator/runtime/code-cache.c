@@ -336,12 +336,14 @@ static Chunk *least_useful(void) {
   return best ? best : cache.current;
 }
 
+static void evict_region(Region *region) { region_kill(region, DEATH_EVICTED); }
+
 static void evict(void) {
   uint32_t wanted = cache.chunk_count / 16 + 1, coming = cache.free_count;
   for (uint32_t i = 0; i < cache.chunk_count; i++) coming += cache.chunks[i].state == CHUNK_RETIRED;
   if (coming >= wanted) return;
   for (Chunk *chunk; coming < wanted && (chunk = least_useful()); coming++) {
-    each_alive(chunk, region_kill);
+    each_alive(chunk, evict_region);
     if (chunk->state == CHUNK_USED) retire(chunk);
     runtime.stats.evictions++;
   }

@@ -8,6 +8,7 @@
 #include "a64/emit.h"
 #include "base/base.h"
 #include "lift/lift.h"
+#include "runtime/layout.h"
 #include "runtime/runtime.h"
 
 typedef struct Region Region;
@@ -67,9 +68,24 @@ struct RuntimeThread {
   void *shadow_stack;
 };
 
+/* Why a region died. */
+typedef enum DeathCause {
+  DEATH_WRITTEN,    /* a store to a page it depends on */
+  DEATH_SYSCALL,    /* a system call that writes there */
+  DEATH_MAPPING,    /* the page was mapped anew, or its protection changed */
+  DEATH_CHANGED,    /* it was checked, and its bytes are others now */
+  DEATH_STABLE,     /* it was checked, and need not be any more */
+  DEATH_MISALIGNED, /* an ordered access of it met a misaligned address */
+  DEATH_EVICTED,    /* room was wanted */
+  DEATH_CAUSES
+} DeathCause;
+
 typedef struct RuntimeStats {
-  uint64_t regions, guest_insns, guest_bytes, host_bytes, links, flushes, invalidations, dispatches, syscalls,
-      evictions, kicks, detours;
+  uint64_t regions, guest_insns, guest_bytes, host_bytes, links, flushes, dispatches, syscalls, evictions, kicks, detours;
+  uint64_t deaths[DEATH_CAUSES];
+  uint64_t ways_out[TRAMPOLINE_REASONS]; /* what threads left generated code for (runtime/layout.h) */
+  uint64_t write_faults;                 /* stores to protected pages */
+  uint64_t checked_regions;              /* translated so that they compare their bytes */
 } RuntimeStats;
 
 typedef struct Runtime {
@@ -198,7 +214,7 @@ uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uin
                           unsigned *ret_flag_form);
 void link_exit(Region *region, A64Exit *exit, Region *target, uint64_t host_pc);
 /* The region dies: nothing leads to it any more. The lock is held; threads_note_deaths() must follow. */
-void region_kill(Region *region);
+void region_kill(Region *region, DeathCause cause);
 /* From now on several threads may be in code at once: links that could not be changed then are undone. */
 void link_make_concurrent(void);
 
@@ -210,8 +226,8 @@ void pages_forget_region(Region *region);
 /* Before a translation that other threads' stores could race with. True when a page was not protected until now: what
  * was read from it may be out of date. */
 bool pages_protect(const LiftRegion *guest, bool writable);
-/* Whether code at [start, end) has to be checked whenever it is entered, as nothing tells of changes. */
-bool pages_want_checks(uint64_t start, uint64_t end);
+/* Whether the code has to be checked whenever it is entered, as nothing tells of changes. */
+bool pages_want_checks(const LiftRegion *guest);
 /* A write fault at `address`: true when it was ours and the page is writable again. */
 bool pages_handle_write(RuntimeThread *thread, uint64_t address);
 /* A checked region has been entered often without finding a change. True when it need not be checked any more. */

@@ -22,5 +22,6 @@
 #define TRAMPOLINE_RAISE       4
 #define TRAMPOLINE_INTERRUPTED 6
 #define TRAMPOLINE_RESUMED     7
+#define TRAMPOLINE_REASONS     8
 
 #endif

@@ -90,7 +90,7 @@ uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uin
   base_panic("no exit at offset %u of the region at 0x%lx", offset, (unsigned long)region->entry);
 }
 
-void region_kill(Region *region) {
+void region_kill(Region *region, DeathCause cause) {
   if (region->dead) return;
   region->dead = true;
   for (unsigned i = 0; i < region->entry_count; i++) {
@@ -108,7 +108,7 @@ void region_kill(Region *region) {
   region->links_out = NULL;
   pages_forget_region(region);
   cache_note_death(region);
-  runtime.stats.invalidations++;
+  runtime.stats.deaths[cause]++;
 }
 
 static void close_branches(Region *region) {

@@ -81,12 +81,17 @@ static bool guest_may_write(const CodePage *p) {
 
 static bool is_special(const CodePage *p) { return p->checked || p->busy; }
 
-bool pages_want_checks(uint64_t start, uint64_t end) {
-  if (!special_count) return false;
-  for (uint64_t page = page_of(start); page < end; page += MEMORY_PAGE_SIZE) {
-    const CodePage *p = find(page);
-    if (p && is_special(p)) return true;
-  }
+static bool is_special_page(uint64_t page) {
+  const CodePage *p = find(page);
+  return p && is_special(p);
+}
+
+bool pages_want_checks(const LiftRegion *guest) {
+  if (!special_count || !guest->window.writable) return false;
+  for (uint64_t page = page_of(guest->lowest); page < guest->highest; page += MEMORY_PAGE_SIZE)
+    if (is_special_page(page)) return true;
+  for (unsigned i = 0; i < guest->look_count; i++)
+    if (is_special_page(guest->looked[i])) return true;
   return false;
 }
 
@@ -151,9 +156,9 @@ void pages_forget_region(Region *region) {
   region->pages = NULL;
 }
 
-static bool kill_page(CodePage *p) {
+static bool kill_page(CodePage *p, DeathCause cause) {
   bool any = p->regions != NULL;
-  while (p->regions) region_kill(p->regions->region);
+  while (p->regions) region_kill(p->regions->region, cause);
   return any;
 }
 
@@ -181,8 +186,11 @@ bool pages_handle_write(RuntimeThread *thread, uint64_t address) {
   CodePage *p = find(page_of(address));
   if (!p || !guest_may_write(p)) return false;
   /* Not protected any more: another thread has just dealt with the same fault. */
-  if (p->protected_) endure_hit(p);
-  bool any = kill_page(p);
+  if (p->protected_) {
+    runtime.stats.write_faults++;
+    endure_hit(p);
+  }
+  bool any = kill_page(p, DEATH_WRITTEN);
   set_protected(p, false);
   if (any) threads_note_deaths(thread);
   return true;
@@ -220,7 +228,7 @@ static uint64_t end_of_write(uint64_t start, uint64_t length) {
 
 static bool begin_busy(uint64_t page) {
   CodePage *p = find_or_add(page);
-  bool any = kill_page(p);
+  bool any = kill_page(p, DEATH_SYSCALL);
   set_protected(p, false);
   change_special(p, p->checked, p->busy + 1);
   return any;
@@ -276,7 +284,7 @@ bool runtime_has_writable_code(void) { return __atomic_load_n(&writable_code, __
 static bool some_died;
 
 static void kill_dependent(Region *region) {
-  region_kill(region);
+  region_kill(region, DEATH_MAPPING);
   some_died = true;
 }
 

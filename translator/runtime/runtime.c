@@ -176,7 +176,7 @@ static void look_at_checked(RuntimeThread *thread, bool changed) {
   base_lock(&runtime.lock);
   Region *region = (Region *)detour_region_at(thread, cpu->exit_argument - 4, &offset);
   if (region && !region->dead && (changed || pages_found_stable(region))) {
-    region_kill(region);
+    region_kill(region, changed ? DEATH_CHANGED : DEATH_STABLE);
     threads_note_deaths(thread);
   }
   base_unlock(&runtime.lock);
@@ -228,6 +228,7 @@ static void deliver_signals(RuntimeThread *thread, Pending *pending) {
 /* What the reason for leaving code asks for; the thread is still IN_CODE. */
 static void come_out(RuntimeThread *thread, unsigned reason, Pending *pending) {
   GuestCpu *cpu = thread->cpu;
+  runtime.stats.ways_out[reason]++;
   switch (reason) {
   case TRAMPOLINE_LINK: pending->site = cpu->exit_argument - 4; break;
   case TRAMPOLINE_RETURN:
@@ -292,6 +293,20 @@ _Noreturn void runtime_run(GuestCpu *cpu) {
 
 bool runtime_is_generated_code(uint64_t host_pc) { return cache_contains(host_pc); }
 
+static const char *const death_names[DEATH_CAUSES] = {
+    [DEATH_WRITTEN] = "written",       [DEATH_SYSCALL] = "syscall", [DEATH_MAPPING] = "mapping",
+    [DEATH_CHANGED] = "changed",       [DEATH_STABLE] = "stable",   [DEATH_MISALIGNED] = "misaligned",
+    [DEATH_EVICTED] = "evicted"};
+static const char *const way_names[TRAMPOLINE_REASONS] = {
+    [TRAMPOLINE_LINK] = "link",       [TRAMPOLINE_INDIRECT] = "indirect", [TRAMPOLINE_RETURN] = "return",
+    [TRAMPOLINE_SYSCALL] = "syscall", [TRAMPOLINE_RAISE] = "raise",       [TRAMPOLINE_INTERRUPTED] = "interrupt",
+    [TRAMPOLINE_RESUMED] = "fault"};
+
+static void write_by_cause(int fd, const char *kind, const char *const *names, const uint64_t *counts, unsigned count) {
+  for (unsigned i = 0; i < count; i++)
+    if (names[i]) base_print(fd, "%s%s %lu\n", kind, names[i], (unsigned long)counts[i]);
+}
+
 void runtime_write_stats(void) {
   enum { O_WRONLY_CREAT_APPEND = 02101 };
   if (!runtime.options.stats_path) return;
@@ -300,10 +315,14 @@ void runtime_write_stats(void) {
   const RuntimeStats *s = &runtime.stats;
   base_print((int)fd,
              "regions %lu\nguest-instructions %lu\nguest-bytes %lu\nhost-bytes %lu\nlinks %lu\nflushes %lu\n"
-             "invalidations %lu\ndispatches %lu\nsyscalls %lu\nevictions %lu\nkicks %lu\ndetours %lu\n",
+             "dispatches %lu\nsyscalls %lu\nevictions %lu\nkicks %lu\ndetours %lu\nwrite-faults %lu\n"
+             "checked-regions %lu\n",
              (unsigned long)s->regions, (unsigned long)s->guest_insns, (unsigned long)s->guest_bytes,
              (unsigned long)s->host_bytes, (unsigned long)s->links, (unsigned long)s->flushes,
-             (unsigned long)s->invalidations, (unsigned long)s->dispatches, (unsigned long)s->syscalls,
-             (unsigned long)s->evictions, (unsigned long)s->kicks, (unsigned long)s->detours);
+             (unsigned long)s->dispatches, (unsigned long)s->syscalls, (unsigned long)s->evictions,
+             (unsigned long)s->kicks, (unsigned long)s->detours, (unsigned long)s->write_faults,
+             (unsigned long)s->checked_regions);
+  write_by_cause((int)fd, "died-", death_names, s->deaths, DEATH_CAUSES);
+  write_by_cause((int)fd, "left-for-", way_names, s->ways_out, TRAMPOLINE_REASONS);
   host_call(__NR_close, fd);
 }

@@ -156,6 +156,7 @@ static void publish(Region *region, const RegionWindow *window) {
                   region);
   if (window->writable) pages_note_region(region, &work->region);
   runtime.stats.regions++;
+  runtime.stats.checked_regions += region->checked;
   runtime.stats.guest_insns += work->region.count;
   runtime.stats.guest_bytes += region->highest - region->lowest;
   runtime.stats.host_bytes += region->code_bytes;
@@ -183,7 +184,7 @@ static FormStatus form(RuntimeThread *thread, Analysis *a, bool *checked) {
     return FORM_AGAIN;
   }
   if (*checked) return FORMED;
-  if (!a->window->unwatched && !pages_want_checks(region->look_lowest, region->look_highest))
+  if (!a->window->unwatched && !pages_want_checks(region))
     return pages_protect(region, a->window->writable) ? FORM_AGAIN : FORMED;
   *checked = true;
   a->max_insns = CHECKED_INSNS;
