@@ -82,10 +82,18 @@ static void begin_insn(RegionInsn *r) {
   r->loop_head = false;
 }
 
+/* The bytes before `end` have been read for the region itself. */
+static void note_read(LiftRegion *region, uint64_t end) {
+  uint32_t length = (uint32_t)(end - region->entry);
+  if (end > region->window.end) region->run_count = 0;
+  if (length > region->runs[0].length) region->runs[0].length = length;
+}
+
 /* Appends the instruction at `pc`; false when it cannot be decoded, which ends the region (and is part of it where
  * it is the first). */
 static bool append_insn(LiftRegion *region, uint64_t pc) {
   const RegionDecode *d = decode_at(region, pc);
+  note_read(region, pc + (d->status == X86_DECODE_OK ? d->insn.length : X86_MAX_LENGTH));
   if (d->status != X86_DECODE_OK && region->count > 0) return false;
   RegionInsn *r = &region->insns[region->count];
   begin_insn(r);
@@ -108,6 +116,8 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   region->window = *window;
   region->entry = region->lowest = entry;
   region->count = region->end_count = region->leader_count = 0;
+  region->runs[0] = (RegionRun){entry, 0};
+  region->run_count = 1;
   uint64_t pc = entry;
   uint32_t limit = max_straight;
   const bool checked = region->checked;
@@ -168,12 +178,20 @@ static __attribute__((noinline)) bool look_at_pages(LiftRegion *region, uint64_t
   return true;
 }
 
+static void note_run(LiftRegion *region, uint64_t start, uint64_t end) {
+  const RegionRun *own = &region->runs[0];
+  if (!region->run_count || (start >= own->start && end <= own->start + own->length)) return;
+  if (region->run_count == REGION_MAX_RUNS || end > region->window.end) region->run_count = 0;
+  else region->runs[region->run_count++] = (RegionRun){start, (uint32_t)(end - start)};
+}
+
 /* The translation depends on bytes in [start, end), too; false when there are too many such places. Outside the
  * window nothing was read. */
 static inline bool look_at(LiftRegion *region, uint64_t start, uint64_t end) {
   if (start < region->window.start || start >= region->window.end) return true;
   if (start < region->look_lowest) region->look_lowest = start;
   if (end > region->look_highest) region->look_highest = end;
+  note_run(region, start, end);
   return !region->window.writable || look_at_pages(region, start, end);
 }
 
@@ -182,12 +200,13 @@ static inline bool look_at(LiftRegion *region, uint64_t start, uint64_t end) {
 static uint8_t peek(LiftRegion *region, uint64_t pc, bool pessimistic) {
   if (region->exact_flags) return ALL_FLAGS;
   uint8_t open = ALL_FLAGS, read = 0;
-  uint64_t start = pc; /* of the run of instructions being looked at */
+  uint64_t start = pc, reach = pc; /* the run of instructions being looked at */
   bool open_count = pessimistic;
   unsigned limit = pessimistic ? PEEK_INSNS : PEEK_DEFINITE;
   for (unsigned i = 0; i < limit && open; i++) {
     const RegionDecode *d = decode_at(region, pc);
     const X86Insn *insn = &d->insn;
+    reach = pc + (d->status == X86_DECODE_OK ? insn->length : X86_MAX_LENGTH);
     if (d->status != X86_DECODE_OK) break;
     pc += insn->length;
     if (insn->flow == X86_FLOW_SYSTEM && !pessimistic) break; /* what it leaves in R11 nobody reads */
@@ -200,9 +219,9 @@ static uint8_t peek(LiftRegion *region, uint64_t pc, bool pessimistic) {
     }
     if (insn->flow != X86_FLOW_JUMP) break;
     if (!look_at(region, start, pc)) return pessimistic ? ALL_FLAGS : read;
-    start = pc += (uint64_t)insn->imm;
+    start = reach = pc += (uint64_t)insn->imm;
   }
-  if (!look_at(region, start, pc + 1) && pessimistic) return ALL_FLAGS;
+  if (start < reach && !look_at(region, start, reach) && pessimistic) return ALL_FLAGS;
   return open_count ? read | open : read;
 }
 

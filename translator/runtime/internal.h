@@ -32,14 +32,17 @@ struct Region {
   uint32_t code_bytes, instruction_bytes; /* with and without the literals behind the code */
   uint16_t exit_count, entry_count, indirect_count;
   uint16_t pc_map_count;
-  bool dead;
+  bool dead;    /* or asleep */
+  bool asleep;  /* nothing leads to it, but it comes back when its guest bytes are found to be what they were */
   bool checked; /* compares its guest bytes with those it was made from whenever it is entered */
   A64Exit *exits;
   A64Entry *entries;
   uint32_t *indirect_checks;
   A64PcMap *pc_map;
   Link *links_in, *links_out, *links_spare;
-  PageRegion *pages; /* where it is noted (pages.c) */
+  PageRegion *pages, *pages_spare; /* where it is noted, and where it was (pages.c) */
+  const struct Source *source; /* the guest bytes it was made of, of one that may sleep (sleep.c) */
+  Region *next_asleep;
 };
 
 /* Whether a thread may hold addresses of the code cache. */
@@ -77,6 +80,7 @@ typedef enum DeathCause {
   DEATH_STABLE,     /* it was checked, and need not be any more */
   DEATH_MISALIGNED, /* an ordered access of it met a misaligned address */
   DEATH_EVICTED,    /* room was wanted */
+  DEATH_IN_SLEEP,   /* others are asleep for the same address */
   DEATH_CAUSES
 } DeathCause;
 
@@ -86,6 +90,7 @@ typedef struct RuntimeStats {
   uint64_t ways_out[TRAMPOLINE_REASONS]; /* what threads left generated code for (runtime/layout.h) */
   uint64_t write_faults;                 /* stores to protected pages */
   uint64_t checked_regions;              /* translated so that they compare their bytes */
+  uint64_t woken;                        /* regions that came back instead of being translated again */
 } RuntimeStats;
 
 typedef struct Runtime {
@@ -126,13 +131,15 @@ Region *cache_add_region(A64Code *code, const LiftRegion *guest);
 /* The region whose code holds a host PC, dead or alive. Async-signal-safe in a thread that is IN_CODE. */
 Region *cache_find_region(uint64_t host_pc);
 bool cache_contains(uint64_t host_pc);
-/* All regions die. */
+/* All regions die, those asleep included. */
 void cache_retire_all(void);
 /* Calls `visit` for each region alive that depends on guest bytes in [start, end). */
 void cache_each_dependent(uint64_t start, uint64_t end, void (*visit)(Region *));
+/* For each that is alive or asleep. */
 void cache_each_region(void (*visit)(Region *));
-/* A region has died: for the account of what is worth keeping. */
+/* A region has died, has fallen asleep or woken: for the account of what is worth keeping. */
 void cache_note_death(const Region *region);
+void cache_note_sleep(const Region *region, bool asleep);
 /* Makes written code visible to instruction fetch. */
 void cache_sync(const void *start, uint64_t length);
 /* Writes one instruction word another thread may be executing. Both the old and the new word are B or BL (Arm ARM
@@ -213,8 +220,11 @@ void translate_forget_window(void);
 uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, A64Exit **ret_exit,
                           unsigned *ret_flag_form);
 void link_exit(Region *region, A64Exit *exit, Region *target, uint64_t host_pc);
-/* The region dies: nothing leads to it any more. The lock is held; threads_note_deaths() must follow. */
+/* The region dies, or falls asleep where the cause allows: nothing leads to it any more. The lock is held;
+ * threads_note_deaths() must follow. */
 void region_kill(Region *region, DeathCause cause);
+/* Forgets the links of a region that nothing leads to, and where it is noted: its memory may be used again. */
+void region_bury(Region *region);
 /* From now on several threads may be in code at once: links that could not be changed then are undone. */
 void link_make_concurrent(void);
 
@@ -222,17 +232,33 @@ void link_make_concurrent(void);
 
 /* The region belongs to the pages it was read from, those looked at included; stores to them are noticed. */
 void pages_note_region(Region *region, const LiftRegion *guest);
+/* The same for one that was made of `runs`. */
+void pages_note_again(Region *region, const RegionRun *runs, unsigned count);
 void pages_forget_region(Region *region);
 /* Before a translation that other threads' stores could race with. True when a page was not protected until now: what
  * was read from it may be out of date. */
 bool pages_protect(const LiftRegion *guest, bool writable);
 /* Whether the code has to be checked whenever it is entered, as nothing tells of changes. */
 bool pages_want_checks(const LiftRegion *guest);
+bool pages_runs_want_checks(const RegionRun *runs, unsigned count);
 /* A write fault at `address`: true when it was ours and the page is writable again. */
 bool pages_handle_write(RuntimeThread *thread, uint64_t address);
 /* A checked region has been entered often without finding a change. True when it need not be checked any more. */
 bool pages_found_stable(const Region *region);
 void pages_clear(void);
+
+/* --- Sleep (sleep.c) --- */
+
+/* Keeps the bytes of a region that has just been made, where that is worth it. */
+void sleep_keep_source(RuntimeThread *thread, Region *region, const LiftRegion *guest);
+/* The region, taken out of everything, waits for its bytes to come back; false where it cannot. */
+bool sleep_begin(Region *region, DeathCause cause);
+/* The region at `pc` whose bytes are what is there now, alive again; NULL where there is none. */
+Region *sleep_end(RuntimeThread *thread, uint64_t pc, const RegionWindow *window);
+/* A region asleep is given up. */
+void sleep_give_up(Region *region, DeathCause cause);
+/* All were given up with their memory. */
+void sleep_forget_all(void);
 
 /* --- Misaligned accesses (misaligned.c) --- */
 

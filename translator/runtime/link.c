@@ -93,6 +93,7 @@ uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uin
 void region_kill(Region *region, DeathCause cause) {
   if (region->dead) return;
   region->dead = true;
+  runtime.stats.deaths[cause]++;
   for (unsigned i = 0; i < region->entry_count; i++) {
     uint64_t host_pc = (uint64_t)(uintptr_t)region->code + region->entries[i].host_offset;
     block_map_remove(region->entries[i].guest_pc, host_pc);
@@ -104,11 +105,14 @@ void region_kill(Region *region, DeathCause cause) {
     forget_link_in(link);
     forget_link_out(link);
   }
+  pages_forget_region(region);
+  if (!sleep_begin(region, cause)) region_bury(region);
+}
+
+void region_bury(Region *region) {
   for (Link *link = region->links_out; link; link = link->next_out) forget_link_in(link);
   region->links_out = NULL;
-  pages_forget_region(region);
   cache_note_death(region);
-  runtime.stats.deaths[cause]++;
 }
 
 static void close_branches(Region *region) {

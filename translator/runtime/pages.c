@@ -18,7 +18,7 @@ enum {
   BUCKETS = 1 << 12,
   PROT_R = 1,
   PROT_RW = 3,
-  HITS_ENDURED = 8,     /* writes until a page's code is checked instead */
+  HITS_ENDURED = 64,    /* writes until a page's code is checked instead */
   MAX_PATIENCE = 20     /* a page that was stable for 2^n checks is protected again, the n-th time */
 };
 
@@ -86,6 +86,13 @@ static bool is_special_page(uint64_t page) {
   return p && is_special(p);
 }
 
+bool pages_runs_want_checks(const RegionRun *runs, unsigned count) {
+  for (unsigned i = 0; special_count && i < count; i++)
+    for (uint64_t page = page_of(runs[i].start); page < runs[i].start + runs[i].length; page += MEMORY_PAGE_SIZE)
+      if (is_special_page(page)) return true;
+  return false;
+}
+
 bool pages_want_checks(const LiftRegion *guest) {
   if (!special_count || !guest->window.writable) return false;
   for (uint64_t page = page_of(guest->lowest); page < guest->highest; page += MEMORY_PAGE_SIZE)
@@ -104,10 +111,17 @@ static void change_special(CodePage *p, bool checked, uint32_t busy) {
 
 /* --- Regions of a page -------------------------------------------------------------------------------------- */
 
+static PageRegion *new_note(Region *region) {
+  PageRegion *note = region->pages_spare;
+  if (!note) return cache_alloc(region, sizeof *note);
+  region->pages_spare = note->next_of_region;
+  return note;
+}
+
 static void note_on_page(Region *region, uint64_t address) {
   CodePage *p = find_or_add(address);
   if (p->regions && p->regions->region == region) return;
-  PageRegion *note = cache_alloc(region, sizeof *note);
+  PageRegion *note = new_note(region);
   *note = (PageRegion){region, p, p->regions, &p->regions, region->pages};
   if (note->next) note->next->where = &note->next;
   p->regions = note;
@@ -126,6 +140,13 @@ void pages_note_region(Region *region, const LiftRegion *guest) {
   for (uint64_t page = page_of(region->lowest); page < region->highest; page += MEMORY_PAGE_SIZE)
     note_views(region, page);
   for (unsigned i = 0; i < guest->look_count; i++) note_views(region, guest->looked[i]);
+}
+
+void pages_note_again(Region *region, const RegionRun *runs, unsigned count) {
+  writable_code = true;
+  for (unsigned i = 0; i < count; i++)
+    for (uint64_t page = page_of(runs[i].start); page < runs[i].start + runs[i].length; page += MEMORY_PAGE_SIZE)
+      note_views(region, page);
 }
 
 static bool protect_views(uint64_t page) {
@@ -149,9 +170,12 @@ bool pages_protect(const LiftRegion *guest, bool writable) {
 }
 
 void pages_forget_region(Region *region) {
-  for (PageRegion *note = region->pages; note; note = note->next_of_region) {
+  for (PageRegion *note = region->pages, *next; note; note = next) {
+    next = note->next_of_region;
     *note->where = note->next;
     if (note->next) note->next->where = note->where;
+    note->next_of_region = region->pages_spare;
+    region->pages_spare = note;
   }
   region->pages = NULL;
 }

@@ -296,7 +296,7 @@ bool runtime_is_generated_code(uint64_t host_pc) { return cache_contains(host_pc
 static const char *const death_names[DEATH_CAUSES] = {
     [DEATH_WRITTEN] = "written",       [DEATH_SYSCALL] = "syscall", [DEATH_MAPPING] = "mapping",
     [DEATH_CHANGED] = "changed",       [DEATH_STABLE] = "stable",   [DEATH_MISALIGNED] = "misaligned",
-    [DEATH_EVICTED] = "evicted"};
+    [DEATH_EVICTED] = "evicted",        [DEATH_IN_SLEEP] = "in-sleep"};
 static const char *const way_names[TRAMPOLINE_REASONS] = {
     [TRAMPOLINE_LINK] = "link",       [TRAMPOLINE_INDIRECT] = "indirect", [TRAMPOLINE_RETURN] = "return",
     [TRAMPOLINE_SYSCALL] = "syscall", [TRAMPOLINE_RAISE] = "raise",       [TRAMPOLINE_INTERRUPTED] = "interrupt",
@@ -316,12 +316,12 @@ void runtime_write_stats(void) {
   base_print((int)fd,
              "regions %lu\nguest-instructions %lu\nguest-bytes %lu\nhost-bytes %lu\nlinks %lu\nflushes %lu\n"
              "dispatches %lu\nsyscalls %lu\nevictions %lu\nkicks %lu\ndetours %lu\nwrite-faults %lu\n"
-             "checked-regions %lu\n",
+             "checked-regions %lu\nwoken %lu\n",
              (unsigned long)s->regions, (unsigned long)s->guest_insns, (unsigned long)s->guest_bytes,
              (unsigned long)s->host_bytes, (unsigned long)s->links, (unsigned long)s->flushes,
              (unsigned long)s->dispatches, (unsigned long)s->syscalls, (unsigned long)s->evictions,
              (unsigned long)s->kicks, (unsigned long)s->detours, (unsigned long)s->write_faults,
-             (unsigned long)s->checked_regions);
+             (unsigned long)s->checked_regions, (unsigned long)s->woken);
   write_by_cause((int)fd, "died-", death_names, s->deaths, DEATH_CAUSES);
   write_by_cause((int)fd, "left-for-", way_names, s->ways_out, TRAMPOLINE_REASONS);
   host_call(__NR_close, fd);

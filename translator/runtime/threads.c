@@ -232,6 +232,7 @@ static void forget_branches(RuntimeThread *thread) {
 
 void runtime_flush(RuntimeThread *self) {
   cache_retire_all();
+  sleep_forget_all();
   block_map_clear();
   pages_clear();
   for (RuntimeThread *t = runtime.threads; t; t = t->next)

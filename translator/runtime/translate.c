@@ -68,6 +68,7 @@ void translate_forget_window(void) { __atomic_store_n(&last_window.end, 0, __ATO
 static bool window_around(uint64_t pc, RegionWindow *ret_window) {
   uint64_t page = pc & ~(MEMORY_PAGE_SIZE - 1), end, limit = page + WINDOW_AFTER * MEMORY_PAGE_SIZE, ignored;
   int flags = 0;
+  MemoryRange range;
   if (!executable(pc, &end, &flags)) return false;
   while (end < limit && executable(end, &end, &flags)) {}
   uint64_t start = page;
@@ -75,7 +76,8 @@ static bool window_around(uint64_t pc, RegionWindow *ret_window) {
     start -= MEMORY_PAGE_SIZE;
   *ret_window = (RegionWindow){.start = start, .end = end < limit ? end : limit,
                                .bytes = (const uint8_t *)(uintptr_t)start,
-                               .writable = flags & (MEMORY_WRITE | MEMORY_SHARED), .unwatched = flags & MEMORY_UNWATCHED};
+                               .writable = flags & (MEMORY_WRITE | MEMORY_SHARED), .unwatched = flags & MEMORY_UNWATCHED,
+                               .anonymous = memory_map_next(pc, &range) && !range.object};
   return true;
 }
 
@@ -150,10 +152,15 @@ static uint64_t fetch_fault_address(uint64_t pc) {
   return at;
 }
 
-static void publish(Region *region, const RegionWindow *window) {
+static void add_entries(Region *region) {
   for (unsigned i = 0; i < region->entry_count; i++)
     block_map_add(region->entries[i].guest_pc, (uint64_t)(uintptr_t)region->code + region->entries[i].host_offset,
                   region);
+}
+
+static void publish(RuntimeThread *thread, Region *region, const RegionWindow *window) {
+  add_entries(region);
+  sleep_keep_source(thread, region, &work->region);
   if (window->writable) pages_note_region(region, &work->region);
   runtime.stats.regions++;
   runtime.stats.checked_regions += region->checked;
@@ -207,6 +214,10 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
     *ret_address = fetch_fault_address(guest_pc);
     return TRANSLATE_FAULT;
   }
+  if (!step && (*ret_region = sleep_end(thread, guest_pc, &window))) {
+    add_entries(*ret_region);
+    return TRANSLATE_OK;
+  }
   if (!make_work()) base_panic("out of memory for the translator's work space");
   work->lift.entry_x87_top = (uint8_t)(x87_top + 1);
   Analysis analysis = {&work->region, &window, guest_pc, step ? 1 : REGION_INSNS, step ? 1 : REGION_STRAIGHT};
@@ -225,7 +236,7 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
   if (!cache_has_room()) return TRANSLATE_NO_ROOM;
   Region *region = cache_add_region(&work->code, &work->region);
   if (step) region->entries[0].guest_pc = key;
-  publish(region, &window);
+  publish(thread, region, &window);
   if (dump_wanted(guest_pc)) dump_region(&work->lift, &work->region, region);
   *ret_region = region;
   return TRANSLATE_OK;
