@@ -82,18 +82,10 @@ static void begin_insn(RegionInsn *r) {
   r->loop_head = false;
 }
 
-/* The bytes before `end` have been read for the region itself. */
-static void note_read(LiftRegion *region, uint64_t end) {
-  uint32_t length = (uint32_t)(end - region->entry);
-  if (end > region->window.end) region->run_count = 0;
-  if (length > region->runs[0].length) region->runs[0].length = length;
-}
-
 /* Appends the instruction at `pc`; false when it cannot be decoded, which ends the region (and is part of it where
  * it is the first). */
 static bool append_insn(LiftRegion *region, uint64_t pc) {
   const RegionDecode *d = decode_at(region, pc);
-  note_read(region, pc + (d->status == X86_DECODE_OK ? d->insn.length : X86_MAX_LENGTH));
   if (d->status != X86_DECODE_OK && region->count > 0) return false;
   RegionInsn *r = &region->insns[region->count];
   begin_insn(r);
@@ -111,17 +103,30 @@ static __attribute__((noinline)) bool writes_memory(const X86Insn *insn) {
   return false;
 }
 
+/* `undecoded`: where decoding found what is no instruction, or 0. */
+static void begin_runs(LiftRegion *region, uint64_t undecoded) {
+  region->run_count = 0;
+  if (!region->window.writable && !region->window.anonymous) return;
+  uint64_t end = undecoded ? undecoded + X86_MAX_LENGTH : region->highest;
+  if (end > region->window.end) return;
+  region->runs[0] = (RegionRun){region->entry, (uint32_t)(end - region->entry)};
+  region->run_count = 1;
+}
+
 void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns,
                    uint32_t max_straight) {
   region->window = *window;
   region->entry = region->lowest = entry;
   region->count = region->end_count = region->leader_count = 0;
-  region->runs[0] = (RegionRun){entry, 0};
-  region->run_count = 1;
   uint64_t pc = entry;
   uint32_t limit = max_straight;
   const bool checked = region->checked;
-  while (region->count < limit && append_insn(region, pc)) {
+  uint64_t undecoded = 0;
+  while (region->count < limit) {
+    if (!append_insn(region, pc)) {
+      undecoded = pc;
+      break;
+    }
     const RegionInsn *r = &region->insns[region->count - 1];
     pc += r->insn.length;
     if (checked && writes_memory(&r->insn)) break; /* perhaps what follows */
@@ -141,6 +146,7 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   region->look_lowest = region->lowest;
   region->look_highest = region->highest;
   region->look_count = 0;
+  begin_runs(region, undecoded);
 }
 
 uint16_t region_find(const LiftRegion *region, uint64_t pc) {
@@ -180,7 +186,7 @@ static __attribute__((noinline)) bool look_at_pages(LiftRegion *region, uint64_t
 
 static void note_run(LiftRegion *region, uint64_t start, uint64_t end) {
   const RegionRun *own = &region->runs[0];
-  if (!region->run_count || (start >= own->start && end <= own->start + own->length)) return;
+  if (start >= own->start && end <= own->start + own->length) return;
   if (region->run_count == REGION_MAX_RUNS || end > region->window.end) region->run_count = 0;
   else region->runs[region->run_count++] = (RegionRun){start, (uint32_t)(end - start)};
 }
@@ -191,7 +197,7 @@ static inline bool look_at(LiftRegion *region, uint64_t start, uint64_t end) {
   if (start < region->window.start || start >= region->window.end) return true;
   if (start < region->look_lowest) region->look_lowest = start;
   if (end > region->look_highest) region->look_highest = end;
-  note_run(region, start, end);
+  if (region->run_count) note_run(region, start, end);
   return !region->window.writable || look_at_pages(region, start, end);
 }
 
@@ -200,18 +206,21 @@ static inline bool look_at(LiftRegion *region, uint64_t start, uint64_t end) {
 static uint8_t peek(LiftRegion *region, uint64_t pc, bool pessimistic) {
   if (region->exact_flags) return ALL_FLAGS;
   uint8_t open = ALL_FLAGS, read = 0;
-  uint64_t start = pc, reach = pc; /* the run of instructions being looked at */
+  uint64_t start = pc; /* of the run of instructions being looked at */
+  unsigned beyond = 0; /* bytes behind it that have been looked at */
   bool open_count = pessimistic;
   unsigned limit = pessimistic ? PEEK_INSNS : PEEK_DEFINITE;
   for (unsigned i = 0; i < limit && open; i++) {
     const RegionDecode *d = decode_at(region, pc);
     const X86Insn *insn = &d->insn;
-    reach = pc + (d->status == X86_DECODE_OK ? insn->length : X86_MAX_LENGTH);
-    if (d->status != X86_DECODE_OK) break;
+    if (d->status != X86_DECODE_OK) {
+      beyond = X86_MAX_LENGTH;
+      break;
+    }
     pc += insn->length;
-    if (insn->flow == X86_FLOW_SYSTEM && !pessimistic) break; /* what it leaves in R11 nobody reads */
+    if (!pessimistic && insn->flow == X86_FLOW_SYSTEM) break; /* what it leaves in R11 nobody reads */
     read |= insn->flags_read & open;
-    open &= (uint8_t)~kills(insn);
+    if (insn->flags_written | insn->flags_undefined) open &= (uint8_t)~kills(insn);
     if (insn->flow == X86_FLOW_NEXT) continue;
     if (insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_RET) {
       open_count = region->strict_flags;
@@ -219,9 +228,9 @@ static uint8_t peek(LiftRegion *region, uint64_t pc, bool pessimistic) {
     }
     if (insn->flow != X86_FLOW_JUMP) break;
     if (!look_at(region, start, pc)) return pessimistic ? ALL_FLAGS : read;
-    start = reach = pc += (uint64_t)insn->imm;
+    start = pc += (uint64_t)insn->imm;
   }
-  if (start < reach && !look_at(region, start, reach) && pessimistic) return ALL_FLAGS;
+  if (start < pc + beyond && !look_at(region, start, pc + beyond) && pessimistic) return ALL_FLAGS;
   return open_count ? read | open : read;
 }
 

@@ -73,18 +73,23 @@ void cache_patch(uint32_t *at, uint32_t word) {
 
 /* --- Start ------------------------------------------------------------------------------------------ */
 
+static uint64_t trampoline_at(const uint8_t *source) {
+  return (uint64_t)(uintptr_t)runtime.cache + (uint64_t)(source - runtime_trampolines_start);
+}
+
 /* The trampolines' page is not writable: it holds the addresses of the C code they lead to. */
 static int64_t place_trampolines(void) {
   const uint8_t *source[A64_TRAMPOLINE_COUNT] = {
-      [A64_TRAMPOLINE_LINK] = runtime_trampoline_link,       [A64_TRAMPOLINE_INDIRECT] = runtime_trampoline_indirect,
-      [A64_TRAMPOLINE_RETURN] = runtime_trampoline_return,   [A64_TRAMPOLINE_SYSCALL] = runtime_trampoline_syscall,
+      [A64_TRAMPOLINE_LINK] = runtime_trampoline_link,       [A64_TRAMPOLINE_INDIRECT] = runtime_second_indirect,
+      [A64_TRAMPOLINE_RETURN] = runtime_second_return,       [A64_TRAMPOLINE_SYSCALL] = runtime_trampoline_syscall,
       [A64_TRAMPOLINE_RAISE] = runtime_trampoline_raise,     [A64_TRAMPOLINE_HELPER] = runtime_trampoline_helper};
   uint64_t size = (uint64_t)(runtime_trampolines_end - runtime_trampolines_start);
   const uint64_t addresses[2] = {(uint64_t)(uintptr_t)runtime_leave, (uint64_t)(uintptr_t)runtime_helper_table};
   memcpy(runtime.cache, runtime_trampolines_start, size);
   memcpy(runtime.cache + (runtime_trampoline_addresses - runtime_trampolines_start), addresses, sizeof addresses);
-  for (unsigned i = 0; i < A64_TRAMPOLINE_COUNT; i++)
-    runtime.trampolines[i] = (uint64_t)(uintptr_t)runtime.cache + (uint64_t)(source[i] - runtime_trampolines_start);
+  for (unsigned i = 0; i < A64_TRAMPOLINE_COUNT; i++) runtime.trampolines[i] = trampoline_at(source[i]);
+  runtime.miss_indirect = trampoline_at(runtime_trampoline_indirect);
+  runtime.miss_return = trampoline_at(runtime_trampoline_return);
   cache_sync(runtime.cache, size);
   return host_call(__NR_mprotect, runtime.cache, CACHE_TRAMPOLINE_BYTES, PROT_RX);
 }

@@ -108,6 +108,7 @@ typedef struct Runtime {
   uint8_t *cache;      /* trampolines, slots of detours, code */
   uint64_t cache_size;
   uint64_t trampolines[A64_TRAMPOLINE_COUNT];
+  uint64_t miss_indirect, miss_return; /* those that lead to the dispatcher at once */
   RuntimeStats stats;
 } Runtime;
 
@@ -253,6 +254,8 @@ void pages_clear(void);
 void sleep_keep_source(RuntimeThread *thread, Region *region, const LiftRegion *guest);
 /* The region, taken out of everything, waits for its bytes to come back; false where it cannot. */
 bool sleep_begin(Region *region, DeathCause cause);
+extern uint32_t sleep_count; /* regions asleep */
+static inline bool sleep_any(void) { return sleep_count != 0; }
 /* The region at `pc` whose bytes are what is there now, alive again; NULL where there is none. */
 Region *sleep_end(RuntimeThread *thread, uint64_t pc, const RegionWindow *window);
 /* A region asleep is given up. */
@@ -301,6 +304,7 @@ unsigned runtime_enter(GuestCpu *cpu, uint64_t host_pc);
 extern const uint8_t runtime_trampolines_start[], runtime_trampolines_end[];
 extern const uint8_t runtime_trampoline_link[], runtime_trampoline_indirect[], runtime_trampoline_return[],
     runtime_trampoline_syscall[], runtime_trampoline_raise[], runtime_trampoline_helper[];
+extern const uint8_t runtime_second_indirect[], runtime_second_return[], runtime_second_end[];
 extern const uint8_t runtime_helper_stored[], runtime_helper_loaded[], runtime_helper_end[];
 extern uint8_t runtime_trampoline_addresses[];
 extern const uint8_t runtime_enter_check[], runtime_enter_go[], runtime_enter_stop[], runtime_leave[];

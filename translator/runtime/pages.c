@@ -94,7 +94,7 @@ bool pages_runs_want_checks(const RegionRun *runs, unsigned count) {
 }
 
 bool pages_want_checks(const LiftRegion *guest) {
-  if (!special_count || !guest->window.writable) return false;
+  if (!special_count) return false;
   for (uint64_t page = page_of(guest->lowest); page < guest->highest; page += MEMORY_PAGE_SIZE)
     if (is_special_page(page)) return true;
   for (unsigned i = 0; i < guest->look_count; i++)

@@ -16,7 +16,7 @@
 
 Runtime runtime = {.lock = {.rank = BASE_RANK_RUNTIME}};
 
-enum { SHADOW_SEARCH = 64, CHECK_BUDGET = 64 };
+enum { SHADOW_SEARCH = 64, CHECK_BUDGET = 64, SECOND_BUDGET = 64 };
 
 #define CHECK(name, field) _Static_assert(name == offsetof(GuestCpu, field), "runtime/layout.h: " #name)
 CHECK(CPU_GPR, gpr);
@@ -27,10 +27,15 @@ CHECK(CPU_INTERRUPT, interrupt);
 CHECK(CPU_XMM, xmm);
 CHECK(CPU_HOST_SP, host_sp);
 CHECK(CPU_SHADOW_SP, shadow_sp);
+CHECK(CPU_SHADOW_BASE, shadow_base);
 CHECK(CPU_SCRATCH, scratch);
 CHECK(CPU_BRANCH_CACHE, branch_cache);
 CHECK(CPU_EXIT_ARGUMENT, exit_argument);
 CHECK(CPU_HELPER_RETURN, helper_return);
+CHECK(CPU_SECOND_BUDGET, second_budget);
+_Static_assert(BRANCH_CACHE_BITS == GUEST_BRANCH_CACHE_BITS &&
+                   BRANCH_CACHE_TABLE == GUEST_BRANCH_CACHE_SIZE * sizeof(GuestBranchCacheEntry),
+               "runtime/layout.h");
 _Static_assert(TRAMPOLINE_LINK == A64_TRAMPOLINE_LINK && TRAMPOLINE_INDIRECT == A64_TRAMPOLINE_INDIRECT &&
                    TRAMPOLINE_RETURN == A64_TRAMPOLINE_RETURN && TRAMPOLINE_SYSCALL == A64_TRAMPOLINE_SYSCALL &&
                    TRAMPOLINE_RAISE == A64_TRAMPOLINE_RAISE,
@@ -109,8 +114,10 @@ static void resolve_exit(RuntimeThread *thread, uint64_t site, Region **ret_regi
 }
 
 static void remember_branch(GuestCpu *cpu, uint64_t host_pc) {
-  GuestBranchCacheEntry *entry = &cpu->branch_cache[cpu->rip & (GUEST_BRANCH_CACHE_SIZE - 1)];
-  *entry = (GuestBranchCacheEntry){cpu->rip, host_pc};
+  GuestBranchCacheEntry entry = {cpu->rip, host_pc};
+  cpu->branch_cache[guest_branch_cache_first(cpu->rip)] = entry;
+  cpu->branch_cache[guest_branch_cache_second(cpu->rip)] = entry;
+  cpu->second_budget = SECOND_BUDGET;
 }
 
 /* Host code of cpu->rip, translating it if need be; 0 when it cannot be fetched. `*exit` is NULL afterwards when its region
@@ -233,6 +240,7 @@ static void come_out(RuntimeThread *thread, unsigned reason, Pending *pending) {
   case TRAMPOLINE_LINK: pending->site = cpu->exit_argument - 4; break;
   case TRAMPOLINE_RETURN:
     cpu->rip = cpu->scratch[6];
+    pending->remember = true;
     realign_shadow_stack(cpu);
     break;
   case TRAMPOLINE_INDIRECT:
@@ -304,7 +312,7 @@ static const char *const way_names[TRAMPOLINE_REASONS] = {
 
 static void write_by_cause(int fd, const char *kind, const char *const *names, const uint64_t *counts, unsigned count) {
   for (unsigned i = 0; i < count; i++)
-    if (names[i]) base_print(fd, "%s%s %lu\n", kind, names[i], (unsigned long)counts[i]);
+    if (names[i] && counts[i]) base_print(fd, "%s%s %lu\n", kind, names[i], (unsigned long)counts[i]);
 }
 
 void runtime_write_stats(void) {

@@ -22,6 +22,7 @@ typedef struct Source {
 } Source;
 
 static Region *buckets[BUCKETS];
+uint32_t sleep_count;
 
 static Region **bucket(uint64_t pc) { return &buckets[(pc ^ pc >> 12) & (BUCKETS - 1)]; }
 
@@ -49,8 +50,7 @@ static void compare_bytes(void *argument) {
 }
 
 void sleep_keep_source(RuntimeThread *thread, Region *region, const LiftRegion *guest) {
-  if (region->checked || guest->single_step || !guest->run_count) return;
-  if (!guest->window.writable && !guest->window.anonymous) return;
+  if (region->checked || guest->single_step) return;
   size_t length = 0, head = sizeof(Source) + guest->run_count * sizeof(RegionRun);
   for (unsigned i = 0; i < guest->run_count; i++) length += guest->runs[i].length;
   Source *source = cache_alloc(region, head + length);
@@ -67,6 +67,7 @@ static void take_out(Region *region) {
   while (*at != region) at = &(*at)->next_asleep;
   *at = region->next_asleep;
   region->asleep = false;
+  sleep_count--;
   cache_note_sleep(region, false);
 }
 
@@ -95,13 +96,17 @@ bool sleep_begin(Region *region, DeathCause cause) {
   region->next_asleep = *first;
   *first = region;
   region->asleep = true;
+  sleep_count++;
   cache_note_sleep(region, true);
   Region *old = superfluous(region->entry);
   if (old) sleep_give_up(old, DEATH_IN_SLEEP);
   return true;
 }
 
-void sleep_forget_all(void) { memset(buckets, 0, sizeof buckets); }
+void sleep_forget_all(void) {
+  if (sleep_count) memset(buckets, 0, sizeof buckets);
+  sleep_count = 0;
+}
 
 /* --- Awake ----------------------------------------------------------------------------------------------------- */
 

@@ -160,7 +160,7 @@ static void add_entries(Region *region) {
 
 static void publish(RuntimeThread *thread, Region *region, const RegionWindow *window) {
   add_entries(region);
-  sleep_keep_source(thread, region, &work->region);
+  if (work->region.run_count) sleep_keep_source(thread, region, &work->region);
   if (window->writable) pages_note_region(region, &work->region);
   runtime.stats.regions++;
   runtime.stats.checked_regions += region->checked;
@@ -191,7 +191,7 @@ static FormStatus form(RuntimeThread *thread, Analysis *a, bool *checked) {
     return FORM_AGAIN;
   }
   if (*checked) return FORMED;
-  if (!a->window->unwatched && !pages_want_checks(region))
+  if (!a->window->unwatched && !(a->window->writable && pages_want_checks(region)))
     return pages_protect(region, a->window->writable) ? FORM_AGAIN : FORMED;
   *checked = true;
   a->max_insns = CHECKED_INSNS;
@@ -214,7 +214,7 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
     *ret_address = fetch_fault_address(guest_pc);
     return TRANSLATE_FAULT;
   }
-  if (!step && (*ret_region = sleep_end(thread, guest_pc, &window))) {
+  if (sleep_any() && !step && (*ret_region = sleep_end(thread, guest_pc, &window))) {
     add_entries(*ret_region);
     return TRANSLATE_OK;
   }
