@@ -42,7 +42,8 @@ struct Region {
   Link *links_in, *links_out, *links_spare;
   PageRegion *pages, *pages_spare; /* where it is noted, and where it was (pages.c) */
   const struct Source *source; /* the guest bytes it was made of, of one that may sleep (sleep.c) */
-  Region *next_asleep;
+  Region *next_asleep;                /* among those of one hash */
+  Region *sleeps_after, *sleeps_before; /* neighbours in the order in which they fell asleep */
 };
 
 /* Whether a thread may hold addresses of the code cache. */
@@ -80,7 +81,7 @@ typedef enum DeathCause {
   DEATH_STABLE,     /* it was checked, and need not be any more */
   DEATH_MISALIGNED, /* an ordered access of it met a misaligned address */
   DEATH_EVICTED,    /* room was wanted */
-  DEATH_IN_SLEEP,   /* others are asleep for the same address */
+  DEATH_IN_SLEEP,   /* it slept, and too many others do */
   DEATH_CAUSES
 } DeathCause;
 

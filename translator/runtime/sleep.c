@@ -8,12 +8,16 @@
  * lives again; the branches to it are linked anew as they are taken. Its own links are kept meanwhile, so that the
  * exits it was linked through follow their targets' lives.
  *
- * Several may sleep at one address, with other bytes each. All of it is under the runtime's lock. */
+ * Several may sleep at one address, with other bytes each; of too many, those that have slept longest die. All of it is under the runtime's lock. */
 #include "runtime/internal.h"
 
 #include <string.h>
 
-enum { BUCKETS = 1 << 12, MAX_VERSIONS = 4 };
+enum {
+  BUCKETS = 1 << 12,
+  MAX_VERSIONS = 4,
+  MAX_SHARE = 8 /* of the cache one in so many bytes may be asleep: most of what a compiler throws away never comes back */
+};
 
 typedef struct Source {
   uint8_t run_count;
@@ -23,6 +27,8 @@ typedef struct Source {
 
 static Region *buckets[BUCKETS];
 uint32_t sleep_count;
+static Region *oldest, *newest; /* of those asleep */
+static uint64_t asleep_bytes;   /* of code */
 
 static Region **bucket(uint64_t pc) { return &buckets[(pc ^ pc >> 12) & (BUCKETS - 1)]; }
 
@@ -66,8 +72,11 @@ static void take_out(Region *region) {
   Region **at = bucket(region->entry);
   while (*at != region) at = &(*at)->next_asleep;
   *at = region->next_asleep;
+  *(region->sleeps_after ? &region->sleeps_after->sleeps_before : &oldest) = region->sleeps_before;
+  *(region->sleeps_before ? &region->sleeps_before->sleeps_after : &newest) = region->sleeps_after;
   region->asleep = false;
   sleep_count--;
+  asleep_bytes -= region->code_bytes;
   cache_note_sleep(region, false);
 }
 
@@ -95,17 +104,25 @@ bool sleep_begin(Region *region, DeathCause cause) {
   Region **first = bucket(region->entry);
   region->next_asleep = *first;
   *first = region;
+  region->sleeps_after = newest;
+  region->sleeps_before = NULL;
+  *(newest ? &newest->sleeps_before : &oldest) = region;
+  newest = region;
   region->asleep = true;
   sleep_count++;
+  asleep_bytes += region->code_bytes;
   cache_note_sleep(region, true);
   Region *old = superfluous(region->entry);
   if (old) sleep_give_up(old, DEATH_IN_SLEEP);
+  while (asleep_bytes > runtime.cache_size / MAX_SHARE) sleep_give_up(oldest, DEATH_IN_SLEEP);
   return true;
 }
 
 void sleep_forget_all(void) {
   if (sleep_count) memset(buckets, 0, sizeof buckets);
+  oldest = newest = NULL;
   sleep_count = 0;
+  asleep_bytes = 0;
 }
 
 /* --- Awake ----------------------------------------------------------------------------------------------------- */
