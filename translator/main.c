@@ -8,6 +8,7 @@
 #include <linux/prctl.h>
 
 #include "linux/linux.h"
+#include "linux/store.h"
 #include "runtime/runtime.h"
 #include "self-test/host.h"
 
@@ -22,6 +23,7 @@ static const char usage[] =
     "  --fd NUMBER     the program is open as this descriptor; PROGRAM only names it\n"
     "  --self-test     tests memory order, atomics, changing code, signals and arithmetic on this machine, in\n"
     "                  about a minute; --self-test=quick does little of each. 1 when something is wrong\n"
+    "  --features      print what of this processor translated code makes use of, as stele-aot takes it\n"
     "  --help, --version\n"
     "\n"
     "Settings, as environment variables (the program does not see them):\n"
@@ -31,6 +33,7 @@ static const char usage[] =
     "  STELE_MEMORY_MODEL=auto|tso|relaxed\n"
     "  STELE_FLAGS=exact          keep status flags nothing reads, too, for signal handlers that look (slower)\n"
     "  STELE_CODE_CACHE=MIB       room for translated code, 1 to 127 (96)\n"
+    "  STELE_STORE=FILE           translations made by stele-aot (those in stele's own file); /dev/null: none\n"
     "  STELE_CPU=x86-64|x86-64-v2 what CPUID and /proc/cpuinfo offer\n"
     "  STELE_CPU_VENDOR=GenuineIntel|AuthenticAMD|VirtualStele\n"
     "                             the maker that CPUID names (programs trust few names; see stele(1))\n"
@@ -147,6 +150,7 @@ static void start_runtime(const Start *start) {
                             .stats_path = setting(options, "STELE_STATS")};
   int error = runtime_init(&runtime);
   if (error) fail(EXIT_CANNOT_RUN, "cannot map the code cache (error %d)", -error);
+  linux_store_open(setting(options, "STELE_STORE"));
 }
 
 /* --- the command line --------------------------------------------------------------------------------- */
@@ -194,6 +198,10 @@ static Invocation parse_command_line(const Start *start) {
     }
     if (!strcmp(option, "--version")) {
       base_print(1, "stele %s\n", STELE_VERSION);
+      quit(0);
+    }
+    if (!strcmp(option, "--features")) {
+      base_print(1, "0x%x\n", runtime_features(auxv_value(start, AT_HWCAP, 0), auxv_value(start, AT_HWCAP2, 0)));
       quit(0);
     }
     if (!strcmp(option, "--self-test")) return self_test_invocation(start, false);

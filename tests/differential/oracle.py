@@ -7,12 +7,14 @@ A native run tells what every x86-64 processor does. What only this host shows (
 processor may lack and what the tests' own caller has set up (ignored signals, limits) must not reach a result.
 """
 import concurrent.futures
+import functools
 import os
 import resource
 import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("STELE_BUILD", ROOT + "/build")
@@ -92,7 +94,30 @@ def native(command, timeout=300, **options):
 
 
 def translated(command, timeout=900, **options):
-    return run(translator() + command, timeout, **options)
+    if not os.environ.get("STELE_AHEAD"):
+        return run(translator() + command, timeout, **options)
+    with tempfile.NamedTemporaryFile(prefix="stele-store-") as store:
+        translate_ahead(store.name, [command[0], *libraries_of(command[0])])
+        options["env"] = options.get("env", ENVIRONMENT) | {"STELE_STORE": store.name}
+        return run(translator() + command, timeout, **options)
+
+
+def libraries_of(program):
+    """What the loader maps for a program, the loader included; nothing for a static one."""
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
+    return [path for line in listed.splitlines() for path in line.split() if path.startswith("/")]
+
+
+@functools.lru_cache
+def features():
+    """The emulated processor's, as stele-aot takes them."""
+    return subprocess.run(translator() + ["--features"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def translate_ahead(store, files):
+    """With STELE_AHEAD set every program is translated before it runs."""
+    subprocess.run([BUILD + "/host/translator/stele-aot", "--quiet", "--features", features(), "--output", store, *files],
+                   check=True)
 
 
 def each(function, items):

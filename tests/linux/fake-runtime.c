@@ -40,6 +40,10 @@ void runtime_write_begin(uint64_t start, uint64_t length) {}
 void runtime_write_end(uint64_t start, uint64_t length) {}
 
 bool runtime_has_writable_code(void) { return false; }
+uint32_t runtime_features(uint64_t hwcap, uint64_t hwcap2) { return 0; }
+bool runtime_has_store(void) { return false; }
+void runtime_use_store(const void *bytes, uint64_t size) {}
+void runtime_file_mapped(uint64_t file, uint64_t start, uint64_t length, uint64_t offset) {}
 
 void runtime_hold_kicks(int tid) { (void)tid; }
 void runtime_release_kicks(void) {}

@@ -758,23 +758,3 @@ A64EmitStatus a64_emit(A64Emitter *e, const IrBuilder *b, const A64EmitOptions *
   if (e->status == A64_EMIT_OK) join(e);
   return e->status;
 }
-
-/* --- Completing code for a place ------------------------------------------------------------------ */
-
-bool a64_relocate(A64Code *code, uint64_t host_base, const uint64_t trampolines[A64_TRAMPOLINE_COUNT],
-                  uint64_t guest_bias) {
-  for (uint32_t i = 0; i < code->relocation_count; i++) {
-    const A64Relocation *r = &code->relocations[i];
-    uint32_t *word = &code->words[r->offset / 4];
-    if (r->kind == A64_RELOCATE_GUEST_ADDRESS) {
-      uint64_t value = ((uint64_t)word[1] << 32 | word[0]) + guest_bias;
-      word[0] = (uint32_t)value;
-      word[1] = (uint32_t)(value >> 32);
-      continue;
-    }
-    int64_t distance = (int64_t)(trampolines[r->trampoline] - (host_base + r->offset));
-    *word = a64_with_distance(*word, 0, 26, distance); /* B, BL */
-    if (!*word) return false;
-  }
-  return true;
-}

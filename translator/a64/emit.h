@@ -92,12 +92,7 @@ typedef enum A64EmitStatus {
 typedef struct A64Emitter A64Emitter;
 size_t a64_emitter_size(void);
 
-/* Trampoline branches are emitted with offset 0; a64_relocate() completes them for a place. */
+/* Trampoline branches are emitted with offset 0; a64_relocate() (a64/tables.h) completes them for a place. */
 A64EmitStatus a64_emit(A64Emitter *e, const IrBuilder *b, const A64EmitOptions *options, A64Code *code);
-
-/* Completes code that will stand at `host_base`, with trampolines at the given host addresses and guest
- * addresses moved by `guest_bias`. False when a trampoline is out of a branch's reach. */
-bool a64_relocate(A64Code *code, uint64_t host_base, const uint64_t trampolines[A64_TRAMPOLINE_COUNT],
-                  uint64_t guest_bias);
 
 #endif

@@ -14,6 +14,7 @@
 #include "linux/host-stat.h"
 #include "linux/linux.h"
 #include "linux/memory.h"
+#include "linux/store.h"
 #include "linux/watch.h"
 #include "runtime/runtime.h"
 
@@ -232,17 +233,21 @@ static bool is_unwatched_file(bool shared, bool executable, int fd, const HostSt
 typedef struct Object {
   uint64_t number; /* 0: private memory */
   uint32_t flags;  /* MEMORY_SHARED, MEMORY_UNWATCHED */
+  bool program;    /* a file with code of its own: mapped private and executable */
+  HostStat status; /* of a file */
 } Object;
 
 static Object object_of(int protection, int flags, int fd) {
-  HostStat status;
+  Object object = {0};
   bool shared = (flags & MAP_TYPE) != MAP_PRIVATE;
-  if (flags & MAP_ANONYMOUS || host_call(__NR_fstat, fd, &status) < 0)
-    return shared ? (Object){++memory.anonymous_objects, MEMORY_SHARED} : (Object){0};
-  uint64_t number = linux_memory_object(&status);
-  bool unwatched = is_unwatched_file(shared, protection & PROT_EXEC, fd, &status, number);
-  __atomic_fetch_or(mapped_word(number), mapped_bit(number), __ATOMIC_RELAXED);
-  return (Object){number, (shared ? MEMORY_SHARED : 0) | (unwatched ? MEMORY_UNWATCHED : 0)};
+  if (flags & MAP_ANONYMOUS || host_call(__NR_fstat, fd, &object.status) < 0)
+    return shared ? (Object){++memory.anonymous_objects, MEMORY_SHARED} : object;
+  object.number = linux_memory_object(&object.status);
+  bool unwatched = is_unwatched_file(shared, protection & PROT_EXEC, fd, &object.status, object.number);
+  __atomic_fetch_or(mapped_word(object.number), mapped_bit(object.number), __ATOMIC_RELAXED);
+  object.flags = (shared ? MEMORY_SHARED : 0) | (unwatched ? MEMORY_UNWATCHED : 0);
+  object.program = !object.flags && protection & PROT_EXEC;
+  return object;
 }
 
 static uint64_t object_of_segment(int id) { return UINT64_C(1) << 62 | (uint32_t)id; }
@@ -360,6 +365,7 @@ static int64_t map_with_flags(uint64_t address, uint64_t length, int protection,
     memory_map_set_object(got, got + length, (protection & MEMORY_PROTECTION) | object.flags | extra, object.number,
                           offset);
   change_end(code, got >= 0, address, address + length);
+  if (got >= 0 && object.program) linux_store_mapped(fd, &object.status, (uint64_t)got, length, offset);
   if (got >= 0 && object.flags & MEMORY_SHARED) aliases_changed((uint64_t)got, (uint64_t)got + length);
   return got;
 }

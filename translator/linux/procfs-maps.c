@@ -2,7 +2,7 @@
  * smaps_rollup, numa_maps. The kernel's own text is read and what is the translator's left out.
  *
  * Of this process the guest's memory map knows what is the guest's and how protected. Of another one it is what lies
- * below 2^47 and does not come from the translator's file; what of a file it may execute is read from the file's
+ * below 2^47 and does not come from the translator's file or its store; what of a file it may execute is read from the file's
  * headers, since the host never has guest code executable (memory.c). */
 #include <elf.h>
 #include <linux/fcntl.h>
@@ -10,6 +10,7 @@
 #include "linux/host-stat.h"
 #include "linux/linux.h"
 #include "linux/procfs.h"
+#include "linux/store.h"
 
 enum { READ_BUFFER = 64 * 1024, MAPS_LINE = LINUX_PATH_MAX + 128, ROLLUP_ROWS = 40, SEGMENTS_MAX = 16 };
 
@@ -187,7 +188,7 @@ static bool is_translators(const ProcfsProcess *process, const Line *line) {
   for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++)
     if (!strcmp(line->name, hosts[i])) return true;
   return line->start >= MEMORY_GUEST_END || !strcmp(line->name, process->translator) ||
-         !strcmp(line->name, linux_program.self);
+         !strcmp(line->name, linux_program.self) || (*line->name && !strcmp(line->name, linux_store_name()));
 }
 
 /* The next part of work->host from `at` on that is the program's, as the program sees it. */

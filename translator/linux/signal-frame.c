@@ -119,8 +119,11 @@ static void enter_handler(GuestCpu *cpu, const LinuxSiginfo *info, const LinuxAc
   reset_fx(cpu);
 }
 
-/* Faults push RF, traps do not (Intel SDM volume 3, 17.3.1.1; vectors 1, 3 and 4). */
-static bool is_trap(uint64_t vector) { return vector == 1 || vector == 3 || vector == 4; }
+/* Faults push RF, and traps after any round of a repeated instruction but the last; other traps (vectors 1, 3 and 4) do not
+ * (Intel SDM volume 3, 17.3.1.1). */
+static bool pushes_rf(const LinuxFault *fault) {
+  return fault->vector == 1 ? fault->error_code : fault->vector != 3 && fault->vector != 4;
+}
 
 int linux_frame_build(LinuxThread *thread, const LinuxSiginfo *info, const LinuxAction *action,
                       const LinuxFault *fault, uint64_t saved_mask) {
@@ -140,9 +143,9 @@ int linux_frame_build(LinuxThread *thread, const LinuxSiginfo *info, const Linux
   frame.context.old_mask = saved_mask;
   if (fault) {
     frame.context.vector = fault->vector;
-    frame.context.error_code = fault->error_code;
+    frame.context.error_code = fault->vector == 1 ? 0 : fault->error_code;
     frame.context.address = fault->address;
-    if (!is_trap(fault->vector)) frame.context.flags |= FLAG_RF;
+    if (pushes_rf(fault)) frame.context.flags |= FLAG_RF;
   }
   save_fx(cpu, &image);
   if (linux_copy_out(fpstate, &image, sizeof image) || linux_copy_out(at, &frame, sizeof frame))

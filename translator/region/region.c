@@ -104,13 +104,13 @@ static __attribute__((noinline)) bool writes_memory(const X86Insn *insn) {
 }
 
 /* `undecoded`: where decoding found what is no instruction, or 0. */
-static void begin_runs(LiftRegion *region, uint64_t undecoded) {
-  region->run_count = 0;
+static void begin_sources(LiftRegion *region, uint64_t undecoded) {
+  region->source_count = 0;
   if (!region->window.writable && !region->window.anonymous) return;
   uint64_t end = undecoded ? undecoded + X86_MAX_LENGTH : region->highest;
   if (end > region->window.end) return;
-  region->runs[0] = (RegionRun){region->entry, (uint32_t)(end - region->entry)};
-  region->run_count = 1;
+  region->sources[0] = (RegionRun){region->entry, end};
+  region->source_count = 1;
 }
 
 void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns,
@@ -146,7 +146,8 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   region->look_lowest = region->lowest;
   region->look_highest = region->highest;
   region->look_count = 0;
-  begin_runs(region, undecoded);
+  region->run_count = 0;
+  begin_sources(region, undecoded);
 }
 
 uint16_t region_find(const LiftRegion *region, uint64_t pc) {
@@ -184,11 +185,18 @@ static __attribute__((noinline)) bool look_at_pages(LiftRegion *region, uint64_t
   return true;
 }
 
-static void note_run(LiftRegion *region, uint64_t start, uint64_t end) {
-  const RegionRun *own = &region->runs[0];
-  if (start >= own->start && end <= own->start + own->length) return;
-  if (region->run_count == REGION_MAX_RUNS || end > region->window.end) region->run_count = 0;
-  else region->runs[region->run_count++] = (RegionRun){start, (uint32_t)(end - start)};
+static void note_source(LiftRegion *region, uint64_t start, uint64_t end) {
+  const RegionRun *own = &region->sources[0];
+  if (start >= own->start && end <= own->end) return;
+  if (region->source_count == REGION_MAX_SOURCES || end > region->window.end) region->source_count = 0;
+  else region->sources[region->source_count++] = (RegionRun){start, end};
+}
+
+static __attribute__((noinline)) bool keep_run(LiftRegion *region, uint64_t start, uint64_t end) {
+  if (end > region->window.end) end = region->window.end;
+  if (region->run_count == REGION_MAX_RUNS) return false;
+  region->runs[region->run_count++] = (RegionRun){start, end};
+  return true;
 }
 
 /* The translation depends on bytes in [start, end), too; false when there are too many such places. Outside the
@@ -197,7 +205,8 @@ static inline bool look_at(LiftRegion *region, uint64_t start, uint64_t end) {
   if (start < region->window.start || start >= region->window.end) return true;
   if (start < region->look_lowest) region->look_lowest = start;
   if (end > region->look_highest) region->look_highest = end;
-  if (region->run_count) note_run(region, start, end);
+  if (region->source_count) note_source(region, start, end);
+  if (region->window.recorded && !keep_run(region, start, end)) return false;
   return !region->window.writable || look_at_pages(region, start, end);
 }
 

@@ -9,13 +9,13 @@
 
 #include "x86/decode.h"
 
-enum { REGION_MAX_INSNS = 256, REGION_NO_INSN = 0xffff, REGION_MAX_LOOKED = 16, REGION_MAX_RUNS = 32 };
-
-/* Guest bytes a translation depends on. */
-typedef struct RegionRun {
-  uint64_t start;
-  uint32_t length;
-} RegionRun;
+enum {
+  REGION_MAX_INSNS = 256,
+  REGION_NO_INSN = 0xffff,
+  REGION_MAX_LOOKED = 16,
+  REGION_MAX_RUNS = 128,
+  REGION_MAX_SOURCES = 32
+};
 
 typedef struct RegionInsn {
   X86Insn insn;
@@ -37,7 +37,12 @@ typedef struct RegionWindow {
   bool writable;  /* some of it may change by stores of this process */
   bool unwatched; /* some of it may change without anybody here noticing */
   bool anonymous; /* the memory it was made around belongs to no file: code that a program has made */
+  bool recorded;  /* which bytes are looked at is to be kept to the byte (LiftRegion.runs) */
 } RegionWindow;
+
+typedef struct RegionRun {
+  uint64_t start, end; /* guest addresses */
+} RegionRun;
 
 /* What was decoded lately, by PC: exits are looked behind before the code there is translated, and regions
  * overlap. Valid while the bytes are the same. */
@@ -61,10 +66,12 @@ typedef struct LiftRegion {
   bool return_reads_flags; /* set by region_analyse(): a call's continuation reads flags (see region.c) */
   uint64_t lowest, highest; /* guest bytes translated */
   uint64_t look_lowest, look_highest; /* all that lie between those the translation depends on */
-  uint8_t run_count;   /* 0: there are more than fit, or the window's end has been met */
-  RegionRun runs[REGION_MAX_RUNS]; /* those translated, all that lies between included, and those looked at */
+  uint8_t source_count; /* 0: not kept; there are more than fit, or the window's end has been met */
+  RegionRun sources[REGION_MAX_SOURCES]; /* bytes translated, those between included, and looked at, where they may change */
   uint8_t look_count;
   uint64_t looked[REGION_MAX_LOOKED]; /* pages looked at beyond those translated, where the window is writable */
+  uint16_t run_count;
+  RegionRun runs[REGION_MAX_RUNS]; /* bytes looked at beyond those translated, where the window is recorded */
   uint16_t end_count, leader_count;
   uint16_t ends[REGION_MAX_INSNS + 1];    /* indices of those that transfer control, and of the last */
   uint16_t leaders[REGION_MAX_INSNS + 1]; /* indices, as they were found */

@@ -57,6 +57,11 @@ void block_map_add(uint64_t guest_pc, uint64_t host_pc, Region *region) {
   *slot = (Slot){guest_pc, host_pc, region};
 }
 
+void block_map_add_region(Region *region) {
+  for (unsigned i = 0; i < region->tables.entry_count; i++)
+    block_map_add(region_entry_key(region, i), region_entry_host(region, i), region);
+}
+
 void block_map_remove(uint64_t guest_pc, uint64_t host_pc) {
   if (!map.slots) return;
   Slot *slot = probe(guest_pc);

@@ -224,22 +224,23 @@ bool cache_has_room(void) {
 }
 
 /* Copies an array to *at, and moves that on. */
-static void *keep(uint8_t **at, const void *source, size_t size) {
+static const void *keep(uint8_t **at, const void *source, size_t size) {
   void *copy = memcpy(*at, source, size);
   *at += (size + 7) & ~(size_t)7;
   return copy;
 }
 
-/* What is kept of emitted code beside its words. */
-static void keep_tables(Chunk *chunk, Region *region, const A64Code *code) {
-  size_t exits = code->exit_count * sizeof *code->exits, entries = code->entry_count * sizeof *code->entries;
-  size_t checks = code->indirect_count * sizeof *code->indirect_checks;
-  size_t map = code->pc_map_count * sizeof *code->pc_map;
-  uint8_t *at = alloc_in(chunk, exits + entries + checks + map + 8);
-  region->exits = keep(&at, code->exits, exits);
-  region->entries = keep(&at, code->entries, entries);
-  region->indirect_checks = keep(&at, code->indirect_checks, checks);
-  region->pc_map = keep(&at, code->pc_map, map);
+/* What is kept of emitted code beside its words, and needed no more once it is placed. */
+static void keep_tables(Chunk *chunk, A64Tables *t) {
+  size_t exits = t->exit_count * sizeof *t->exits, entries = t->entry_count * sizeof *t->entries;
+  size_t checks = t->indirect_count * sizeof *t->indirect_checks;
+  uint8_t *at = alloc_in(chunk, exits + entries + checks + t->pc_map_bytes + 16);
+  t->exits = keep(&at, t->exits, exits);
+  t->entries = keep(&at, t->entries, entries);
+  t->indirect_checks = keep(&at, t->indirect_checks, checks);
+  t->pc_map = keep(&at, t->pc_map, t->pc_map_bytes);
+  t->relocations = NULL;
+  t->relocation_count = 0;
 }
 
 static void note_dependence(Chunk *chunk, const Region *region) {
@@ -247,24 +248,28 @@ static void note_dependence(Chunk *chunk, const Region *region) {
   if (region->look_highest > chunk->look_highest) chunk->look_highest = region->look_highest;
 }
 
-Region *cache_add_region(A64Code *code, const LiftRegion *guest) {
-  uint32_t bytes = code->count * 4;
+/* Puts code behind what the current chunk has. */
+static uint32_t *place(const A64Tables *tables, uint64_t bias) {
+  uint32_t bytes = tables->word_count * 4u;
   if (!cache.current || cache.chunk_bytes - cache.current->used < bytes) cache.current = begin_chunk();
   Chunk *chunk = cache.current;
   uint32_t *at = (uint32_t *)(code_of(chunk) + chunk->used);
-  if (!a64_relocate(code, (uint64_t)(uintptr_t)at, runtime.trampolines, 0)) base_panic("a trampoline is out of reach");
-  memcpy(at, code->words, bytes);
+  memcpy(at, tables->words, bytes);
+  if (!a64_relocate(at, tables, runtime.trampolines, bias)) base_panic("a trampoline is out of reach");
   cache_sync(at, bytes);
   chunk->used += (bytes + 7) & ~7u;
+  return at;
+}
 
+Region *cache_add_region(const A64Tables *tables, const RegionExtent *extent, uint64_t bias, bool keep) {
+  uint32_t *at = place(tables, bias);
+  Chunk *chunk = cache.current;
   Region *region = alloc_in(chunk, sizeof *region);
-  *region = (Region){.entry = guest->entry, .lowest = guest->lowest, .highest = guest->highest,
-                     .look_lowest = guest->look_lowest, .look_highest = guest->look_highest, .code = at,
-                     .code_bytes = bytes, .instruction_bytes = code->instruction_count * 4,
-                     .exit_count = (uint16_t)code->exit_count, .entry_count = (uint16_t)code->entry_count,
-                     .indirect_count = (uint16_t)code->indirect_count, .pc_map_count = (uint16_t)code->pc_map_count,
-                     .checked = guest->checked};
-  keep_tables(chunk, region, code);
+  *region = (Region){.entry = extent->entry, .lowest = extent->entry, .highest = extent->highest,
+                     .look_lowest = extent->look_lowest, .look_highest = extent->look_highest, .code = at,
+                     .code_bytes = tables->word_count * 4u, .instruction_bytes = tables->instruction_count * 4u,
+                     .tables = *tables};
+  if (keep) keep_tables(chunk, &region->tables);
   note_dependence(chunk, region);
   append_region(chunk, region);
   return region;

@@ -71,15 +71,15 @@ static void move_branches(uint32_t *copy, const Region *region) {
 }
 
 static void open_exits(uint32_t *copy, const Region *region) {
-  for (unsigned i = 0; i < region->exit_count; i++) {
-    const A64Exit *exit = &region->exits[i];
-    copy[exit->site / 4] = to_link_trampoline(copy + exit->site / 4);
-    if (exit->branch == UINT32_MAX) continue;
-    uint32_t *branch = copy + exit->branch / 4;
-    *branch = a64_retarget(*branch, (int64_t)exit->site - exit->branch);
+  const A64Tables *tables = &region->tables;
+  for (const A64TableExit *exit = tables->exits; exit < tables->exits + tables->exit_count; exit++) {
+    copy[exit->site] = to_link_trampoline(copy + exit->site);
+    if (exit->branch == A64_NO_BRANCH) continue;
+    uint32_t *branch = copy + exit->branch;
+    *branch = a64_retarget(*branch, ((int64_t)exit->site - (int64_t)exit->branch) * 4);
   }
-  for (unsigned i = 0; i < region->indirect_count; i++) { /* as if the prediction were wrong, also just behind the check */
-    uint32_t *check = copy + region->indirect_checks[i] / 4;
+  for (unsigned i = 0; i < tables->indirect_count; i++) { /* as if the prediction were wrong, also just behind the check */
+    uint32_t *check = copy + tables->indirect_checks[i];
     int64_t distance = a64_branch_distance(*check);
     check[0] = a64_b(distance);
     check[1] = a64_b(distance - 4);
@@ -87,8 +87,8 @@ static void open_exits(uint32_t *copy, const Region *region) {
 }
 
 static void open_boundaries(uint32_t *copy, const Region *region, uint32_t after) {
-  for (unsigned i = 0; i < region->pc_map_count; i++) {
-    uint32_t offset = region->pc_map[i].host_offset;
+  for (A64PcCursor at = a64_pc_map_begin(&region->tables); a64_pc_map_next(&at);) {
+    uint32_t offset = at.last.host_offset;
     if (offset > after) copy[offset / 4] = to_link_trampoline(copy + offset / 4);
   }
 }

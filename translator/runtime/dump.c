@@ -130,12 +130,14 @@ void dump_region(const Lift *lift, const LiftRegion *guest, const Region *region
   uint32_t end = literals_start(region);
   uint64_t last_pc = 0;
   bool cold = false;
-  for (unsigned i = 0; i < region->pc_map_count; i++) {
+  A64PcCursor at = a64_pc_map_begin(&region->tables);
+  for (bool more = a64_pc_map_next(&at), first = true; more; first = false) {
     unsigned form;
-    uint32_t from = region->pc_map[i].host_offset;
-    uint32_t to = i + 1 < region->pc_map_count ? region->pc_map[i + 1].host_offset : end;
+    uint32_t from = at.last.host_offset;
+    more = a64_pc_map_next(&at);
+    uint32_t to = more ? at.last.host_offset : end;
     uint64_t pc = region_pc_at(region, from, &form);
-    if (i > 0 && pc <= last_pc && !cold) {
+    if (!first && pc <= last_pc && !cold) {
       cold = true; /* in line, guest PCs only ascend */
       base_print(2, "  out of line:\n");
     }

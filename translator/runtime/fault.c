@@ -148,7 +148,9 @@ bool guard_call(RuntimeThread *thread, void (*function)(void *), void *argument)
 static bool fetches(const RuntimeThread *thread, uint64_t host_pc) {
   uint32_t offset;
   const Region *region = detour_region_at(thread, host_pc, &offset);
-  return region && region->checked && region->pc_map_count > 1 && offset < region->pc_map[1].host_offset;
+  if (!region || !region->checked) return false;
+  A64PcCursor at = a64_pc_map_begin(&region->tables);
+  return a64_pc_map_next(&at) && a64_pc_map_next(&at) && offset < at.last.host_offset;
 }
 
 RuntimeFault runtime_host_fault(GuestCpu *cpu, void *opaque, int32_t *signal, uint64_t *address, bool write) {

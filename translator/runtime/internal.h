@@ -7,7 +7,9 @@
 
 #include "a64/emit.h"
 #include "base/base.h"
+#include "image/image.h"
 #include "lift/lift.h"
+#include "pipeline/pipeline.h"
 #include "runtime/layout.h"
 #include "runtime/runtime.h"
 
@@ -30,15 +32,12 @@ struct Region {
   uint64_t look_lowest, look_highest; /* guest bytes it depends on, those only looked at included */
   uint32_t *code;
   uint32_t code_bytes, instruction_bytes; /* with and without the literals behind the code */
-  uint16_t exit_count, entry_count, indirect_count;
-  uint16_t pc_map_count;
+  A64Tables tables; /* their words are those before they were placed */
   bool dead;    /* or asleep */
   bool asleep;  /* nothing leads to it, but it comes back when its guest bytes are found to be what they were */
+  bool repeats; /* a step: of an instruction that is repeated */
   bool checked; /* compares its guest bytes with those it was made from whenever it is entered */
-  A64Exit *exits;
-  A64Entry *entries;
-  uint32_t *indirect_checks;
-  A64PcMap *pc_map;
+  uint64_t step; /* STEP_KEY or 0: in what its entries are known by (single-step.h) */
   Link *links_in, *links_out, *links_spare;
   PageRegion *pages, *pages_spare; /* where it is noted, and where it was (pages.c) */
   const struct Source *source; /* the guest bytes it was made of, of one that may sleep (sleep.c) */
@@ -92,6 +91,7 @@ typedef struct RuntimeStats {
   uint64_t write_faults;                 /* stores to protected pages */
   uint64_t checked_regions;              /* translated so that they compare their bytes */
   uint64_t woken;                        /* regions that came back instead of being translated again */
+  uint64_t image_regions, image_misses, image_refusals; /* taken from an image; not in it; guest bytes are others */
 } RuntimeStats;
 
 typedef struct Runtime {
@@ -119,7 +119,7 @@ extern Runtime runtime;
 
 enum {
   CACHE_TRAMPOLINE_BYTES = 4096,  /* before the slots of detours */
-  CACHE_REGION_BYTES = 16 << 10   /* the most one region's code takes */
+  CACHE_REGION_BYTES = PIPELINE_CODE_BYTES
 };
 
 int cache_init(void);
@@ -128,8 +128,13 @@ bool cache_has_room(void);
 /* Makes room by letting the oldest or the least useful regions die, and waits for threads to leave them where there
  * is none at once. The lock is held, and may be given up meanwhile; the thread itself is OUTSIDE. */
 void cache_make_room(void);
-/* Copies emitted code to the cache and completes it. */
-Region *cache_add_region(A64Code *code, const LiftRegion *guest);
+/* The guest addresses of a region. */
+typedef struct RegionExtent {
+  uint64_t entry, highest, look_lowest, look_highest;
+} RegionExtent;
+/* Copies code to the cache and completes it, guest addresses in it moved by `bias`; copies its tables, too, unless they
+ * stay where they are for good. */
+Region *cache_add_region(const A64Tables *tables, const RegionExtent *extent, uint64_t bias, bool keep_tables);
 /* The region whose code holds a host PC, dead or alive. Async-signal-safe in a thread that is IN_CODE. */
 Region *cache_find_region(uint64_t host_pc);
 bool cache_contains(uint64_t host_pc);
@@ -192,6 +197,7 @@ bool thread_bring_out(RuntimeThread *thread, void *context);
 
 uint64_t block_map_find(uint64_t guest_pc, Region **ret_region); /* 0 when there is none */
 void block_map_add(uint64_t guest_pc, uint64_t host_pc, Region *region);
+void block_map_add_region(Region *region); /* all its entries */
 void block_map_remove(uint64_t guest_pc, uint64_t host_pc);
 void block_map_clear(void);
 
@@ -215,13 +221,32 @@ const LiftRegion *translate_analyse_again(RuntimeThread *thread, const Region *r
 /* Executable mappings have changed. */
 void translate_forget_window(void);
 
+/* --- Code images (images.c) --- */
+
+/* The region for `pc` from an image of the file that is mapped there, with all its entries in the block map. NULL where
+ * it has to be translated. The lock is held, and the cache has room. */
+Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *window);
+
 /* --- Linking (link.c) --- */
+
+static inline uint64_t region_exit_target(const Region *region, const A64TableExit *exit) {
+  return region->entry + (uint64_t)(int64_t)exit->distance;
+}
+
+/* What the entry is known by in the block map. */
+static inline uint64_t region_entry_key(const Region *region, unsigned entry) {
+  return (region->entry + (uint64_t)(int64_t)region->tables.entries[entry].distance) | region->step;
+}
+
+static inline uint64_t region_entry_host(const Region *region, unsigned entry) {
+  return (uint64_t)(uintptr_t)(region->code + region->tables.entries[entry].word);
+}
 
 /* Where the branch at `offset` of a region's code leads, or the guest instruction there where it is none (a boundary
  * that a detour has made a way out). The exit to link, or NULL. The flags are in *ret_flag_form. */
-uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, A64Exit **ret_exit,
+uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, const A64TableExit **ret_exit,
                           unsigned *ret_flag_form);
-void link_exit(Region *region, A64Exit *exit, Region *target, uint64_t host_pc);
+void link_exit(Region *region, const A64TableExit *exit, Region *target, uint64_t host_pc);
 /* The region dies, or falls asleep where the cause allows: nothing leads to it any more. The lock is held;
  * threads_note_deaths() must follow. */
 void region_kill(Region *region, DeathCause cause);

@@ -9,23 +9,23 @@
 #include "a64/encode.h"
 #include "runtime/internal.h"
 
-static uint32_t *word_at(const Region *region, uint32_t offset) { return region->code + offset / 4; }
+static uint32_t *word_at(const Region *region, uint32_t word) { return region->code + word; }
 
 static void patch_if_other(uint32_t *at, uint32_t word) {
   if (*at != word) cache_patch(at, word);
 }
 
-static void close_branch(Region *region, const A64Exit *exit) {
-  if (exit->branch == UINT32_MAX) return;
+static void close_branch(Region *region, const A64TableExit *exit) {
+  if (exit->branch == A64_NO_BRANCH) return;
   uint32_t *branch = word_at(region, exit->branch);
-  patch_if_other(branch, a64_retarget(*branch, (int64_t)exit->site - exit->branch));
+  patch_if_other(branch, a64_retarget(*branch, ((int64_t)exit->site - (int64_t)exit->branch) * 4));
 }
 
 static uint32_t unlinked(const uint32_t *site) {
   return a64_bl((int64_t)(runtime.trampolines[A64_TRAMPOLINE_LINK] - (uint64_t)(uintptr_t)site));
 }
 
-static void unlink_exit(Region *region, const A64Exit *exit) {
+static void unlink_exit(Region *region, const A64TableExit *exit) {
   uint32_t *site = word_at(region, exit->site);
   patch_if_other(site, unlinked(site));
   close_branch(region, exit);
@@ -54,37 +54,38 @@ static void forget_link_out(Link *link) {
   link->from->links_spare = link;
 }
 
-void link_exit(Region *region, A64Exit *exit, Region *target, uint64_t host_pc) {
+void link_exit(Region *region, const A64TableExit *exit, Region *target, uint64_t host_pc) {
   if (exit->kind == A64_EXIT_LOOP || region->dead || target->dead) return;
   uint32_t *site = word_at(region, exit->site);
   if (*site != unlinked(site)) return; /* another thread has just done the same */
   int64_t distance = (int64_t)(host_pc - (uint64_t)(uintptr_t)site);
   cache_patch(site, exit->kind == A64_EXIT_CALL ? a64_bl(distance) : a64_b(distance));
-  if (exit->branch != UINT32_MAX && !runtime.concurrent) {
+  if (exit->branch != A64_NO_BRANCH && !runtime.concurrent) {
     uint32_t *branch = word_at(region, exit->branch);
     uint32_t direct = a64_retarget(*branch, (int64_t)(host_pc - (uint64_t)(uintptr_t)branch));
     if (direct) cache_patch(branch, direct);
   }
-  note_link(region, (uint32_t)(exit - region->exits), target);
+  note_link(region, (uint32_t)(exit - region->tables.exits), target);
   runtime.stats.links++;
 }
 
 static bool is_boundary(const Region *region, uint32_t offset) {
-  for (unsigned i = 0; i < region->pc_map_count; i++)
-    if (region->pc_map[i].host_offset == offset) return true;
+  for (A64PcCursor at = a64_pc_map_begin(&region->tables); a64_pc_map_next(&at);)
+    if (at.last.host_offset == offset) return true;
   return false;
 }
 
-uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, A64Exit **ret_exit,
+uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, const A64TableExit **ret_exit,
                           unsigned *ret_flag_form) {
   const Detour *detour = &thread->detour;
   bool stopped = detour->slot && offset > detour->stop_after && is_boundary(region, offset);
   *ret_exit = NULL;
   *ret_flag_form = FLAGS_CANONICAL;
-  for (unsigned i = 0; !stopped && i < region->exit_count; i++) {
-    if (region->exits[i].site != offset) continue;
-    if (!detour->slot) *ret_exit = &region->exits[i];
-    return region->exits[i].guest_pc;
+  for (unsigned i = 0; !stopped && i < region->tables.exit_count; i++) {
+    const A64TableExit *exit = &region->tables.exits[i];
+    if (exit->site * 4 != offset) continue;
+    if (!detour->slot) *ret_exit = exit;
+    return region_exit_target(region, exit);
   }
   if (stopped) return region_pc_at(region, offset, ret_flag_form);
   base_panic("no exit at offset %u of the region at 0x%lx", offset, (unsigned long)region->entry);
@@ -94,14 +95,14 @@ void region_kill(Region *region, DeathCause cause) {
   if (region->dead) return;
   region->dead = true;
   runtime.stats.deaths[cause]++;
-  for (unsigned i = 0; i < region->entry_count; i++) {
-    uint64_t host_pc = (uint64_t)(uintptr_t)region->code + region->entries[i].host_offset;
-    block_map_remove(region->entries[i].guest_pc, host_pc);
-    thread_forget_entry(region->entries[i].guest_pc, host_pc);
+  for (unsigned i = 0; i < region->tables.entry_count; i++) {
+    uint64_t host_pc = region_entry_host(region, i);
+    block_map_remove(region_entry_key(region, i), host_pc);
+    thread_forget_entry(region_entry_key(region, i), host_pc);
   }
   while (region->links_in) {
     Link *link = region->links_in;
-    unlink_exit(link->from, &link->from->exits[link->exit]);
+    unlink_exit(link->from, &link->from->tables.exits[link->exit]);
     forget_link_in(link);
     forget_link_out(link);
   }
@@ -116,7 +117,7 @@ void region_bury(Region *region) {
 }
 
 static void close_branches(Region *region) {
-  for (Link *link = region->links_out; link; link = link->next_out) close_branch(region, &region->exits[link->exit]);
+  for (Link *link = region->links_out; link; link = link->next_out) close_branch(region, &region->tables.exits[link->exit]);
 }
 
 void link_make_concurrent(void) {

@@ -88,7 +88,7 @@ static bool is_special_page(uint64_t page) {
 
 bool pages_runs_want_checks(const RegionRun *runs, unsigned count) {
   for (unsigned i = 0; special_count && i < count; i++)
-    for (uint64_t page = page_of(runs[i].start); page < runs[i].start + runs[i].length; page += MEMORY_PAGE_SIZE)
+    for (uint64_t page = page_of(runs[i].start); page < runs[i].end; page += MEMORY_PAGE_SIZE)
       if (is_special_page(page)) return true;
   return false;
 }
@@ -145,7 +145,7 @@ void pages_note_region(Region *region, const LiftRegion *guest) {
 void pages_note_again(Region *region, const RegionRun *runs, unsigned count) {
   writable_code = true;
   for (unsigned i = 0; i < count; i++)
-    for (uint64_t page = page_of(runs[i].start); page < runs[i].start + runs[i].length; page += MEMORY_PAGE_SIZE)
+    for (uint64_t page = page_of(runs[i].start); page < runs[i].end; page += MEMORY_PAGE_SIZE)
       note_views(region, page);
 }
 

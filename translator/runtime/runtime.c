@@ -44,7 +44,7 @@ _Static_assert(TRAMPOLINE_LINK == A64_TRAMPOLINE_LINK && TRAMPOLINE_INDIRECT == 
 /* --- Start ---------------------------------------------------------------------------------------- */
 
 /* AT_HWCAP and AT_HWCAP2 bits (Linux Documentation/arch/arm64/elf_hwcaps.rst). */
-static uint32_t host_features(uint64_t hwcap, uint64_t hwcap2) {
+uint32_t runtime_features(uint64_t hwcap, uint64_t hwcap2) {
   static const struct {
     uint8_t second, bit;
     uint32_t feature;
@@ -62,7 +62,7 @@ static uint32_t host_features(uint64_t hwcap, uint64_t hwcap2) {
 
 int runtime_init(const RuntimeOptions *options) {
   runtime.options = *options;
-  runtime.features = host_features(options->hwcap, options->hwcap2);
+  runtime.features = runtime_features(options->hwcap, options->hwcap2);
   runtime.ordered = options->memory_model == RUNTIME_MEMORY_TSO;
   return cache_init();
 }
@@ -102,7 +102,7 @@ typedef struct Pending {
 } Pending;
 
 /* The guest target of the exit at `site`, as the thread's PC. The lock is held or the thread IN_CODE. */
-static void resolve_exit(RuntimeThread *thread, uint64_t site, Region **ret_region, A64Exit **ret_exit) {
+static void resolve_exit(RuntimeThread *thread, uint64_t site, Region **ret_region, const A64TableExit **ret_exit) {
   GuestCpu *cpu = thread->cpu;
   uint32_t offset;
   unsigned form;
@@ -122,16 +122,15 @@ static void remember_branch(GuestCpu *cpu, uint64_t host_pc) {
 
 /* Host code of cpu->rip, translating it if need be; 0 when it cannot be fetched. `*exit` is NULL afterwards when its region
  * may be gone. */
-static uint64_t look_up(RuntimeThread *thread, A64Exit **exit, Region **ret_region, uint64_t *ret_fault) {
+static uint64_t look_up(RuntimeThread *thread, const A64TableExit **exit, Region **ret_region, uint64_t *ret_fault) {
   GuestCpu *cpu = thread->cpu;
   for (;;) {
     uint64_t key = step_key(cpu), host_pc = block_map_find(key, ret_region), deaths = runtime.deaths;
     if (host_pc) return host_pc;
     TranslateStatus status = translate(thread, key, cpu->x87.top & 7, ret_region, ret_fault);
     if (runtime.deaths != deaths) *exit = NULL; /* all was given up for it (become_strict()) */
-    if (status == TRANSLATE_OK)
-      return (uint64_t)(uintptr_t)(*ret_region)->code + (*ret_region)->entries[0].host_offset;
     if (status == TRANSLATE_FAULT) return 0;
+    if (status == TRANSLATE_OK) continue;
     *exit = NULL;
     cache_make_room();
   }
@@ -143,7 +142,7 @@ static uint64_t find_code(RuntimeThread *thread, Pending *pending) {
   GuestCpu *cpu = thread->cpu;
   uint64_t fault;
   Region *from = NULL, *region;
-  A64Exit *exit = NULL;
+  const A64TableExit *exit = NULL;
   base_lock(&runtime.lock);
   runtime.stats.dispatches++;
   if (pending->site) resolve_exit(thread, pending->site, &from, &exit);
@@ -222,7 +221,7 @@ static void system_call(RuntimeThread *thread) {
 static void deliver_signals(RuntimeThread *thread, Pending *pending) {
   GuestCpu *cpu = thread->cpu;
   Region *region;
-  A64Exit *exit;
+  const A64TableExit *exit;
   if (pending->site) resolve_exit(thread, pending->site, &region, &exit);
   pending->site = 0;
   detour_end(thread);
@@ -268,7 +267,10 @@ static void come_out(RuntimeThread *thread, unsigned reason, Pending *pending) {
 static __attribute__((noinline, cold)) void single_step(RuntimeThread *thread, uint64_t host_pc, Pending *pending) {
   GuestCpu *cpu = thread->cpu;
   Region *region;
-  A64Exit *exit;
+  const A64TableExit *exit;
+  uint32_t offset;
+  uint64_t start = cpu->rip;
+  bool repeats = detour_region_at(thread, host_pc, &offset)->repeats;
   unsigned reason = runtime_enter(cpu, step_detour(thread, host_pc));
   bool traps = step_traps(cpu, reason);
   come_out(thread, reason, pending);
@@ -276,7 +278,7 @@ static __attribute__((noinline, cold)) void single_step(RuntimeThread *thread, u
   *pending = (Pending){0};
   detour_end(thread);
   thread_leave(thread);
-  if (traps) raise(cpu, 1, 0, 0);
+  if (traps) raise(cpu, 1, 0, repeats && cpu->rip == start);
 }
 
 _Noreturn void runtime_run(GuestCpu *cpu) {
@@ -324,12 +326,13 @@ void runtime_write_stats(void) {
   base_print((int)fd,
              "regions %lu\nguest-instructions %lu\nguest-bytes %lu\nhost-bytes %lu\nlinks %lu\nflushes %lu\n"
              "dispatches %lu\nsyscalls %lu\nevictions %lu\nkicks %lu\ndetours %lu\nwrite-faults %lu\n"
-             "checked-regions %lu\nwoken %lu\n",
+             "checked-regions %lu\nwoken %lu\nimage-regions %lu\nimage-misses %lu\nimage-refusals %lu\n",
              (unsigned long)s->regions, (unsigned long)s->guest_insns, (unsigned long)s->guest_bytes,
              (unsigned long)s->host_bytes, (unsigned long)s->links, (unsigned long)s->flushes,
              (unsigned long)s->dispatches, (unsigned long)s->syscalls, (unsigned long)s->evictions,
              (unsigned long)s->kicks, (unsigned long)s->detours, (unsigned long)s->write_faults,
-             (unsigned long)s->checked_regions, (unsigned long)s->woken);
+             (unsigned long)s->checked_regions, (unsigned long)s->woken, (unsigned long)s->image_regions,
+             (unsigned long)s->image_misses, (unsigned long)s->image_refusals);
   write_by_cause((int)fd, "died-", death_names, s->deaths, DEATH_CAUSES);
   write_by_cause((int)fd, "left-for-", way_names, s->ways_out, TRAMPOLINE_REASONS);
   host_call(__NR_close, fd);

@@ -25,6 +25,9 @@ typedef struct RuntimeOptions {
   const char *stats_path;  /* STELE_STATS: written at exit; NULL for none */
 } RuntimeOptions;
 
+/* What generated code makes use of (A64_HAS_*) on a processor with these AT_HWCAP and AT_HWCAP2. */
+uint32_t runtime_features(uint64_t hwcap, uint64_t hwcap2);
+
 /* Maps the code cache and emits the trampolines. Once, before any thread runs. Negative errno on
  * failure. Not async-signal-safe. */
 int runtime_init(const RuntimeOptions *options);
@@ -105,6 +108,14 @@ bool runtime_take_kick(GuestCpu *cpu, const void *siginfo, void *context);
 /* True when the host PC lies in generated code or a trampoline. */
 bool runtime_is_generated_code(uint64_t host_pc);
 
+/* Translations made before (image/image.h), which stay mapped for good: code is taken from there where it can be. Nothing
+ * happens when they are not this build's. Once, before any thread runs. */
+void runtime_use_store(const void *bytes, uint64_t size);
+bool runtime_has_store(void);
+
+/* A file is mapped executable at [start, start + length), from `offset` on; `file` is its image_file_key(). */
+void runtime_file_mapped(uint64_t file, uint64_t start, uint64_t length, uint64_t offset);
+
 /* Writes STELE_STATS; the Linux layer calls it before exit_group. */
 void runtime_write_stats(void);
 
@@ -119,7 +130,8 @@ void linux_deliver_signals(GuestCpu *cpu);
 
 /* The instruction at cpu->rip raises a hardware exception. Builds the guest's signal frame or ends the
  * process. `vector` is the x86 exception (0 #DE, 1 #DB, 3 #BP, 4 #OF, 6 #UD, 13 #GP, 14 #PF, 16 #MF,
- * 17 #AC, 19 #XM), `address` the faulting address for #PF (si_addr), `error_code` as in ucontext. */
+ * 17 #AC, 19 #XM), `address` the faulting address for #PF (si_addr), `error_code` as in ucontext; of #DB, which has none,
+ * 1 where a repeated instruction goes on afterwards. */
 void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t error_code);
 
 /* Answers CPUID at cpu->rip from EAX, ECX in the synchronised state into EAX, EBX, ECX, EDX. */

@@ -41,27 +41,29 @@ typedef struct Bytes {
   bool differ;
 } Bytes;
 
+static uint64_t length_of(const RegionRun *run) { return run->end - run->start; }
+
 static void copy_bytes(void *argument) {
   const Bytes *b = argument;
   uint8_t *to = b->copy;
-  for (unsigned i = 0; i < b->count; to += b->runs[i++].length)
-    memcpy(to, (const void *)(uintptr_t)b->runs[i].start, b->runs[i].length);
+  for (unsigned i = 0; i < b->count; to += length_of(&b->runs[i++]))
+    memcpy(to, (const void *)(uintptr_t)b->runs[i].start, length_of(&b->runs[i]));
 }
 
 static void compare_bytes(void *argument) {
   Bytes *b = argument;
   const uint8_t *with = b->copy;
-  for (unsigned i = 0; i < b->count && !b->differ; with += b->runs[i++].length)
-    b->differ = memcmp(with, (const void *)(uintptr_t)b->runs[i].start, b->runs[i].length) != 0;
+  for (unsigned i = 0; i < b->count && !b->differ; with += length_of(&b->runs[i++]))
+    b->differ = memcmp(with, (const void *)(uintptr_t)b->runs[i].start, length_of(&b->runs[i])) != 0;
 }
 
 void sleep_keep_source(RuntimeThread *thread, Region *region, const LiftRegion *guest) {
   if (region->checked || guest->single_step) return;
-  size_t length = 0, head = sizeof(Source) + guest->run_count * sizeof(RegionRun);
-  for (unsigned i = 0; i < guest->run_count; i++) length += guest->runs[i].length;
+  size_t length = 0, head = sizeof(Source) + guest->source_count * sizeof(RegionRun);
+  for (unsigned i = 0; i < guest->source_count; i++) length += length_of(&guest->sources[i]);
   Source *source = cache_alloc(region, head + length);
-  *source = (Source){.run_count = guest->run_count, .bytes = (uint8_t *)source + head};
-  memcpy(source->runs, guest->runs, guest->run_count * sizeof(RegionRun));
+  *source = (Source){.run_count = guest->source_count, .bytes = (uint8_t *)source + head};
+  memcpy(source->runs, guest->sources, guest->source_count * sizeof(RegionRun));
   Bytes bytes = {source->runs, source->run_count, (uint8_t *)source + head, false};
   if (guard_call(thread, copy_bytes, &bytes)) region->source = source;
 }
@@ -129,7 +131,7 @@ void sleep_forget_all(void) {
 
 static bool within(const Source *source, const RegionWindow *window) {
   for (unsigned i = 0; i < source->run_count; i++)
-    if (source->runs[i].start < window->start || source->runs[i].start + source->runs[i].length > window->end)
+    if (source->runs[i].start < window->start || source->runs[i].end > window->end)
       return false;
   return true;
 }

@@ -5,46 +5,22 @@
 #include <string.h>
 
 #include "guest/memory-map.h"
-#include "opt/opt.h"
+#include "pipeline/pipeline.h"
 #include "runtime/single-step.h"
 
 enum {
-  REGION_INSNS = 32,    /* the sweep's usual limits */
-  REGION_STRAIGHT = 96,
   CHECKED_INSNS = 2,    /* of code that checks its bytes: up to its first branch */
   CHECKED_STRAIGHT = 16,
-  CHECKED_BYTES = 16 * 16, /* at most those */
-  WINDOW_BEFORE = 4,    /* pages before the entry that loops may reach back into */
-  WINDOW_AFTER = 64,
-  CODE_WORDS = CACHE_REGION_BYTES / 4,
-  RELOCATIONS = 4096
+  CHECKED_BYTES = 16 * 16 /* at most those */
 };
 
-/* Scratch of the one translation under way (the lock is held). */
-static struct {
-  Lift lift;
-  LiftRegion region;
-  A64Code code;
-  uint8_t source[CHECKED_BYTES + 16]; /* what checked code is made from and compares itself with */
-  A64Emitter *emitter;
-  OptScratch opt;
-} *work;
+/* Of the one translation under way (the lock is held). */
+static Pipeline *work;
+static uint8_t source[CHECKED_BYTES + 16]; /* what checked code is made from and compares itself with */
 
-static bool make_work(void) {
-  if (work) return true;
-  work = base_pages_alloc(sizeof *work);
-  IrInsn *insns = base_pages_alloc(IR_MAX_INSNS * sizeof *insns);
-  uint32_t *words = base_pages_alloc(CODE_WORDS * sizeof *words);
-  A64Relocation *relocations = base_pages_alloc(RELOCATIONS * sizeof *relocations);
-  A64Emitter *emitter = base_pages_alloc(a64_emitter_size());
-  if (!work || !insns || !words || !relocations || !emitter) return false;
-  work->emitter = emitter;
-  work->lift.b.insns = insns;
-  work->code.words = words;
-  work->code.capacity = CODE_WORDS;
-  work->code.relocations = relocations;
-  work->code.relocation_capacity = RELOCATIONS;
-  return true;
+static void make_work(void) {
+  if (!work) work = pipeline_new();
+  if (!work) base_panic("out of memory for the translator's work space");
 }
 
 /* --- The bytes that can be fetched -------------------------------------------------------------------------- */
@@ -66,13 +42,13 @@ void translate_forget_window(void) { __atomic_store_n(&last_window.end, 0, __ATO
 
 /* The executable bytes around `pc`. False when pc itself cannot be fetched. */
 static bool window_around(uint64_t pc, RegionWindow *ret_window) {
-  uint64_t page = pc & ~(MEMORY_PAGE_SIZE - 1), end, limit = page + WINDOW_AFTER * MEMORY_PAGE_SIZE, ignored;
+  uint64_t page = pc & ~(MEMORY_PAGE_SIZE - 1), end, limit = page + PIPELINE_WINDOW_AFTER * MEMORY_PAGE_SIZE, ignored;
   int flags = 0;
   MemoryRange range;
   if (!executable(pc, &end, &flags)) return false;
   while (end < limit && executable(end, &end, &flags)) {}
   uint64_t start = page;
-  for (unsigned i = 0; i < WINDOW_BEFORE && start && executable(start - MEMORY_PAGE_SIZE, &ignored, &flags); i++)
+  for (unsigned i = 0; i < PIPELINE_WINDOW_BEFORE && start && executable(start - MEMORY_PAGE_SIZE, &ignored, &flags); i++)
     start -= MEMORY_PAGE_SIZE;
   *ret_window = (RegionWindow){.start = start, .end = end < limit ? end : limit,
                                .bytes = (const uint8_t *)(uintptr_t)start,
@@ -102,16 +78,15 @@ typedef struct Analysis {
 static RegionWindow copy_source(const RegionWindow *window, uint64_t pc) {
   uint64_t start = pc & ~UINT64_C(7), length = window->end - start;
   if (length > CHECKED_BYTES) length = CHECKED_BYTES;
-  memcpy(work->source, (const void *)(uintptr_t)start, length);
-  return (RegionWindow){.start = start, .end = start + length, .bytes = work->source};
+  memcpy(source, (const void *)(uintptr_t)start, length);
+  return (RegionWindow){.start = start, .end = start + length, .bytes = source};
 }
 
 static void analyse_guarded(void *argument) {
   const Analysis *a = argument;
-  RegionWindow source = *a->window;
-  if (a->region->checked) source = copy_source(a->window, a->pc);
-  region_decode(a->region, &source, a->pc, a->max_insns, a->max_straight);
-  region_analyse(a->region);
+  RegionWindow window = *a->window;
+  if (a->region->checked) window = copy_source(a->window, a->pc);
+  pipeline_analyse(work, &window, a->pc, a->max_insns, a->max_straight);
 }
 
 /* False where the memory went away meanwhile. */
@@ -127,22 +102,12 @@ static bool analyse(RuntimeThread *thread, const Analysis *a, bool checked) {
 const LiftRegion *translate_analyse_again(RuntimeThread *thread, const Region *region) {
   RegionWindow window;
   if (region->checked || !window_around(region->entry, &window)) return NULL;
-  Analysis again = {&work->region, &window, region->entry, REGION_INSNS, REGION_STRAIGHT};
+  make_work();
+  Analysis again = {&work->region, &window, region->entry, PIPELINE_INSNS, PIPELINE_STRAIGHT};
   return analyse(thread, &again, false) && work->region.highest == region->highest ? &work->region : NULL;
 }
 
 /* --- The rest --------------------------------------------------------------------------------------------------- */
-
-static A64EmitStatus generate(LiftRegion *region) {
-  work->lift.features = runtime.features;
-  work->lift.ordered = runtime.ordered;
-  lift_region(&work->lift, region);
-  if (work->lift.b.overflow) return A64_EMIT_TOO_LARGE;
-  opt_run(&work->opt, &work->lift.b);
-  A64EmitOptions options = {.guest_entry = region->entry, .features = runtime.features, .ordered = runtime.ordered,
-                            .is_misaligned = misaligned_any() ? misaligned_is_known : NULL};
-  return a64_emit(work->emitter, &work->lift.b, &options, &work->code);
-}
 
 /* An instruction at the window's end whose bytes go on where nothing can be fetched: the address of those. */
 static uint64_t fetch_fault_address(uint64_t pc) {
@@ -152,21 +117,22 @@ static uint64_t fetch_fault_address(uint64_t pc) {
   return at;
 }
 
-static void add_entries(Region *region) {
-  for (unsigned i = 0; i < region->entry_count; i++)
-    block_map_add(region->entries[i].guest_pc, (uint64_t)(uintptr_t)region->code + region->entries[i].host_offset,
-                  region);
-}
-
-static void publish(RuntimeThread *thread, Region *region, const RegionWindow *window) {
-  add_entries(region);
-  if (work->region.run_count) sleep_keep_source(thread, region, &work->region);
+static Region *publish(RuntimeThread *thread, uint64_t step, const RegionWindow *window) {
+  const LiftRegion *guest = &work->region;
+  RegionExtent extent = {guest->entry, guest->highest, guest->look_lowest, guest->look_highest};
+  Region *region = cache_add_region(&work->tables, &extent, 0, true);
+  region->checked = guest->checked;
+  region->step = step;
+  region->repeats = step && guest->insns[0].insn.prefixes & (X86_PREFIX_REP | X86_PREFIX_REPNE);
+  block_map_add_region(region);
+  if (guest->source_count) sleep_keep_source(thread, region, guest);
   if (window->writable) pages_note_region(region, &work->region);
   runtime.stats.regions++;
   runtime.stats.checked_regions += region->checked;
   runtime.stats.guest_insns += work->region.count;
   runtime.stats.guest_bytes += region->highest - region->lowest;
   runtime.stats.host_bytes += region->code_bytes;
+  return region;
 }
 
 /* Flags that a return carries have been met: from now on all code keeps them. */
@@ -215,12 +181,15 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
     return TRANSLATE_FAULT;
   }
   if (sleep_any() && !step && (*ret_region = sleep_end(thread, guest_pc, &window))) {
-    add_entries(*ret_region);
+    block_map_add_region(*ret_region);
     return TRANSLATE_OK;
   }
-  if (!make_work()) base_panic("out of memory for the translator's work space");
-  work->lift.entry_x87_top = (uint8_t)(x87_top + 1);
-  Analysis analysis = {&work->region, &window, guest_pc, step ? 1 : REGION_INSNS, step ? 1 : REGION_STRAIGHT};
+  if (!cache_has_room()) return TRANSLATE_NO_ROOM;
+  if (!step && (*ret_region = images_take(thread, guest_pc, &window))) return TRANSLATE_OK;
+  make_work();
+  PipelineTarget target = {.features = runtime.features, .ordered = runtime.ordered, .x87_top = x87_top,
+                            .is_misaligned = misaligned_any() ? misaligned_is_known : NULL};
+  Analysis analysis = {&work->region, &window, guest_pc, step ? 1 : PIPELINE_INSNS, step ? 1 : PIPELINE_STRAIGHT};
   bool checked = step;
   work->region.single_step = step;
   for (A64EmitStatus status = A64_EMIT_TOO_LARGE; status != A64_EMIT_OK;) {
@@ -230,24 +199,19 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
       return TRANSLATE_FAULT;
     }
     if (formed == FORM_AGAIN) continue;
-    status = generate(&work->region);
+    status = pipeline_generate(work, &target);
     if (status != A64_EMIT_OK) make_smaller(&analysis, status);
   }
-  if (!cache_has_room()) return TRANSLATE_NO_ROOM;
-  Region *region = cache_add_region(&work->code, &work->region);
-  if (step) region->entries[0].guest_pc = key;
-  publish(thread, region, &window);
+  Region *region = publish(thread, key & STEP_KEY, &window);
   if (dump_wanted(guest_pc)) dump_region(&work->lift, &work->region, region);
   *ret_region = region;
   return TRANSLATE_OK;
 }
 
 uint64_t region_pc_at(const Region *region, uint32_t offset, unsigned *ret_flag_form) {
-  const A64PcMap *best = &region->pc_map[0];
-  for (unsigned i = 0; i < region->pc_map_count; i++)
-    if (region->pc_map[i].host_offset <= offset) best = &region->pc_map[i];
-  /* Offsets are modulo 2^30 and may be negative. */
-  int64_t distance = (int64_t)((uint64_t)best->guest_offset << 34) >> 34;
-  *ret_flag_form = best->guest_offset >> 30;
-  return region->entry + (uint64_t)distance;
+  A64PcMap best = {0, 0};
+  for (A64PcCursor at = a64_pc_map_begin(&region->tables); a64_pc_map_next(&at);)
+    if (at.last.host_offset <= offset) best = at.last;
+  *ret_flag_form = best.guest_offset >> 30;
+  return region->entry + a64_guest_distance(best.guest_offset);
 }

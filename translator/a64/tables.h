@@ -1,0 +1,74 @@
+/* What is kept of an emitted region: its words and tables, in few bytes and without addresses, so that they can be kept in
+ * a file. Guest addresses are distances from the region's entry, places in the code are words. */
+#ifndef STELE_A64_TABLES_H
+#define STELE_A64_TABLES_H
+
+#include "a64/emit.h"
+
+enum { A64_TABLES_MAX_WORDS = 8190, A64_NO_BRANCH = 8191 };
+
+typedef struct A64TableExit { /* A64Exit */
+  int64_t distance : 36;      /* of where it goes: 2 GiB and a little either way (Jcc, JMP and CALL have 32 bits) */
+  uint64_t site : 13;
+  uint64_t branch : 13;       /* or A64_NO_BRANCH */
+  uint64_t kind : 2;          /* A64ExitKind */
+} A64TableExit;
+
+typedef struct A64TableEntry { /* A64Entry */
+  int64_t distance : 48;
+  uint64_t word : 16;
+} A64TableEntry;
+
+typedef struct A64TableRelocation { /* A64Relocation */
+  uint16_t word;
+  uint8_t kind, trampoline;
+} A64TableRelocation;
+
+/* A region. The arrays are the owner's; the counts stand by themselves where the arrays are yet to be placed. */
+typedef struct A64Tables {
+  uint16_t word_count, instruction_count; /* with and without the literals behind the code */
+  uint16_t exit_count, entry_count, relocation_count, indirect_count, pc_map_bytes;
+  const A64TableExit *exits;
+  const A64TableEntry *entries;
+  const A64TableRelocation *relocations;
+  const uint32_t *words;
+  const uint16_t *indirect_checks; /* of CBNZs that interruption turns into branches */
+  const uint8_t *pc_map;           /* to be read by a64_pc_map_next() */
+} A64Tables;
+
+/* Room for the tables of one region; the words stay where they were emitted. */
+typedef struct A64TableRoom {
+  A64TableExit exits[A64_MAX_EXITS];
+  A64TableEntry entries[A64_MAX_ENTRIES];
+  A64TableRelocation relocations[4096];
+  uint16_t indirect_checks[A64_MAX_INDIRECT];
+  uint8_t pc_map[A64_MAX_PC_MAP * 10];
+} A64TableRoom;
+
+/* The tables of emitted code whose entry is at `guest_entry`, in `room`. False when the region is too large for them. */
+bool a64_make_tables(const A64Code *code, uint64_t guest_entry, A64TableRoom *room, A64Tables *ret_tables);
+
+/* The boundaries of guest instructions, in the order of A64Code.pc_map. Begin with {tables->pc_map, end}. */
+typedef struct A64PcCursor {
+  const uint8_t *at, *end;
+  A64PcMap last;
+} A64PcCursor;
+
+static inline A64PcCursor a64_pc_map_begin(const A64Tables *tables) {
+  return (A64PcCursor){tables->pc_map, tables->pc_map + tables->pc_map_bytes, {0, 0}};
+}
+
+/* Moves to the next boundary, in cursor->last; false behind the last one. Stays within the bytes, whatever they are. */
+bool a64_pc_map_next(A64PcCursor *cursor);
+
+/* A64PcMap.guest_offset as a signed distance. */
+static inline uint64_t a64_guest_distance(uint32_t guest_offset) {
+  return (uint64_t)((int64_t)((uint64_t)guest_offset << 34) >> 34);
+}
+
+/* Completes the words at `words`, which will be executed there, with trampolines at the given host addresses and guest
+ * addresses moved by `guest_bias`. False when a trampoline is out of a branch's reach. */
+bool a64_relocate(uint32_t *words, const A64Tables *tables, const uint64_t trampolines[A64_TRAMPOLINE_COUNT],
+                  uint64_t guest_bias);
+
+#endif

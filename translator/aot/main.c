@@ -1,0 +1,228 @@
+/* stele-aot: translates x86-64 programs and libraries before they run.
+ *
+ * Files and folders are named, translated by several threads, and the result is a store (image/image.h), by itself or behind
+ * a copy of the translator, which finds it there. */
+#include <errno.h>
+#include <fts.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "aot/translate.h"
+#include "aot/write-store.h"
+
+enum { EXIT_USAGE = 2, THREADS_MAX = 256 };
+
+static const char usage[] =
+    "usage: stele-aot [OPTIONS] --output STORE FILE|FOLDER...\n"
+    "Translates x86-64 programs and libraries ahead of time, for stele to use when they run.\n"
+    "\n"
+    "  -o, --output STORE     the file to write; what is there is replaced when all is done\n"
+    "  -t, --translator FILE  puts the store behind a copy of the translator FILE, which uses it then\n"
+    "  -f, --features WORD    the processor to translate for, as `stele --features` prints it there; 0: any\n"
+    "  -m, --memory ORDER     plain, ordered (threads share memory) or both (both)\n"
+    "  -j, --jobs N           threads (one a processor)\n"
+    "  -q, --quiet            say nothing unless something is wrong\n"
+    "  -h, --help, --version\n";
+
+typedef struct Options {
+  const char *output, *translator;
+  uint32_t features;
+  bool plain, ordered, quiet;
+  unsigned jobs;
+} Options;
+
+typedef struct Totals {
+  uint64_t files, regions, instructions, guest_bytes, image_bytes;
+} Totals;
+
+/* What the threads share; all of it under the lock but for the options and the writer. */
+static struct {
+  Options options;
+  StoreWriter *writer;
+  pthread_mutex_t lock;
+  FTS *walk;
+  uint64_t *keys; /* files met, by key: copies and links are translated once */
+  size_t key_count, key_capacity;
+  Totals totals;
+  int error; /* errno of what ended the work */
+} work = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* --- Files -------------------------------------------------------------------------------------------------------- */
+
+/* The next regular file, or NULL. Freed by the caller. What was named and cannot be read is told. */
+static char *next_file(void) {
+  char *path = NULL;
+  pthread_mutex_lock(&work.lock);
+  for (FTSENT *entry; !path && !work.error && (entry = fts_read(work.walk));) {
+    bool unreadable = entry->fts_info == FTS_NS || entry->fts_info == FTS_ERR || entry->fts_info == FTS_DNR;
+    if (unreadable) fprintf(stderr, "stele-aot: %s: %s\n", entry->fts_path, strerror(entry->fts_errno));
+    if (unreadable && !entry->fts_level) work.error = entry->fts_errno;
+    if (entry->fts_info == FTS_F) path = strdup(entry->fts_path);
+  }
+  pthread_mutex_unlock(&work.lock);
+  return path;
+}
+
+static bool is_new(uint64_t key) {
+  bool found = false;
+  pthread_mutex_lock(&work.lock);
+  for (size_t i = 0; i < work.key_count && !found; i++) found = work.keys[i] == key;
+  if (!found && work.key_count == work.key_capacity) {
+    size_t capacity = work.key_capacity ? work.key_capacity * 2 : 1024;
+    uint64_t *grown = realloc(work.keys, capacity * sizeof *grown);
+    if (grown) {
+      work.keys = grown;
+      work.key_capacity = capacity;
+    }
+  }
+  if (!found && work.key_count < work.key_capacity) work.keys[work.key_count++] = key;
+  pthread_mutex_unlock(&work.lock);
+  return !found;
+}
+
+static void fail(int error) {
+  pthread_mutex_lock(&work.lock);
+  if (!work.error) work.error = error ? error : EIO;
+  pthread_mutex_unlock(&work.lock);
+}
+
+static void add_totals(const AotImage *image) {
+  pthread_mutex_lock(&work.lock);
+  work.totals.regions += image->regions;
+  work.totals.instructions += image->instructions;
+  work.totals.guest_bytes += image->guest_bytes;
+  work.totals.image_bytes += image->size;
+  pthread_mutex_unlock(&work.lock);
+}
+
+static void translate_for(Pipeline *pipeline, const Program *program, ImageTarget target) {
+  AotImage image;
+  if (!aot_translate(pipeline, program, target, &image)) {
+    fail(ENOMEM);
+    return;
+  }
+  if (!writer_add(work.writer, program->key, target, image.bytes, image.size)) fail(errno);
+  add_totals(&image);
+  free(image.bytes);
+}
+
+static void translate_file(Pipeline *pipeline, const char *path) {
+  Program program;
+  const char *reason;
+  if (!program_open(path, &program, &reason)) return;
+  if (is_new(program.key)) {
+    if (work.options.plain) translate_for(pipeline, &program, (ImageTarget){work.options.features, 0});
+    if (work.options.ordered) translate_for(pipeline, &program, (ImageTarget){work.options.features, 1});
+    pthread_mutex_lock(&work.lock);
+    work.totals.files++;
+    if (!work.options.quiet && isatty(2)) fprintf(stderr, "\r%lu files, %lu MB \033[K", (unsigned long)work.totals.files,
+                                                  (unsigned long)(work.totals.image_bytes >> 20));
+    pthread_mutex_unlock(&work.lock);
+  }
+  program_close(&program);
+}
+
+static void *run(void *ignored) {
+  (void)ignored;
+  Pipeline *pipeline = pipeline_new();
+  if (!pipeline) return fail(ENOMEM), NULL;
+  for (char *path; (path = next_file());) {
+    translate_file(pipeline, path);
+    free(path);
+  }
+  return NULL;
+}
+
+static void run_all(void) {
+  pthread_t threads[THREADS_MAX];
+  unsigned started = 0;
+  while (started < work.options.jobs && !pthread_create(&threads[started], NULL, run, NULL)) started++;
+  if (!started) run(NULL);
+  for (unsigned i = 0; i < started; i++) pthread_join(threads[i], NULL);
+}
+
+/* --- The command line --------------------------------------------------------------------------------------------- */
+
+static _Noreturn void misused(const char *format, const char *value) {
+  fprintf(stderr, format, value);
+  fputs("; try --help\n", stderr);
+  exit(EXIT_USAGE);
+}
+
+static unsigned long number(const char *text, unsigned long most, const char *option) {
+  char *end;
+  errno = 0;
+  unsigned long value = strtoul(text, &end, 0);
+  if (errno || end == text || *end || value > most) {
+    fprintf(stderr, "stele-aot: %s is '%s'; it can be a number up to %lu\n", option, text, most);
+    exit(EXIT_USAGE);
+  }
+  return value;
+}
+
+static void set_memory(Options *options, const char *order) {
+  options->plain = !strcmp(order, "plain") || !strcmp(order, "both");
+  options->ordered = !strcmp(order, "ordered") || !strcmp(order, "both");
+  if (!options->plain && !options->ordered) misused("stele-aot: --memory is '%s'; it can be plain, ordered or both", order);
+}
+
+static Options parse(int argc, char **argv) {
+  static const struct option names[] = {
+      {"output", required_argument, NULL, 'o'}, {"translator", required_argument, NULL, 't'},
+      {"features", required_argument, NULL, 'f'}, {"memory", required_argument, NULL, 'm'},
+      {"jobs", required_argument, NULL, 'j'}, {"quiet", no_argument, NULL, 'q'},
+      {"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
+  long processors = sysconf(_SC_NPROCESSORS_ONLN);
+  Options options = {.plain = true, .ordered = true, .jobs = processors > 0 ? (unsigned)processors : 1};
+  for (int c; (c = getopt_long(argc, argv, "o:t:f:m:j:qh", names, NULL)) != -1;) switch (c) {
+    case 'o': options.output = optarg; break;
+    case 't': options.translator = optarg; break;
+    case 'f': options.features = (uint32_t)number(optarg, UINT32_MAX, "--features"); break;
+    case 'm': set_memory(&options, optarg); break;
+    case 'j': options.jobs = (unsigned)number(optarg, THREADS_MAX, "--jobs"); break;
+    case 'q': options.quiet = true; break;
+    case 'h': fputs(usage, stdout); exit(0);
+    case 'V': puts("stele-aot " STELE_VERSION); exit(0);
+    default: fputs("Try --help\n", stderr); exit(EXIT_USAGE);
+    }
+  if (!options.output) misused("stele-aot: where to? Name a store with --output%s", "");
+  if (optind == argc) misused("stele-aot: which files or folders%s?", "");
+  return options;
+}
+
+static int finish(void) {
+  bool good = !work.error;
+  if (!good) {
+    writer_abandon(work.writer);
+    errno = work.error;
+  } else {
+    good = writer_finish(work.writer);
+  }
+  if (!good) {
+    fprintf(stderr, "stele-aot: %s: %s; it is as it was before\n", work.options.output, strerror(errno));
+    return 1;
+  }
+  const Totals *t = &work.totals;
+  if (!work.options.quiet)
+    fprintf(stderr, "%s%lu files: %lu regions, %lu instructions, %lu kB of code to %lu kB\n", isatty(2) ? "\r" : "",
+            (unsigned long)t->files, (unsigned long)t->regions, (unsigned long)t->instructions,
+            (unsigned long)(t->guest_bytes >> 10), (unsigned long)(t->image_bytes >> 10));
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  work.options = parse(argc, argv);
+  work.walk = fts_open(argv + optind, FTS_PHYSICAL | FTS_COMFOLLOW | FTS_NOCHDIR, NULL);
+  work.writer = writer_begin(work.options.output, work.options.translator);
+  if (!work.walk || !work.writer) {
+    fprintf(stderr, "stele-aot: %s: %s\n", work.options.output, strerror(errno));
+    return 1;
+  }
+  run_all();
+  fts_close(work.walk);
+  return finish();
+}

@@ -1,0 +1,23 @@
+/* Writing a store (image/image.h). */
+#ifndef STELE_AOT_WRITE_STORE_H
+#define STELE_AOT_WRITE_STORE_H
+
+#include "image/image.h"
+
+typedef struct StoreWriter StoreWriter;
+
+/* Begins a store that will be the file `path`, behind a copy of the file `front` (without a store it may have) unless that
+ * is NULL. What is at `path` stays until writer_finish(). NULL with errno on failure. */
+StoreWriter *writer_begin(const char *path, const char *front);
+
+/* Adds an image; thread-safe. False with errno on failure. */
+bool writer_add(StoreWriter *writer, uint64_t file, ImageTarget target, const void *image, uint64_t size);
+
+/* Completes the file and puts it in its place. The same images make the same bytes, in whatever order they came. False
+ * with errno on failure. Frees the writer. */
+bool writer_finish(StoreWriter *writer);
+
+/* Leaves everything as it was. Frees the writer. */
+void writer_abandon(StoreWriter *writer);
+
+#endif

@@ -1,0 +1,41 @@
+/* The list of passes, as code. */
+#include "pipeline/pipeline.h"
+
+#include "base/base.h"
+
+enum { CODE_WORDS = PIPELINE_CODE_BYTES / 4, RELOCATIONS = 4096 };
+
+Pipeline *pipeline_new(void) {
+  Pipeline *p = base_pages_alloc(sizeof *p);
+  IrInsn *insns = base_pages_alloc(IR_MAX_INSNS * sizeof *insns);
+  uint32_t *words = base_pages_alloc(CODE_WORDS * sizeof *words);
+  A64Relocation *relocations = base_pages_alloc(RELOCATIONS * sizeof *relocations);
+  A64Emitter *emitter = base_pages_alloc(a64_emitter_size());
+  if (!p || !insns || !words || !relocations || !emitter) return NULL;
+  p->emitter = emitter;
+  p->lift.b.insns = insns;
+  p->code.words = words;
+  p->code.capacity = CODE_WORDS;
+  p->code.relocations = relocations;
+  p->code.relocation_capacity = RELOCATIONS;
+  return p;
+}
+
+void pipeline_analyse(Pipeline *p, const RegionWindow *window, uint64_t pc, uint32_t max_insns, uint32_t max_straight) {
+  region_decode(&p->region, window, pc, max_insns, max_straight);
+  region_analyse(&p->region);
+}
+
+A64EmitStatus pipeline_generate(Pipeline *p, const PipelineTarget *target) {
+  p->lift.features = target->features;
+  p->lift.ordered = target->ordered;
+  p->lift.entry_x87_top = (uint8_t)(target->x87_top + 1);
+  lift_region(&p->lift, &p->region);
+  if (p->lift.b.overflow) return A64_EMIT_TOO_LARGE;
+  opt_run(&p->opt, &p->lift.b);
+  A64EmitOptions options = {.guest_entry = p->region.entry, .features = target->features, .ordered = target->ordered,
+                            .is_misaligned = target->is_misaligned};
+  A64EmitStatus status = a64_emit(p->emitter, &p->lift.b, &options, &p->code);
+  if (status != A64_EMIT_OK) return status;
+  return a64_make_tables(&p->code, p->region.entry, &p->table_room, &p->tables) ? A64_EMIT_OK : A64_EMIT_TOO_LARGE;
+}

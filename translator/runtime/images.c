@@ -1,0 +1,160 @@
+/* Regions that were translated before: taken from code images instead of being made.
+ *
+ * The Linux layer says which file is mapped executable where; whether an image of that file has a region for a guest PC is
+ * looked up when the PC is first executed. What is found is used when the guest bytes it was made from, looked-at ones
+ * included, are those that stand there now; then it is copied to the code cache and is a region like any other, but for
+ * its tables, which stay in the store. A wrong guess which file is mapped therefore costs time, nothing else. */
+#include "runtime/internal.h"
+
+#include <string.h>
+
+#include "guest/memory-map.h"
+#include "image/image.h"
+
+typedef struct MappedFile {
+  uint64_t start, end, offset; /* guest addresses; of `start` in the file */
+  uint64_t file;               /* image_file_key() */
+  uint64_t base;               /* guest address of the image's base; good while `has_image` */
+  bool looked, ordered, has_image; /* whether an image for `ordered` was looked for, and found */
+  CodeImage image;
+} MappedFile;
+
+static ImageStore store;
+static MappedFile *files; /* by ascending address; they don't overlap */
+static uint32_t file_count, file_capacity;
+
+void runtime_use_store(const void *bytes, uint64_t size) { image_open_store(bytes, size, &store); }
+
+bool runtime_has_store(void) { return store.bytes != NULL; }
+
+/* The first file that ends above `address`. */
+static uint32_t first_above(uint64_t address) {
+  uint32_t low = 0, high = file_count;
+  while (low < high) {
+    uint32_t middle = (low + high) / 2;
+    if (files[middle].end <= address) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+static bool have_room(void) {
+  if (file_count < file_capacity) return true;
+  uint32_t capacity = file_capacity ? file_capacity * 2 : 64;
+  MappedFile *grown = base_alloc(capacity * sizeof *grown);
+  if (!grown) return false;
+  if (file_count) memcpy(grown, files, file_count * sizeof *grown);
+  base_free(files);
+  files = grown;
+  file_capacity = capacity;
+  return true;
+}
+
+void runtime_file_mapped(uint64_t file, uint64_t start, uint64_t length, uint64_t offset) {
+  base_lock(&runtime.lock);
+  uint32_t at = first_above(start), behind = at;
+  while (behind < file_count && files[behind].start < start + length) behind++;
+  if (behind > at || have_room()) { /* it replaces what was there, even if some of that is still mapped */
+    uint32_t first = behind > at ? at + 1 : at;
+    memmove(&files[at + 1], &files[first == at ? at : behind], (file_count - (first == at ? at : behind)) * sizeof *files);
+    file_count = file_count + 1 - (behind - at);
+    files[at] = (MappedFile){.start = start, .end = start + length, .offset = offset, .file = file};
+  }
+  base_unlock(&runtime.lock);
+}
+
+/* The image for code at `pc` as it is translated now. */
+static const MappedFile *image_at(uint64_t pc) {
+  uint32_t i = first_above(pc);
+  if (i == file_count || files[i].start > pc) return NULL;
+  MappedFile *file = &files[i];
+  if (!file->looked || file->ordered != runtime.ordered) {
+    ImageTarget target = {runtime.features, runtime.ordered};
+    file->looked = true;
+    file->ordered = runtime.ordered;
+    file->has_image = image_find(&store, file->file, target, &file->image) &&
+                      image_base(&file->image, file->start, file->offset, &file->base);
+  }
+  return file->has_image ? file : NULL;
+}
+
+typedef struct Comparison {
+  const MappedFile *file;
+  const ImageRegion *region;
+  const RegionWindow *window;
+  uint64_t lowest, highest; /* guest bytes compared */
+  bool same;
+} Comparison;
+
+/* Whether all of [start, end) can be fetched, and changes there are noticed. */
+static bool can_be_code(const RegionWindow *window, uint64_t start, uint64_t end) {
+  if (start >= window->start && end <= window->end) return start <= end;
+  for (uint64_t at = start; at < end;) {
+    int flags = memory_map_query(at, &at);
+    if (flags < 0 || !(flags & MEMORY_EXEC) || flags & (MEMORY_WRITE | MEMORY_SHARED | MEMORY_UNWATCHED)) return false;
+  }
+  return start <= end;
+}
+
+static bool is_same(Comparison *c, uint64_t address, uint64_t length) {
+  uint64_t start = c->file->base + address, end = start + length;
+  const uint8_t *bytes = image_bytes(&c->file->image, address, length);
+  if (!bytes || !can_be_code(c->window, start, end) || memcmp((const void *)(uintptr_t)start, bytes, length)) return false;
+  if (start < c->lowest) c->lowest = start;
+  if (end > c->highest) c->highest = end;
+  return true;
+}
+
+/* Whether the bytes the region was made from stand there. */
+static void compare_guarded(void *argument) {
+  Comparison *c = argument;
+  const ImageRecord *record = c->region->record;
+  c->lowest = UINT64_MAX;
+  c->same = is_same(c, record->entry, record->length);
+  for (unsigned i = 0; i < record->look_count && c->same; i++)
+    c->same = is_same(c, c->region->looks[i].address, c->region->looks[i].length);
+}
+
+/* Whether an instruction in it is known to need accesses of another kind than images have. */
+static bool is_misaligned(const ImageRegion *region, uint64_t entry) {
+  if (!misaligned_any()) return false;
+  for (A64PcCursor at = a64_pc_map_begin(&region->tables); a64_pc_map_next(&at);)
+    if (misaligned_is_known(entry + a64_guest_distance(at.last.guest_offset))) return true;
+  return false;
+}
+
+/* Exits to code that is there already lead to it at once. */
+static void link_known(Region *region) {
+  const A64Tables *tables = &region->tables;
+  for (const A64TableExit *exit = tables->exits; exit < tables->exits + tables->exit_count; exit++) {
+    Region *target;
+    uint64_t host_pc = exit->kind == A64_EXIT_LOOP ? 0 : block_map_find(region_exit_target(region, exit), &target);
+    if (host_pc) link_exit(region, exit, target, host_pc);
+  }
+}
+
+Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *window) {
+  ImageRegion found;
+  if (!store.bytes || window->writable || window->unwatched || runtime.strict_flags || runtime.options.exact_flags ||
+      runtime.options.dump)
+    return NULL;
+  const MappedFile *file = image_at(pc);
+  if (!file) return NULL;
+  if (!image_find_region(&file->image, pc - file->base, &found)) {
+    runtime.stats.image_misses++;
+    return NULL;
+  }
+  uint64_t entry = file->base + found.record->entry;
+  Comparison c = {file, &found, window};
+  if (!guard_call(thread, compare_guarded, &c) || !c.same || pages_runs_want_checks(&(RegionRun){c.lowest, c.highest}, 1) ||
+      is_misaligned(&found, entry)) {
+    runtime.stats.image_refusals++;
+    return NULL;
+  }
+  RegionExtent extent = {entry, entry + found.record->length, c.lowest, c.highest};
+  Region *region = cache_add_region(&found.tables, &extent, file->base, false);
+  block_map_add_region(region);
+  link_known(region);
+  runtime.stats.image_regions++;
+  return region;
+}
