@@ -1,8 +1,8 @@
 /* Noticing writes to guest code.
  *
  * A page that code has been translated from and that the guest may write is write-protected on the host; the
- * first store faults, the page's translations die, and it is writable again until something on it is
- * translated once more. Pages the guest may not write need no protection: a mapping system call comes
+ * first store faults, the page's translations fall asleep (sleep.c), and it is writable again until something on it is
+ * translated or wakes. Pages the guest may not write need no protection: a mapping system call comes
  * before any change to them. Nor are those protected where that cannot tell (memory that others can write, a page that
  * holds data beside its code and is written all the time, one that a system call is writing to): code from there compares
  * its bytes whenever it is entered ("checked").
