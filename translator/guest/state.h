@@ -98,8 +98,8 @@ struct GuestCpu {
   uint64_t exit_argument; /* from generated code to the dispatcher */
   uint64_t helper_return; /* while a helper runs: the host PC it returns to */
   uint64_t check_budget;  /* entries of checked code (lift/region.c) until it asks whether to go on so */
-  uint64_t second_budget; /* branches found in the second table of the cache until one goes to the first as well */
   uint64_t raise_error;   /* error code of the exception that is about to be raised; otherwise 0 */
+  uint64_t second_budget; /* branches found in the second table of the cache until one goes to the first as well */
 
   uint64_t held_locks;  /* STELE_CHECK_LOCKS: see base_held_locks */
   void *runtime_thread; /* the runtime's own, opaque elsewhere */

@@ -14,7 +14,7 @@
 #define CPU_BRANCH_CACHE  816
 #define CPU_EXIT_ARGUMENT 824
 #define CPU_HELPER_RETURN 832
-#define CPU_SECOND_BUDGET 848
+#define CPU_SECOND_BUDGET 856
 
 /* A64Trampoline's numbers, and leaving for a signal found on the way in. */
 #define TRAMPOLINE_LINK        0
