@@ -2,10 +2,12 @@
 // options.
 #include "vmctl.h"
 
+#include <fcntl.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const Command *const commands[] = {
     &command_define,  &command_undefine, &command_start,  &command_shutdown, &command_destroy, &command_reboot,
@@ -134,7 +136,16 @@ static gboolean read_global_options(int *argc, char ***argv, Session *session) {
   return TRUE;
 }
 
+// What was started without standard input, output or error must not have a connection in their place.
+static void open_standard_streams(void) {
+  int fd;
+  do fd = open("/dev/null", O_RDWR);
+  while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd > STDERR_FILENO) close(fd);
+}
+
 int main(int argc, char **argv) {
+  open_standard_streams();
   setlocale(LC_ALL, "");
   signal(SIGPIPE, SIG_IGN);
   g_autofree char *socket = default_socket();

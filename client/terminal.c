@@ -23,7 +23,7 @@ static void on_fatal_signal(int signal_number) {
 }
 
 void terminal_make_raw(void) {
-  static const int fatal[] = {SIGHUP, SIGTERM, SIGQUIT, SIGSEGV, SIGABRT};
+  static const int fatal[] = {SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGSEGV, SIGBUS, SIGABRT};
   if (is_raw || tcgetattr(STDIN_FILENO, &original) < 0) return;
   struct termios raw = original;
   cfmakeraw(&raw);

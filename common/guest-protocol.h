@@ -75,6 +75,9 @@
 #define STELE_PARAM_CPU          "stele.cpu"
 #define STELE_PARAM_CPU_VENDOR   "stele.cpu-vendor"
 #define STELE_PARAM_MEMORY_MODEL "stele.memory-model"
+// needed (the default): systemd's units that are of no use in a machine are masked for the boot; all: only those that
+// would break it. Not written by steled: for <cmdline>.
+#define STELE_PARAM_UNITS "stele.units"
 // Base64 (RFC 4648, padded, no line breaks) of a JSON object
 //   {"argv": ["/usr/bin/env", "A"], "env": ["K=V"], "cwd": "/", "user": "name-or-uid"}
 // argv is required and not empty, argv[0] is looked up in PATH when it has no '/'. env adds to the
@@ -131,7 +134,7 @@ typedef enum SteleFrameType {
   //    "init": "system",          as STELE_PARAM_INIT
   //    "uptime-ms": 2900,         guest's monotonic clock now
   //    "ready-ms": 0,             the same clock when state became "ready"; 0 before
-  //    "translator": {"registered": true, "cpu": "x86-64-v2", "memory-model": "auto"},
+  //    "translator": {"registered": true, "cpu": "x86-64-v3", "memory-model": "auto"},
   //    "command": {"signalled": false, "value": 0}}    only once the command of init=command has ended
   STELE_FRAME_STATUS = 2,
   // Host -> guest: JSON {"argv": [...], "env": ["K=V"], "cwd": "/", "user": "name-or-uid[:group-or-gid]",

@@ -12,13 +12,20 @@
 
 #define START_SECONDS    180
 #define SHUTDOWN_SECONDS 90
+#define UNREAD_MAX       1024 // signals that wait for a peer
 
 struct Api {
   SteleManager1 *skeleton;
   Manager *manager;
+  GHashTable *peers;   // GDBusConnection -> Peer
   GHashTable *streams; // id -> ApiStream
   guint64 next_stream;
 };
+
+// A connection, and the signals that were sent there and may not have left yet.
+typedef struct Peer {
+  guint unread, flushing; // of them: flushing when all have left that were there when it was begun
+} Peer;
 
 // A program in a guest and the connection it belongs to.
 typedef struct ApiStream {
@@ -66,6 +73,7 @@ static gboolean store_option(const OptionRow *row, GVariant *value) {
   if (*row->type == 'b') *(gboolean *)row->target = g_variant_get_boolean(value);
   if (*row->type == 'u') *(guint *)row->target = g_variant_get_uint32(value);
   if (*row->type == 's') *(const char **)row->target = g_variant_get_string(value, NULL);
+  if (*row->type == 'a') g_free(*(const char ***)row->target); // said twice: the last one counts
   if (*row->type == 'a') *(const char ***)row->target = g_variant_get_strv(value, NULL);
   return TRUE;
 }
@@ -353,19 +361,53 @@ static gboolean belongs_to(gpointer key, gpointer value, gpointer connection) {
 static void on_closed(GDBusConnection *connection, gboolean remote_vanished, GError *error, gpointer user_data) {
   Api *api = user_data;
   g_hash_table_foreach_remove(api->streams, belongs_to, connection);
+  g_hash_table_remove(api->peers, connection);
   g_dbus_interface_skeleton_unexport_from_connection(G_DBUS_INTERFACE_SKELETON(api->skeleton), connection);
   g_object_unref(connection);
 }
 
 // --- signals -------------------------------------------------------------------------------------
 
+static void on_flushed(GObject *object, GAsyncResult *result, gpointer user_data) {
+  GDBusConnection *connection = G_DBUS_CONNECTION(object);
+  Peer *peer = g_hash_table_lookup(((Api *)user_data)->peers, connection);
+  if (!g_dbus_connection_flush_finish(connection, result, NULL) || peer == NULL) return;
+  peer->unread -= peer->flushing;
+  peer->flushing = 0;
+}
+
+// GDBus queues without bound for a peer that does not read, such as a stopped 'vmctl events'. Closing the connection
+// would wait for what is being written.
+static void cut_off(GDBusConnection *connection) {
+  GIOStream *stream = g_dbus_connection_get_stream(connection);
+  if (G_IS_SOCKET_CONNECTION(stream))
+    g_socket_shutdown(g_socket_connection_get_socket(G_SOCKET_CONNECTION(stream)), TRUE, TRUE, NULL);
+}
+
+static void count_signal(Api *api) {
+  GHashTableIter peers;
+  gpointer connection, value;
+  g_hash_table_iter_init(&peers, api->peers);
+  while (g_hash_table_iter_next(&peers, &connection, &value)) {
+    Peer *peer = value;
+    if (++peer->unread > UNREAD_MAX) {
+      cut_off(connection);
+    } else if (peer->flushing == 0) {
+      peer->flushing = peer->unread;
+      g_dbus_connection_flush(connection, NULL, on_flushed, api);
+    }
+  }
+}
+
 static void on_changed(const char *name, const char *event, const char *state, const char *reason, const char *message,
                        gpointer user_data) {
   stele_manager1_emit_machine_changed(((Api *)user_data)->skeleton, name, event, state, reason, message);
+  count_signal(user_data);
 }
 
 static void on_progress(const char *name, const char *operation, const char *message, gpointer user_data) {
   stele_manager1_emit_progress(((Api *)user_data)->skeleton, name, operation, message);
+  count_signal(user_data);
 }
 
 static void on_disconnected(gpointer user_data) {
@@ -404,6 +446,7 @@ static const struct {
 Api *api_new(void) {
   Api *api = g_new0(Api, 1);
   api->skeleton = stele_manager1_skeleton_new();
+  api->peers = g_hash_table_new_full(NULL, NULL, NULL, g_free);
   api->streams = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, stream_free);
   api->next_stream = 1;
   for (size_t i = 0; i < G_N_ELEMENTS(handlers); i++)
@@ -417,6 +460,7 @@ void api_set_manager(Api *api, Manager *manager) {
 
 void api_free(Api *api) {
   g_hash_table_unref(api->streams);
+  g_hash_table_unref(api->peers);
   g_object_unref(api->skeleton);
   g_free(api);
 }
@@ -424,6 +468,7 @@ void api_free(Api *api) {
 void api_add_peer(GDBusConnection *connection, gpointer user_data) {
   Api *api = user_data;
   g_signal_connect(g_object_ref(connection), "closed", G_CALLBACK(on_closed), api);
+  g_hash_table_insert(api->peers, connection, g_new0(Peer, 1));
   g_autoptr(GError) error = NULL;
   if (!g_dbus_interface_skeleton_export(G_DBUS_INTERFACE_SKELETON(api->skeleton), connection, STELE_OBJECT_PATH,
                                         &error))

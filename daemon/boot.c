@@ -2,10 +2,12 @@
 #include "boot.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <libxml/xpath.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "domain-xml.h"
 #include "errors.h"
 #include "guest-protocol.h"
@@ -28,13 +30,18 @@ char *boot_console_log(const HostPaths *paths, const char *name) {
 // --- which directory is exported -----------------------------------------------------------------
 
 // Root can bind read-only; libvirt new enough can export read-only. Embedded libvirt takes the
-// first, since it works with every virtiofsd; another libvirt does not see our mounts.
+// first where it can, since it works with every virtiofsd and keeps set-uid programs and devices of a writable root
+// from being such in virtiofsd's view; another libvirt does not see our mounts.
 static gboolean binds(const HostPaths *paths, const HypervisorFeatures *features) {
-  return paths->libvirt && !features->readonly_virtiofs;
+  return paths->libvirt && (share_has_namespace() || !features->readonly_virtiofs);
 }
 
 static char *view_path(const HostPaths *paths, const char *uuid, const char *tag) {
   return g_build_filename(paths->shares, uuid, tag, NULL);
+}
+
+static char *lent_path(const HostPaths *paths, const char *uuid, const char *name) {
+  return g_build_filename(paths->lent, uuid, name, NULL);
 }
 
 static const char *translator_source(const BootPlan *plan, const HostPaths *paths) {
@@ -112,30 +119,156 @@ static gboolean missing(GError **error, const char *what, const char *path, cons
 // What the expanded XML refers to; libvirt would notice late or in QEMU's words.
 static const struct FileRule {
   const char *path, *what, *advice;
+  gboolean of_qemu; // opened by QEMU's own user, not by virtiofsd
 } file_rules[] = {
-    {"/domain/os/kernel", "the guest kernel", "install the guest image, or name it with --guest-dir or <kernel>"},
-    {"/domain/os/initrd", "the guest's initramfs", "install the guest image, or name it with --guest-dir or <initrd>"},
-    {"/domain/devices/disk/source/@file", "the disk image", "make it, or correct its path"},
-    {"/domain/devices/filesystem/source/@dir", "the shared directory", "make it, or correct its path"},
+    {"/domain/os/kernel", "the guest kernel", "install the guest image, or name it with --guest-dir or <kernel>", TRUE},
+    {"/domain/os/initrd", "the guest's initramfs", "install the guest image, or name it with --guest-dir or <initrd>",
+     TRUE},
+    {"/domain/os/dtb", "the device tree", "make it, or correct its path", TRUE},
+    {"/domain/devices/disk/source/@file", "the disk image", "make it, or correct its path", TRUE},
+    {"/domain/devices/disk/source/@dev", "the disk", "correct its path", TRUE},
+    {"/domain/devices/filesystem/source/@dir", "the shared directory", "make it, or correct its path", FALSE},
 };
 
-static gboolean check_files(const BootPlan *plan, GError **error) {
+// Steps through what a machine's XML refers to; ends with the first that fails.
+typedef struct FileWalk {
+  const HostPaths *paths;
+  const BootPlan *plan;
+  guint count; // of views and loans
+} FileWalk;
+
+static gboolean give_to_qemu(FileWalk *walk, xmlNode *node, GError **error);
+
+static gboolean check_file(FileWalk *walk, const struct FileRule *rule, xmlNode *node, GError **error) {
+  xmlChar *path = xmlNodeGetContent(node);
+  gboolean good = g_access((const char *)path, R_OK) == 0;
+  if (!good) missing(error, rule->what, (const char *)path, rule->advice);
+  xmlFree(path);
+  return good && (!rule->of_qemu || walk->paths->qemu_user == NULL || give_to_qemu(walk, node, error));
+}
+
+static gboolean prepare_files(BootPlan *plan, const HostPaths *paths, GError **error) {
   g_autoptr(xmlDoc) document = xmlReadMemory(plan->xml, (int)strlen(plan->xml), NULL, NULL, XML_PARSE_NONET);
   xmlXPathContext *context = xmlXPathNewContext(document);
+  FileWalk walk = {paths, plan, 0};
   gboolean good = TRUE;
   for (size_t i = 0; good && i < G_N_ELEMENTS(file_rules); i++) {
     xmlXPathObject *found = xmlXPathEval((const xmlChar *)file_rules[i].path, context);
-    for (int n = 0; good && found && n < xmlXPathNodeSetGetLength(found->nodesetval); n++) {
-      xmlChar *path = xmlNodeGetContent(found->nodesetval->nodeTab[n]);
-      if (g_access((const char *)path, R_OK) < 0)
-        good = missing(error, file_rules[i].what, (const char *)path, file_rules[i].advice);
-      xmlFree(path);
-    }
+    for (int n = 0; good && found && n < xmlXPathNodeSetGetLength(found->nodesetval); n++)
+      good = check_file(&walk, &file_rules[i], found->nodesetval->nodeTab[n], error);
     xmlXPathFreeObject(found);
   }
   xmlXPathFreeContext(context);
-  return good;
+  if (!good || walk.count == 0) return good;
+  g_free(plan->xml);
+  plan->xml = domain_xml_to_string(document);
+  return TRUE;
 }
+
+// --- files for QEMU's user -----------------------------------------------------------------------
+
+#define CHAIN_MAX 32 // images behind an image
+
+// A disk is written to unless it says otherwise.
+static gboolean is_written(xmlNode *node) {
+  if (node->type != XML_ATTRIBUTE_NODE) return FALSE; // kernel, initramfs
+  xmlNode *disk = node->parent->parent;
+  xmlChar *device = xmlGetNoNsProp(disk, (const xmlChar *)"device");
+  gboolean written = g_strcmp0((const char *)device, "cdrom") != 0;
+  xmlFree(device);
+  for (xmlNode *child = xmlFirstElementChild(disk); child; child = xmlNextElementSibling(child))
+    written &= !g_str_equal((const char *)child->name, "readonly");
+  return written;
+}
+
+static gboolean is_qcow2(xmlNode *node) {
+  xmlNode *disk = node->type == XML_ATTRIBUTE_NODE ? node->parent->parent : NULL;
+  gboolean is = FALSE;
+  for (xmlNode *child = disk ? xmlFirstElementChild(disk) : NULL; child; child = xmlNextElementSibling(child)) {
+    if (!g_str_equal((const char *)child->name, "driver")) continue;
+    xmlChar *type = xmlGetNoNsProp(child, (const xmlChar *)"type");
+    is |= g_strcmp0((const char *)type, "qcow2") == 0;
+    xmlFree(type);
+  }
+  return is;
+}
+
+// The image that a qcow2 image stands on (QEMU's docs/interop/qcow2.txt: offset and size of its name are the second and
+// third field of the header), or NULL.
+static char *dup_backing_file(const char *path) {
+  g_autofree char *text = NULL, *directory = g_path_get_dirname(path);
+  guint8 header[20];
+  guint64 offset;
+  guint32 size;
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return NULL;
+  gboolean has = pread(fd, header, sizeof header, 0) == sizeof header && memcmp(header, "QFI\xfb", 4) == 0;
+  memcpy(&offset, header + 8, sizeof offset);
+  memcpy(&size, header + 16, sizeof size);
+  offset = GUINT64_FROM_BE(offset);
+  size = GUINT32_FROM_BE(size);
+  if (has && offset && offset < G_MAXINT32 && size && size < 1024) {
+    text = g_malloc0(size + 1);
+    if (pread(fd, text, size, (off_t)offset) != (ssize_t)size) g_clear_pointer(&text, g_free);
+  }
+  close(fd);
+  if (text == NULL || strstr(text, ":")) return NULL; // a protocol, not a file
+  return g_canonicalize_filename(text, directory);
+}
+
+// What is lent is remembered as a link to it, until boot_clean_up().
+static gboolean lend(FileWalk *walk, const char *path, int wanted, GError **error) {
+  const QemuUser *user = walk->paths->qemu_user;
+  g_autofree char *name = g_strdup_printf("loan-%u", walk->count++),
+                  *note = lent_path(walk->paths, walk->plan->uuid, name), *directory = g_path_get_dirname(note);
+  g_remove(note);
+  if (g_mkdir_with_parents(directory, 0755) < 0 || symlink(path, note) < 0) {
+    g_set_error(error, STELE_ERROR, STELE_ERROR_STORAGE, "cannot make %s: %s", note, g_strerror(errno));
+    return FALSE;
+  }
+  return qemu_user_lend(user, path, wanted, error);
+}
+
+static gboolean lend_backing_files(FileWalk *walk, const char *path, GError **error) {
+  g_autofree char *image = g_strdup(path);
+  for (int depth = 0; depth < CHAIN_MAX; depth++) {
+    char *backing = dup_backing_file(image);
+    g_free(image);
+    image = backing;
+    if (image == NULL) return TRUE;
+    if (g_access(image, R_OK) < 0) return missing(error, "the image behind a disk image", image, "correct its path");
+    if (!qemu_user_can(walk->paths->qemu_user, image, F_OK)) {
+      g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
+                  "QEMU's user '%s' cannot get to %s, which a disk image stands on: let others search its directories "
+                  "(chmod o+x), or move it",
+                  walk->paths->qemu_user->name, image);
+      return FALSE;
+    }
+    if (!qemu_user_can(walk->paths->qemu_user, image, R_OK) && !lend(walk, image, R_OK, error)) return FALSE;
+  }
+  return TRUE;
+}
+
+// Where QEMU's user cannot get to the file, it gets a view of that file alone; where it may not use it, it is lent it.
+static gboolean give_to_qemu(FileWalk *walk, xmlNode *node, GError **error) {
+  const QemuUser *user = walk->paths->qemu_user;
+  int wanted = R_OK | (is_written(node) ? W_OK : 0);
+  xmlChar *content = xmlNodeGetContent(node);
+  g_autofree char *path = g_strdup((const char *)content), *at = g_strdup(path);
+  xmlFree(content);
+  if (qemu_user_can(user, path, wanted)) return !is_qcow2(node) || lend_backing_files(walk, path, error);
+  if (!qemu_user_can(user, path, F_OK)) {
+    g_autofree char *name = g_strdup_printf("file-%u", walk->count++);
+    g_free(at);
+    at = lent_path(walk->paths, walk->plan->uuid, name);
+    if (!share_bind(path, at, !(wanted & W_OK), error)) return FALSE;
+    xmlNodeSetContent(node, (const xmlChar *)at);
+  }
+  if (!qemu_user_can(user, at, wanted) && !lend(walk, path, wanted, error)) return FALSE;
+  return !is_qcow2(node) || lend_backing_files(walk, path, error);
+}
+
+// --- the other checks ----------------------------------------------------------------------------
 
 static gboolean check_translator(const BootPlan *plan, const HostPaths *paths, GError **error) {
   g_autofree char *file = g_build_filename(translator_source(plan, paths), STELE_TRANSLATOR_FILE, NULL);
@@ -145,12 +278,13 @@ static gboolean check_translator(const BootPlan *plan, const HostPaths *paths, G
                                                     "<stele:translator source=…>");
 }
 
-// The levels above add AVX, which the translator lacks: a root built for them would not start.
+// x86-64-v4 adds AVX-512, which the translator lacks: a root built for it would not start.
 static gboolean check_cpu(const BootPlan *plan, GError **error) {
   const char *cpu = plan->config->cpu;
-  if (g_str_equal(cpu, "x86-64") || g_str_equal(cpu, "x86-64-v2")) return TRUE;
+  if (!g_str_equal(cpu, "x86-64-v4")) return TRUE;
   g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
-              "<stele:translator cpu='%s'>: this version translates up to x86-64-v2; name that level or none", cpu);
+              "<stele:translator cpu='%s'>: AVX-512 is not translated, levels up to x86-64-v3 are; name that or none",
+              cpu);
   return FALSE;
 }
 
@@ -199,7 +333,22 @@ static gboolean wants_guard(const BootPlan *plan, const HostPaths *paths) {
   "install it where QEMU's user can read it, or accept that the guest reaches services on the "                        \
   "host's 127.0.0.1 with <stele:network host-loopback='on'/>"
 
+// Another libvirt's QEMU cannot be given the library: it may be on another host, which does not have it.
+static gboolean check_unguarded(const BootPlan *plan, const HostPaths *paths, GError **error) {
+  if (paths->network_guard || plan->config == NULL || plan->config->host_loopback) return TRUE;
+  g_autoptr(xmlDoc) document = xmlReadMemory(plan->xml, (int)strlen(plan->xml), NULL, NULL, XML_PARSE_NONET);
+  g_autofree char *user_network = dup_xpath(document, "/domain/devices/interface[@type='user']/@type");
+  if (user_network == NULL) return TRUE;
+  g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
+              "libvirt at %s cannot keep a guest with user-mode networking from services on its host's 127.0.0.1: give "
+              "the machine an <interface> of another type, as of a libvirt network, or accept it with "
+              "<stele:network host-loopback='on'/>",
+              paths->uri);
+  return FALSE;
+}
+
 static gboolean check_guard(const BootPlan *plan, const HostPaths *paths, GError **error) {
+  if (!check_unguarded(plan, paths, error)) return FALSE;
   if (!wants_guard(plan, paths) || g_access(paths->network_guard, R_OK) == 0) return TRUE;
   return missing(error, "the network guard", paths->network_guard, GUARD_ADVICE);
 }
@@ -225,8 +374,7 @@ static gboolean make_views(const BootPlan *plan, const HostPaths *paths, const H
   return share_bind(config->root_source, root, config->root_mode != ROOT_RW, error);
 }
 
-gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features,
-                           GError **error) {
+gboolean boot_plan_prepare(BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features, GError **error) {
   gboolean local = paths->libvirt != NULL;
   if (plan->config && !check_cpu(plan, error)) return FALSE;
   if (plan->config && local && (!check_root(plan, error) || !check_translator(plan, paths, error))) return FALSE;
@@ -234,17 +382,24 @@ gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths, const H
   if (plan->config && !check_virtiofsd(paths, features, error)) return FALSE;
   if (plan->config && !check_readonly(paths, features, error)) return FALSE;
   if (plan->config && !make_views(plan, paths, features, error)) return FALSE;
-  return !local || check_files(plan, error);
+  return !local || prepare_files(plan, paths, error);
+}
+
+// Of a machine: views, and notes of what is lent.
+static void clear_directory(const HostPaths *paths, const char *parent, const char *uuid) {
+  g_autofree char *directory = g_build_filename(parent, uuid, NULL);
+  g_autoptr(GDir) entries = g_dir_open(directory, 0, NULL);
+  for (const char *name; entries && (name = g_dir_read_name(entries));) {
+    g_autofree char *entry = g_build_filename(directory, name, NULL), *lent = g_file_read_link(entry, NULL);
+    if (lent && paths->qemu_user) qemu_user_take_back(paths->qemu_user, lent);
+    share_unbind(entry);
+  }
+  g_rmdir(directory);
 }
 
 void boot_clean_up(const HostPaths *paths, const char *uuid) {
-  g_autofree char *directory = g_build_filename(paths->shares, uuid, NULL);
-  g_autoptr(GDir) views = g_dir_open(directory, 0, NULL);
-  for (const char *tag; views && (tag = g_dir_read_name(views));) {
-    g_autofree char *view = g_build_filename(directory, tag, NULL);
-    share_unbind(view);
-  }
-  g_rmdir(directory);
+  clear_directory(paths, paths->shares, uuid);
+  clear_directory(paths, paths->lent, uuid);
 }
 
 // --- processes -----------------------------------------------------------------------------------
@@ -283,4 +438,38 @@ int boot_qemu_pid(const HostPaths *paths, const char *name) {
   g_autofree char *path = g_strdup_printf("%s/run/qemu/%s.pid", paths->libvirt, name);
   int pid = read_pid(path);
   return pid > 0 && is_qemu_of(pid, name) ? pid : 0;
+}
+
+// --- what a steled that was killed left ----------------------------------------------------------
+
+// Names of pid files are <domain>.pid, and those of boot_share_pids().
+static gboolean is_of_active(const char *file, const GPtrArray *domains) {
+  for (guint i = 0; i < domains->len; i++) {
+    const HypervisorDomain *domain = domains->pdata[i];
+    g_autofree char *prefix = g_strdup_printf("%d-", domain->id), *own = g_strconcat(domain->name, ".pid", NULL);
+    if (domain->active && (g_str_has_prefix(file, prefix) || g_str_equal(file, own))) return TRUE;
+  }
+  return FALSE;
+}
+
+// Held before it is looked at, so that the number is not another's by then.
+static void end_leftover(const HostPaths *paths, int pid) {
+  ProcessWatch *process = process_watch_new(pid, NULL, NULL);
+  g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", pid), *line = NULL,
+                  *place = g_strconcat(paths->libvirt, "/", NULL);
+  gsize size = 0;
+  if (process && g_file_get_contents(path, &line, &size, NULL) && memmem(line, size, place, strlen(place)))
+    process_watch_kill(process);
+  process_watch_free(process);
+}
+
+void boot_end_leftovers(const HostPaths *paths, const GPtrArray *domains) {
+  if (paths->libvirt == NULL) return;
+  g_autofree char *directory = g_build_filename(paths->libvirt, "run", "qemu", NULL);
+  g_autoptr(GDir) files = g_dir_open(directory, 0, NULL);
+  for (const char *file; files && (file = g_dir_read_name(files));) {
+    g_autofree char *path = g_build_filename(directory, file, NULL);
+    int pid = g_str_has_suffix(file, ".pid") && !is_of_active(file, domains) ? read_pid(path) : 0;
+    if (pid > 0 && pid != getpid()) end_leftover(paths, pid);
+  }
 }

@@ -21,10 +21,10 @@ BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *featur
                         const char *uuid, GError **error);
 
 // Checks that root, kernel, initramfs, translator, shares and images are there and of use, and
-// makes the read-only views of shared directories. STELE_ERROR_MISSING_FILE,
+// makes the views of shared directories and what QEMU's user needs to open its files (the plan's XML may then name
+// views). STELE_ERROR_MISSING_FILE,
 // STELE_ERROR_UNUSABLE_ROOT, STELE_ERROR_UNSUPPORTED.
-gboolean boot_plan_prepare(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features,
-                           GError **error);
+gboolean boot_plan_prepare(BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features, GError **error);
 
 // Checks, once QEMU runs, that it is confined as planned. STELE_ERROR_UNSUPPORTED: it is to be ended.
 gboolean boot_check_started(const BootPlan *plan, const HostPaths *paths, GError **error);
@@ -39,3 +39,7 @@ char *boot_console_log(const HostPaths *paths, const char *name);
 // this id of libvirt's, and of its QEMU. Empty, and 0, where libvirt is not embedded.
 GArray *boot_share_pids(const HostPaths *paths, const char *name, int id);
 int boot_qemu_pid(const HostPaths *paths, const char *name);
+
+// Ends what a steled that was killed while it started a machine left running: processes of QEMU and virtiofsd that
+// belong to none of libvirt's active domains (of HypervisorDomain).
+void boot_end_leftovers(const HostPaths *paths, const GPtrArray *domains);

@@ -5,12 +5,14 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <glib/gstdio.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include "errors.h"
+#include "share.h"
 
 #define INSTALLED_GUEST      "/usr/lib/stele/guest"
 #define INSTALLED_TRANSLATOR "/usr/lib/stele/share"
@@ -45,22 +47,27 @@ char *host_default_socket(void) {
 
 // --- embedded libvirt ----------------------------------------------------------------------------
 
-// Sockets of QEMU live under libvirt's root, and their paths must fit into 108 bytes (unix(7))
-// together with the domain's name: libvirt is given a short link to a root anywhere.
-static char *link_short(const char *root, GError **error) {
-  g_autofree char *directory = runtime_dir(), *hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, root, -1);
+// Sockets of QEMU live under libvirt's root, and their paths must fit into 108 bytes (unix(7)) together with the
+// domain's name: libvirt is given a short name of a root anywhere. A link will do where QEMU's user can go the long
+// way; where it cannot, as below somebody's home, the short name is a mount in steled's own namespace.
+static gboolean make_short_name(HostPaths *paths, const QemuUser *user, GError **error) {
+  g_autofree char *directory = runtime_dir(), *hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, paths->root, -1);
   hash[8] = 0;
-  char *link = g_build_filename(directory, hash, NULL);
-  if (!make_directory(directory, error)) {
-    g_free(link);
-    return NULL;
-  }
-  if (symlink(root, link) < 0 && errno != EEXIST) {
-    fail(error, "make the link", link);
-    g_free(link);
-    return NULL;
-  }
-  return link;
+  g_autofree char *name = g_build_filename(directory, hash, NULL);
+  if (!make_directory(directory, error)) return FALSE;
+  g_remove(name); // a link or an empty directory of a steled before
+  gboolean mounted = user && !qemu_user_can(user, paths->root, X_OK) && share_has_namespace();
+  if (mounted && !share_bind(paths->root, name, FALSE, error)) return FALSE;
+  if (!mounted && symlink(paths->root, name) < 0 && errno != EEXIST) return fail(error, "make the link", name);
+  paths->libvirt = g_steal_pointer(&name);
+  return TRUE;
+}
+
+// Others may pass through the state directory to what is theirs below it, but not list it.
+static gboolean open_root(HostPaths *paths, GError **error) {
+  struct stat status;
+  if (stat(paths->root, &status) == 0 && chmod(paths->root, (status.st_mode & 07777) | 0011) == 0) return TRUE;
+  return fail(error, "let QEMU's user into", paths->root);
 }
 
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk) {
@@ -84,30 +91,93 @@ static gboolean clear_after_boot(const char *root, GError **error) {
   return g_file_set_contents(note, now, -1, NULL) ? TRUE : fail(error, "write", note);
 }
 
-// As root QEMU runs as root too: its kernel and images may be where only root can read. Helpers and
-// security drivers that the host may not have are not asked for; QEMU writes console logs by
-// itself.
-static gboolean write_conf(const char *root, GError **error) {
-  g_autofree char *directory = g_build_filename(root, "etc", NULL),
-                  *path = g_build_filename(directory, "qemu.conf", NULL);
+// libvirt gives QEMU a /dev of its own, with nodes it makes there: not for the root of a user namespace.
+static gboolean may_make_devices(const char *root) {
+  g_autofree char *node = g_build_filename(root, "device", NULL);
+  gboolean made = mknod(node, S_IFCHR | 0600, makedev(1, 3)) == 0;
+  unlink(node);
+  return made;
+}
+
+// libvirt asks systemd for a cgroup; without it libvirt would make one at the hierarchy's root, which is somebody
+// else's in a container.
+static gboolean has_cgroups(void) {
+  return g_file_test("/run/systemd/system", G_FILE_TEST_IS_DIR) &&
+         (g_access("/sys/fs/cgroup", W_OK) == 0 || g_access("/sys/fs/cgroup/unified", W_OK) == 0);
+}
+
+typedef struct Confinement {
+  const QemuUser *user; // NULL: as steled
+  gboolean namespace, cgroups;
+} Confinement;
+
+static char *describe(const Confinement *it) {
+  g_autoptr(GString) text = g_string_new("QEMU ");
+  if (it->user)
+    g_string_append_printf(text, "as user %s without capabilities, with seccomp", it->user->name);
+  else if (geteuid() == 0)
+    g_string_append(text, "as root, since its own user cannot reach steled's state directory; with seccomp");
+  else
+    g_string_append(text, "as the user of steled, with seccomp");
+  const struct {
+    gboolean has;
+    const char *what, *why_not;
+  } rows[] = {{it->namespace, "a /dev of its own", "steled may not make mounts and devices"},
+              {it->cgroups, "cgroups", "no systemd to give them"}};
+  for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+    g_string_append_printf(text, "%s %s", rows[i].has ? "," : "; not", rows[i].what);
+    if (!rows[i].has) g_string_append_printf(text, " (%s)", rows[i].why_not);
+  }
+  return g_string_free(g_steal_pointer(&text), FALSE);
+}
+
+static char *conf_text(const Confinement *it) {
+  g_autoptr(GString) text = g_string_new(CONF_MARK);
+  if (it->user)
+    g_string_append_printf(text, "user = \"%s\"\ngroup = \"+%u\"\n", it->user->name, it->user->gid);
+  else if (geteuid() == 0)
+    g_string_append(text, "user = \"root\"\ngroup = \"root\"\n");
+  // Files are lent to QEMU's user (qemu-user.h) rather than given: libvirt would leave them with root.
+  if (geteuid() == 0) g_string_append(text, "dynamic_ownership = 0\n");
+  g_string_append_printf(text, "namespaces = [ %s ]\n", it->namespace ? "\"mount\"" : "");
+  if (!it->cgroups) g_string_append(text, "cgroup_controllers = [ ]\n");
+  // Helpers and security drivers that the host may not have are not asked for; QEMU writes console logs by itself.
+  g_string_append(text, "seccomp_sandbox = 1\n"
+                        "security_driver = \"none\"\n"
+                        "remember_owner = 0\n"
+                        "stdio_handler = \"file\"\n");
+  return g_string_free(g_steal_pointer(&text), FALSE);
+}
+
+// Whether there is a qemu.conf that is an administrator's and not ours.
+static gboolean has_foreign_conf(const char *path) {
   g_autofree char *old = NULL;
-  if (g_file_get_contents(path, &old, NULL, NULL) && !g_str_has_prefix(old, CONF_MARK)) return TRUE;
-  const char *as_root = geteuid() == 0 ? "user = \"root\"\ngroup = \"root\"\ndynamic_ownership = 0\n" : "";
-  g_autofree char *text = g_strconcat(CONF_MARK, as_root,
-                                      "security_driver = \"none\"\n"
-                                      "cgroup_controllers = [ ]\n"
-                                      "namespaces = [ ]\n"
-                                      "remember_owner = 0\n"
-                                      "stdio_handler = \"file\"\n",
-                                      NULL);
-  if (g_strcmp0(old, text) == 0) return TRUE;
+  return g_file_get_contents(path, &old, NULL, NULL) && !g_str_has_prefix(old, CONF_MARK);
+}
+
+static gboolean write_conf(HostPaths *paths, GError **error) {
+  g_autofree char *directory = g_build_filename(paths->root, "etc", NULL),
+                  *path = g_build_filename(directory, "qemu.conf", NULL);
+  if (has_foreign_conf(path)) {
+    g_clear_pointer(&paths->qemu_user, qemu_user_free);
+    paths->confinement = g_strdup_printf("QEMU as %s says", path);
+    return TRUE;
+  }
+  gboolean reaches = paths->qemu_user && qemu_user_can(paths->qemu_user, paths->libvirt, X_OK);
+  if (!reaches) g_clear_pointer(&paths->qemu_user, qemu_user_free);
+  Confinement confinement = {.user = paths->qemu_user,
+                             .namespace = geteuid() == 0 && share_has_namespace() && may_make_devices(paths->root),
+                             .cgroups = geteuid() == 0 && has_cgroups()};
+  paths->confinement = describe(&confinement);
+  g_autofree char *text = conf_text(&confinement);
   if (!make_directory(directory, error)) return FALSE;
   return g_file_set_contents(path, text, -1, NULL) ? TRUE : fail(error, "write", path);
 }
 
 // libvirt's QEMU driver looks its default user up before it reads our qemu.conf.
-static gboolean check_libvirt_user(GError **error) {
-  if (geteuid() != 0 || getpwnam(LIBVIRT_QEMU_USER)) return TRUE;
+static gboolean find_libvirt_user(HostPaths *paths, GError **error) {
+  if (geteuid() == 0) paths->qemu_user = qemu_user_new(LIBVIRT_QEMU_USER);
+  if (geteuid() != 0 || paths->qemu_user) return TRUE;
   g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
               "the user '%s', which libvirt wants, does not exist: make it with 'useradd --system "
               "--user-group "
@@ -132,13 +202,32 @@ static char *find_network_guard(void) {
                                                  : g_build_filename(INSTALLED_LIBRARIES, NETWORK_GUARD, NULL);
 }
 
+// QEMU's user may not be able to go where the library was built.
+static char *place_network_guard(const HostPaths *paths) {
+  g_autofree char *source = find_network_guard(), *place = g_build_filename(paths->libvirt, NETWORK_GUARD, NULL);
+  g_autofree char *library = NULL;
+  gsize size = 0;
+  if (!g_file_get_contents(source, &library, &size, NULL) || !g_file_set_contents(place, library, (gssize)size, NULL))
+    return g_steal_pointer(&source); // whoever needs it says what is wrong with it
+  g_chmod(place, 0644);
+  return g_steal_pointer(&place);
+}
+
+// QEMU's user must not get by a view to what the directories above a share keep everybody from.
+static gboolean make_closed(const char *path, GError **error) {
+  if (!make_directory(path, error)) return FALSE;
+  return g_chmod(path, 0700) == 0 ? TRUE : fail(error, "close", path);
+}
+
 static gboolean prepare_embedded(HostPaths *paths, GError **error) {
-  if (!check_libvirt_user(error) || !clear_after_boot(paths->root, error) || !write_conf(paths->root, error))
-    return FALSE;
+  if (!find_libvirt_user(paths, error) || !clear_after_boot(paths->root, error)) return FALSE;
+  if (paths->qemu_user && !open_root(paths, error)) return FALSE;
+  if (!make_short_name(paths, paths->qemu_user, error) || !write_conf(paths, error)) return FALSE;
   make_lock_directory();
-  paths->network_guard = find_network_guard();
-  paths->libvirt = link_short(paths->root, error);
-  if (paths->libvirt == NULL) return FALSE;
+  paths->network_guard = place_network_guard(paths);
+  paths->shares = g_build_filename(paths->libvirt, "shares", NULL);
+  paths->lent = g_build_filename(paths->libvirt, "lent", NULL);
+  if (!make_closed(paths->shares, error)) return FALSE;
   g_autofree char *escaped = g_uri_escape_string(paths->libvirt, "/", FALSE);
   paths->uri = g_strconcat("qemu:///embed?root=", escaped, NULL);
   return TRUE;
@@ -167,22 +256,27 @@ HostPaths *host_paths_new(const HostOptions *options, GError **error) {
   paths->translator_dir = first_set(options->translator_dir, "STELE_TRANSLATOR_DIR", INSTALLED_TRANSLATOR);
   paths->machines = g_build_filename(paths->root, "machines", NULL);
   paths->console = g_build_filename(paths->root, "console", NULL);
-  paths->shares = g_build_filename(paths->root, "shares", NULL);
   if (!make_directory(paths->root, error) || !take_lock(paths, error) || !make_directory(paths->console, error))
     return NULL;
-  if (options->connect)
+  if (options->connect) {
     paths->uri = g_strdup(options->connect);
-  else if (!prepare_embedded(paths, error))
+    paths->shares = g_build_filename(paths->root, "shares", NULL);
+    paths->lent = g_build_filename(paths->root, "lent", NULL);
+    paths->confinement = g_strdup("QEMU as that libvirt runs it");
+  } else if (!prepare_embedded(paths, error)) {
     return NULL;
+  }
   return g_steal_pointer(&paths);
 }
 
 void host_paths_free(HostPaths *paths) {
   if (paths == NULL) return;
-  if (paths->libvirt) unlink(paths->libvirt);
+  if (paths->libvirt) share_unbind(paths->libvirt);
   if (paths->lock >= 0) close(paths->lock);
-  char *const strings[] = {paths->root, paths->machines,  paths->console,        paths->shares,       paths->libvirt,
-                           paths->uri,  paths->guest_dir, paths->translator_dir, paths->network_guard};
+  char *const strings[] = {paths->root,           paths->machines,      paths->console,    paths->shares,
+                           paths->lent,           paths->libvirt,       paths->uri,        paths->guest_dir,
+                           paths->translator_dir, paths->network_guard, paths->confinement};
   for (size_t i = 0; i < G_N_ELEMENTS(strings); i++) g_free(strings[i]);
+  qemu_user_free(paths->qemu_user);
   g_free(paths);
 }

@@ -4,17 +4,21 @@
 #pragma once
 
 #include <gio/gio.h>
+#include "qemu-user.h"
 
 typedef struct HostPaths {
   char *root;           // all of steled's state
   char *machines;       // definitions
   char *console;        // console logs, NAME.log
-  char *shares;         // read-only views of shared directories, by machine and tag
+  char *shares;         // views of shared directories, by machine and tag, for virtiofsd alone
+  char *lent;           // by machine: views of files for QEMU's user, and notes of what is lent to it
   char *libvirt;        // root of the embedded libvirt, a short name for root; NULL with --connect
   char *uri;            // libvirt's
   char *guest_dir;      // has vmlinuz and initrd.img
   char *translator_dir; // has the file stele
   char *network_guard;  // library for QEMU; NULL with --connect
+  QemuUser *qemu_user;  // whom QEMU runs as, if that is for steled to arrange; or NULL
+  char *confinement;    // how QEMU is confined and what is given up, for people
   int lock;             // held as long as this exists: one steled a root
 } HostPaths;
 

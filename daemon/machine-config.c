@@ -264,7 +264,7 @@ static gboolean read_translator(xmlNode *machine, MachineConfig *config, GError 
   xmlNode *translator = child_element(machine, STELE_MACHINE_NAMESPACE, "translator");
   config->translator_source = translator ? dup_attribute(translator, "source", NULL) : NULL;
   config->translator_tag = translator ? dup_attribute(translator, "tag", "stele") : g_strdup("stele");
-  config->cpu = translator ? dup_attribute(translator, "cpu", "x86-64-v2") : g_strdup("x86-64-v2");
+  config->cpu = translator ? dup_attribute(translator, "cpu", "x86-64-v3") : g_strdup("x86-64-v3");
   config->cpu_vendor = translator ? dup_attribute(translator, "cpu-vendor", NULL) : NULL;
   config->memory_model = translator ? dup_attribute(translator, "memory-model", "auto") : g_strdup("auto");
   if (g_str_equal(config->translator_tag, STELE_TAG_ROOT))

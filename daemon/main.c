@@ -5,12 +5,16 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include "api.h"
 #include "errors.h"
 #include "host.h"
 #include "server.h"
 #include "share.h"
+#include "text.h"
+
+#define LOG_LINE_MAX 500
 
 static struct {
   char *socket, *root, *connect, *guest_dir, *translator_dir;
@@ -41,12 +45,22 @@ static int read_options(int argc, char **argv) {
   return options.version ? 1 : 0;
 }
 
+// GLib warns of a peer's broken message with all of it, up to 128 MiB, in hexadecimal. One line a warning will do.
+static void log_a_line(const char *domain, GLogLevelFlags level, const char *message, gpointer user_data) {
+  if (level & (G_LOG_LEVEL_DEBUG | G_LOG_LEVEL_INFO)) {
+    g_log_default_handler(domain, level, message, user_data); // shown where G_MESSAGES_DEBUG asks for it
+    return;
+  }
+  g_autofree char *line = text_clean(message, strcspn(message, "\n"));
+  g_printerr("steled: %s: %.*s\n", domain ? domain : "log", LOG_LINE_MAX, line);
+}
+
 static gboolean on_signal(gpointer loop) {
   g_main_loop_quit(loop);
   return G_SOURCE_CONTINUE;
 }
 
-static gboolean fail(GError *error) {
+static gboolean give_up(GError *error) {
   g_printerr("steled: %s\n", error->message);
   g_error_free(error);
   return FALSE;
@@ -61,11 +75,11 @@ static void announce(const char *socket) {
 static gboolean serve(HostPaths *paths, Api *api, const char *socket) {
   GError *error = NULL;
   Manager *manager = manager_new(paths, &api_observer, api, &error);
-  if (manager == NULL) return fail(error);
+  if (manager == NULL) return give_up(error);
   api_set_manager(api, manager);
   Server *server = server_new(socket, api_add_peer, api, &error);
   if (server == NULL) {
-    fail(error);
+    give_up(error);
   } else {
     GMainLoop *loop = g_main_loop_new(NULL, FALSE);
     g_unix_signal_add(SIGTERM, on_signal, loop);
@@ -86,12 +100,13 @@ int main(int argc, char **argv) {
   int parsed = read_options(argc, argv);
   if (parsed) return parsed - 1;
   signal(SIGPIPE, SIG_IGN);
+  g_log_set_default_handler(log_a_line, NULL);
   share_enter_namespace(); // before any thread; what it cannot do is said when a share needs it
   stele_error_quark();     // names errors before any can reach a client
   GError *error = NULL;
   HostOptions host = {options.root, options.connect, options.guest_dir, options.translator_dir};
   g_autoptr(HostPaths) paths = host_paths_new(&host, &error);
-  if (paths == NULL) return fail(error), EXIT_FAILURE;
+  if (paths == NULL) return give_up(error), EXIT_FAILURE;
   g_autofree char *socket = options.socket ? g_canonicalize_filename(options.socket, NULL) : host_default_socket();
   return serve(paths, api_new(), socket) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -210,6 +210,7 @@ void manager_version(Manager *manager, ManagerDone done, gpointer user_data) {
   if (features->emulator) add_version(&versions, "hypervisor", "QEMU ", features->emulator);
   add_text(&versions, "uri", hypervisor_uri(manager->hypervisor));
   add_text(&versions, "root", manager->paths->root);
+  add_text(&versions, "confinement", manager->paths->confinement);
   g_variant_builder_add(&versions, "{sv}", "pid", g_variant_new_int32(getpid()));
   g_autoptr(GVariant) result = g_variant_ref_sink(g_variant_builder_end(&versions));
   done(result, NULL, user_data);

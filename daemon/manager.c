@@ -147,6 +147,7 @@ Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer
   manager->store = machine_store_open(paths->machines, error);
   if (manager->store) manager->hypervisor = hypervisor_open(paths->uri, on_event, manager, error);
   g_autoptr(GPtrArray) domains = manager->hypervisor ? hypervisor_list(manager->hypervisor, error) : NULL;
+  if (domains) boot_end_leftovers(paths, domains);
   if (domains == NULL || !restore_stored(manager, domains, error)) {
     manager_free(manager);
     return NULL;

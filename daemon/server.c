@@ -1,6 +1,7 @@
 // See server.h. GDBusServer would do, but for its queue of ten connections that are not accepted
 // yet: one more gets EAGAIN. Peers are authenticated on threads of their own, where a slow one
-// delays nobody, and handed to the main loop afterwards.
+// delays nobody, and handed to the main loop afterwards. GThreadedSocketService has such threads, but at its limit of
+// them it stops accepting, and starts again from a thread while the main loop is at the same sockets: that crashes.
 #include "server.h"
 
 #include <errno.h>
@@ -25,6 +26,8 @@
 
 struct Server {
   GSocketService *service;
+  GThreadPool *authenticators;
+  GCancellable *closing;
   char *guid;
   GDBusAuthObserver *observer;
   char *path;
@@ -111,6 +114,10 @@ static gboolean hand_over(gpointer user_data) {
   return G_SOURCE_REMOVE;
 }
 
+static void cancel_too(GCancellable *closing, gpointer cancellable) {
+  g_cancellable_cancel(cancellable);
+}
+
 static gboolean cancel(gpointer cancellable) {
   g_cancellable_cancel(cancellable);
   return G_SOURCE_CONTINUE; // it is removed by who added it
@@ -121,24 +128,31 @@ static GDBusConnection *authenticate(Server *server, GSocketConnection *stream) 
   g_autoptr(GCancellable) cancellable = g_cancellable_new();
   guint timer =
       g_timeout_add_seconds_full(G_PRIORITY_DEFAULT, AUTH_SECONDS, cancel, g_object_ref(cancellable), g_object_unref);
+  gulong closing = g_cancellable_connect(server->closing, G_CALLBACK(cancel_too), cancellable, NULL);
   GDBusConnection *connection = g_dbus_connection_new_sync(G_IO_STREAM(stream), server->guid,
                                                            G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_SERVER |
                                                                G_DBUS_CONNECTION_FLAGS_DELAY_MESSAGE_PROCESSING,
                                                            server->observer, cancellable, NULL);
+  g_cancellable_disconnect(server->closing, closing);
   g_source_remove(timer);
   return connection;
 }
 
 // On a thread of its own. Strangers are dropped before they can say anything.
-static gboolean on_run(GThreadedSocketService *service, GSocketConnection *stream, GObject *source,
-                       gpointer user_data) {
+static void authenticate_peer(gpointer data, gpointer user_data) {
   Server *server = user_data;
-  if (!may_use(g_socket_get_fd(g_socket_connection_get_socket(stream)))) return TRUE;
+  g_autoptr(GSocketConnection) stream = data;
+  if (!may_use(g_socket_get_fd(g_socket_connection_get_socket(stream)))) return;
   GDBusConnection *connection = authenticate(server, stream);
-  if (connection == NULL) return TRUE;
+  if (connection == NULL) return;
   NewPeer *peer = g_new(NewPeer, 1);
   *peer = (NewPeer){server, connection};
   g_idle_add_full(G_PRIORITY_DEFAULT, hand_over, peer, NULL);
+}
+
+static gboolean on_incoming(GSocketService *service, GSocketConnection *stream, GObject *source, gpointer user_data) {
+  Server *server = user_data;
+  g_thread_pool_push(server->authenticators, g_object_ref(stream), NULL);
   return TRUE;
 }
 
@@ -180,9 +194,11 @@ Server *server_new(const char *path, ServerNewPeer new_peer, gpointer user_data,
   g_signal_connect(server->observer, "authorize-authenticated-peer", G_CALLBACK(on_authorize), NULL);
   g_signal_connect(server->observer, "allow-mechanism", G_CALLBACK(on_mechanism), NULL);
   server->guid = g_dbus_generate_guid();
-  server->service = g_threaded_socket_service_new(AUTH_THREADS);
+  server->closing = g_cancellable_new();
+  server->authenticators = g_thread_pool_new(authenticate_peer, server, AUTH_THREADS, FALSE, NULL);
+  server->service = g_socket_service_new();
   g_socket_listener_set_backlog(G_SOCKET_LISTENER(server->service), BACKLOG);
-  g_signal_connect(server->service, "run", G_CALLBACK(on_run), server);
+  g_signal_connect(server->service, "incoming", G_CALLBACK(on_incoming), server);
   g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
   mode_t mask = umask(0177);
   gboolean listens = g_socket_listener_add_address(G_SOCKET_LISTENER(server->service), address, G_SOCKET_TYPE_STREAM,
@@ -206,6 +222,9 @@ void server_free(Server *server) {
     g_object_unref(server->service);
     unlink(server->path);
   }
+  g_cancellable_cancel(server->closing);
+  g_thread_pool_free(server->authenticators, FALSE, TRUE);
+  g_object_unref(server->closing);
   g_object_unref(server->observer);
   g_free(server->guid);
   g_free(server->path);

@@ -2,6 +2,7 @@
 #include "share.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glib-unix.h>
 #include <glib/gstdio.h>
 #include <poll.h>
@@ -22,6 +23,10 @@ gboolean share_enter_namespace(void) {
   return entered;
 }
 
+gboolean share_has_namespace(void) {
+  return namespace_errno == 0;
+}
+
 // A remount must repeat the flags the mount has, or the kernel refuses it in a container.
 static unsigned long kept_flags(const char *path) {
   static const struct {
@@ -36,6 +41,13 @@ static unsigned long kept_flags(const char *path) {
   return flags;
 }
 
+static gboolean make_target(const char *source, const char *target) {
+  g_autofree char *parent = g_path_get_dirname(target);
+  if (g_file_test(source, G_FILE_TEST_IS_DIR)) return g_mkdir_with_parents(target, 0755) == 0;
+  int fd = g_mkdir_with_parents(parent, 0755) == 0 ? g_open(target, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+  return fd >= 0 && close(fd) == 0;
+}
+
 gboolean share_bind(const char *source, const char *target, gboolean readonly, GError **error) {
   unsigned long flags = MS_NOSUID | MS_NODEV | (readonly ? MS_RDONLY : 0);
   if (namespace_errno) {
@@ -46,7 +58,7 @@ gboolean share_bind(const char *source, const char *target, gboolean readonly, G
     return FALSE;
   }
   share_unbind(target);
-  if (g_mkdir_with_parents(target, 0755) == 0 && mount(source, target, NULL, MS_BIND, NULL) == 0 &&
+  if (make_target(source, target) && mount(source, target, NULL, MS_BIND, NULL) == 0 &&
       mount(NULL, target, NULL, MS_REMOUNT | MS_BIND | flags | kept_flags(target), NULL) == 0)
     return TRUE;
   int number = errno;
@@ -59,7 +71,7 @@ gboolean share_bind(const char *source, const char *target, gboolean readonly, G
 void share_unbind(const char *target) {
   while (namespace_errno == 0 && umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {
   }
-  g_rmdir(target);
+  g_remove(target);
 }
 
 // --- processes -----------------------------------------------------------------------------------

@@ -10,8 +10,11 @@
 // Once, before any thread exists: gives this process its own mount namespace. FALSE where the host
 // does not let us; share_bind() then fails with the reason.
 gboolean share_enter_namespace(void);
+// Whether it has one.
+gboolean share_has_namespace(void);
 
-// Makes `source` visible at `target`, without set-uid programs and devices being such there; makes `target`.
+// Makes `source`, a directory or a file, visible at `target`, without set-uid programs and devices being such there;
+// makes `target`.
 // STELE_ERROR_UNSUPPORTED or STELE_ERROR_MISSING_FILE.
 gboolean share_bind(const char *source, const char *target, gboolean readonly, GError **error);
 

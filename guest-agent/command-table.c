@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <linux/rtc.h>
 #include <mntent.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include <sys/reboot.h>
 #include <time.h>
 #include <unistd.h>
+#include "clock.h"
 #include "commands.h"
 #include "stop.h"
 
@@ -77,28 +77,12 @@ static int get_time(Agent *agent, const JsonDocument *request, const JsonNode *a
   return 0;
 }
 
-// Without a time given, the real-time clock's: the host keeps it right.
-static int read_clock(struct timespec *ret_time) {
-  struct rtc_time rtc;
-  int fd = open("/dev/rtc0", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return -errno;
-  int r = ioctl(fd, RTC_RD_TIME, &rtc) < 0 ? -errno : 0;
-  close(fd);
-  struct tm utc = {.tm_sec = rtc.tm_sec,
-                   .tm_min = rtc.tm_min,
-                   .tm_hour = rtc.tm_hour,
-                   .tm_mday = rtc.tm_mday,
-                   .tm_mon = rtc.tm_mon,
-                   .tm_year = rtc.tm_year};
-  if (r == 0) *ret_time = (struct timespec){.tv_sec = timegm(&utc)};
-  return r;
-}
-
 static int set_time(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply) {
   const JsonNode *given = json_member(request, arguments, "time");
   struct timespec wanted;
   int64_t nanoseconds;
-  int r = given ? json_get_integer(request, given, &nanoseconds) : read_clock(&wanted);
+  // Without a time given, the real-time clock's: the host keeps it right.
+  int r = given ? json_get_integer(request, given, &nanoseconds) : clock_read_hardware(&wanted);
   if (r < 0) return r;
   if (given) wanted = (struct timespec){.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
   if (clock_settime(CLOCK_REALTIME, &wanted) < 0) return -errno;

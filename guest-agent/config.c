@@ -67,6 +67,11 @@ static int parse_memory_model(Config *config, const char *value) {
   return copy(config->memory_model, sizeof config->memory_model, value);
 }
 
+static int parse_units(Config *config, const char *value) {
+  config->all_units = strcmp(value, "all") == 0;
+  return config->all_units || strcmp(value, "needed") == 0 ? 0 : -EINVAL;
+}
+
 static int parse_command(Config *config, const char *value) {
   int length = config_decode_base64(value, config->command, sizeof config->command);
   return length > 0 ? 0 : -EINVAL;
@@ -85,6 +90,7 @@ static const struct Parameter {
     {STELE_PARAM_CPU, parse_cpu, "a CPU level"},
     {STELE_PARAM_CPU_VENDOR, parse_cpu_vendor, "the name of a processor's maker"},
     {STELE_PARAM_MEMORY_MODEL, parse_memory_model, "a memory model"},
+    {STELE_PARAM_UNITS, parse_units, "all or needed"},
     {STELE_PARAM_COMMAND, parse_command, "base64 of a JSON object"},
 };
 

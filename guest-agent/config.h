@@ -2,6 +2,7 @@
 // text in, structure out.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include "guest-protocol.h"
 
@@ -16,6 +17,7 @@ typedef struct Config {
   RootMode root_mode;
   InitKind init_kind;
   char init_path[256]; // of the distribution's init
+  bool all_units;      // none of systemd's units is masked for being of no use
   char hostname[65];   // empty: the root's own
   char translator_tag[64];
   char cpu[32], cpu_vendor[32], memory_model[32]; // empty: the translator's defaults

@@ -1,5 +1,6 @@
-// stele-agent: process 1 of Stele's initramfs. It brings up what an x86-64 userspace needs, in the order
-// of `boot_steps`, starts that userspace (userspace.h) and then answers the host until the machine ends.
+// stele-agent: process 1 of Stele's initramfs (and, as /sbin/modprobe there, what the kernel runs: modprobe.h). It
+// brings up what an x86-64 userspace needs, in the order of `boot_steps`, starts that userspace (userspace.h) and then
+// answers the host until the machine ends.
 //
 // Constraints: it must never exit, block on the guest's files, or trust an allocation. A boot step that
 // fails leaves the agent running in the state "failed", answering the host with the reason; the same
@@ -18,9 +19,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "agent.h"
+#include "clock.h"
 #include "commands.h"
 #include "console.h"
 #include "loop.h"
+#include "modprobe.h"
 #include "modules.h"
 #include "mounts.h"
 #include "network.h"
@@ -70,6 +73,11 @@ static int step_translator(void) {
   return translator_mount(&agent.config, agent.message, sizeof agent.message);
 }
 
+static int step_device_nodes(void) {
+  modprobe_make_nodes("/dev");
+  return 0;
+}
+
 static int step_root(void) {
   return root_mount(&agent.config, agent.message, sizeof agent.message);
 }
@@ -115,6 +123,7 @@ static const struct BootStep {
     {"configuration", step_configuration},
     {"kernel modules", step_modules},
     {"translator", step_translator},
+    {"device nodes", step_device_nodes, true},
     {"root file system", step_root},
     {"binfmt_misc", step_binfmt},
     {"network", step_network, true},
@@ -250,7 +259,7 @@ static int earlier(int a, int b) {
 
 // Milliseconds until something is due, -1 for nothing.
 static int run_timers(void) {
-  int due = commands_expire();
+  int due = earlier(commands_expire(), clock_look());
   uint64_t now = agent_now_ms();
   if (agent.userspace.remind_at && agent.userspace.remind_at <= now) userspace_remind(&agent);
   if (!agent.userspace.remind_at) return due;
@@ -268,7 +277,13 @@ static void run(void) {
   }
 }
 
-int main(void) {
+static bool is_named(const char *program, const char *name) {
+  const char *slash = program ? strrchr(program, '/') : NULL;
+  return program && strcmp(slash ? slash + 1 : program, name) == 0;
+}
+
+int main(int argc, char **argv) {
+  if (is_named(argv[0], "modprobe")) return modprobe_main(argc, argv);
   if (getpid() != 1) {
     fprintf(stderr, "stele-agent " STELE_VERSION ": runs as process 1 of a Stele machine's initramfs\n");
     return 2;

@@ -11,8 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "session.h"
 
 enum { EXIT_CANNOT_EXECUTE = 126, EXIT_NOT_FOUND = 127, GROUPS_MAX = 256 };
 
@@ -95,6 +97,8 @@ void program_free(ProgramRequest *request) {
 }
 
 // --- in the child --------------------------------------------------------------------------------------
+// Lines of /etc/passwd and /etc/group are as long as they like (groups of many members); what holds one is left to the
+// end of the process.
 
 static void fail(int report_fd, int error, const char *format, const char *what) {
   ProgramReport report = {.error = error, .pid = getpid()};
@@ -119,10 +123,11 @@ static bool is_number(const char *text) {
 }
 
 static int find_user(const char *wanted, User *ret_user) {
-  char line[1024], *fields[7];
+  char *line = NULL, *fields[7];
+  size_t size = 0;
   *ret_user = (User){.name = "root", .home = "/", .shell = "/bin/sh"};
   FILE *file = fopen("/etc/passwd", "re");
-  while (file && fgets(line, sizeof line, file)) {
+  while (file && getline(&line, &size, file) > 0) {
     if (split(line, fields, 7) != 7) continue;
     if (strcmp(fields[0], wanted) != 0 && !(is_number(wanted) && strcmp(fields[2], wanted) == 0)) continue;
     ret_user->uid = (uid_t)strtoul(fields[2], NULL, 10);
@@ -143,7 +148,8 @@ static int find_user(const char *wanted, User *ret_user) {
 
 // NAME[:GROUP], either also as a number; the group is then the only one.
 static int find_user_and_group(const char *wanted, User *ret_user) {
-  char name[128], line[4096], *fields[4];
+  char name[128], *line = NULL, *fields[4];
+  size_t size = 0;
   const char *group = strchr(wanted, ':');
   snprintf(name, sizeof name, "%.*s", group ? (int)(group - wanted) : (int)sizeof name - 1, wanted);
   int r = find_user(name, ret_user);
@@ -152,7 +158,7 @@ static int find_user_and_group(const char *wanted, User *ret_user) {
   bool found = is_number(++group);
   if (found) ret_user->gid = (gid_t)strtoul(group, NULL, 10);
   FILE *file = fopen("/etc/group", "re");
-  while (file && !found && fgets(line, sizeof line, file)) {
+  while (file && !found && getline(&line, &size, file) > 0) {
     found = split(line, fields, 4) == 4 && strcmp(fields[0], group) == 0;
     if (found) ret_user->gid = (gid_t)strtoul(fields[2], NULL, 10);
   }
@@ -167,18 +173,19 @@ static bool lists_member(char *members, const char *name) {
 }
 
 static int become(const User *user) {
-  char line[4096], *fields[4];
+  char *line = NULL, *fields[4];
+  size_t size = 0;
   gid_t groups[GROUPS_MAX] = {user->gid};
   size_t count = 1;
   FILE *file = user->group_given ? NULL : fopen("/etc/group", "re");
-  while (file && count < GROUPS_MAX && fgets(line, sizeof line, file))
+  while (file && count < GROUPS_MAX && getline(&line, &size, file) > 0)
     if (split(line, fields, 4) == 4 && lists_member(fields[3], user->name))
       groups[count++] = (gid_t)strtoul(fields[2], NULL, 10);
   if (file) fclose(file);
   return setgroups(count, groups) < 0 || setgid(user->gid) < 0 || setuid(user->uid) < 0 ? -errno : 0;
 }
 
-static void set_environment(const ProgramRequest *request, const User *user) {
+static void set_environment(const ProgramRequest *request, const User *user, const Session *session) {
   static const char *const settings[] = {"STELE_CPU", "STELE_CPU_VENDOR", "STELE_MEMORY_MODEL"};
   char *kept[sizeof settings / sizeof *settings];
   for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
@@ -192,7 +199,32 @@ static void set_environment(const ProgramRequest *request, const User *user) {
   setenv("SHELL", user->shell, 1);
   setenv("PATH", DEFAULT_PATH, 1);
   if (request->tty) setenv("TERM", "linux", 1);
+  session_set_environment(session);
   for (char **entry = request->env; entry && *entry; entry++) putenv(*entry);
+}
+
+// The login session lasts as long as its descriptor: who waits for the program keeps it.
+static void hand_over(int report_fd, Session *session) {
+  ProgramReport report = {.pid = getpid()};
+  union {
+    struct cmsghdr header; // for the alignment
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+  struct iovec part = {&report, sizeof report};
+  struct msghdr message = {
+      .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  if (session->fd < 0) return;
+  memcpy(CMSG_DATA(&control.header), &session->fd, sizeof session->fd);
+  ssize_t ignored = sendmsg(report_fd, &message, MSG_NOSIGNAL);
+  (void)ignored;
+  close(session->fd);
+}
+
+// The standard input's name below /dev, or "".
+static void name_terminal(char *ret_name, size_t size) {
+  char path[64];
+  bool named = ttyname_r(STDIN_FILENO, path, sizeof path) == 0 && strncmp(path, "/dev/", 5) == 0;
+  snprintf(ret_name, size, "%s", named ? path + 5 : "");
 }
 
 // The file execvp(3) would run: the name itself where it has a slash, else the first executable in PATH.
@@ -250,14 +282,18 @@ void program_reset_signals(void) {
 }
 
 void program_exec(const ProgramRequest *request, int report_fd) {
-  char path[PATH_MAX], reason[200], login[300];
+  char path[PATH_MAX], reason[200], login[300], terminal[64];
   char *shell[] = {login, NULL};
   User user;
+  Session session;
   const char *wanted = request->user ? request->user : "root";
   ProgramReport started = {.pid = getpid()};
   if (write(report_fd, &started, sizeof started) < 0) _exit(EXIT_CANNOT_EXECUTE);
   if (find_user_and_group(wanted, &user) < 0) fail(report_fd, ENOENT, "there is no user '%.100s' in this root", wanted);
-  set_environment(request, &user);
+  name_terminal(terminal, sizeof terminal);
+  session_enter(&session, user.uid, !request->argv || !*request->argv, terminal);
+  hand_over(report_fd, &session);
+  set_environment(request, &user, &session);
   if (request->tty && fchown(STDIN_FILENO, user.uid, (gid_t)-1) < 0)
     fail(report_fd, errno, "cannot hand the terminal to '%.100s'", wanted);
   if (become(&user) < 0) fail(report_fd, errno, "cannot become user '%.100s'", wanted);
@@ -269,6 +305,8 @@ void program_exec(const ProgramRequest *request, int report_fd) {
   snprintf(login, sizeof login, "-%.200s", slash ? slash + 1 : user.shell);
   const char *name = argv == shell ? user.shell : argv[0];
   if (find_program(name, path, sizeof path) < 0) fail(report_fd, ENOENT, "%.150s: no such program", name);
+  if (argv == shell && access(path, X_OK) < 0)
+    fail(report_fd, errno, "the user's login shell %.150s cannot be run: run another program instead", path);
   int r = program_check(path, reason, sizeof reason);
   if (r < 0) fail(report_fd, -r, "%s", reason);
   program_reset_signals();

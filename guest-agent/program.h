@@ -23,8 +23,9 @@ typedef struct ProgramRequest {
 int program_parse(ProgramRequest *ret_request, const char *json, size_t size);
 void program_free(ProgramRequest *request);
 
-// What a child tells its parent through a close-on-exec pipe: first its process ID as the userspace
-// sees it (error 0), then, only if it could not execute the program, why.
+// What a child tells its parent through a close-on-exec pipe or socket: first its process ID as the userspace
+// sees it (error 0), perhaps the same with a descriptor to be kept open until the program has ended (session.h), then,
+// only if it could not execute the program, why.
 typedef struct ProgramReport {
   int error; // positive errno
   pid_t pid;

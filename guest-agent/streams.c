@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -57,6 +58,7 @@ typedef struct Stream {
   bool tty, opened, reaped;
   int status;
   Source report; // of the program's start
+  int session;   // its login session's descriptor (program.h), or -1
   Input input;
   Output outputs[2];
 } Stream;
@@ -119,6 +121,7 @@ static void free_stream(Stream *stream) {
   close_source(&stream->outputs[0].source);
   close_source(&stream->outputs[1].source);
   buffer_clear(&stream->input.pending);
+  if (stream->session >= 0) close(stream->session);
   stream->id = 0;
 }
 
@@ -287,10 +290,25 @@ static void announce(Stream *stream) {
   if (stream->id) flush_input(&stream->input);
 }
 
+static ssize_t receive_report(Stream *stream, ProgramReport *report) {
+  union {
+    struct cmsghdr header; // for the alignment
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } control;
+  struct iovec part = {report, sizeof *report};
+  struct msghdr message = {
+      .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  ssize_t got = recvmsg(stream->report.fd, &message, MSG_CMSG_CLOEXEC);
+  struct cmsghdr *descriptor = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+  if (descriptor && descriptor->cmsg_type == SCM_RIGHTS && stream->session < 0)
+    memcpy(&stream->session, CMSG_DATA(descriptor), sizeof stream->session);
+  return got;
+}
+
 static void read_report(Stream *stream) {
   ProgramReport report;
   for (;;) {
-    ssize_t got = read(stream->report.fd, &report, sizeof report);
+    ssize_t got = receive_report(stream, &report);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got != (ssize_t)sizeof report) break;
     stream->pid_inside = report.pid;
@@ -388,7 +406,7 @@ static int start_program(Stream *stream, const ProgramRequest *request) {
   Ends ends = {{-1, -1, -1}, {-1, -1, -1}};
   int report[2] = {-1, -1};
   int r = request->tty ? open_terminal(request, &ends) : open_pipes(&ends);
-  if (r == 0 && pipe2(report, O_CLOEXEC) < 0) r = -errno;
+  if (r == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, report) < 0) r = -errno;
   pid_t pid = r == 0 ? userspace_fork(agent) : r;
   if (pid == 0) {
     close(report[0]);
@@ -409,8 +427,11 @@ static int start_program(Stream *stream, const ProgramRequest *request) {
 static Stream *new_stream(uint32_t id) {
   for (size_t i = 0; i < STELE_STREAMS_MAX; i++) {
     if (streams[i].id) continue;
-    streams[i] =
-        (Stream){.id = id, .report.fd = -1, .input.source.fd = -1, .outputs = {{.source.fd = -1}, {.source.fd = -1}}};
+    streams[i] = (Stream){.id = id,
+                          .session = -1,
+                          .report.fd = -1,
+                          .input.source.fd = -1,
+                          .outputs = {{.source.fd = -1}, {.source.fd = -1}}};
     return &streams[i];
   }
   return NULL;

@@ -1,6 +1,7 @@
 // See userspace.h.
 #include "userspace.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -13,10 +14,13 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "modprobe.h"
 #include "mounts.h"
 #include "root.h"
+#include "systemd.h"
 
 enum { REMIND_MS = 10000 };
 
@@ -58,54 +62,42 @@ static void offer_nameservers(const Agent *agent) {
   write_file("/etc/resolv.conf", agent->nameservers);
 }
 
-#define PATIENCE "TimeoutStartSec=5min\n"
-
-// Units of the early boot that limit themselves to 90 s, which a first start under emulation can exceed.
-static void write_unit_patience(void) {
-  static const char *const units[] = {
-      "systemd-modules-load",           "systemd-sysctl",           "systemd-sysusers", "systemd-journal-flush",
-      "systemd-journal-catalog-update", "systemd-machine-id-commit"};
-  char path[128];
-  for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
-    snprintf(path, sizeof path, "/run/systemd/system/%s.service.d", units[i]);
-    mkdir(path, 0755);
-    snprintf(path, sizeof path, "/run/systemd/system/%s.service.d/50-stele.conf", units[i]);
-    write_file(path, "[Service]\n" PATIENCE);
-  }
+// The kernel's modules, at the place where programs look for them: what the root has there is of other kernels. A root
+// that cannot be changed may at least have the directory.
+static void offer_modules(void) {
+  struct utsname kernel;
+  char source[128], target[128];
+  if (uname(&kernel) < 0) return;
+  snprintf(source, sizeof source, MODULES_SHARE "/%s", kernel.release);
+  snprintf(target, sizeof target, "/lib/modules/%s", kernel.release);
+  if (access(source, F_OK) < 0) return;
+  mkdir("/lib/modules", 0755);
+  mkdir(target, 0755);
+  if (mount(source, target, NULL, MS_BIND, NULL) < 0) mount(MODULES_SHARE, "/lib/modules", NULL, MS_BIND, NULL);
 }
 
-// Settings for all of systemd's services: the same patience, and what the translator is to present.
-static void write_manager_settings(const Config *config) {
-  char text[320];
-  snprintf(text, sizeof text, "[Manager]\nDefault" PATIENCE "DefaultEnvironment=%s%s %s%s %s%s\n",
-           config->cpu[0] ? "STELE_CPU=" : "", config->cpu, config->cpu_vendor[0] ? "STELE_CPU_VENDOR=" : "",
-           config->cpu_vendor, config->memory_model[0] ? "STELE_MEMORY_MODEL=" : "", config->memory_model);
-  mkdir("/run/systemd/system.conf.d", 0755);
-  write_file("/run/systemd/system.conf.d/50-stele.conf", text);
+static bool is_empty(const char *directory) {
+  DIR *entries = opendir(directory);
+  if (!entries) return errno == ENOENT;
+  size_t count = 0;
+  while (readdir(entries)) count++; // "." and ".." among them
+  closedir(entries);
+  return count <= 2;
 }
 
-// What systemd must leave alone or do differently here, as runtime configuration that vanishes with the
-// boot. Its own binfmt_misc handling would flush the translator's registration; without udev a
-// serial-getty waits for a device that is never announced.
-static void prepare_systemd(const Agent *agent) {
-  static const char *const masked[] = {"systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount",
-                                       "proc-sys-fs-binfmt_misc.mount"};
-  char path[128];
-  mkdir("/run/systemd", 0755);
-  mkdir("/run/systemd/system", 0755);
-  for (size_t i = 0; i < sizeof masked / sizeof *masked; i++) {
-    snprintf(path, sizeof path, "/run/systemd/system/%s", masked[i]);
-    if (symlink("/dev/null", path) < 0) return;
-  }
-  if (access("/usr/lib/systemd/systemd-udevd", F_OK) < 0) {
-    if (symlink("/dev/null", "/run/systemd/system/serial-getty@.service") < 0) return;
-    mkdir("/run/systemd/system/getty.target.wants", 0755);
-    if (symlink("/usr/lib/systemd/system/console-getty.service",
-                "/run/systemd/system/getty.target.wants/console-getty.service") < 0)
-      return;
-  }
-  write_unit_patience();
-  write_manager_settings(&agent->config);
+// Container engines keep images in overlays of their own, whose upper layers cannot be on an overlay: where the root is
+// one, they get a file system of guest memory, which is where the root's changes are, too. What a root brings along
+// stays.
+static void offer_container_storage(const Config *config) {
+  static const struct {
+    const char *engine, *directory;
+  } rows[] = {{"/usr/bin/dockerd", "/var/lib/docker"},
+              {"/usr/sbin/dockerd", "/var/lib/docker"},
+              {"/usr/bin/containerd", "/var/lib/containerd"},
+              {"/usr/bin/podman", "/var/lib/containers"}};
+  for (size_t i = 0; config->root_mode == ROOT_OVERLAY && i < sizeof rows / sizeof *rows; i++)
+    if (access(rows[i].engine, F_OK) == 0 && is_empty(rows[i].directory))
+      mounts_add("tmpfs", rows[i].directory, "tmpfs", 0, "mode=0711");
 }
 
 static void open_console(void) {
@@ -122,20 +114,22 @@ static void set_translator_environment(const Config *config) {
 }
 
 static void exec_init(Agent *agent, int report_fd) {
-  char reason[200], hostname[96];
-  // In a PID namespace systemd believes it is in a container and takes kernel parameters from its own
-  // command line; without this one it would put the root's /etc/hostname over the name set already.
-  bool names_host = agent->userspace.systemd && agent->config.hostname[0];
-  char *argv[] = {agent->config.init_path, names_host ? hostname : NULL, NULL};
-  snprintf(hostname, sizeof hostname, "systemd.hostname=%s", agent->config.hostname);
+  static char command_line[STELE_COMMAND_LINE_MAX + 256];
+  char reason[200];
+  char *argv[] = {agent->config.init_path, NULL};
   ProgramReport started = {.pid = getpid()};
   int r = program_check(agent->config.init_path, reason, sizeof reason);
   if (r < 0) report_failure(report_fd, -r, "cannot start the init: %s", reason);
-  prepare_systemd(agent);
   clearenv();
   setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
   setenv("TERM", "linux", 1);
   set_translator_environment(&agent->config);
+  if (agent->userspace.systemd) {
+    systemd_prepare(agent);
+    systemd_command_line(&agent->config, command_line, sizeof command_line);
+    putenv(command_line);
+    if (systemd_needs_word_of_no_container()) setenv("container", "", 1);
+  }
   program_reset_signals();
   if (write(report_fd, &started, sizeof started) < 0) _exit(1);
   execv(agent->config.init_path, argv);
@@ -195,6 +189,8 @@ static void become_userspace(Agent *agent, int report_fd) {
   r = switch_root();
   if (r < 0) report_failure(report_fd, -r, "cannot switch to the root%s: %s", "");
   offer_nameservers(agent);
+  offer_modules();
+  offer_container_storage(&agent->config);
   umask(022);
   if (agent->config.init_kind == INIT_COMMAND) run_command(agent, report_fd);
   setsid();

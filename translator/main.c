@@ -7,12 +7,13 @@
 #include <linux/fcntl.h>
 #include <linux/prctl.h>
 
+#include "linux/host-stat.h"
 #include "linux/linux.h"
 #include "linux/store.h"
 #include "runtime/runtime.h"
 #include "self-test/host.h"
 
-enum { EXIT_USAGE = 2, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127, SCRIPT_TEXT = 256, SCRIPT_DEPTH = 5 };
+enum { EXIT_USAGE = 2, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127, SCRIPT_TEXT = 256, SCRIPT_DEPTH = 5, NAMELESS_PROGRAM_FD = 880 };
 
 static const char usage[] =
     "usage: stele [OPTIONS] PROGRAM [ARGUMENTS...]\n"
@@ -34,7 +35,8 @@ static const char usage[] =
     "  STELE_FLAGS=exact          keep status flags nothing reads, too, for signal handlers that look (slower)\n"
     "  STELE_CODE_CACHE=MIB       room for translated code, 1 to 127 (96)\n"
     "  STELE_STORE=FILE           translations made by stele-aot (those in stele's own file); /dev/null: none\n"
-    "  STELE_CPU=x86-64|x86-64-v2 what CPUID and /proc/cpuinfo offer\n"
+    "  STELE_CPU=x86-64|x86-64-v2|x86-64-v3\n"
+    "                             what CPUID and /proc/cpuinfo offer (x86-64-v3)\n"
     "  STELE_CPU_VENDOR=GenuineIntel|AuthenticAMD|VirtualStele\n"
     "                             the maker that CPUID names (programs trust few names; see stele(1))\n"
     "  STELE_CPU_MODEL=NAME       the processor's name in /proc/cpuinfo and CPUID\n"
@@ -116,9 +118,10 @@ static uint64_t code_cache_size(const char *text) {
 }
 
 static LinuxCpuLevel cpu_level(const char *name) {
-  if (!name || !strcmp(name, "x86-64-v2")) return LINUX_CPU_V2;
+  if (!name || !strcmp(name, "x86-64-v3")) return LINUX_CPU_V3;
+  if (!strcmp(name, "x86-64-v2")) return LINUX_CPU_V2;
   if (!strcmp(name, "x86-64")) return LINUX_CPU_BASELINE;
-  fail(EXIT_USAGE, "STELE_CPU is '%s'; it can be x86-64 or x86-64-v2 (AVX is not translated)", name);
+  fail(EXIT_USAGE, "STELE_CPU is '%s'; it can be x86-64, x86-64-v2 or x86-64-v3 (AVX-512 is not translated)", name);
 }
 
 static LinuxCpuVendor cpu_vendor(const char *name) {
@@ -143,6 +146,7 @@ static void start_runtime(const Start *start) {
   char *const *options = linux_program.options;
   RuntimeOptions runtime = {.code_cache_size = code_cache_size(setting(options, "STELE_CODE_CACHE")),
                             .memory_model = memory_model(setting(options, "STELE_MEMORY_MODEL")),
+                            .avx = linux_program.cpu_level >= LINUX_CPU_V3,
                             .exact_flags = exact_flags(setting(options, "STELE_FLAGS")),
                             .hwcap = auxv_value(start, AT_HWCAP, 0),
                             .hwcap2 = auxv_value(start, AT_HWCAP2, 0),
@@ -292,6 +296,19 @@ static void name_program(const Start *start, const Invocation *invocation) {
     host_call(__NR_prctl, PR_SET_NAME, slash ? slash + 1 : invocation->path);
 }
 
+/* A program without a name (its file deleted, or a memfd: container run times execute themselves from one) can only be
+ * reached through a descriptor. It stands where the program's own do not get; one who closes it finds the exe gone. */
+static void keep_or_close_program(int fd) {
+  HostStat status;
+  linux_program.exe_fd = -1;
+  if (host_call(__NR_fstat, fd, &status) == 0 && status.links == 0) {
+    linux_program.exe_fd = (int)host_call(__NR_fcntl, fd, F_DUPFD_CLOEXEC, NAMELESS_PROGRAM_FD);
+    linux_program.exe_device = status.device;
+    linux_program.exe_inode = status.inode;
+  }
+  host_call(__NR_close, fd);
+}
+
 /* --- running ------------------------------------------------------------------------------------------ */
 
 /* Tells the kernel where the guest's arguments and environment are, so that /proc/PID/cmdline and environ
@@ -328,7 +345,7 @@ static uint64_t load(const Start *start, const Invocation *invocation, uint64_t 
     fail(EXIT_CANNOT_RUN, "cannot map the program's stack: the limit may be too high for the memory here");
   int error = linux_load(invocation->fd, invocation->path, &loaded, message, sizeof message);
   if (error) fail(error == -ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN, "%s", message);
-  host_call(__NR_close, invocation->fd);
+  keep_or_close_program(invocation->fd);
   linux_brk_init(loaded.brk);
   if (loaded.executable_stack)
     linux_protect(linux_program.stack_low, linux_program.stack_high - linux_program.stack_low,

@@ -41,13 +41,13 @@ static const struct {
     {"\"open", -EINVAL},
     {"\"\\x\"", -EINVAL},
     {"\"\\u12\"", -EINVAL},
-    {"\"\\u0000\"", -EINVAL},       // would end a C string
-    {"\"\\ud83d\"", -EINVAL},       // half a surrogate pair
-    {"\"\\ude00\\ud83d\"", -EINVAL}, // the wrong way round
-    {"\"\t\"", -EINVAL},            // a control character
-    {"\"\xc3\"", -EINVAL},          // UTF-8: truncated
-    {"\"\xc0\x80\"", -EINVAL},      // overlong
-    {"\"\xed\xa0\x80\"", -EINVAL},  // a surrogate
+    {"\"\\u0000\"", -EINVAL},          // would end a C string
+    {"\"\\ud83d\"", -EINVAL},          // half a surrogate pair
+    {"\"\\ude00\\ud83d\"", -EINVAL},   // the wrong way round
+    {"\"\t\"", -EINVAL},               // a control character
+    {"\"\xc3\"", -EINVAL},             // UTF-8: truncated
+    {"\"\xc0\x80\"", -EINVAL},         // overlong
+    {"\"\xed\xa0\x80\"", -EINVAL},     // a surrogate
     {"\"\xf4\x90\x80\x80\"", -EINVAL}, // beyond U+10FFFF
 };
 
@@ -166,8 +166,8 @@ Test(json, writer_punctuates_and_escapes) {
   json_close(&out, '}');
   static const char expected[] =
       "{\"s\":\"a\\\"\\\\\\u000a\xef\xbf\xbd\xc3\xa9\",\"n\":-5,\"l\":[1,{},true],\"b\":false}";
-  cr_expect(out.error == 0 && out.size == sizeof expected - 1 && memcmp(out.data, expected, out.size) == 0,
-            "%.*s", (int)out.size, (char *)out.data);
+  cr_expect(out.error == 0 && out.size == sizeof expected - 1 && memcmp(out.data, expected, out.size) == 0, "%.*s",
+            (int)out.size, (char *)out.data);
   buffer_clear(&out);
 }
 

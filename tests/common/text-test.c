@@ -17,12 +17,22 @@ static const struct {
     {"\033]never ends", "]never ends"},
     {"\033[12", "[12"},
     {"\033", ""},
-    {"\302\2332J", "2J"},                     // U+009B, a C1 control sequence introducer in UTF-8
-    {"\2332J", "\xef\xbf\xbd" "2J"},          // and as a single byte
-    {"a\xe2\x80\xae" "b", "ab"},              // U+202E, right-to-left override
-    {"a\xe2\x81\xa6" "b\xe2\x81\xa9" "c", "abc"}, // U+2066 and U+2069, isolates
-    {"a\xe2\x80\xa8" "b", "ab"},              // U+2028, line separator
-    {"a\xf3\xa0\x81\x81" "b", "ab"},          // U+E0041, a tag
+    {"\302\2332J", "2J"}, // U+009B, a C1 control sequence introducer in UTF-8
+    {"\2332J", "\xef\xbf\xbd"
+               "2J"}, // and as a single byte
+    {"a\xe2\x80\xae"
+     "b",
+     "ab"}, // U+202E, right-to-left override
+    {"a\xe2\x81\xa6"
+     "b\xe2\x81\xa9"
+     "c",
+     "abc"}, // U+2066 and U+2069, isolates
+    {"a\xe2\x80\xa8"
+     "b",
+     "ab"}, // U+2028, line separator
+    {"a\xf3\xa0\x81\x81"
+     "b",
+     "ab"}, // U+E0041, a tag
     {"\xc3", "\xef\xbf\xbd"},
     {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"}, // a surrogate
     {"\x7f", ""},
@@ -49,7 +59,8 @@ Test(text, random_bytes) {
   for (int round = 0; round < 20000; round++) {
     char bytes[40], *clean;
     size_t size = (size_t)random() % sizeof bytes;
-    for (size_t i = 0; i < size; i++) bytes[i] = (char)(random() % 3 ? random() : "\033[]P\\\302\342\200"[random() % 8]);
+    for (size_t i = 0; i < size; i++)
+      bytes[i] = (char)(random() % 3 ? random() : "\033[]P\\\302\342\200"[random() % 8]);
     clean = text_clean(bytes, size);
     for (char *c = clean; *c; c++)
       if (*c == '\n' || *c == '\t') *c = ' ';

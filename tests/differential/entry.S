@@ -20,6 +20,14 @@ enter_case:
   push r15
   mov [saved_rsp], rsp
   fxrstor [case_in + 160]
+  cmp dword ptr [case_ymm], 0
+  je 1f
+  .set n, 0
+  .irp ymm, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  vinsertf128 ymm\ymm, ymm\ymm, [case_in + 672 + n], 1
+  .set n, n + 16
+  .endr
+1:
   push qword ptr [case_in + 128]
   popf
   mov rax, [case_in]
@@ -61,6 +69,14 @@ case_done:
   pushf
   pop qword ptr [case_out + 128]
   fxsave [case_out + 160]
+  cmp dword ptr [case_ymm], 0
+  je case_faulted
+  .set n, 0
+  .irp ymm, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  vextractf128 [case_out + 672 + n], ymm\ymm, 1
+  .set n, n + 16
+  .endr
+  vzeroupper
 case_faulted:
   mov rsp, [saved_rsp]
   cld
@@ -72,6 +88,31 @@ case_faulted:
   pop r12
   pop rbp
   pop rbx
+  ret
+
+/* The area of XSAVE at rbx, cleared; and with what differs by processor made the same: the fields of x87 beyond its
+ * control word, XSTATE_BV, whose bits may be set though their state is as after reset, and MXCSR, which is stored or not
+ * with that. */
+  .globl zero_area, tidy_area
+zero_area:
+  push rax
+  push rcx
+  push rdi
+  mov rdi, rbx
+  xor eax, eax
+  mov ecx, 832 / 8
+  rep stosq
+  pop rdi
+  pop rcx
+  pop rax
+  ret
+tidy_area:
+  mov qword ptr [rbx + 24], 0
+  and qword ptr [rbx + 512], -8
+  mov dword ptr [rbx + 2], 0
+  mov qword ptr [rbx + 6], 0
+  mov qword ptr [rbx + 14], 0
+  mov word ptr [rbx + 22], 0
   ret
 
 signal_return:

@@ -25,6 +25,8 @@ typedef struct Case {
   uint32_t fault_flags; /* and those that a fault's context must have right */
   uint32_t fsw;        /* x87 status bits that are defined at the end */
   uint32_t runs;       /* how many states to run it with */
+  uint32_t ymm;        /* not 0: it uses YMM registers, which are part of the state */
+  uint32_t filler;
 } Case;
 
 /* Offsets are used by entry.S. */
@@ -35,6 +37,7 @@ typedef struct State {
   uint64_t fault;   /* 144: signal, si_code and trap number, or 0 */
   uint64_t fault_ip; /* 152: relative to the code */
   uint8_t fx[512] __attribute__((aligned(16))); /* 160 */
+  uint64_t upper[16][2]; /* 672: bits 255:128 of YMM0-YMM15 */
 } State;
 _Static_assert(offsetof(State, fx) == 160, "entry.S");
 
@@ -44,7 +47,7 @@ typedef struct Record {
   uint64_t memory_hash;
   uint64_t filler;
 } Record;
-_Static_assert(sizeof(Record) == 704, "sequences reads this layout");
+_Static_assert(sizeof(Record) == 960, "sequences reads this layout");
 
 extern const Case cases_start[], cases_end[];
 extern void enter_case(void);
@@ -52,6 +55,7 @@ extern void case_faulted(void);
 extern void signal_return(void);
 
 State case_in, case_out;
+uint32_t case_ymm; /* Case.ymm */
 uint8_t arena[ARENA_SIZE] __attribute__((aligned(4096)));
 static Record records[RUNS_MAX];
 static uint8_t signal_stack[65536] __attribute__((aligned(16)));
@@ -189,6 +193,10 @@ static void make_state(const Case *c, uint32_t run) {
   case_in.flags = (random64() & 0x8d5) | 0x202;
   case_in.code = (uint64_t)c->code;
   random_fx(case_in.fx);
+  memset(case_in.upper, 0, sizeof case_in.upper);
+  case_ymm = c->ymm;
+  for (int i = 0; c->ymm && i < 16; i++)
+    if (random_below(4)) random_vector(case_in.upper[i]);
 }
 
 /* --- running and recording ---------------------------------------------------------------------- */
@@ -201,6 +209,17 @@ typedef struct Context {
   uint8_t *fpstate;
 } Context;
 
+/* YMM registers' upper halves in a signal frame (Intel SDM volume 1, 13.4; struct _fpx_sw_bytes and struct
+ * _xstate of arch/x86's uapi sigcontext.h). */
+static void take_upper(const uint8_t *fpstate) {
+  enum { SOFTWARE = 464, FEATURES = SOFTWARE + 8, HEADER = 512, YMM = 576, FP_XSTATE_MAGIC1 = 0x46505853 };
+  uint32_t magic, present;
+  memcpy(&magic, fpstate + SOFTWARE, sizeof magic);
+  memcpy(&present, fpstate + HEADER, sizeof present);
+  if (magic == FP_XSTATE_MAGIC1 && fpstate[FEATURES] & 4 && present & 4)
+    memcpy(case_out.upper, fpstate + YMM, sizeof case_out.upper);
+}
+
 static void on_fault(int signal, const int *info, Context *uc) {
   uint64_t gpr[16] = {uc->rax, uc->rcx, uc->rdx, uc->rbx, uc->rsp, uc->rbp, uc->rsi, uc->rdi,
                       uc->r8,  uc->r9,  uc->r10, uc->r11, uc->r12, uc->r13, uc->r14, uc->r15};
@@ -209,6 +228,7 @@ static void on_fault(int signal, const int *info, Context *uc) {
   case_out.fault = (uint64_t)signal | (uint64_t)(uint32_t)info[2] << 8 | uc->trap << 40;
   case_out.fault_ip = uc->rip - case_in.code;
   if (uc->fpstate) memcpy(case_out.fx, uc->fpstate, 512);
+  if (uc->fpstate && case_ymm) take_upper(uc->fpstate);
   uc->rip = (uint64_t)case_faulted;
 }
 
@@ -257,6 +277,7 @@ static void run_case(const Case *c, int dump_memory) {
   for (uint32_t run = 0; run < c->runs; run++) {
     make_state(c, run);
     case_out.fault = case_out.fault_ip = 0;
+    memset(case_out.upper, 0, sizeof case_out.upper);
     enter_case();
     Record *record = &records[run];
     record->id = c->id;

@@ -48,9 +48,14 @@ def require_oracle():
 
 
 def processor_flags():
-    """The features of this processor, by their names in /proc/cpuinfo."""
+    """The features of this processor, by their names in /proc/cpuinfo, and its vendor's name."""
+    flags = set()
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        return set(next((line.partition(":")[2] for line in file if line.startswith("flags")), "").split())
+        for line in file:
+            name, _, value = line.partition(":")
+            if name.strip() in ("flags", "vendor_id"):
+                flags |= set(value.split())
+    return flags
 
 
 def translator():

@@ -130,6 +130,20 @@ def command_status(place):
     steled.vmctl("undefine", "command")
 
 
+SESSION = """
+cat /proc/self/cgroup; echo $XDG_RUNTIME_DIR $XDG_SESSION_TYPE $HOME $USER $LOGNAME $SHELL; loginctl show-session $XDG_SESSION_ID -p Name -p Leader -p State
+echo leader $$ $XDG_SESSION_ID; systemctl --user is-active basic.target; exit 3
+"""
+
+
+def check_scopes(steled, name):
+    """A program is in a scope that systemd knows, and can end."""
+    scope = steled.sh(name, "cut -d: -f3 /proc/self/cgroup").strip()
+    check_contains(scope, "/system.slice/stele-exec-", "a program's control group")
+    killed = steled.run("exec", name, "--", "sh", "-c", "unit=$(grep -o '[^/]*$' /proc/self/cgroup); systemctl kill --kill-whom=all -s KILL $unit; sleep 100")
+    check_equal(killed.returncode, 128 + 9, f"a scope killed ({killed.stderr})")
+
+
 def system_to_multi_user(place):
     """Debian's systemd comes up fully, runs services, and shuts down by itself."""
     steled = place.shared_steled()
@@ -144,9 +158,30 @@ def system_to_multi_user(place):
     check_equal(steled.sh("system", "systemd-run --wait --pipe -q grep -m1 -o VirtualStele /proc/cpuinfo", timeout=200),
                 "VirtualStele\n", "a service")
     check_identity(steled, "system", 2)
+    check_scopes(steled, "system")
     steled.vmctl("shutdown", "--timeout", "200", "system", timeout=240)
     check_equal(steled.state("system"), ("stopped", "shutdown"), "state")
     steled.vmctl("undefine", "system")
+
+
+def login_session(place):
+    """A login shell is in a session of its user, whose service manager runs."""
+    steled = place.shared_steled()
+    name = "session"
+    steled.define(name, machine_xml(name, FULL, init="system", command=(), memory=1024, vcpus=2))
+    steled.vmctl("start", "--wait=system", name, timeout=800)
+    got = steled.run("shell", "--user", "user", name, input=SESSION, timeout=300)
+    lines = got.stdout.splitlines()
+    check_equal((got.returncode, len(lines)), (3, 7), f"shell: {got.stdout}{got.stderr}")
+    check_contains(lines[0], "/user.slice/user-1000.slice/session-", "a shell's control group")
+    check_equal(lines[1], "/run/user/1000 unspecified /home/user user user /bin/bash", "a shell's environment")
+    _, leader, session = lines[5].split()
+    check_equal(lines[2:5], ["Name=user", f"Leader={leader}", "State=active"], "the session")
+    check_equal(lines[6], "active", "the user's service manager")
+    # It ends with the shell.
+    steled.sh(name, f"while loginctl show-session {session} >/dev/null 2>&1; do sleep 0.2; done", timeout=100)
+    steled.vmctl("destroy", name)
+    steled.vmctl("undefine", name)
 
 
 # name, function, part of ./dev test
@@ -158,4 +193,5 @@ TESTS = [
     ("disk-overlay", disk_overlay, False),
     ("command-status", command_status, True),
     ("system-to-multi-user", system_to_multi_user, True),
+    ("login-session", login_session, False),
 ]

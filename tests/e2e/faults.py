@@ -93,12 +93,17 @@ def stub_initrd(place):
     return image
 
 
-def stub_machine(place, mode):
+def define_stub(place, steled, mode):
+    """Defines a machine with that agent; its name."""
     boot = (f"<os><type arch='aarch64' machine='virt'>hvm</type><kernel>{BUILD}/guest-image/vmlinuz</kernel>"
             f"<initrd>{stub_initrd(place)}</initrd><cmdline>stub={mode}</cmdline></os>")
-    steled = place.shared_steled()
     steled.define(f"stub-{mode}", machine_xml(f"stub-{mode}", FULL, init="system", command=(), boot=boot))
-    return steled, f"stub-{mode}"
+    return f"stub-{mode}"
+
+
+def stub_machine(place, mode):
+    steled = place.shared_steled()
+    return steled, define_stub(place, steled, mode)
 
 
 def no_agent(place):

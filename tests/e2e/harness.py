@@ -4,6 +4,7 @@ Nothing here sleeps for an event: waiting means reading `vmctl events`, a pipe o
 Everything a test run makes is in one temporary directory (and libvirt's run directory, which steled
 names), and goes with it.
 """
+import hashlib
 import json
 import os
 import re
@@ -191,9 +192,8 @@ class Steled:
 def qemu_pids(directory):
     """Processes that serve a steled's machines: those whose command line names its state."""
     state = os.path.join(directory, "state")
-    # steled gives libvirt a short link to it (unix sockets have short paths).
-    links = [os.path.join("/run/stele", link) for link in os.listdir("/run/stele")] if os.path.isdir("/run/stele") else []
-    names = [state] + [link for link in links if os.path.islink(link) and os.readlink(link) == os.path.realpath(state)]
+    # steled gives libvirt a short name of it (unix sockets have short paths), made from the long one.
+    names = [state, "/run/stele/" + hashlib.sha256(os.path.abspath(state).encode()).hexdigest()[:8]]
     match = re.compile("|".join(re.escape(name) for name in names).encode())
     found = []
     for entry in filter(str.isdigit, os.listdir("/proc")):

@@ -73,7 +73,7 @@ def missing_files(place):
     start_refused(steled, "empty-root", machine_xml("empty-root", empty), empty)
     start_refused(steled, "no-kernel", machine_xml("no-kernel", FULL, boot=kernel), "/nonexistent/vmlinuz")
     start_refused(steled, "no-translator", machine_xml("no-translator", FULL, translator=f"<stele:translator source='{empty}'/>"), empty)
-    start_refused(steled, "no-avx", machine_xml("no-avx", FULL, translator="<stele:translator cpu='x86-64-v3'/>"), "x86-64-v2")
+    start_refused(steled, "no-avx512", machine_xml("no-avx512", FULL, translator="<stele:translator cpu='x86-64-v4'/>"), "x86-64-v3")
     check_equal(qemu_pids(steled.directory), [], "processes left behind")
 
 

@@ -18,8 +18,8 @@
 #include <unistd.h>
 #include "stream-frame.h"
 
-#define STATUS                                                                                          \
-  "{\"version\":\"stub\",\"protocol\":2,\"state\":\"ready\",\"message\":\"\",\"init\":\"system\","             \
+#define STATUS                                                                                                         \
+  "{\"version\":\"stub\",\"protocol\":2,\"state\":\"ready\",\"message\":\"\",\"init\":\"system\","                     \
   "\"uptime-ms\":1000,\"ready-ms\":1000,\"translator\":{\"registered\":true,\"cpu\":\"\",\"memory-model\":\"\"}}"
 
 static const char *mode = "silent";

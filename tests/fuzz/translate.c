@@ -91,6 +91,7 @@ static void translate(uint64_t seed, const uint8_t *bytes) {
     region_analyse(&region);
     lift.features = features;
     lift.ordered = ordered;
+    lift.extended = true;
     lift_region(&lift, &region);
     if (lift.b.overflow) continue;
     const char *problem = ir_verify(&lift.b);

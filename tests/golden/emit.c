@@ -75,6 +75,7 @@ static void translate(const Piece *piece, const uint8_t *bytes, const Configurat
   region_analyse(&region);
   lift.features = c->features;
   lift.ordered = c->ordered;
+  lift.extended = true;
   lift_region(&lift, &region);
   const char *problem = lift.b.overflow ? "IR overflow" : ir_verify(&lift.b);
   if (problem) fail_at(bytes, piece, problem);

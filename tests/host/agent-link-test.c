@@ -26,7 +26,9 @@ typedef struct SocketChannel {
   gpointer user_data;
 } SocketChannel;
 
-static gssize result_of(gssize n) { return n < 0 ? -errno : n; }
+static gssize result_of(gssize n) {
+  return n < 0 ? -errno : n;
+}
 
 static gssize channel_read(ByteChannel *base, void *bytes, gsize size) {
   return result_of(read(((SocketChannel *)base)->fd, bytes, size));
@@ -183,11 +185,21 @@ static void send_exit(uint32_t stream, uint32_t kind, uint32_t number) {
   send_frame(STELE_FRAME_EXIT, stream, payload, sizeof payload);
 }
 
-static gboolean is_open(void) { return agent_link_is_open(link_); }
-static gboolean link_has_ended(void) { return link_ended != NULL; }
-static gboolean stream_has_opened(void) { return opened > 0; }
-static gboolean stream_has_ended(void) { return ended > 0; }
-static gboolean status_has_come(void) { return statuses == 1; }
+static gboolean is_open(void) {
+  return agent_link_is_open(link_);
+}
+static gboolean link_has_ended(void) {
+  return link_ended != NULL;
+}
+static gboolean stream_has_opened(void) {
+  return opened > 0;
+}
+static gboolean stream_has_ended(void) {
+  return ended > 0;
+}
+static gboolean status_has_come(void) {
+  return statuses == 1;
+}
 
 static void greet(void) {
   expect_frame(STELE_FRAME_HELLO);
@@ -336,13 +348,16 @@ Test(agent_link, stdin_stops_when_credit_is_used_up) {
   uint8_t bytes[4096] = {0};
   gsize received = 0;
   while (received < STELE_STREAM_WINDOW) {
-    while (write(near_ends[0], bytes, sizeof bytes) > 0) {}
+    while (write(near_ends[0], bytes, sizeof bytes) > 0) {
+    }
     expect_frame(STELE_FRAME_DATA);
     received += frame.length - 1;
   }
   cr_expect_eq(received, STELE_STREAM_WINDOW);
-  while (write(near_ends[0], bytes, sizeof bytes) > 0) {}
-  while (g_main_context_iteration(NULL, FALSE)) {}
+  while (write(near_ends[0], bytes, sizeof bytes) > 0) {
+  }
+  while (g_main_context_iteration(NULL, FALSE)) {
+  }
   got_frame = FALSE;
   cr_expect_not(next_host_frame() || next_host_frame(), "nothing without credit");
   uint8_t credit[8] = {STELE_CHANNEL_STDIN};
@@ -351,6 +366,47 @@ Test(agent_link, stdin_stops_when_credit_is_used_up) {
   expect_frame(STELE_FRAME_DATA);
   cr_expect_eq(frame.length, 1001);
   agent_stream_close(stream);
+}
+
+#define MANY 24 // streams whose credit together is more than the link may queue
+
+static void keep_stdin(AgentStream *stream, const int *fds, int count, gpointer user_data) {
+  opened++;
+  *(int *)user_data = fds[0];
+  for (int i = 1; i < count; i++) close(fds[i]);
+}
+
+static gboolean many_have_opened(void) {
+  return opened == MANY;
+}
+
+// What clients write stays with them as long as the guest reads nothing: it must not become a queue that ends the link.
+Test(agent_link, stdin_waits_for_a_guest_that_reads) {
+  static const AgentStreamHandlers handlers = {keep_stdin, on_ended};
+  static const char *const argv[] = {"cat", NULL};
+  static uint8_t bytes[65536];
+  AgentStream *streams[MANY];
+  AgentExecRequest request = {.argv = argv};
+  int inputs[MANY];
+  greet();
+  for (int i = 0; i < MANY; i++) {
+    cr_assert_not_null(streams[i] = agent_link_exec(link_, &request, &handlers, &inputs[i], NULL));
+    expect_frame(STELE_FRAME_OPEN_EXEC);
+    send_text(STELE_FRAME_OPENED, frame.stream, "{}");
+  }
+  run_until(many_have_opened);
+  for (int i = 0; i < MANY; i++) fcntl(inputs[i], F_SETFL, O_NONBLOCK);
+  for (int idle = 0; idle < 100 && !link_ended; idle++) {
+    for (int i = 0; i < MANY; i++)
+      if (write(inputs[i], bytes, sizeof bytes) > 0) idle = 0;
+    while (g_main_context_iteration(NULL, FALSE)) {
+    }
+  }
+  cr_expect_null(link_ended, "%s", link_ended);
+  for (int i = 0; i < MANY; i++) {
+    close(inputs[i]);
+    agent_stream_close(streams[i]);
+  }
 }
 
 static gsize read_back, returned;
@@ -377,7 +433,8 @@ Test(agent_link, credit_comes_back_only_for_what_was_read) {
     send_frame(STELE_FRAME_DATA, 1, data, (uint32_t)chunk + 1);
     sent += chunk;
   }
-  while (g_main_context_iteration(NULL, FALSE)) {}
+  while (g_main_context_iteration(NULL, FALSE)) {
+  }
   fcntl(near_ends[1], F_SETFL, O_NONBLOCK);
   run_until(all_came_back);
   cr_expect_null(link_ended);
@@ -413,7 +470,8 @@ Test(agent_link, the_end_waits_for_a_slow_reader) {
   data[0] = STELE_CHANNEL_STDOUT;
   for (int i = 0; i < 4; i++) send_frame(STELE_FRAME_DATA, 1, data, 60001);
   send_exit(1, STELE_EXIT_STATUS, 0);
-  while (g_main_context_iteration(NULL, FALSE)) {}
+  while (g_main_context_iteration(NULL, FALSE)) {
+  }
   cr_expect_eq(ended, 0, "240,000 bytes do not fit a pipe");
   run_until(has_read_all);
   run_until(stream_has_ended);
@@ -453,6 +511,24 @@ Test(agent_link, programs_wait_for_a_place) {
     if (i != 5) agent_stream_close(streams[i]);
 }
 
+#define WAITING_MAX 4096 // as in agent-link.c
+
+Test(agent_link, not_any_number_waits) {
+  static const char *const argv[] = {"true", NULL};
+  static AgentStream *streams[WAITING_MAX];
+  AgentExecRequest request = {.argv = argv};
+  GError *error = NULL;
+  for (int i = 0; i < WAITING_MAX; i++)
+    cr_assert_not_null(streams[i] = agent_link_exec(link_, &request, &stream_handlers, NULL, NULL), "program %d", i);
+  cr_expect_null(agent_link_exec(link_, &request, &stream_handlers, NULL, &error));
+  cr_expect(g_error_matches(error, STELE_ERROR, STELE_ERROR_GUEST_ERROR));
+  g_clear_error(&error);
+  agent_stream_close(streams[7]);
+  cr_expect_not_null(streams[7] = agent_link_exec(link_, &request, &stream_handlers, NULL, NULL),
+                     "there is a place again");
+  for (int i = 0; i < WAITING_MAX; i++) agent_stream_close(streams[i]);
+}
+
 // --- commands ------------------------------------------------------------------------------------
 
 static int commands_done;
@@ -464,7 +540,9 @@ static void on_command_done(const GError *error, gpointer user_data) {
   if (error) command_error = g_error_copy(error);
 }
 
-static gboolean command_is_done(void) { return commands_done > 0; }
+static gboolean command_is_done(void) {
+  return commands_done > 0;
+}
 
 static uint32_t ask(guint seconds) {
   greet();
@@ -583,7 +661,8 @@ Test(agent_link, small_frames_make_no_queue) {
   }
   for (int round = 0; round < 100; round++) {
     send_bytes(frames, sizeof frames);
-    while (g_main_context_iteration(NULL, FALSE)) {}
+    while (g_main_context_iteration(NULL, FALSE)) {
+    }
     cr_assert_gt(read(near_ends[1], sink, sizeof sink), 0);
   }
   int waiting = 0;
@@ -652,7 +731,8 @@ Test(agent_link, random_bytes_in_a_session) {
         send_frame((SteleFrameType)(1 + random() % 12), (uint32_t)random() % 3, bytes, length);
       else
         send_bytes(bytes, sizeof bytes);
-      while (g_main_context_iteration(NULL, FALSE)) {}
+      while (g_main_context_iteration(NULL, FALSE)) {
+      }
     }
     agent_stream_close(stream);
     g_clear_pointer(&link_ended, g_free);

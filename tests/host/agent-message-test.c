@@ -33,7 +33,8 @@ Test(agent_message, refuses) {
 
 // Quotes and comments must not hide it from whoever counts.
 Test(agent_message, refuses_deep_nesting) {
-  static const char *const starts[] = {"{\"a\":", "{\"'\\\"'\":", "{\"\\\"\":\"'\",\"a\":", "/*\"*/{\"a\":", "{\"a\":'\"',"};
+  static const char *const starts[] = {
+      "{\"a\":", "{\"'\\\"'\":", "{\"\\\"\":\"'\",\"a\":", "/*\"*/{\"a\":", "{\"a\":'\"',"};
   for (size_t i = 0; i < G_N_ELEMENTS(starts); i++) {
     g_autofree char *deep = g_strnfill(65536, '[');
     memcpy(deep, starts[i], strlen(starts[i]));
@@ -56,8 +57,9 @@ Test(agent_message, wrong_types_count_as_missing) {
 }
 
 Test(agent_message, status) {
-  static const char text[] = "{\"version\":\"1\",\"state\":\"ready\",\"message\":\"a\\u001b]0;title\\u0007b\\u009bc\\u202ed\","
-                             "\"ready-ms\":5,\"command\":{\"signalled\":false,\"value\":0}}";
+  static const char text[] =
+      "{\"version\":\"1\",\"state\":\"ready\",\"message\":\"a\\u001b]0;title\\u0007b\\u009bc\\u202ed\","
+      "\"ready-ms\":5,\"command\":{\"signalled\":false,\"value\":0}}";
   AgentStatus status;
   cr_assert(agent_message_read_status(text, strlen(text), &status));
   cr_expect_str_eq(status.state, "ready");

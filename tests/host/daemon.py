@@ -8,9 +8,12 @@ Each test gets a directory of its own; a steled is waited for by its 'ready' lin
 import json
 import os
 import pty
+import pwd
+import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,14 +27,18 @@ STELE = PLAIN.replace("{extra}", "<metadata><s:machine xmlns:s='urn:stele:machin
 
 
 class Daemon:
+    started = []  # those of the test that runs
+
     def __init__(self, directory, *options, path=None):
         self.directory, self.options = directory, options
         self.socket = path or os.path.join(directory, "socket")
         self.process = None
+        self.wrapper = []
 
     def start(self):
-        command = [STELED, "--root", os.path.join(self.directory, "root"), "--socket", self.socket, *self.options]
+        command = [*self.wrapper, STELED, "--root", os.path.join(self.directory, "root"), "--socket", self.socket, *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        Daemon.started.append(self)
         line = self.process.stdout.readline()
         if "ready" not in line:
             raise AssertionError(f"steled did not start: {line}{self.process.stderr.read()}")
@@ -54,6 +61,14 @@ class Daemon:
         result = subprocess.run([VMCTL, "--socket", self.socket, *arguments], input=text, capture_output=True, text=True, timeout=120)
         assert status is None or result.returncode == status, f"{arguments}: {result.returncode}, not {status}: {result.stderr}"
         return result
+
+    def clear_away(self):
+        """Ends what a test that failed left running."""
+        if self.process.poll() is None:
+            for name in self.names():
+                self.vmctl("destroy", name, status=None)
+            self.process.kill()
+            self.process.communicate()
 
     def names(self):
         return [machine["name"] for machine in json.loads(self.vmctl("--json", "list").stdout)]
@@ -103,6 +118,37 @@ def strangers(directory):
     daemon.stop()
 
 
+GROUP_SCRIPT = 'mount --bind "$1" /etc/group && shift && exec "$@"'
+
+
+def members(directory):
+    """Members of the group get in and others do not, however many come at once and however long the list of groups is."""
+    if os.geteuid() != 0:
+        return
+    os.chmod(directory, 0o755)
+    groups, member, other = os.path.join(directory, "group"), 54321, 54322
+    with open("/etc/group") as file:
+        own = [line for line in file if not line.startswith("stele:")]  # libvirt looks for its own
+    with open(groups, "w") as file:
+        file.writelines(own)
+        for number in range(400):  # each names other members, so that looking it up takes a while
+            file.write(f"g{number}:x:{60000 + number}:{','.join(f'u{number}x{n}' for n in range(40))}\n")
+        file.write(f"stele:x:{member}:\n")
+    daemon = Daemon(directory)
+    daemon.wrapper = ["unshare", "--mount", "sh", "-c", GROUP_SCRIPT, "sh", groups]
+    daemon.start()
+    assert os.stat(daemon.socket).st_gid == member, "the socket is the group's"
+    as_user = lambda group: ["setpriv", "--reuid=65534", "--regid=65534", f"--groups={group}"]
+    inside = [subprocess.Popen([*as_user(member), API_LOAD, daemon.socket, "64", "1", "20"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) for _ in range(2)]
+    for client in inside:
+        errors = client.communicate(timeout=120)[1]
+        assert client.returncode == 0, f"a member was turned away: {errors[:500]}"
+    os.chmod(daemon.socket, 0o666)
+    outside = subprocess.run([*as_user(other), VMCTL, "--socket", daemon.socket, "list"], capture_output=True, text=True, timeout=60)
+    assert outside.returncode == 7, outside.stderr
+    daemon.stop()
+
+
 def garbage(directory):
     """What is no D-Bus at all, and clients that go in the middle of it."""
     daemon = Daemon(directory).start()
@@ -115,6 +161,76 @@ def garbage(directory):
             pass  # turned away before it had said it all
         client.close()
     daemon.vmctl("list")
+    daemon.stop()
+
+
+def speak(daemon):
+    """A connection that has introduced itself, for messages made by hand."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(60)
+    client.connect(daemon.socket)
+    client.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
+    client.recv(100)
+    client.sendall(b"BEGIN\r\n")
+    return client
+
+
+def padded(data, to=8):
+    return data.ljust((len(data) + to - 1) // to * to, b"\0")
+
+
+def call(method, signature, body, serial=1, flags=0):
+    """A method call of the D-Bus specification's wire format."""
+    field = lambda code, kind, value: bytes((code, 1)) + kind + b"\0" + value
+    string = lambda text: struct.pack("<I", len(text)) + text + b"\0"
+    fields = padded(field(1, b"o", string(b"/org/stele/Manager1"))) + padded(field(2, b"s", string(b"org.stele.Manager1")))
+    fields += padded(field(3, b"s", string(method)))
+    fields += field(8, b"g", bytes((len(signature),)) + signature + b"\0")
+    return padded(struct.pack("<cBBBIII", b"l", 1, flags, 1, len(body), serial, len(fields)) + fields) + body
+
+
+def broken_messages(directory):
+    """What is D-Bus but a broken message ends its connection, and does not fill the log."""
+    daemon = Daemon(directory).start()
+    client, body = speak(daemon), struct.pack("<I", 200000) + b"\xff" * 200000 + b"\0"
+    client.sendall(call(b"Info", b"s", body))
+    try:
+        while client.recv(1000):
+            pass
+    except ConnectionResetError:
+        pass
+    daemon.vmctl("list")
+    daemon.process.send_signal(signal.SIGTERM)
+    _, errors = daemon.process.communicate(timeout=60)
+    contains(errors, "decoding")
+    assert len(errors) < 2000, f"{len(errors)} bytes are logged of a message of {len(body)}"
+
+
+def deaf_peers(directory):
+    """A peer that reads nothing is cut off before what waits for it fills steled's memory; others are not."""
+    daemon = Daemon(directory).start()
+    daemon.vmctl("define", "-", text=STELE.format(name="m", root="/none"))
+    deaf, caller = speak(daemon), speak(daemon)
+    deaf.sendall(call(b"List", b"", b""))
+    events = subprocess.Popen([VMCTL, "--socket", daemon.socket, "--json", "events"], stdout=subprocess.PIPE)
+    seen = threading.Thread(target=lambda: [None for _ in events.stdout])
+    seen.start()
+    body = padded(struct.pack("<I", 1) + b"m\0") + struct.pack("<I", 0) + b"\0\0\0\0"
+    poller = select.poll()
+    poller.register(deaf, select.POLLRDHUP)
+    deadline = time.monotonic() + 120
+    serial = 1
+    while not poller.poll(0):
+        assert time.monotonic() < deadline, f"a peer that does not read is still there after {serial} starts that failed"
+        for _ in range(50):
+            serial += 1
+            caller.sendall(call(b"Start", b"sa{sv}", body, serial))
+            caller.recv(1 << 20)  # the answer to one, and signals
+    daemon.vmctl("list")
+    assert events.poll() is None, "a peer that reads stays"
+    events.terminate()
+    seen.join()
+    events.communicate()
     daemon.stop()
 
 
@@ -478,6 +594,166 @@ def qemu_that_hangs_asked(directory):
     end_vm(daemon)
 
 
+# --- what QEMU may do ------------------------------------------------------------------------------------------
+
+OWNER = 12345  # of a user's files; there need not be such a user
+DISK = "<devices><disk type='file' device='disk'><driver name='qemu' type='{type}'/><source file='{path}'/><target dev='vda' bus='virtio'/></disk></devices>"
+
+
+def status_of(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file)
+
+
+def check_confined(pid):
+    """QEMU is a user of its own who can do nothing else, gain nothing and make few system calls."""
+    status = status_of(pid)
+    user = pwd.getpwnam("libvirt-qemu").pw_uid
+    assert status["Uid"].split() == [str(user)] * 4, f"QEMU runs as {status['Uid']}"
+    for field in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
+        assert int(status[field], 16) == 0, f"QEMU has capabilities: {field} {status[field]}"
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2"), status
+    assert "vda" not in os.listdir(f"/proc/{pid}/root/dev"), "QEMU sees the host's devices"
+
+
+def put_image(path, content):
+    with open(path, "wb") as file:
+        file.write(content)
+    os.chmod(path, 0o600)
+    os.chown(path, OWNER, OWNER)
+
+
+def qcow2(backing):
+    """An empty image of 1 MiB that stands on another: header, reference counts and one level of a table, a cluster each."""
+    cluster = 65536
+    name, kind = backing.encode(), b"raw"
+    header = struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 2, 256, len(name), 16, 1 << 20, 0, 1, 3 * cluster, cluster, 1, 0, 0)
+    header += struct.pack(">II8sII", 0xE2792ACA, len(kind), kind, 0, 0)
+    counts = struct.pack(">4H", 1, 1, 1, 1)
+    return b"".join(part.ljust(cluster, b"\0") for part in (header.ljust(256, b"\0") + name, struct.pack(">Q", 2 * cluster), counts, b""))
+
+
+def has_list(path):
+    return "system.posix_acl_access" in os.listxattr(path)
+
+
+def lent_files(directory):
+    """QEMU runs as its own user, uses a file that is somebody's alone, and the file is as it was afterwards."""
+    if os.geteuid() != 0:
+        return
+    private = os.path.join(directory, "private")
+    os.mkdir(private, 0o700)  # as the test's own directory is, where all state is
+    image, base = os.path.join(private, "disk.img"), "/var/tmp/stele-test-base.img"
+    put_image(image, bytes(1 << 20))
+    daemon = Daemon(directory).start()
+    contains(daemon.vmctl("version").stdout, "user libvirt-qemu without capabilities")
+    daemon.vmctl("define", "-", text=PLAIN.format(name="vm", extra=DISK.format(type="raw", path=image)))
+
+    def check_returned(path):
+        status = os.stat(path)
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (OWNER, OWNER, 0o600), status
+        assert not has_list(path), f"{path} is still lent"
+        for left in ("root/shares", "root/lent"):
+            assert os.listdir(os.path.join(directory, left)) == [], os.listdir(os.path.join(directory, left))
+
+    shares = os.stat(os.path.join(directory, "root/shares"))
+    assert shares.st_mode & 0o077 == 0, "QEMU's user can get at shares, past the directories above them"
+    daemon.vmctl("start", "vm")
+    check_confined(state(daemon)[2])
+    assert has_list(image) and os.stat(image).st_uid == OWNER
+    daemon.vmctl("destroy", "vm")
+    check_returned(image)
+    # What was lent when steled and QEMU were killed comes back with the next steled.
+    daemon.vmctl("start", "vm")
+    pid = state(daemon)[2]
+    daemon.stop(signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    daemon.start()
+    await_state(daemon, "stopped")
+    check_returned(image)
+    # An image behind the image, where QEMU's user can get to.
+    put_image(base, bytes(1 << 20))
+    put_image(image, qcow2(base))
+    daemon.vmctl("define", "--replace", "-", text=PLAIN.format(name="vm", extra=DISK.format(type="qcow2", path=image)))
+    try:
+        daemon.vmctl("start", "vm")
+        check_confined(state(daemon)[2])
+        daemon.vmctl("destroy", "vm")
+        check_returned(base)
+    finally:
+        os.remove(base)
+    # One where it cannot get to is named before QEMU runs.
+    behind = os.path.join(private, "base.img")
+    put_image(behind, bytes(1 << 20))
+    put_image(image, qcow2(behind))
+    contains(daemon.vmctl("start", "vm", status=None).stderr, f"'libvirt-qemu' cannot get to {behind}")
+    check_returned(image)
+    daemon.stop()
+
+
+def failing_starts(directory):
+    """A QEMU that will not run is an error with QEMU's words, and the machine is stopped."""
+    daemon = Daemon(directory).start()
+    image = os.path.join(directory, "not-qcow2.img")
+    put_image(image, bytes(1 << 20))
+    daemon.vmctl("define", "-", text=PLAIN.format(name="vm", extra=DISK.format(type="qcow2", path=image)))
+    result = daemon.vmctl("start", "vm", status=None)
+    assert result.returncode != 0, "a start that fails is no success"
+    contains(result.stderr, "qcow2")
+    assert state(daemon)[:2] == ("stopped", "start-failed"), state(daemon)
+    assert not has_list(image), "the image is still lent"
+    daemon.stop()
+
+
+def leftovers(directory):
+    """What a steled that was killed while it started a machine left running is ended by the next one; nothing else is."""
+    daemon = Daemon(directory).start()
+    place = json.loads(daemon.vmctl("--json", "version").stdout)["uri"].split("root=")[1]
+    daemon.stop()
+    left, other = (subprocess.Popen([f"virtiofsd --socket-path={path}/lib/qemu/fs0.sock", "1000"], executable="/bin/sleep") for path in (place, "/none"))
+    for number, process in ((77, left), (78, other)):
+        with open(os.path.join(directory, f"root/run/qemu/{number}-vm-fs0-fs.pid"), "w") as file:
+            file.write(f"{process.pid}\n")
+    try:
+        daemon.start()
+        assert left.wait(timeout=30) == -signal.SIGKILL, "it was ended"
+        assert other.poll() is None, "a process that is not libvirt's is left alone"
+    finally:
+        for process in (left, other):
+            process.kill()
+            process.wait()
+    daemon.stop()
+
+
+def own_settings(directory):
+    """A qemu.conf of the administrator's is kept, and steled says that it counts."""
+    daemon = Daemon(directory).start()
+    daemon.stop()
+    path = os.path.join(directory, "root/etc/qemu.conf")
+    with open(path) as file:
+        text = file.read()
+    with open(path, "w") as file:
+        file.write(text.split("\n", 1)[1])
+    daemon.start()
+    contains(daemon.vmctl("version").stdout, f"QEMU as {path} says")
+    daemon.stop()
+
+
+def other_libvirt(directory):
+    """A libvirt that is not steled's own cannot guard the host's loopback: a machine must say that it may be reached."""
+    os.mkdir(os.path.join(directory, "libvirt"))
+    daemon = Daemon(directory, "--connect", f"qemu:///embed?root={directory}/libvirt").start()
+    xml = STELE.format(name="m", root=directory)
+    daemon.vmctl("define", "-", text=xml)
+    contains(daemon.vmctl("start", "m", status=None).stderr, "host-loopback")
+    for consent in (xml.replace("</s:machine>", "<s:network host-loopback='on'/></s:machine>"),
+                    xml.replace("</domain>", "<devices><interface type='bridge'><source bridge='br0'/></interface></devices></domain>")):
+        daemon.vmctl("define", "--replace", "-", text=consent)
+        refusal = daemon.vmctl("start", "m", status=None).stderr
+        assert "host-loopback" not in refusal, refusal
+    daemon.stop()
+
+
 # --- many clients --------------------------------------------------------------------------------------------
 
 def resident(pid):
@@ -500,9 +776,10 @@ def load(directory):
     daemon.stop()
 
 
-TESTS = [one_a_root, sockets, strangers, garbage, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
+TESTS = [one_a_root, sockets, strangers, members, garbage, broken_messages, deaf_peers, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs,
-         qemu_that_hangs_unwatched, qemu_that_hangs_asked, load]
+         qemu_that_hangs_unwatched, qemu_that_hangs_asked,
+         lent_files, failing_starts, leftovers, own_settings, other_libvirt, load]
 
 
 def main():
@@ -512,11 +789,17 @@ def main():
         with tempfile.TemporaryDirectory(prefix="steled-") as directory:
             try:
                 test(directory)
-            except (AssertionError, subprocess.SubprocessError) as error:
+            except (AssertionError, OSError, subprocess.SubprocessError) as error:
                 failed += 1
                 print(f"{test.__name__}: FAILED: {error}", flush=True)
+                try:
+                    for daemon in Daemon.started:
+                        daemon.clear_away()
+                except (AssertionError, OSError, ValueError, subprocess.SubprocessError) as trouble:
+                    print(f"    and something is left: {trouble}", flush=True)
             else:
                 print(f"{test.__name__}: ok", flush=True)
+            Daemon.started.clear()
     print(f"{len(tests) - failed} of {len(tests)} tests of the daemon passed")
     return 1 if failed else 0
 

@@ -44,8 +44,7 @@ static xmlRelaxNG *libvirt_schema(void) {
 static void check_against_libvirt(xmlRelaxNG *schema, const char *name, const char *xml) {
   g_autoptr(xmlDoc) document = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL, 0);
   xmlRelaxNGValidCtxt *validator = xmlRelaxNGNewValidCtxt(schema);
-  cr_expect_eq(xmlRelaxNGValidateDoc(validator, document), 0, "%s: libvirt's schema refuses it",
-               name);
+  cr_expect_eq(xmlRelaxNGValidateDoc(validator, document), 0, "%s: libvirt's schema refuses it", name);
   xmlRelaxNGFreeValidCtxt(validator);
 }
 
@@ -55,8 +54,7 @@ static void check_golden(xmlRelaxNG *schema, const char *name, const char *autho
   g_autofree char *expanded = expand(author, kvm, &error), *expected = NULL;
   cr_assert_not_null(expanded, "%s: %s", name, error ? error->message : "");
   check_against_libvirt(schema, name, expanded);
-  if (getenv("STELE_UPDATE_GOLDEN"))
-    cr_assert(g_file_set_contents(path, expanded, -1, NULL), "%s", path);
+  if (getenv("STELE_UPDATE_GOLDEN")) cr_assert(g_file_set_contents(path, expanded, -1, NULL), "%s", path);
   cr_assert(g_file_get_contents(path, &expected, NULL, NULL), "%s", path);
   cr_expect(g_str_equal(expanded, expected), "%s has changed; got:\n%s", path, expanded);
 }
@@ -69,12 +67,11 @@ static gboolean is_authors(const char *file) {
 Test(domain_xml, no_agent_channel_where_libvirt_is_embedded) {
   static const char channel[] = "<devices><channel type='unix'><target type='virtio' "
                                 "name='org.qemu.guest_agent.0'/></channel></devices>";
-  static const char element[] =
-      "<metadata><s:machine xmlns:s='urn:stele:machine:1'><s:rootfs type='dir' "
-      "source='/r'/></s:machine></metadata>";
+  static const char element[] = "<metadata><s:machine xmlns:s='urn:stele:machine:1'><s:rootfs type='dir' "
+                                "source='/r'/></s:machine></metadata>";
   for (int row = 0; row < 4; row++) {
-    g_autofree char *author = g_strdup_printf("<domain><name>m</name>%s%s</domain>",
-                                              row & 1 ? element : "", row & 2 ? channel : "");
+    g_autofree char *author =
+        g_strdup_printf("<domain><name>m</name>%s%s</domain>", row & 1 ? element : "", row & 2 ? channel : "");
     g_autofree char *embedded = expand(author, FALSE, NULL), *apart = expand(author, TRUE, NULL);
     cr_expect_null(strstr(embedded, "guest_agent"), "row %d: %s", row, embedded);
     cr_expect_eq(strstr(apart, "guest_agent") != NULL, row != 0, "row %d: %s", row, apart);
@@ -108,11 +105,11 @@ Test(domain_xml, expanding_twice_changes_nothing) {
 
 Test(domain_xml, a_command_line_that_does_not_fit_is_refused) {
   g_autofree char *argument = g_strnfill(1500, 'x');
-  g_autofree char *author = g_strdup_printf(
-      "<domain><name>dev</name><metadata><s:machine xmlns:s='urn:stele:machine:1'><s:rootfs "
-      "type='dir' "
-      "source='/r'/><s:command><s:arg>%s</s:arg></s:command></s:machine></metadata></domain>",
-      argument);
+  g_autofree char *author =
+      g_strdup_printf("<domain><name>dev</name><metadata><s:machine xmlns:s='urn:stele:machine:1'><s:rootfs "
+                      "type='dir' "
+                      "source='/r'/><s:command><s:arg>%s</s:arg></s:command></s:machine></metadata></domain>",
+                      argument);
   g_autoptr(GError) error = NULL;
   g_autofree char *expanded = expand(author, FALSE, &error);
   cr_expect_null(expanded);

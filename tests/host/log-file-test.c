@@ -80,7 +80,10 @@ Test(log_file, a_link_is_left_alone) {
 }
 
 Test(log_file, tail_is_clean) {
-  cr_assert(g_file_set_contents(path, "a\033[2Jb\xe2\x80\xae" "c\n", -1, NULL));
+  cr_assert(g_file_set_contents(path,
+                                "a\033[2Jb\xe2\x80\xae"
+                                "c\n",
+                                -1, NULL));
   g_autofree char *tail = log_file_read_tail(path, 100);
   cr_expect_str_eq(tail, "abc");
 }

@@ -102,7 +102,9 @@ Test(machine, stories) {
 }
 
 // Requests a state must refuse, without a change.
-static const struct { MachineState state; MachineEvent request;
+static const struct {
+  MachineState state;
+  MachineEvent request;
 } refused[] = {
     {MACHINE_STOPPED, MACHINE_REQUEST_SHUTDOWN},  {MACHINE_STOPPED, MACHINE_REQUEST_DESTROY},
     {MACHINE_STOPPED, MACHINE_REQUEST_REBOOT},    {MACHINE_STOPPED, MACHINE_REQUEST_SUSPEND},

@@ -44,18 +44,17 @@ static void put(const char *path, const void *bytes, gsize size, int mode) {
 }
 
 static Program make_program(guint16 machine, const char *loader) {
-  Program program = {
-      .header = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
-                 .e_type = ET_DYN,
-                 .e_machine = machine,
-                 .e_phoff = offsetof(Program, segments),
-                 .e_phentsize = sizeof(Elf64_Phdr),
-                 .e_phnum = loader ? 2 : 1},
-      .segments = {{.p_type = PT_LOAD}}};
+  Program program = {.header = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+                                .e_type = ET_DYN,
+                                .e_machine = machine,
+                                .e_phoff = offsetof(Program, segments),
+                                .e_phentsize = sizeof(Elf64_Phdr),
+                                .e_phnum = loader ? 2 : 1},
+                     .segments = {{.p_type = PT_LOAD}}};
   if (loader) {
     g_strlcpy(program.loader, loader, sizeof program.loader);
-    program.segments[1] = (Elf64_Phdr){
-        .p_type = PT_INTERP, .p_offset = offsetof(Program, loader), .p_filesz = strlen(loader) + 1};
+    program.segments[1] =
+        (Elf64_Phdr){.p_type = PT_INTERP, .p_offset = offsetof(Program, loader), .p_filesz = strlen(loader) + 1};
   }
   return program;
 }
@@ -74,8 +73,7 @@ static void expect_refusal(const char *program, const char *words) {
 
 static void expect_good(const char *program) {
   g_autoptr(GError) error = NULL;
-  cr_expect(root_check_program(root, program, &error), "%s: %s", program,
-            error ? error->message : "");
+  cr_expect(root_check_program(root, program, &error), "%s: %s", program, error ? error->message : "");
 }
 
 Test(root_check, no_root) {
@@ -98,8 +96,7 @@ Test(root_check, good_roots) {
 
 Test(root_check, links_stay_inside) {
   put_program("usr/lib/systemd/systemd", EM_X86_64, NULL);
-  g_autofree char *link = g_build_filename(root, "init", NULL),
-                  *escape = g_build_filename(root, "escape", NULL);
+  g_autofree char *link = g_build_filename(root, "init", NULL), *escape = g_build_filename(root, "escape", NULL);
   cr_assert_eq(symlink("/usr/lib/systemd/systemd", link), 0);
   expect_good("/init");
   cr_assert_eq(symlink("../../../../../../../../bin/true", escape),
@@ -142,12 +139,10 @@ Test(root_check, truncated_programs) {
 
 // Fields of the headers set to what no honest linker writes.
 Test(root_check, damaged_programs) {
-  static const guint64 values[] = {0,          1,          0x7f,        0xffff,    0x7fffffff,
-                                   0xffffffff, G_MAXINT64, G_MAXUINT64, 1ull << 63};
+  static const guint64 values[] = {0, 1, 0x7f, 0xffff, 0x7fffffff, 0xffffffff, G_MAXINT64, G_MAXUINT64, 1ull << 63};
   const Program good = make_program(EM_X86_64, LOADER);
   put_program(LOADER, EM_X86_64, NULL);
-  for (gsize offset = sizeof good.header.e_ident; offset + 8 <= offsetof(Program, loader);
-       offset += 2)
+  for (gsize offset = sizeof good.header.e_ident; offset + 8 <= offsetof(Program, loader); offset += 2)
     for (gsize i = 0; i < G_N_ELEMENTS(values); i++) {
       Program damaged = good;
       memcpy((char *)&damaged + offset, &values[i], 8);

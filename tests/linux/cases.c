@@ -277,8 +277,9 @@ static int test_vendors(void) {
     const char *name;
     uint32_t family, highest_extended, caches, no_caches;
   } vendors[] = {{"GenuineIntel", 6, 0x80000008, 4, 0x8000001d},
-                 {"AuthenticAMD", 0x15, 0x8000001e, 0x8000001d, 4},
+                 {"AuthenticAMD", 0x18, 0x8000001e, 0x8000001d, 4},
                  {"VirtualStele", 6, 0x80000008, 4, 0x8000001d}};
+  linux_program.cpu_level = LINUX_CPU_V3;
   Leaf features = cpuid(1, 0), more = cpuid(7, 0);
   EXPECT(linux_identity_vendor("CyrixInstead") == -EINVAL && linux_identity_vendor("Genuine") == -EINVAL);
   for (size_t i = 0; i < sizeof vendors / sizeof *vendors; i++) {
@@ -301,7 +302,29 @@ static int test_identity(void) {
   EXPECT(call(X_uname, P(scratch)) == 0 && !strcmp(scratch + 4 * 65, "x86_64"));
   int64_t length = read_file("/proc/cpuinfo", 2000);
   EXPECT(length > 0 && contains(scratch, (size_t)length, "vendor_id\t: VirtualStele"));
-  EXPECT(contains(scratch, (size_t)length, " sse4_2 ") && !contains(scratch, (size_t)length, " avx"));
+  EXPECT(contains(scratch, (size_t)length, " sse4_2 ") && contains(scratch, (size_t)length, " avx2 "));
+  EXPECT(!contains(scratch, (size_t)length, " avx512f") && !contains(scratch, (size_t)length, "osxsave"));
+  return 0;
+}
+
+/* What each level offers: /proc/cpuinfo, CPUID, the size of a signal frame. */
+static int test_levels(void) {
+  enum { SSE42 = 1 << 20, XSAVE = 3 << 26, AVX = 1 << 28, AVX2 = 1 << 5, LZCNT = 1 << 5, AREA = 832, XCR0 = 7 };
+  const LinuxCpuLevel levels[] = {LINUX_CPU_BASELINE, LINUX_CPU_V2, LINUX_CPU_V3};
+  uint64_t smaller = 0;
+  for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+    linux_program.cpu_level = levels[i];
+    bool avx = levels[i] == LINUX_CPU_V3;
+    EXPECT(!(cpuid(1, 0).ecx & SSE42) == (levels[i] == LINUX_CPU_BASELINE));
+    EXPECT((cpuid(1, 0).ecx & (XSAVE | AVX)) == (avx ? XSAVE | AVX : 0) && !(cpuid(7, 0).ebx & AVX2) == !avx);
+    EXPECT(!(cpuid(0x80000001, 0).ecx & LZCNT) == !avx && cpuid(0, 0).eax == (avx ? 0xd : 0xb));
+    EXPECT(cpuid(0xd, 0).eax == (avx ? XCR0 : 0) && cpuid(0xd, 0).ecx == (avx ? AREA : 0));
+    EXPECT(!(cpuid(7, 0).ebx & 1) == !avx && linux_identity_hwcap2() == (avx ? 2 : 0));
+    int64_t length = read_file("/proc/cpuinfo", 2000);
+    EXPECT(contains(scratch, (size_t)length, " avx ") == avx && contains(scratch, (size_t)length, " sse2 "));
+    if (avx) EXPECT(linux_frame_size() == smaller + AREA - 512 + 4);
+    smaller = linux_frame_size();
+  }
   return 0;
 }
 
@@ -510,6 +533,7 @@ static const struct {
     {"getdents", test_getdents},
     {"epoll", test_epoll},
     {"identity", test_identity},
+    {"levels", test_levels},
     {"vendors", test_vendors},
     {"/proc/self", test_proc_self},
     {"signal frame", test_signal_frame},

@@ -1,7 +1,7 @@
 /*
  * Code that chooses by processor when it is compiled or linked: GCC's __builtin_cpu_supports and target_clones. These
- * believe the features only of vendors they know. What this processor may have and the translator has not (AVX) is not
- * asked for.
+ * believe the features only of vendors they know. What this processor may lack is not asked for; levels.c
+ * does.
  * Build: dynamic static nopie
  * With: STELE_CPU_VENDOR=GenuineIntel; STELE_CPU_VENDOR=AuthenticAMD
  */

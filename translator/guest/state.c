@@ -57,6 +57,7 @@ void guest_flags_set(GuestCpu *cpu, uint64_t rflags) {
 void guest_cpu_reset(GuestCpu *cpu) {
   memset(cpu->gpr, 0, sizeof cpu->gpr);
   memset(cpu->xmm, 0, sizeof cpu->xmm);
+  memset(cpu->upper, 0, sizeof cpu->upper);
   memset(&cpu->x87, 0, sizeof cpu->x87);
   memset(cpu->segment, 0, sizeof cpu->segment);
   cpu->rip = 0;

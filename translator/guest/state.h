@@ -101,6 +101,9 @@ struct GuestCpu {
   uint64_t raise_error;   /* error code of the exception that is about to be raised; otherwise 0 */
   uint64_t second_budget; /* branches found in the second table of the cache until one goes to the first as well */
 
+  GuestVector addend;    /* a third source beside operand[] */
+  GuestVector upper[16]; /* bits 255:128 of YMM0-YMM15: here while generated code runs, too */
+
   uint64_t held_locks;  /* STELE_CHECK_LOCKS: see base_held_locks */
   void *runtime_thread; /* the runtime's own, opaque elsewhere */
   void *linux_thread;   /* the Linux layer's own, opaque elsewhere */
@@ -108,6 +111,7 @@ struct GuestCpu {
 
 _Static_assert(offsetof(GuestCpu, gpr) == 0, "generated code");
 _Static_assert(offsetof(GuestCpu, xmm) % 16 == 0, "generated code uses LDR Q");
+_Static_assert(offsetof(GuestCpu, upper) % 16 == 0, "generated code uses LDR Q");
 _Static_assert(offsetof(GuestCpu, exit_argument) < 4096, "generated code uses 12-bit offsets");
 
 /* RFLAGS as the architecture shows them, from a synchronised state (bit 1 and IF set). */
@@ -118,6 +122,9 @@ void guest_flags_set(GuestCpu *cpu, uint64_t rflags);
 
 /* Whether a byte has an even number of ones: PF of a result's low byte. */
 bool guest_flags_even(uint8_t byte);
+
+/* XSAVE, XSAVEOPT and XSAVEC; with REX.W. */
+enum { GUEST_XSAVE_PLAIN, GUEST_XSAVE_OPTIMISED, GUEST_XSAVE_COMPACT, GUEST_XSAVE_WIDE = 4 };
 
 /* MXCSR as the architecture shows it; the runtime merges host FPSR when it synchronises. */
 enum { GUEST_MXCSR_DEFAULT = 0x1f80, GUEST_FCW_DEFAULT = 0x37f };

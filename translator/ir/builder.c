@@ -267,7 +267,11 @@ void ir_pop(IrBuilder *b, IrReg d, IrReg rsp) {
 }
 
 void ir_vector_pair(IrBuilder *b, IrOp op, IrVec low, IrVec high, IrReg base) {
-  append(b, op, 16, low.id, base.id, IR_NONE, high.id, 0);
+  ir_vector_pair_at(b, op, low, high, base, 0);
+}
+
+void ir_vector_pair_at(IrBuilder *b, IrOp op, IrVec low, IrVec high, IrReg base, int64_t offset) {
+  append(b, op, 16, low.id, base.id, IR_NONE, high.id, (offset / 16 & 0x7f) << 15);
 }
 
 void ir_atomic(IrBuilder *b, IrOp op, unsigned size, IrReg d, IrReg base, IrReg operand) {

@@ -167,6 +167,8 @@ void ir_push(IrBuilder *b, IrReg value, IrReg rsp);
 void ir_pop(IrBuilder *b, IrReg d, IrReg rsp);
 /* 32 bytes at `base`, both or neither where the access faults. op is IR_LDP_Q or IR_STP_Q. */
 void ir_vector_pair(IrBuilder *b, IrOp op, IrVec low, IrVec high, IrReg base);
+/* The same at `base` + offset, a multiple of 16 from -1024 to 1008. */
+void ir_vector_pair_at(IrBuilder *b, IrOp op, IrVec low, IrVec high, IrReg base, int64_t offset);
 /* Locked operations; base only. */
 void ir_atomic(IrBuilder *b, IrOp op, unsigned size, IrReg d, IrReg base, IrReg operand);
 

@@ -330,6 +330,13 @@ void lift_flags_set_carry(Lift *l, IrReg carry, IrReg overflow) {
   }
 }
 
+void lift_flags_set_overflow(Lift *l, IrReg overflow) {
+  if (l->form == FLAGS_FCMP) lift_flags_canonical(l, l->live_flags & ~X86_F_OF);
+  if (!want(l, X86_F_OF | X86_F_LT)) return;
+  insert_flag(l, overflow, 28);
+  if (l->form == FLAGS_LOGIC) l->form = FLAGS_DIRECT;
+}
+
 void lift_flags_nzcv(Lift *l, IrReg nzcv) {
   if (want(l, LIVE_NZCV)) ir_emit(&l->b, IR_MSR_NZCV, 8, nzcv.id, IR_NONE, IR_NONE, 0);
   l->form = FLAGS_CANONICAL;

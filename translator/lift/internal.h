@@ -76,6 +76,8 @@ void lift_flags_logic(Lift *l, unsigned size, IrReg value);
 void lift_flags_result(Lift *l, unsigned size, IrReg value, IrReg carry, IrReg overflow);
 /* Replaces CF alone (a register holding 0 or 1) and, unless IR_NO_REG, OF; the others stay. */
 void lift_flags_set_carry(Lift *l, IrReg carry, IrReg overflow);
+/* Replaces OF alone. */
+void lift_flags_set_overflow(Lift *l, IrReg overflow);
 /* CF as 0 or 1 in a new temporary. NZCV is kept. */
 IrReg lift_carry(Lift *l);
 /* CF as the C that it is in `form` (FLAGS_CANONICAL or FLAGS_DIRECT); and making it CF again, the others in any of

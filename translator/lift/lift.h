@@ -40,7 +40,26 @@ typedef struct LiftX87 {
  * MOVSD load: scalar results then need no merging. lift/vector/sse.c keeps it. */
 typedef struct LiftVectors {
   uint16_t zero_above4, zero_above8; /* bytes 4-15, bytes 8-15 */
+  uint16_t zero_above16;             /* YMM registers' upper halves (lift/vector/ymm.c) */
 } LiftVectors;
+
+/* Upper halves of YMM registers live in GuestCpu.upper; temporaries that hold them as well. They are not changed. */
+typedef struct LiftUppers {
+  uint16_t valid; /* bit n: of YMMn */
+  uint16_t same;   /* equal to the lower half, as after a broadcast, which serves for it */
+  uint16_t stored; /* store[n] is known */
+  uint16_t temp[16];
+  uint32_t used[16], store[16]; /* IR index: when last used; of the last store */
+} LiftUppers;
+
+/* A half of a VEX instruction while the function of its SSE relative lifts it (lift/vector/vex.c). */
+typedef struct LiftVex {
+  bool active;
+  IrVec source[3]; /* first and second, and the mask of a blend; not to be written */
+  IrVec result;
+  uint8_t zero_above; /* bytes of the result above which it is known to be zero; 16 otherwise */
+  bool dirty_above;   /* above a scalar result stands anything, not zeros */
+} LiftVex;
 
 /* Scalars just merged into XMM registers: the temporaries they came from, and the merging operations, which
  * are not needed when another one follows before anybody looks (lift/vector/sse.c). */
@@ -79,6 +98,11 @@ typedef struct LiftGroup {
   uint16_t partial4, partial8; /* registers of which only the low bytes were written at first */
   uint16_t general;   /* general registers read: addresses, sources */
   uint16_t save[16];  /* vector temporaries */
+  uint16_t read_wide; /* of `read`: upper halves, too */
+  uint16_t saved_upper, save_upper[16]; /* the same of upper halves */
+  bool fma;           /* it has instructions that set the host's invalid flag unduly, and began with that clear */
+  bool settled;       /* it began with that clear */
+  bool legacy, wide;  /* it has instructions without VEX; with 256 bits: never both */
   uint32_t last_save; /* IR index of the move into the temporary made for the last instruction, or 0 */
   LiftVectors vectors; /* known where the group begins */
   const X86Insn *insns[LIFT_GROUP_MAX];
@@ -119,6 +143,7 @@ struct Lift {
   uint64_t pc, next_pc;  /* of the instruction being lifted and of the one after */
   uint32_t features;     /* A64_HAS_* */
   bool ordered;          /* memory accesses keep x86 order */
+  bool extended;         /* XCR0 has AVX: its state and instructions are there */
   uint8_t live_flags;    /* X86_F_*: wanted after this instruction */
   uint8_t form;          /* FlagForm now */
   uint32_t index;        /* of the instruction in the region */
@@ -127,6 +152,9 @@ struct Lift {
   uint32_t sse_begin;    /* IR index where the instruction's operations begin */
   LiftScalars scalars;
   LiftShuffle shuffle;
+  LiftUppers uppers; /* none where a block begins */
+  bool settled;      /* the host's invalid flag is clear; not known where a block begins */
+  LiftVex vex;
   LiftSha sha;           /* zero where a region begins */
   LiftGroup group; /* zero where a region begins */
   LiftVectors vectors; /* zero where a block begins: lift_sse_block() */
@@ -136,7 +164,7 @@ struct Lift {
   LiftBlock blocks[REGION_MAX_INSNS + 1];
 };
 
-/* Lifts all of a region, decoded and analysed, into l->b. l's features and memory model are set. */
+/* Lifts all of a region, decoded and analysed, into l->b. l's features, memory model and `extended` are set. */
 void lift_region(Lift *l, const LiftRegion *region);
 
 typedef void LiftFunction(Lift *l, const X86Insn *insn, uint32_t argument);
@@ -222,6 +250,7 @@ void lift_sse_leave(Lift *l, const X86Insn *next);
 /* A region begins: no group is open, no rounds have been done. */
 static inline void lift_sse_region(Lift *l) {
   l->group = (LiftGroup){0};
+  l->vex.active = false;
   l->sha = (LiftSha){0};
 }
 
@@ -229,6 +258,8 @@ static inline void lift_sse_region(Lift *l) {
 static inline void lift_sse_block(Lift *l) {
   l->vectors = (LiftVectors){0};
   l->scalars.valid = 0;
+  l->uppers.valid = l->uppers.same = l->uppers.stored = 0;
+  l->settled = false;
   l->shuffle = (LiftShuffle){{IR_NONE}, {IR_NONE}, 0};
 }
 
@@ -236,6 +267,7 @@ static inline void lift_sse_block(Lift *l) {
 typedef struct LiftRow {
   LiftFunction *function;
   uint32_t argument;
+  bool extended; /* #UD unless Lift.extended */
 } LiftRow;
 extern const LiftRow lift_rows[X86_MNEMONIC_COUNT];
 

@@ -33,7 +33,7 @@ static void lift_one(Lift *l, const RegionInsn *r) {
   const LiftRow *row = &lift_rows[r->insn.mnemonic];
   bool vector = r->insn.operands[0].kind == X86_OPERAND_XMM || r->insn.operands[1].kind == X86_OPERAND_XMM;
   if (vector || l->group.count) lift_sse_enter(l, &r->insn);
-  if (row->function) row->function(l, &r->insn, row->argument);
+  if (row->function && (l->extended || !row->extended)) row->function(l, &r->insn, row->argument);
   else lift_undefined(l, &r->insn, 0);
   if (!vector && !l->group.count) return;
   const RegionInsn *next = region_next(l->region, l->index);

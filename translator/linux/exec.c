@@ -258,6 +258,11 @@ static int64_t exec_guest(LinuxThread *thread, int dirfd, uint64_t guest_path, u
   int64_t result = linux_copy_string(path, guest_path, LINUX_PATH_MAX);
   if (result >= 0) {
     const char *last = strrchr(path, '/');
+    if (linux_path_is_exe(path) && linux_exe_is_nameless()) {
+      dirfd = exec->dirfd = linux_program.exe_fd;
+      flags = exec->flags = AT_EMPTY_PATH;
+      path[0] = '\0';
+    }
     if (linux_path_is_exe(path)) memcpy(path, linux_program.exe, LINUX_PATH_MAX);
     else if (!strcmp(last ? last + 1 : path, "exe")) linux_procfs_exe(dirfd, path, true, path);
     base_format(exec->opened, sizeof exec->opened, "/dev/fd/%d", dirfd);

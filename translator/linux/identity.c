@@ -12,18 +12,21 @@
 
 #include "linux/linux.h"
 #include "runtime/runtime.h"
+#include "x87/xsave.h"
 
-enum { LEAF1_EDX, LEAF1_ECX, LEAF7_EBX, LEAF7_ECX, LEAF7_EDX, EXTENDED_EDX, EXTENDED_ECX, POWER_EDX, WORDS };
+enum {
+  LEAF1_EDX, LEAF1_ECX, LEAF7_EBX, LEAF7_ECX, LEAF7_EDX, XSAVE_EAX, EXTENDED_EDX, EXTENDED_ECX, POWER_EDX, WORDS
+};
 
-enum { V2 = true };
+enum { V2 = LINUX_CPU_V2, V3 = LINUX_CPU_V3 };
 enum { AMD_ONLY = 1 << LINUX_CPU_AMD };
 enum { HOST_SHA1 = 1 << 5, HOST_SHA2 = 1 << 6 }; /* AT_HWCAP */
 
 /* In the order /proc/cpuinfo lists them. */
 static const struct {
   uint8_t word, bit;
-  const char *name;
-  bool v2;             /* not offered where the level is x86-64: came with x86-64-v2 or later */
+  const char *name;    /* NULL: not in /proc/cpuinfo */
+  uint8_t level;       /* offered from this one on: it came with it or later */
   uint64_t host_hwcap; /* offered only on a host with all of these AT_HWCAP bits */
   unsigned vendors;    /* which leaves there are: listed for these alone (1 << LinuxCpuVendor), 0: for all */
 } features[] = {
@@ -35,10 +38,19 @@ static const struct {
     {LEAF1_EDX, 25, "sse"},         {LEAF1_EDX, 26, "sse2"},     {EXTENDED_EDX, 11, "syscall"},
     {EXTENDED_EDX, 20, "nx"},       {EXTENDED_EDX, 29, "lm"},    {POWER_EDX, 8, "constant_tsc"},
     {LEAF1_ECX, 0, "pni", V2}, {LEAF1_ECX, 1, "pclmulqdq", V2}, {LEAF1_ECX, 9, "ssse3", V2},
-    {LEAF1_ECX, 13, "cx16", V2}, {LEAF1_ECX, 19, "sse4_1", V2}, {LEAF1_ECX, 20, "sse4_2", V2},
-    {LEAF1_ECX, 23, "popcnt", V2}, {LEAF1_ECX, 25, "aes", V2}, {LEAF1_ECX, 31, "hypervisor"},
+    {LEAF1_ECX, 12, "fma", V3}, {LEAF1_ECX, 13, "cx16", V2}, {LEAF1_ECX, 19, "sse4_1", V2},
+    {LEAF1_ECX, 20, "sse4_2", V2}, {LEAF1_ECX, 22, "movbe", V3}, {LEAF1_ECX, 23, "popcnt", V2},
+    {LEAF1_ECX, 25, "aes", V2}, {LEAF1_ECX, 26, "xsave", V3}, {LEAF1_ECX, 27, NULL, V3}, /* OSXSAVE */
+    {LEAF1_ECX, 28, "avx", V3}, {LEAF1_ECX, 29, "f16c", V3}, {LEAF1_ECX, 30, "rdrand", V3},
+    {LEAF1_ECX, 31, "hypervisor"},
     {EXTENDED_ECX, 0, "lahf_lm", V2}, {EXTENDED_ECX, 1, "cmp_legacy", .vendors = AMD_ONLY},
-    {EXTENDED_ECX, 22, "topoext", .vendors = AMD_ONLY}, {LEAF7_EBX, 29, "sha_ni", V2, HOST_SHA1 | HOST_SHA2},
+    {EXTENDED_ECX, 5, "abm", V3}, {EXTENDED_ECX, 22, "topoext", .vendors = AMD_ONLY},
+    {LEAF7_EBX, 0, "fsgsbase", V3}, {LEAF7_EBX, 3, "bmi1", V3}, {LEAF7_EBX, 5, "avx2", V3}, {LEAF7_EBX, 8, "bmi2", V3},
+    {LEAF7_EBX, 18, "rdseed", V3}, {LEAF7_EBX, 19, "adx", V3}, {LEAF7_EBX, 23, "clflushopt", V3},
+    {LEAF7_EBX, 24, "clwb", V3}, {LEAF7_EBX, 29, "sha_ni", V2, HOST_SHA1 | HOST_SHA2},
+    {XSAVE_EAX, 0, "xsaveopt", V3}, {XSAVE_EAX, 1, "xsavec", V3}, {XSAVE_EAX, 2, "xgetbv1", V3},
+    {LEAF7_ECX, 8, "gfni", V3}, {LEAF7_ECX, 9, "vaes", V3}, {LEAF7_ECX, 10, "vpclmulqdq", V3},
+    {LEAF7_ECX, 22, "rdpid", V3}, {LEAF7_EDX, 14, "serialize", V3},
 };
 
 static const char real_vendor[] = "VirtualStele"; /* CPUID has room for exactly twelve letters */
@@ -51,13 +63,15 @@ typedef struct Signature {
 /* By vendor, and by level as LinuxCpuLevel counts. */
 static const struct {
   const char *name;
-  Signature signature[2];
+  Signature signature[LINUX_CPU_LEVELS];
 } vendors[] = {
-    [LINUX_CPU_INTEL] = {"GenuineIntel", {{6, 44, 2}, {15, 4, 3}}},     /* Westmere; Pentium 4 with Intel 64 */
-    [LINUX_CPU_AMD] = {"AuthenticAMD", {{0x15, 0x80, 0}, {15, 65, 2}}}, /* after Excavator, no product; Opteron */
-    [LINUX_CPU_OWN] = {real_vendor, {{6, 15, 1}, {6, 15, 1}}},
+    /* Pentium 4 with Intel 64; Westmere; Haswell */
+    [LINUX_CPU_INTEL] = {"GenuineIntel", {{15, 4, 3}, {6, 44, 2}, {6, 60, 3}}},
+    /* Opteron; after Excavator, no product; a family without products of AMD's own, as those with AVX2 all have
+     * instructions that are not offered */
+    [LINUX_CPU_AMD] = {"AuthenticAMD", {{15, 65, 2}, {0x15, 0x80, 0}, {0x18, 0, 0}}},
+    [LINUX_CPU_OWN] = {real_vendor, {{6, 15, 1}, {6, 15, 1}, {6, 15, 1}}},
 };
-_Static_assert(LINUX_CPU_V2 == 0 && LINUX_CPU_BASELINE == 1, "signatures");
 
 int linux_identity_vendor(const char *name) {
   for (size_t i = 0; i < sizeof vendors / sizeof *vendors; i++)
@@ -68,6 +82,7 @@ int linux_identity_vendor(const char *name) {
 enum {
   X87_POINTERS = 1 << 6 | 1 << 13, /* leaf 7, EBX: FOP and FDP of exceptions alone; FCS and FDS are 0 */
   HIGHEST_LEAF = 0xb,
+  HIGHEST_LEAF_XSAVE = 0xd,
   HYPERVISOR_LEAF = 0x40000000,
   HIGHEST_EXTENDED = 0x80000008,
   HIGHEST_EXTENDED_AMD = 0x8000001e,
@@ -86,13 +101,17 @@ static const char *model_name(void) {
   return linux_program.cpu_model ? linux_program.cpu_model : default_model;
 }
 
+static bool has_xsave(void) { return linux_program.cpu_level >= LINUX_CPU_V3; }
+
+static uint32_t highest_leaf(void) { return has_xsave() ? HIGHEST_LEAF_XSAVE : HIGHEST_LEAF; }
+
 static bool is_amd(void) { return linux_program.cpu_vendor == LINUX_CPU_AMD; }
 
 static Signature signature(void) { return vendors[linux_program.cpu_vendor].signature[linux_program.cpu_level]; }
 
 static bool offered(size_t i) {
   if (features[i].vendors && !(features[i].vendors >> linux_program.cpu_vendor & 1)) return false;
-  return (linux_program.cpu_level != LINUX_CPU_BASELINE || !features[i].v2) &&
+  return linux_program.cpu_level >= features[i].level &&
          (linux_program.host_hwcap & features[i].host_hwcap) == features[i].host_hwcap;
 }
 
@@ -104,6 +123,11 @@ static uint32_t feature_word(unsigned word) {
 }
 
 uint32_t linux_identity_hwcap(void) { return feature_word(LEAF1_EDX); }
+
+uint32_t linux_identity_hwcap2(void) {
+  enum { HWCAP2_FSGSBASE = 1 << 1 };
+  return feature_word(LEAF7_EBX) & 1 ? HWCAP2_FSGSBASE : 0;
+}
 
 /* --- processors -------------------------------------------------------------------------------------- */
 
@@ -195,10 +219,20 @@ static Leaf topology_leaf(uint32_t index) {
   return leaf;
 }
 
+/* Leaf 0DH: the components of the extended state, where they stand and how large an area is. */
+static Leaf xsave_leaf(uint32_t index) {
+  enum { AVX_COMPONENT = 2 };
+  if (!has_xsave()) return (Leaf){0};
+  if (index == 0) return (Leaf){XSAVE_ALL, sizeof(XsaveImage), sizeof(XsaveImage), 0};
+  if (index == 1) return (Leaf){feature_word(XSAVE_EAX), sizeof(XsaveImage), 0, 0};
+  if (index != AVX_COMPONENT) return (Leaf){0};
+  return (Leaf){sizeof((XsaveImage *)0)->upper, offsetof(XsaveImage, upper), 0, 0};
+}
+
 static Leaf basic_leaf(uint32_t leaf, uint32_t index) {
   switch (leaf) {
   case 0: {
-    Leaf name = name_leaf(HIGHEST_LEAF, vendors[linux_program.cpu_vendor].name);
+    Leaf name = name_leaf(highest_leaf(), vendors[linux_program.cpu_vendor].name);
     return (Leaf){name.eax, name.ebx, name.edx, name.ecx};
   }
   case 1: {
@@ -213,6 +247,7 @@ static Leaf basic_leaf(uint32_t leaf, uint32_t index) {
     if (index) return (Leaf){0};
     return (Leaf){0, feature_word(LEAF7_EBX) | X87_POINTERS, feature_word(LEAF7_ECX), feature_word(LEAF7_EDX)};
   case 0xb: return topology_leaf(index);
+  case 0xd: return xsave_leaf(index);
   case HYPERVISOR_LEAF: return name_leaf(HYPERVISOR_LEAF, real_vendor);
   default: return (Leaf){0};
   }
@@ -284,7 +319,7 @@ static unsigned clock_of(const char *model) {
 static size_t format_flags(char *to, size_t size) {
   size_t length = 0;
   for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
-    if (!offered(i)) continue;
+    if (!offered(i) || !features[i].name) continue;
     length += base_format(to + length, size - length, "%s%s", i ? " " : "", features[i].name);
     if (features[i].word == LEAF1_EDX && features[i].bit == 26 && cpu_count() > 1)
       length += base_format(to + length, size - length, " ht");
@@ -302,7 +337,7 @@ static size_t format_cpu(char *to, size_t size, unsigned number, unsigned index,
                      "bogomips\t: %u.00\nclflush size\t: %u\ncache_alignment\t: %u\n"
                      "address sizes\t: %u bits physical, %u bits virtual\npower management:\n\n",
                      number, real_vendor, signature().family, signature().model, model_name(), signature().stepping,
-                     clock * 10, L2_KIB, cpu_count(), index, cpu_count(), number, number, HIGHEST_LEAF, flags,
+                     clock * 10, L2_KIB, cpu_count(), index, cpu_count(), number, number, highest_leaf(), flags,
                      clock * 20, LINE_SIZE, LINE_SIZE, PHYSICAL_BITS, VIRTUAL_BITS);
 }
 

@@ -209,14 +209,18 @@ void linux_set_current(GuestCpu *cpu);
 
 /* --- The program (program.c, load.c, main.c) -------------------------------------------------------- */
 
-/* What CPUID offers: the x86-64 psABI's micro-architecture levels. x86-64-v2 stands for all that is implemented. */
-typedef enum LinuxCpuLevel { LINUX_CPU_V2, LINUX_CPU_BASELINE } LinuxCpuLevel;
+/* What CPUID offers: the x86-64 psABI's micro-architecture levels, each with what of its time is implemented besides.
+ * What is not offered is there all the same, as on a processor whose hypervisor hides it; but for AVX and XSAVE, whose
+ * state an operating system has to enable: below x86-64-v3 they raise #UD. */
+typedef enum LinuxCpuLevel { LINUX_CPU_BASELINE, LINUX_CPU_V2, LINUX_CPU_V3, LINUX_CPU_LEVELS } LinuxCpuLevel;
 
 /* Whose name CPUID's leaf 0 gives: one that software knows, or our own. */
 typedef enum LinuxCpuVendor { LINUX_CPU_INTEL, LINUX_CPU_AMD, LINUX_CPU_OWN } LinuxCpuVendor;
 
 typedef struct LinuxProgram {
   char exe[LINUX_PATH_MAX];  /* resolved path of the guest's executable: /proc/self/exe */
+  int exe_fd;                /* open on it where that path leads nowhere (deleted, a memfd), else -1 */
+  uint64_t exe_device, exe_inode;
   char self[LINUX_PATH_MAX]; /* resolved path of stele */
   uint64_t argv_start, argv_end; /* the strings on the guest's stack */
   uint64_t envp_start, envp_end;
@@ -271,6 +275,9 @@ int linux_script_parse(char *text, size_t length, char **ret_interpreter, char *
  * must see otherwise (/proc/self/exe), the replacement in `buffer`. */
 uint64_t linux_path(uint64_t guest_path, char buffer[LINUX_PATH_MAX]);
 
+/* Whether this program's file has no name, and is open as linux_program.exe_fd instead. */
+bool linux_exe_is_nameless(void);
+
 /* Whether the path names the running program through /proc. */
 bool linux_path_is_exe(const char *path);
 
@@ -298,6 +305,7 @@ int linux_identity_vendor(const char *name);
 
 /* CPUID.1:EDX, which is AT_HWCAP. */
 uint32_t linux_identity_hwcap(void);
+uint32_t linux_identity_hwcap2(void); /* AT_HWCAP2 */
 
 /* --- strace (strace.c) ------------------------------------------------------------------------------ */
 

@@ -182,8 +182,18 @@ static bool copy_proc_path(uint64_t guest_path, char *to) {
   return linux_copy_string(to, guest_path, LINUX_PATH_MAX) >= 0;
 }
 
+bool linux_exe_is_nameless(void) {
+  HostStat status; /* the program may have closed what it could not know of, and used the number */
+  return linux_program.exe_fd >= 0 && host_call(__NR_fstat, linux_program.exe_fd, &status) == 0 &&
+         status.device == linux_program.exe_device && status.inode == linux_program.exe_inode;
+}
+
 uint64_t linux_path(uint64_t guest_path, char buffer[LINUX_PATH_MAX]) {
   if (!copy_proc_path(guest_path, buffer) || !ends_in_exe(buffer)) return guest_path;
+  if (linux_path_is_exe(buffer) && linux_exe_is_nameless()) {
+    base_format(buffer, LINUX_PATH_MAX, "/proc/self/fd/%d", linux_program.exe_fd);
+    return (uint64_t)buffer;
+  }
   if (linux_path_is_exe(buffer)) return (uint64_t)linux_program.exe;
   return linux_procfs_exe(AT_FDCWD, buffer, true, buffer) ? (uint64_t)buffer : guest_path;
 }

@@ -10,7 +10,7 @@
 
 LinuxProgram linux_program;
 
-enum { AT_MINSIGSTKSZ_X86 = 51, HARDWARE_CAPABILITY_2 = 0 };
+enum { AT_MINSIGSTKSZ_X86 = 51 };
 
 #define STACK_TOP     UINT64_C(0x7ffffffff000)
 #define STACK_DEFAULT UINT64_C(0x800000)
@@ -96,7 +96,7 @@ static size_t fill_auxv(uint64_t *to, const LinuxLoaded *loaded, const Strings *
       {AT_EGID, host_value(host_auxv, AT_EGID)},
       {AT_SECURE, host_value(host_auxv, AT_SECURE)},
       {AT_RANDOM, strings->random},
-      {AT_HWCAP2, HARDWARE_CAPABILITY_2},
+      {AT_HWCAP2, linux_identity_hwcap2()},
       {AT_EXECFN, strings->execfn},
       {AT_PLATFORM, strings->platform},
       {AT_NULL, 0},

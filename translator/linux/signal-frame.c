@@ -1,19 +1,12 @@
 /* The stack frame an x86-64 signal handler finds, and the way back out of it (arch/x86/kernel/signal_64.c's
  * rt_sigframe; the layout is user ABI: struct ucontext and struct _fpstate_64 in
- * arch/x86/include/uapi/asm/). No XSAVE area: CPUID does not offer XSAVE. */
+ * arch/x86/include/uapi/asm/). Where CPUID offers XSAVE the floating-point state is an XSAVE area, which a handler knows by
+ * two magic numbers; otherwise it is FXSAVE's. */
 #include "linux/linux.h"
 #include "linux/signals.h"
 #include "runtime/runtime.h"
 #include "x87/x87.h"
-
-typedef struct FxImage { /* what FXSAVE64 stores (Intel SDM volume 1, 10.5.1); x87/x87.h knows the rest */
-  uint8_t x87_head[24];
-  uint32_t mxcsr, mxcsr_mask;
-  uint8_t x87_registers[128];
-  GuestVector xmm[16];
-  uint64_t unused[12];
-} FxImage;
-_Static_assert(sizeof(FxImage) == 512, "architecture");
+#include "x87/xsave.h"
 
 typedef struct Context { /* struct sigcontext_64 */
   uint64_t r8, r9, r10, r11, r12, r13, r14, r15;
@@ -33,40 +26,86 @@ typedef struct Frame { /* struct rt_sigframe */
 } Frame;
 _Static_assert(sizeof(Frame) == 440, "kernel ABI");
 
+/* struct _fpx_sw_bytes, the last of FXSAVE's image. */
+typedef struct Software {
+  uint32_t magic, extended_size;
+  uint64_t features;
+  uint32_t size, padding[7];
+} Software;
+_Static_assert(sizeof(Software) == 48 && sizeof(Software) <= sizeof((FxImage *)0)->unused, "kernel ABI");
+
+typedef struct FpArea {
+  XsaveImage image;
+  uint32_t magic; /* where there is an XSAVE area */
+} FpArea;
+_Static_assert(offsetof(FpArea, magic) == sizeof(XsaveImage), "kernel ABI");
+
 enum {
+  FP_AREA_SIZE = offsetof(FpArea, magic) + sizeof(uint32_t),
+  XSTATE_MAGIC1 = 0x46505853,
+  XSTATE_MAGIC2 = 0x46505845,
+  UC_FP_XSTATE = 1,
   FLAG_RF = 1 << 16,
   UC_SIGCONTEXT_SS = 2,
   UC_STRICT_RESTORE_SS = 4,
   GUEST_SA_ONSTACK = 0x08000000,
   STACK_DISABLED = 2,
   STACK_ON = 1,
-  RED_ZONE = 128,
-  MXCSR_MASK = 0xffff
+  RED_ZONE = 128
 };
 
+static bool has_xsave(void) { return linux_program.cpu_level >= LINUX_CPU_V3; }
+
+static size_t area_size(void) { return has_xsave() ? FP_AREA_SIZE : sizeof(FxImage); }
+
+static Software *software_of(FpArea *area) {
+  return (Software *)((uint8_t *)&area->image.fx + sizeof(FxImage) - sizeof(Software));
+}
+
 uint64_t linux_frame_size(void) {
-  return sizeof(Frame) + sizeof(FxImage) + 64 + 16 + RED_ZONE; /* alignment of both, and the red zone */
+  return sizeof(Frame) + area_size() + 64 + 16 + RED_ZONE; /* alignment of both, and the red zone */
 }
 
-static void save_fx(const GuestCpu *cpu, FxImage *image) {
-  memset(image, 0, sizeof *image);
-  x87_fxsave_image(&cpu->x87, image);
-  image->mxcsr = cpu->mxcsr;
-  image->mxcsr_mask = MXCSR_MASK;
-  memcpy(image->xmm, cpu->xmm, sizeof image->xmm);
+static void save_fp(const GuestCpu *cpu, FpArea *area) {
+  memset(area, 0, sizeof *area);
+  xsave_get_fx(cpu, &area->image.fx);
+  if (!has_xsave()) return;
+  area->image.present = xsave_in_use(cpu) | XSAVE_X87 | XSAVE_SSE; /* those are said to be there in any case */
+  memcpy(area->image.upper, cpu->upper, sizeof cpu->upper);
+  *software_of(area) = (Software){.magic = XSTATE_MAGIC1, .extended_size = FP_AREA_SIZE, .features = XSAVE_ALL,
+                                  .size = sizeof(XsaveImage)};
+  area->magic = XSTATE_MAGIC2;
 }
 
-static void restore_fx(GuestCpu *cpu, const FxImage *image) {
-  x87_fxrstor_image(&cpu->x87, image);
-  cpu->mxcsr = image->mxcsr & MXCSR_MASK;
-  memcpy(cpu->xmm, image->xmm, sizeof image->xmm);
+/* How much of the area at `fpstate` there is: all, or where the magic numbers or sizes are not right (check_xstate_in_
+ * sigframe() of arch/x86/kernel/fpu/signal.c) what FXSAVE has. -EFAULT. */
+static int read_fp(FpArea *area, uint64_t fpstate, bool *ret_extended) {
+  const Software *software = software_of(area);
+  uint32_t magic;
+  *ret_extended = false;
+  if (linux_copy_in(&area->image.fx, fpstate, sizeof(FxImage)) < 0) return -EFAULT;
+  if (!has_xsave() || software->magic != XSTATE_MAGIC1 || software->size < offsetof(XsaveImage, upper) ||
+      software->size > sizeof(XsaveImage) || software->size > software->extended_size)
+    return 0;
+  if (linux_copy_in(&magic, fpstate + software->size, sizeof magic) < 0) return -EFAULT;
+  if (magic != XSTATE_MAGIC2) return 0;
+  *ret_extended = true;
+  return linux_copy_in(area, fpstate, software->size) < 0 ? -EFAULT : 0;
+}
+
+/* Components that are not in the area become as after reset. */
+static void restore_fp(GuestCpu *cpu, FpArea *area, bool extended) {
+  XsaveImage *image = &area->image;
+  if (!extended) image->present = XSAVE_X87 | XSAVE_SSE;
+  else image->present &= software_of(area)->features;
+  xsave_set(cpu, image, XSAVE_ALL);
+  cpu->mxcsr = image->fx.mxcsr & XSAVE_MXCSR_MASK;
 }
 
 /* Floating-point state as a handler starts with it. */
-static void reset_fx(GuestCpu *cpu) {
-  memset(cpu->xmm, 0, sizeof cpu->xmm);
-  memset(&cpu->x87, 0, sizeof cpu->x87);
-  x87_init(&cpu->x87);
+static void reset_fp(GuestCpu *cpu) {
+  static const XsaveImage empty;
+  xsave_set(cpu, &empty, XSAVE_ALL);
   cpu->mxcsr = GUEST_MXCSR_DEFAULT;
 }
 
@@ -116,7 +155,7 @@ static void enter_handler(GuestCpu *cpu, const LinuxSiginfo *info, const LinuxAc
   cpu->rip = action->handler;
   uint64_t flags = guest_flags_get(cpu);
   guest_flags_set(cpu, flags & ~(UINT64_C(1) << 8 | UINT64_C(1) << 10)); /* TF, DF */
-  reset_fx(cpu);
+  reset_fp(cpu);
 }
 
 /* Faults push RF, and traps after any round of a repeated instruction but the last; other traps (vectors 1, 3 and 4) do not
@@ -128,11 +167,11 @@ static bool pushes_rf(const LinuxFault *fault) {
 int linux_frame_build(LinuxThread *thread, const LinuxSiginfo *info, const LinuxAction *action,
                       const LinuxFault *fault, uint64_t saved_mask) {
   GuestCpu *cpu = thread->cpu;
-  uint64_t fpstate = (frame_stack(thread, action) - sizeof(FxImage)) & ~UINT64_C(63);
+  uint64_t fpstate = (frame_stack(thread, action) - area_size()) & ~UINT64_C(63);
   uint64_t at = ((fpstate - sizeof(Frame)) & ~UINT64_C(15)) - 8; /* RSP is 8 off 16 at a function's start */
-  FxImage image;
+  FpArea area;
   Frame frame = {.return_address = action->restorer,
-                 .flags = UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
+                 .flags = (has_xsave() ? UC_FP_XSTATE : 0) | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
                  .stack = thread->alternate,
                  .mask = saved_mask,
                  .info = *info};
@@ -147,8 +186,8 @@ int linux_frame_build(LinuxThread *thread, const LinuxSiginfo *info, const Linux
     frame.context.address = fault->address;
     if (pushes_rf(fault)) frame.context.flags |= FLAG_RF;
   }
-  save_fx(cpu, &image);
-  if (linux_copy_out(fpstate, &image, sizeof image) || linux_copy_out(at, &frame, sizeof frame))
+  save_fp(cpu, &area);
+  if (linux_copy_out(fpstate, &area, area_size()) || linux_copy_out(at, &frame, sizeof frame))
     return -EFAULT;
   if (thread->alternate.flags & (int32_t)SS_AUTODISARM_BIT) /* the handler starts without it */
     thread->alternate = (LinuxStack){.flags = STACK_DISABLED};
@@ -159,18 +198,19 @@ int linux_frame_build(LinuxThread *thread, const LinuxSiginfo *info, const Linux
 int64_t sys_rt_sigreturn(GuestCpu *cpu, const uint64_t a[6]) {
   LinuxThread *thread = linux_thread(cpu);
   Frame frame;
-  FxImage image;
+  FpArea area;
+  bool extended = false;
   uint64_t at = cpu->gpr[RSP] - 8;
   bool bad = linux_copy_in(&frame, at, sizeof frame) < 0;
   uint64_t fpstate = frame.context.fpstate;
-  if (!bad && fpstate) bad = linux_copy_in(&image, fpstate, sizeof image) < 0;
+  if (!bad && fpstate) bad = read_fp(&area, fpstate, &extended) < 0;
   if (bad) {
     linux_raise_exception(cpu, 13, 0, 0);
     return LINUX_STATE_SET;
   }
   restore_registers(cpu, &frame.context);
-  if (fpstate) restore_fx(cpu, &image);
-  else reset_fx(cpu);
+  if (fpstate) restore_fp(cpu, &area, extended);
+  else reset_fp(cpu);
   linux_set_alternate(thread, &frame.stack);
   linux_set_mask(thread, frame.mask);
   return LINUX_STATE_SET;

@@ -29,6 +29,7 @@ void pipeline_analyse(Pipeline *p, const RegionWindow *window, uint64_t pc, uint
 A64EmitStatus pipeline_generate(Pipeline *p, const PipelineTarget *target) {
   p->lift.features = target->features;
   p->lift.ordered = target->ordered;
+  p->lift.extended = !target->without_avx;
   p->lift.entry_x87_top = (uint8_t)(target->x87_top + 1);
   lift_region(&p->lift, &p->region);
   if (p->lift.b.overflow) return A64_EMIT_TOO_LARGE;

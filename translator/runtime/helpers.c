@@ -18,6 +18,11 @@ void helper_divide_signed(GuestCpu *cpu, uint64_t argument);
 void helper_compare_exchange_8(GuestCpu *cpu, uint64_t address);
 void helper_compare_exchange_16(GuestCpu *cpu, uint64_t address);
 
+void helper_bit_extract(GuestCpu *cpu, uint64_t argument);
+void helper_bit_deposit(GuestCpu *cpu, uint64_t argument);
+void helper_random(GuestCpu *cpu, uint64_t argument);
+void helper_processor(GuestCpu *cpu, uint64_t argument);
+
 enum { NZCV_Z = 1u << 30 };
 
 void helper_cpuid(GuestCpu *cpu, uint64_t pc) {
@@ -44,12 +49,48 @@ void helper_check_selector(GuestCpu *cpu, uint64_t argument) {
   cpu->raise_error = cpu->scratch[1] ? (uint64_t)error : 0;
 }
 
-/* The limit that tells where a program runs: the node above bit 12 is always 0 here, as for RDTSCP. */
-static uint64_t limit_of(const GuestDescriptor *descriptor) {
+/* Which processor a program runs on, as Linux tells by a segment's limit and by IA32_TSC_AUX: the node above bit 12
+ * is always 0 here. */
+static uint64_t current_processor(void) {
   unsigned processor = 0;
-  if (descriptor->selector != GUEST_SELECTOR_PROCESSOR) return UINT32_MAX;
   host_call(__NR_getcpu, &processor, 0, 0);
   return processor & 0xfff;
+}
+
+static uint64_t limit_of(const GuestDescriptor *descriptor) {
+  return descriptor->selector == GUEST_SELECTOR_PROCESSOR ? current_processor() : UINT32_MAX;
+}
+
+void helper_processor(GuestCpu *cpu, uint64_t argument) {
+  (void)argument;
+  cpu->scratch[0] = current_processor();
+}
+
+void helper_random(GuestCpu *cpu, uint64_t argument) {
+  enum { GRND_INSECURE = 4 }; /* RDRAND never waits; the pool is filled long before the first program of a machine */
+  (void)argument;
+  int64_t got = host_call(__NR_getrandom, &cpu->scratch[0], sizeof cpu->scratch[0], GRND_INSECURE);
+  if (got == (int64_t)sizeof cpu->scratch[0]) return;
+  if (host_call(__NR_getrandom, &cpu->scratch[0], sizeof cpu->scratch[0], 0) != (int64_t)sizeof cpu->scratch[0])
+    base_panic("no random numbers for RDRAND");
+}
+
+/* The bits of the value at the mask's ones, together at the low end; and the other way. */
+void helper_bit_extract(GuestCpu *cpu, uint64_t argument) {
+  (void)argument;
+  uint64_t value = cpu->scratch[0], result = 0;
+  unsigned at = 0;
+  for (uint64_t mask = cpu->scratch[1]; mask; mask &= mask - 1, at++)
+    result |= (value >> __builtin_ctzll(mask) & 1) << at;
+  cpu->scratch[0] = result;
+}
+
+void helper_bit_deposit(GuestCpu *cpu, uint64_t argument) {
+  (void)argument;
+  uint64_t value = cpu->scratch[0], result = 0;
+  for (uint64_t mask = cpu->scratch[1]; mask; mask &= mask - 1, value >>= 1)
+    if (value & 1) result |= mask & -mask;
+  cpu->scratch[0] = result;
 }
 
 void helper_describe_selector(GuestCpu *cpu, uint64_t argument) {

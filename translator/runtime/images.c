@@ -63,8 +63,9 @@ void runtime_file_mapped(uint64_t file, uint64_t start, uint64_t length, uint64_
   base_unlock(&runtime.lock);
 }
 
-/* The image for code at `pc` as it is translated now. */
+/* The image for code at `pc` as it is translated now. Images are made with AVX. */
 static const MappedFile *image_at(uint64_t pc) {
+  if (!runtime.options.avx) return NULL;
   uint32_t i = first_above(pc);
   if (i == file_count || files[i].start > pc) return NULL;
   MappedFile *file = &files[i];

@@ -20,6 +20,7 @@ typedef struct RuntimeOptions {
   RuntimeMemoryModel memory_model;
   uint64_t hwcap, hwcap2;  /* AT_HWCAP, AT_HWCAP2 of the host */
   uint64_t code_cache_size; /* bytes; 0: default */
+  bool avx;                /* XCR0 has AVX; otherwise its instructions raise #UD */
   bool exact_flags;        /* keep flags nobody reads, too, for handlers and debuggers */
   const char *dump;        /* STELE_DUMP: NULL, "all", or a guest address in hexadecimal */
   const char *stats_path;  /* STELE_STATS: written at exit; NULL for none */

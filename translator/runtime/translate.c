@@ -188,7 +188,8 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
   if (!step && (*ret_region = images_take(thread, guest_pc, &window))) return TRANSLATE_OK;
   make_work();
   PipelineTarget target = {.features = runtime.features, .ordered = runtime.ordered, .x87_top = x87_top,
-                            .is_misaligned = misaligned_any() ? misaligned_is_known : NULL};
+                           .without_avx = !runtime.options.avx,
+                           .is_misaligned = misaligned_any() ? misaligned_is_known : NULL};
   Analysis analysis = {&work->region, &window, guest_pc, step ? 1 : PIPELINE_INSNS, step ? 1 : PIPELINE_STRAIGHT};
   bool checked = step;
   work->region.single_step = step;

@@ -76,7 +76,8 @@ enum {
   X86_PREFIX_REP = 2,     /* the string instruction repeats: F3, or F2 where nothing is compared */
   X86_PREFIX_REPNE = 4,   /* SCAS and CMPS repeat while not equal: F2 */
   X86_PREFIX_ADDR32 = 8,  /* 67: addresses are truncated to 32 bits, repeat counts use ECX */
-  X86_PREFIX_VSIB = 16    /* not a prefix: mem.index is a vector register (gathers) */
+  X86_PREFIX_VSIB = 16,   /* not a prefix: mem.index is a vector register (gathers) */
+  X86_PREFIX_VEX = 32     /* encoded with VEX: what is written of a vector register is zero above, up to 255 */
 };
 
 /* How control leaves the instruction. */

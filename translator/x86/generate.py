@@ -62,7 +62,7 @@ SPECIAL_ATTRIBUTES = ["string", "count", "check", "byte_register"]
 FLAG_BITS = {"C": 1, "P": 2, "A": 4, "Z": 8, "S": 16, "O": 32, "L": 64, "D": 128}
 # Flags a condition reads, by the low four bits of the opcode (SDM volume 1, appendix B).
 CONDITIONS = ["O", "O", "C", "C", "Z", "Z", "CZ", "CZ", "S", "S", "P", "P", "L", "L", "LZ", "LZ"]
-PREFIX_VSIB = 16  # X86_PREFIX_VSIB
+PREFIX_VSIB, PREFIX_VEX = 16, 32  # X86_PREFIX_*
 
 NODE_SELECT = 0x8000   # kind in bits 12-14, offset / 2 in bits 0-11
 NODE_SPECIAL = 0x7f00  # prefixes and escapes
@@ -291,7 +291,7 @@ class Compiler:
         if conditional:
             read = sum(FLAG_BITS[letter] for letter in CONDITIONS[condition])
         kind, sizes = self.immediate(row)
-        prefixes = PREFIX_VSIB if "vsib" in row.attributes else 0
+        prefixes = (PREFIX_VSIB if "vsib" in row.attributes else 0) | (PREFIX_VEX if row.map.startswith("vex") else 0)
         made = (f"HEAD(X86_{row.mnemonic}, {len(operands)}, {prefixes}, {condition}, {FLOWS.index(row.flow)})",
                 f"FLAGS({read}, {written}, {undefined}, {maybe})",
                 sum(template << 8 * i for i, template in enumerate(operands)),

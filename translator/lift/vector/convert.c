@@ -72,6 +72,7 @@ static void mend(Lift *l, uint64_t kind, IrVec value, IrVec probe, IrVec result,
 
 /* CVTSS2SI … CVTTSD2SI. argument: SSE_SS or SSE_SD; 4 to truncate. */
 void sse_lift_to_general(Lift *l, const X86Insn *insn, uint32_t argument) {
+  l->settled = false;
   SseFormat format = (SseFormat)(argument & 3);
   unsigned size = insn->operands[0].size == 8 ? 8 : 4;
   IrVec source = sse_scalar_source(l, insn, 1, sse_bytes(format));
@@ -114,6 +115,7 @@ static IrVec doubles_to_integers(Lift *l, IrVec source, bool truncate) {
 /* CVTPS2DQ, CVTTPS2DQ, CVTPD2DQ, CVTTPD2DQ and, to MMX registers, CVTPS2PI … argument: SSE_PS or SSE_PD; 4 to
  * truncate. */
 void sse_lift_to_integers(Lift *l, const X86Insn *insn, uint32_t argument) {
+  l->settled = false;
   IrVec source = sse_source(l, insn, 1);
   bool wide = sse_is_double((SseFormat)(argument & 3)), truncate = argument & 4;
   unsigned number = insn->operands[0].reg;
@@ -162,6 +164,7 @@ void sse_lift_cvtpi2ps(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* CVTSS2SD, CVTSD2SS. argument: the operation; bytes of the result. */
 void sse_lift_scalar_precision(Lift *l, const X86Insn *insn, uint32_t argument) {
+  l->settled = false;
   unsigned number = insn->operands[0].reg, bytes = sse_high(argument);
   IrVec m = sse_scalar_source(l, insn, 1, 12 - bytes), d = sse_scalar_target(l, number, bytes);
   ir_vv(&l->b, (IrOp)sse_low(argument), d, m);
@@ -170,6 +173,7 @@ void sse_lift_scalar_precision(Lift *l, const X86Insn *insn, uint32_t argument) 
 
 /* CVTPS2PD, CVTPD2PS. argument: the operation. */
 void sse_lift_precision(Lift *l, const X86Insn *insn, uint32_t argument) {
+  l->settled = false;
   sse_lift_unary(l, insn, argument);
   if (argument == IR_FCVTN_2S) sse_know_zero_above(l, insn->operands[0].reg, 8);
 }

@@ -1,4 +1,4 @@
-/* AES, carry-less multiplication and CRC32, by the host's instructions where it has them. */
+/* AES, carry-less multiplication, Galois field arithmetic and CRC32, by the host's instructions where it has them. */
 #include "lift/vector/sse.h"
 
 /* Slots 0 and 1 to a helper, slot 2 to the destination. */
@@ -12,14 +12,14 @@ static void by_helper(Lift *l, const X86Insn *insn, LiftHelper helper, uint64_t 
 /* AESENC and relatives: AESE and AESD add their key before substituting, x86 after mixing: theirs is zero.
  * argument: SseAes. */
 void sse_lift_aes(Lift *l, const X86Insn *insn, uint32_t argument) {
-  IrVec key = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec key = sse_source(l, insn, 1), n = sse_source(l, insn, 0);
   if (!(l->features & A64_HAS_AES)) {
     by_helper(l, insn, LIFT_HELPER_SSE_AES, argument, n, key);
     return;
   }
   bool decrypt = argument == SSE_AESDEC || argument == SSE_AESDECLAST;
   bool last = argument == SSE_AESENCLAST || argument == SSE_AESDECLAST;
-  IrVec zero = IR_VECTOR_ZERO, state = key.id == n.id ? sse_copy(l, n) : sse_result(l, insn);
+  IrVec zero = IR_VECTOR_ZERO, state = key.id == n.id ? sse_copy(l, n) : sse_changed(l, insn);
   ir_vv(&l->b, decrypt ? IR_AESD_16B : IR_AESE_16B, state, zero);
   if (!last) ir_vv(&l->b, decrypt ? IR_AESIMC_16B : IR_AESMC_16B, state, state);
   ir_vvv(&l->b, IR_EOR_16B, sse_result(l, insn), state, key);
@@ -56,7 +56,7 @@ void sse_lift_aeskeygenassist(Lift *l, const X86Insn *insn, uint32_t argument) {
 /* PCLMULQDQ: imm bit 0 chooses the half of the destination, bit 4 of the source. */
 void sse_lift_pclmulqdq(Lift *l, const X86Insn *insn, uint32_t argument) {
   bool n_high = insn->imm & 1, m_high = insn->imm & 16;
-  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec m = sse_source(l, insn, 1), n = sse_source(l, insn, 0);
   bool native = l->features & A64_HAS_PMULL;
   if (native && n_high && m_high) {
     ir_vvv(&l->b, IR_PMULL2_1Q, sse_result(l, insn), n, m);
@@ -66,6 +66,12 @@ void sse_lift_pclmulqdq(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (m_high) m = sse_vv_raw(l, IR_DUP_D, m, ir_lane(8, 1));
   if (native) ir_vvv(&l->b, IR_PMULL_1Q, sse_result(l, insn), n, m);
   else by_helper(l, insn, LIFT_HELPER_SSE_CLMUL, 0, n, m);
+}
+
+/* GF2P8MULB, GF2P8AFFINEQB, GF2P8AFFINEINVQB. argument: SseGalois. */
+void sse_lift_galois(Lift *l, const X86Insn *insn, uint32_t argument) {
+  IrVec m = sse_source(l, insn, 1), n = sse_source(l, insn, 0);
+  by_helper(l, insn, LIFT_HELPER_SSE_GALOIS, argument | ((uint64_t)insn->imm & 0xff) << 8, n, m);
 }
 
 /* CRC32: the result's upper half is zero with a 64-bit destination too. */

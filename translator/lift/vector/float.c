@@ -71,6 +71,7 @@ void sse_lift_sqrt(Lift *l, const X86Insn *insn, uint32_t argument) {
  * on hardware. argument: FCMGT of the format, format; bit 8 of
  * the high part: MAX. */
 void sse_lift_min_max(Lift *l, const X86Insn *insn, uint32_t argument) {
+  l->settled = false;
   SseFormat format = (SseFormat)(sse_high(argument) & 3);
   bool max = sse_high(argument) >> 8;
   unsigned number = insn->operands[0].reg;
@@ -78,7 +79,7 @@ void sse_lift_min_max(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrVec first = max ? sse_vvv(l, (IrOp)sse_low(argument), n, m)
                     : sse_vvv(l, (IrOp)sse_low(argument), m, n);
   if (!sse_is_scalar(format)) {
-    ir_vvv(&l->b, IR_BIF_16B, sse_result(l, insn), m, first);
+    ir_vvv(&l->b, IR_BIF_16B, sse_changed(l, insn), m, first);
     return;
   }
   ir_vvv(&l->b, IR_BSL_16B, first, n, m);
@@ -114,24 +115,75 @@ static IrVec compare(Lift *l, SseFormat format, unsigned predicate, IrVec n, IrV
   return ordered;
 }
 
-/* CMPPS, CMPSD …: argument: format. Immediates 0-3 EQ LT LE UNORD, 4-7 NEQ NLT NLE ORD. */
+/* n < m or n <= m without a signal for quiet NaNs: lanes with one are compared as zeros. */
+static IrVec compare_quietly(Lift *l, SseFormat format, bool or_equal, IrVec n, IrVec m) {
+  const CompareOps *ops = &compare_ops[format];
+  IrVec ordered = compare(l, format, 3, n, m);
+  IrVec n_ordered = sse_vvv(l, IR_AND_16B, n, ordered), m_ordered = sse_vvv(l, IR_AND_16B, m, ordered);
+  IrVec less = sse_vvv(l, (IrOp)(or_equal ? ops->greater_equal : ops->greater), m_ordered, n_ordered);
+  return sse_vvv(l, IR_AND_16B, less, ordered);
+}
+
+/* Predicates 8 to 31 (Intel SDM volume 2, CMPPD, table 3-1): of the low four bits 0-7 are as ever, 8 EQ or unordered,
+ * 9 not GE, 10 not GT, 11 false, and 12-15 those negated; bit 4 changes whether quiet NaNs are signalled. */
+static IrVec compare_more(Lift *l, SseFormat format, unsigned predicate, IrVec n, IrVec m, bool *ret_negated) {
+  enum { CHANGED = 16 };
+  const CompareOps *ops = &compare_ops[format];
+  unsigned low = predicate & 15, kind = low & 3;
+  bool relation = kind == 1 || kind == 2, swapped = low & 8 && relation, mask_negated = false;
+  IrVec mask;
+  *ret_negated = low & 4;
+  if (relation) { /* LT, LE; with bit 3 GE, GT, negated where those are not */
+    IrVec a = swapped ? m : n, b = swapped ? n : m;
+    bool or_equal = swapped ? kind == 1 : kind == 2;
+    if (swapped) *ret_negated = !*ret_negated;
+    if (predicate & CHANGED) return compare_quietly(l, format, or_equal, a, b);
+    return sse_vvv(l, (IrOp)(or_equal ? ops->greater_equal : ops->greater), b, a);
+  }
+  switch (low & 11) {
+  case 0: mask = compare(l, format, 0, n, m); break;
+  case 3: mask = compare(l, format, 3, n, m), mask_negated = true; break;
+  case 8: {
+    IrVec equal = compare(l, format, 0, n, m);
+    mask = sse_vvv(l, IR_ORN_16B, equal, compare(l, format, 3, n, m));
+    break;
+  }
+  default: {
+    IrVec equal = compare(l, format, 0, n, m);
+    mask = sse_vvv(l, IR_EOR_16B, equal, equal);
+    break;
+  }
+  }
+  if (predicate & CHANGED) { /* for the signal alone */
+    IrVec compared = sse_vvv(l, (IrOp)ops->greater_equal, n, m);
+    ir_vvv(&l->b, IR_EOR_16B, mask, mask, compared);
+    ir_vvv(&l->b, IR_EOR_16B, mask, mask, compared);
+  }
+  *ret_negated ^= mask_negated;
+  return mask;
+}
+
+/* CMPPS, CMPSD …: argument: format. Immediates 0-3 EQ LT LE UNORD, 4-7 NEQ NLT NLE ORD; with VEX 8-31, too. */
 void sse_lift_compare(Lift *l, const X86Insn *insn, uint32_t argument) {
+  l->settled = false;
   SseFormat format = (SseFormat)argument;
   unsigned predicate = (unsigned)insn->imm & 7, number = insn->operands[0].reg;
-  IrVec m = float_source(l, insn, 1, format), n = float_source(l, insn, 0, format);
-  IrVec mask = compare(l, format, predicate & 3, n, m);
-  if (predicate == 3 || (predicate >= 4 && predicate != 7)) {
-    ir_vv(&l->b, IR_NOT_16B, mask, mask);
-    if (sse_is_scalar(format)) { /* ones above now */
-      sse_merge_scalar(l, number, sse_bytes(format), mask);
-      return;
-    }
+  IrVec m = float_source(l, insn, 1, format), n = float_source(l, insn, 0, format), mask;
+  bool negated = predicate == 3 || (predicate >= 4 && predicate != 7);
+  bool more = l->vex.active && insn->imm & 0x18;
+  if (more) mask = compare_more(l, format, (unsigned)insn->imm & 31, n, m, &negated);
+  else mask = compare(l, format, predicate & 3, n, m);
+  if (negated) ir_vv(&l->b, IR_NOT_16B, mask, mask);
+  if ((negated || more) && sse_is_scalar(format)) { /* ones above now */
+    sse_merge_scalar(l, number, sse_bytes(format), mask);
+    return;
   }
   write_float(l, insn, format, mask);
 }
 
 /* UCOMISS … COMISD: argument: FCMP or FCMPE. */
 void sse_lift_comis(Lift *l, const X86Insn *insn, uint32_t argument) {
+  l->settled = false;
   unsigned bytes = argument == IR_FCMP_D || argument == IR_FCMPE_D ? 8 : 4;
   IrVec m = sse_scalar_source(l, insn, 1, bytes), n = sse_scalar_source(l, insn, 0, bytes);
   ir_emit(&l->b, (IrOp)argument, 16, IR_NONE, n.id, m.id, 0);
@@ -151,6 +203,7 @@ static const uint16_t round_ops[][6] = {
 
 /* ROUNDPS …: argument: format. NaNs come out quieted on both sides. */
 void sse_lift_round(Lift *l, const X86Insn *insn, uint32_t argument) {
+  l->settled = false;
   SseFormat format = (SseFormat)argument;
   unsigned imm = (unsigned)insn->imm, number = insn->operands[0].reg, mode = imm & 3;
   if (imm & 4) mode = imm & 8 ? ROUND_CURRENT : ROUND_CURRENT_EXACT;
@@ -167,7 +220,7 @@ void sse_lift_round(Lift *l, const X86Insn *insn, uint32_t argument) {
 /* HADDPS, HADDPD: FADDP adds the same pairs; the NaN helper is shown even and odd lanes as operands. */
 void sse_lift_hadd(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)argument;
-  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec m = sse_source(l, insn, 1), n = sse_source(l, insn, 0);
   IrVec result = sse_vvv(l, sse_is_double(format) ? IR_FADDP_2D : IR_FADDP_4S, n, m);
   l->group.unchecked |= !l->group.replay;
   if (l->group.replay) {
@@ -181,7 +234,7 @@ void sse_lift_hadd(Lift *l, const X86Insn *insn, uint32_t argument) {
 void sse_lift_hsub(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)argument;
   bool wide = sse_is_double(format);
-  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec m = sse_source(l, insn, 1), n = sse_source(l, insn, 0);
   IrVec even = sse_vvv(l, wide ? IR_UZP1_2D : IR_UZP1_4S, n, m);
   IrVec odd = sse_vvv(l, wide ? IR_UZP2_2D : IR_UZP2_4S, n, m);
   IrVec result = sse_arithmetic(l, wide ? IR_FSUB_2D : IR_FSUB_4S, format, even, odd);
@@ -193,7 +246,7 @@ void sse_lift_hsub(Lift *l, const X86Insn *insn, uint32_t argument) {
 void sse_lift_addsub(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)argument;
   bool wide = sse_is_double(format);
-  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec m = sse_source(l, insn, 1), n = sse_source(l, insn, 0);
   IrVec even = wide ? sse_const128(l, ~UINT64_C(0), 0)
                     : sse_const128(l, 0xffffffff, 0xffffffff);
   IrVec n_even = sse_vvv(l, IR_AND_16B, n, even), n_odd = sse_vvv(l, IR_BIC_16B, n, even);
@@ -214,26 +267,23 @@ static IrVec lanes(Lift *l, unsigned bits, unsigned lane_bits) {
   return sse_const128(l, lane_mask(bits, lane_bits, 0), lane_mask(bits, lane_bits, 1));
 }
 
-/* DPPS, DPPD: products of the lanes in imm 7:4 (others +0), summed in pairs, to the lanes in imm 3:0. */
+/* DPPS, DPPD: products of the lanes in imm 7:4 (others +0), summed in pairs, to the lanes in imm 3:0. Which of two
+ * NaNs a lane gets is as on Intel's processors: of neighbours the other one's, of halves its own. */
 void sse_lift_dot_product(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)argument;
   bool wide = sse_is_double(format);
   unsigned bits = wide ? 64 : 32, all = wide ? 3 : 15, imm = (unsigned)insn->imm;
   unsigned in = imm >> 4 & all, out = imm & all;
   IrOp add = wide ? IR_FADD_2D : IR_FADD_4S;
-  IrVec m = sse_source(l, insn, 1), n = lift_xmm(insn->operands[0].reg);
+  IrVec m = sse_source(l, insn, 1), n = sse_source(l, insn, 0);
   if (in != all) {
     IrVec mask = lanes(l, in, bits);
     m = sse_vvv(l, IR_AND_16B, m, mask);
     n = sse_vvv(l, IR_AND_16B, n, mask);
   }
   IrVec sum = sse_arithmetic(l, wide ? IR_FMUL_2D : IR_FMUL_4S, format, n, m);
-  if (!wide) {
-    IrVec even = sse_vvv(l, IR_TRN1_4S, sum, sum), odd = sse_vvv(l, IR_TRN2_4S, sum, sum);
-    sum = sse_arithmetic(l, add, format, even, odd);
-  }
-  IrVec low = sse_vv(l, IR_DUP_2D, sum), high = sse_vv_raw(l, IR_DUP_2D, sum, ir_lane(8, 1));
-  sum = sse_arithmetic(l, add, format, low, high);
+  if (!wide) sum = sse_arithmetic(l, add, format, sse_vv(l, IR_REV64_4S, sum), sum);
+  sum = sse_arithmetic(l, add, format, sum, sse_vvv_raw(l, IR_EXT_16B, sum, sum, ir_ext(8)));
   if (out != all) sum = sse_vvv(l, IR_AND_16B, sum, lanes(l, out, bits));
   sse_write(l, insn->operands[0].reg, sum);
 }

@@ -11,7 +11,7 @@
  * copied to a temporary when the group has read it and first writes it. What a fault inside a group may show
  * is a NaN of the wrong sign or payload made by one of the few instructions before it; with exact_flags
  * (region/region.h) a group is one instruction, and it cannot. */
-#include "lift/vector/sse.h"
+#include "lift/vector/vex.h"
 
 enum { NOT_GROUPED, PLAIN, ARITHMETIC };
 enum { MAX_SAVED = 6 };
@@ -19,7 +19,8 @@ enum { MAX_SAVED = 6 };
 #define FORMS(op, kind) [X86_##op##PS] = kind, [X86_##op##PD] = kind, [X86_##op##SS] = kind, [X86_##op##SD] = kind
 #define PACKED(op, kind) [X86_##op##PS] = kind, [X86_##op##PD] = kind
 
-/* Instructions a group may hold when their destination is an XMM register. */
+/* Instructions a group may hold when their destination is an XMM register; and those with VEX whose relatives they are,
+ * of 128 bits. */
 static const uint8_t kinds[X86_MNEMONIC_COUNT] = {
     FORMS(ADD, ARITHMETIC), FORMS(SUB, ARITHMETIC), FORMS(MUL, ARITHMETIC), FORMS(DIV, ARITHMETIC),
     FORMS(SQRT, ARITHMETIC), FORMS(MIN, PLAIN), FORMS(MAX, PLAIN), FORMS(CMP, PLAIN),
@@ -37,29 +38,53 @@ static const uint8_t kinds[X86_MNEMONIC_COUNT] = {
     [X86_CVTSI2SS] = PLAIN, [X86_CVTSI2SD] = PLAIN, [X86_CVTSS2SD] = PLAIN,
     [X86_CVTSD2SS] = PLAIN, [X86_CVTPS2PD] = PLAIN, [X86_CVTPD2PS] = PLAIN,
     [X86_CVTDQ2PS] = PLAIN, [X86_CVTDQ2PD] = PLAIN,
+    PACKED(VMOVA, PLAIN), PACKED(VMOVU, PLAIN), PACKED(VMOVL, PLAIN), PACKED(VMOVH, PLAIN),
+    [X86_VMOVSS] = PLAIN, [X86_VMOVSD] = PLAIN, [X86_VMOVDQA] = PLAIN, [X86_VMOVDQU] = PLAIN,
+    [X86_VMOVHLPS] = PLAIN, [X86_VMOVLHPS] = PLAIN,
 };
 
+static bool is_fma(const X86Insn *insn) { return lift_rows[insn->mnemonic].function == vex_lift_fma; }
+
+static unsigned kind_of(const X86Insn *insn) {
+  return is_fma(insn) ? ARITHMETIC : kinds[vex_relative(insn->mnemonic)];
+}
+
+static bool is_vex(const X86Insn *insn) { return insn->prefixes & X86_PREFIX_VEX; }
+
 static bool is_groupable(const X86Insn *insn) {
-  return kinds[insn->mnemonic] != NOT_GROUPED && insn->operands[0].kind == X86_OPERAND_XMM &&
+  return kind_of(insn) != NOT_GROUPED && insn->operands[0].kind == X86_OPERAND_XMM &&
          insn->operands[1].kind != X86_OPERAND_MMX;
 }
 
+static bool is_wide(const X86Insn *insn) { return vex_is_wide(insn, 0) || vex_is_wide(insn, 1); }
+
 /* A register with itself, made zero whatever it was. */
 static bool is_zeroing(const X86Insn *insn) {
-  unsigned m = insn->mnemonic;
-  return (m == X86_XORPS || m == X86_XORPD || m == X86_PXOR) &&
-         insn->operands[1].kind == X86_OPERAND_XMM && insn->operands[0].reg == insn->operands[1].reg;
+  unsigned m = vex_relative(insn->mnemonic);
+  const X86Operand *last = &insn->operands[is_vex(insn) ? 2 : 1], *first = last - 1;
+  return (m == X86_XORPS || m == X86_XORPD || m == X86_PXOR) && last->kind == X86_OPERAND_XMM &&
+         first->reg == last->reg;
 }
 
-/* XMM registers of which more than `bytes` bytes are read. */
+/* XMM registers of which more than `bytes` bytes are read; with VEX even a scalar's result takes all of one. */
 static uint16_t registers_read(const X86Insn *insn, unsigned bytes) {
   uint16_t mask = 0;
   if (is_zeroing(insn)) return 0;
   for (unsigned i = 0; i < insn->operand_count; i++) {
     const X86Operand *o = &insn->operands[i];
-    if (o->kind == X86_OPERAND_XMM && o->access & X86_ACCESS_R && o->size > bytes)
+    if (o->kind == X86_OPERAND_XMM && o->access & X86_ACCESS_R && (o->size > bytes || is_vex(insn)))
       mask |= (uint16_t)(1u << o->reg);
   }
+  return mask;
+}
+
+/* Those of which the upper half is read. */
+static uint16_t registers_read_wide(const X86Insn *insn) {
+  uint16_t mask = 0;
+  if (is_zeroing(insn)) return 0;
+  for (unsigned i = 0; i < insn->operand_count; i++)
+    if (insn->operands[i].kind == X86_OPERAND_XMM && insn->operands[i].access & X86_ACCESS_R && vex_is_wide(insn, i))
+      mask |= (uint16_t)(1u << insn->operands[i].reg);
   return mask;
 }
 
@@ -118,7 +143,7 @@ static Between between(const LiftGroup *g, const X86Insn *insn) {
 }
 
 /* The rest of the register, even if known to be zero, may come from its old value. */
-static bool writes_in_part(const X86Insn *insn) { return insn->operands[0].size < 16; }
+static bool writes_in_part(const X86Insn *insn) { return insn->operands[0].size < 16 && !is_vex(insn); }
 
 /* --- Closing ------------------------------------------------------------------------------------ */
 
@@ -150,13 +175,18 @@ static void take_back_steps(Lift *l) {
 /* The cold path: everything again from the beginning of the group. */
 static void replay(Lift *l) {
   LiftGroup *g = &l->group;
+  LiftUppers uppers = l->uppers;
   uint64_t pc = l->pc, next_pc = l->next_pc;
   LiftVectors vectors = l->vectors;
   for (unsigned number = 0; number < 16; number++)
     if (g->saved >> number & 1)
       ir_vvv(&l->b, IR_MOV_16B, lift_xmm(number), (IrVec){g->save[number]}, (IrVec){g->save[number]});
+  for (unsigned number = 0; number < 16; number++)
+    if (g->saved_upper >> number & 1) ymm_write_upper(l, number, (IrVec){g->save_upper[number]});
   take_back_steps(l);
   l->scalars.valid = 0;
+  l->uppers.valid = l->uppers.same = 0; /* those of before the group are in memory */
+  if (g->fma) lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_DISCARD);
   g->replay = true;
   l->vectors = g->vectors;
   for (unsigned i = 0; i < g->count; i++) lift_again(l, g->insns[i], g->pcs[i]);
@@ -164,6 +194,9 @@ static void replay(Lift *l) {
   l->scalars.valid = 0;
   lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR);
   l->vectors = vectors;
+  l->uppers = uppers;
+  l->uppers.same &= (uint16_t)~g->written;
+  if (g->wide) l->uppers.valid &= (uint16_t)~g->written; /* mended ones are in memory alone */
   l->pc = pc;
   l->next_pc = next_pc;
 }
@@ -203,6 +236,7 @@ static void close_group(Lift *l) {
     replay(l);
     ir_branch(b, done);
     ir_cold_end(b);
+    l->settled = true;
     if (merge_later) ir_vv_raw(b, (IrOp)merge.op, (IrVec){merge.reg[0]}, (IrVec){merge.reg[1]}, (uint32_t)merge.imm);
     ir_bind(b, done);
   }
@@ -212,8 +246,9 @@ static void close_group(Lift *l) {
 
 /* --- Opening and adding --------------------------------------------------------------------------- */
 
-static void restart(Lift *l) {
-  l->group = (LiftGroup){.vectors = l->vectors};
+static void restart(Lift *l, const X86Insn *first) {
+  if (is_fma(first)) vex_settle(l);
+  l->group = (LiftGroup){.vectors = l->vectors, .settled = l->settled};
 }
 
 static void save_register(Lift *l, unsigned number) {
@@ -223,6 +258,12 @@ static void save_register(Lift *l, unsigned number) {
   g->save[number] = copy.id;
   g->saved |= (uint16_t)(1u << number);
   g->saves++;
+  if (!(g->read_wide >> number & 1)) return;
+  IrVec upper = ymm_upper(l, number);
+  g->save_upper[number] = upper.id == number ? copy.id : upper.id;
+  g->saved_upper |= (uint16_t)(1u << number);
+  g->saves++;
+  g->last_save = 0;
 }
 
 static void add_to_group(Lift *l, const X86Insn *insn) {
@@ -247,16 +288,22 @@ static void enter_group(Lift *l, const X86Insn *insn) {
   }
   uint16_t destination = (uint16_t)(1u << insn->operands[0].reg), read = registers_read(insn, 0);
   bool full = g->count == LIFT_GROUP_MAX || g->saves >= MAX_SAVED;
-  bool mixed = (registers_read(insn, 4) & g->partial4) || (registers_read(insn, 8) & g->partial8);
+  bool mixed = (registers_read(insn, 4) & g->partial4) || (registers_read(insn, 8) & g->partial8) ||
+               (is_wide(insn) && g->legacy) || (!is_vex(insn) && g->wide); /* SSE leaves upper halves alone */
+  if (is_fma(insn) && !g->settled) mixed = true;
   if (g->count && (full || mixed)) close_group(l);
-  if (g->count == 0) restart(l);
+  if (g->count == 0) restart(l, insn);
   bool save = ((g->read | (read & ~g->written)) & ~g->written & ~g->saved & destination) != 0;
   if (save && !g->unchecked) { /* nothing to check yet: a group that begins here needs less */
-    restart(l);
+    restart(l, insn);
     save = (read & destination) != 0;
-    if (save && kinds[insn->mnemonic] != ARITHMETIC) return;
+    if (save && kind_of(insn) != ARITHMETIC) return;
   }
   g->read |= read & (uint16_t)~g->written;
+  g->read_wide |= registers_read_wide(insn) & (uint16_t)~g->written;
+  g->fma |= is_fma(insn);
+  g->legacy |= !is_vex(insn);
+  g->wide |= is_wide(insn);
   g->last_save = 0;
   if (save) save_register(l, insn->operands[0].reg);
   else if (!(g->written & destination) && writes_in_part(insn))

@@ -46,6 +46,10 @@ static bool is_nan(const FloatFormat *f, uint64_t value) {
 }
 
 void sse_helper_nan(GuestCpu *cpu, uint64_t argument) {
+  if (argument & SSE_NAN_DISCARD) {
+    sse_write_fpsr(sse_read_fpsr() & ~(uint64_t)FPSR_IOC);
+    return;
+  }
   bool wide = argument & 1;
   unsigned bits = wide ? 64 : 32;
   FloatFormat f = float_format(wide);
@@ -61,6 +65,32 @@ void sse_helper_nan(GuestCpu *cpu, uint64_t argument) {
   if (argument & SSE_NAN_QUIET || !(fpsr & FPSR_IOC)) return;
   cpu->mxcsr |= MXCSR_IE;
   sse_write_fpsr(fpsr & ~(uint64_t)FPSR_IOC);
+}
+
+static bool is_signalling(const FloatFormat *f, uint64_t value) { return is_nan(f, value) && !(value & f->quiet); }
+
+/* The NaN of one lane. *invalid: whether x86 raises invalid. */
+static uint64_t fma_lane(const FloatFormat *f, const uint64_t o[3], uint64_t result, bool *invalid) {
+  for (unsigned i = 0; i < 3; i++) *invalid |= is_signalling(f, o[i]);
+  for (unsigned i = 0; i < 3; i++)
+    if (is_nan(f, o[i])) return o[i] | f->quiet;
+  if (!is_nan(f, result)) return result;
+  *invalid = true;
+  return f->negative_default;
+}
+
+/* The host's flag, clear before, also says what AArch64 alone raises. */
+void sse_helper_fma_nan(GuestCpu *cpu, uint64_t argument) {
+  bool wide = argument & 1, invalid = false;
+  unsigned bits = wide ? 64 : 32;
+  FloatFormat f = float_format(wide);
+  for (unsigned i = 0; i < lane_count((unsigned)argument & 3); i++) {
+    const uint64_t o[3] = {lane_get(&cpu->operand[0], bits, i), lane_get(&cpu->operand[1], bits, i),
+                           lane_get(&cpu->addend, bits, i)};
+    lane_set(&cpu->operand[2], bits, i, fma_lane(&f, o, lane_get(&cpu->operand[2], bits, i), &invalid));
+  }
+  if (invalid) cpu->mxcsr |= MXCSR_IE;
+  sse_write_fpsr(sse_read_fpsr() & ~(uint64_t)FPSR_IOC);
 }
 
 /* --- Conversions to integers --- */
@@ -321,6 +351,26 @@ void sse_helper_aes(GuestCpu *cpu, uint64_t argument) {
   if (kind != SSE_AESIMC)
     for (unsigned i = 0; i < 2; i++) result.lane[i] ^= key->lane[i];
   cpu->operand[2] = result;
+}
+
+/* A matrix of bits times a byte: bit b of the result is the parity of what row 7 - b has in common with it. */
+static uint8_t transform(uint64_t matrix, uint8_t x) {
+  uint8_t result = 0;
+  for (unsigned b = 0; b < 8; b++)
+    if (!guest_flags_even((uint8_t)(matrix >> (8 * (7 - b))) & x)) result |= (uint8_t)(1u << b);
+  return result;
+}
+
+void sse_helper_galois(GuestCpu *cpu, uint64_t argument) {
+  SseGalois kind = (SseGalois)(argument & 0xff);
+  uint8_t constant = (uint8_t)(argument >> 8);
+  for (unsigned i = 0; i < 16; i++) {
+    uint8_t x = (uint8_t)lane_get(&cpu->operand[0], 8, i), result;
+    if (kind == SSE_GALOIS_AFFINE_INVERSE) x = inverse(x);
+    if (kind == SSE_GALOIS_MULTIPLY) result = times(x, (uint8_t)lane_get(&cpu->operand[1], 8, i));
+    else result = transform(cpu->operand[1].lane[i / 8], x) ^ constant;
+    lane_set(&cpu->operand[2], 8, i, result);
+  }
 }
 
 void sse_helper_clmul(GuestCpu *cpu, uint64_t argument) {

@@ -7,12 +7,15 @@
 
 /* Floating-point formats: packed or scalar, single or double. */
 typedef enum SseFormat { SSE_PS, SSE_PD, SSE_SS, SSE_SD } SseFormat;
-enum { SSE_NAN_QUIET = 4, SSE_NAN_CLEAR = 8 };
+enum { SSE_NAN_QUIET = 4, SSE_NAN_CLEAR = 8, SSE_NAN_DISCARD = 16 };
 
 /* Chooses x86's NaN in the lanes of slot 2, the host's results of operands 0 and 1. argument: SseFormat; the
  * host's invalid flag is moved to the guest's MXCSR, or with SSE_NAN_QUIET left to the caller.
- * SSE_NAN_CLEAR alone: moves the flag and does nothing else. */
+ * SSE_NAN_CLEAR alone: moves the flag and does nothing else. SSE_NAN_DISCARD: clears it. */
 void sse_helper_nan(GuestCpu *cpu, uint64_t argument);
+
+/* The same of multiplications with addition: slots 0 and 1 the multiplicands, GuestCpu.addend. argument: SseFormat. */
+void sse_helper_fma_nan(GuestCpu *cpu, uint64_t argument);
 
 /* Puts the integer indefinite into the lanes of slot 2 whose source lane in slot 0, already rounded to an integer,
  * is out of range. argument: source SseFormat | SSE_CONVERT_*. With SSE_CONVERT_PD_TO_32 the whole
@@ -37,6 +40,11 @@ typedef enum SseAes {
 void sse_helper_aes(GuestCpu *cpu, uint64_t argument);
 /* Carry-less product of the low halves of slots 0 and 1. */
 void sse_helper_clmul(GuestCpu *cpu, uint64_t argument);
+/* GFNI: in slot 0 bytes, elements of GF(2^8) modulo x^8 + x^4 + x^3 + x + 1; slot 1 factors, or matrices. */
+typedef enum SseGalois {
+  SSE_GALOIS_MULTIPLY, SSE_GALOIS_AFFINE, SSE_GALOIS_AFFINE_INVERSE /* | imm << 8: the constant added */
+} SseGalois;
+void sse_helper_galois(GuestCpu *cpu, uint64_t argument);
 /* CRC32 step: operand[0].lane[0] the old value, lane[1] the data; argument: bytes. Result in lane[0]. */
 void sse_helper_crc32(GuestCpu *cpu, uint64_t argument);
 

@@ -22,14 +22,15 @@ void sse_lift_unary(Lift *l, const X86Insn *insn, uint32_t argument) {
   sse_finish(l, insn, d);
 }
 
-static bool same_register(const X86Insn *insn) {
+static bool same_register(const Lift *l, const X86Insn *insn) {
+  if (l->vex.active) return l->vex.source[0].id == l->vex.source[1].id;
   return insn->operands[1].kind == insn->operands[0].kind &&
          insn->operands[1].reg == insn->operands[0].reg;
 }
 
 /* PXOR, XORPS, PSUB, PCMPGT: a register with itself gives zero. */
 void sse_lift_zeroing(Lift *l, const X86Insn *insn, uint32_t argument) {
-  if (!same_register(insn)) {
+  if (!same_register(l, insn)) {
     sse_lift_binary(l, insn, argument);
     return;
   }
@@ -41,7 +42,7 @@ void sse_lift_zeroing(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* PCMPEQ: a register with itself gives ones. */
 void sse_lift_compare_equal(Lift *l, const X86Insn *insn, uint32_t argument) {
-  if (!same_register(insn)) {
+  if (!same_register(l, insn)) {
     sse_lift_binary(l, insn, argument);
     return;
   }
@@ -196,7 +197,7 @@ void sse_lift_phminposuw(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_lsr_imm(b, 8, index, index, 3);
   ir_rv_raw(b, IR_UMOV_H, 4, value, least, 0);
   ir_bfi(b, 4, value, index, 16, 16);
-  ir_vr_raw(b, IR_FMOV_SW, 4, lift_xmm(insn->operands[0].reg), value, 0);
+  ir_vr_raw(b, IR_FMOV_SW, 4, sse_result(l, insn), value, 0);
   sse_know_zero_above(l, insn->operands[0].reg, 4);
 }
 
@@ -284,19 +285,22 @@ void sse_lift_shift(Lift *l, const X86Insn *insn, uint32_t argument) {
 /* PSRLDQ, PSLLDQ: whole bytes. argument: 1 to the left. */
 void sse_lift_shift_bytes(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned count = (unsigned)insn->imm & 0xff, number = insn->operands[0].reg;
-  IrVec d = lift_xmm(number);
-  if (count == 0) return;
-  sse_know_zero_above(l, number, 16);
+  IrVec n = sse_source(l, insn, 0);
+  if (count == 0) {
+    sse_write(l, number, n);
+    return;
+  }
+  IrVec d = sse_result(l, insn);
   if (count >= 16) {
     ir_v_raw(&l->b, IR_MOVI_2D, d, 0);
     sse_know_zero_above(l, number, 4);
   } else if (argument) {
-    ir_vvv_raw(&l->b, IR_EXT_16B, d, IR_VECTOR_ZERO, d, ir_ext(16 - count));
+    ir_vvv_raw(&l->b, IR_EXT_16B, d, IR_VECTOR_ZERO, n, ir_ext(16 - count));
   } else if (count == 8) {
-    ir_vv_raw(&l->b, IR_DUP_D, d, d, ir_lane(8, 1));
+    ir_vv_raw(&l->b, IR_DUP_D, d, n, ir_lane(8, 1));
     sse_know_zero_above(l, number, 8);
   } else {
-    ir_vvv_raw(&l->b, IR_EXT_16B, d, d, IR_VECTOR_ZERO, ir_ext(count));
+    ir_vvv_raw(&l->b, IR_EXT_16B, d, n, IR_VECTOR_ZERO, ir_ext(count));
     if (count >= 8) sse_know_zero_above(l, number, count >= 12 ? 4 : 8);
   }
 }

@@ -106,6 +106,10 @@ void sse_lift_move_half(Lift *l, const X86Insn *insn, uint32_t argument) {
     return;
   }
   unsigned number = insn->operands[0].reg, from = sse_is_memory(insn, 1) ? 0 : !argument;
+  if (l->vex.active) {
+    ir_vv_raw(&l->b, IR_INS_D, sse_changed(l, insn), sse_source(l, insn, 1), ir_lanes(8, argument, from));
+    return;
+  }
   IrVec value = lift_read_vector(l, insn, 1, 8);
   ir_vv_raw(&l->b, IR_INS_D, lift_xmm(number), value, ir_lanes(8, argument, from));
   sse_forget_scalar(l, number);
@@ -115,7 +119,7 @@ void sse_lift_move_half(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* MOVDDUP, MOVSLDUP, MOVSHDUP. */
 void sse_lift_movddup(Lift *l, const X86Insn *insn, uint32_t argument) {
-  IrVec value = lift_read_vector(l, insn, 1, 8);
+  IrVec value = sse_source(l, insn, 1);
   ir_vv(&l->b, IR_DUP_2D, sse_result(l, insn), value);
 }
 
@@ -141,7 +145,7 @@ void sse_lift_insert(Lift *l, const X86Insn *insn, uint32_t argument) {
   bool mmx = sse_is_mmx(insn, 0);
   unsigned lanes = (mmx ? 8 : 16) / argument, lane = (unsigned)insn->imm & (lanes - 1);
   IrReg value = lift_read(l, insn, 1);
-  IrVec d = mmx ? lift_read_mmx(l, insn->operands[0].reg) : sse_result(l, insn);
+  IrVec d = mmx ? lift_read_mmx(l, insn->operands[0].reg) : sse_changed(l, insn);
   ir_vr_raw(&l->b, (IrOp)op[argument], argument == 8 ? 8 : 4, d, value, ir_lane(argument, lane));
   sse_finish(l, insn, d);
 }
@@ -150,7 +154,7 @@ void sse_lift_insert(Lift *l, const X86Insn *insn, uint32_t argument) {
 void sse_lift_insertps(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned imm = (unsigned)insn->imm, from = sse_is_memory(insn, 1) ? 0 : imm >> 6 & 3;
   unsigned to = imm >> 4 & 3;
-  IrVec value = lift_read_vector(l, insn, 1, 4), d = sse_result(l, insn);
+  IrVec value = sse_source(l, insn, 1), d = sse_changed(l, insn);
   if (!(imm >> to & 1)) ir_vv_raw(&l->b, IR_INS_S, d, value, ir_lanes(4, to, from));
   for (unsigned lane = 0; lane < 4; lane++)
     if (imm >> lane & 1) ir_vr_raw(&l->b, IR_INS_SG, 4, d, IR_ZERO, ir_lane(4, lane));
@@ -159,7 +163,7 @@ void sse_lift_insertps(Lift *l, const X86Insn *insn, uint32_t argument) {
 /* MOVMSKPS: the signs of lanes 0, 1 come together in the low doubleword, those of 2, 3 in the third. */
 void sse_lift_movmskps(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrBuilder *b = &l->b;
-  IrVec signs = sse_vv_raw(l, IR_USHR_4S, lift_xmm(insn->operands[1].reg), ir_shift_right(32, 31));
+  IrVec signs = sse_vv_raw(l, IR_USHR_4S, sse_source(l, insn, 1), ir_shift_right(32, 31));
   ir_vv_raw(b, IR_USRA_2D, signs, signs, ir_shift_right(64, 31));
   IrReg d = lift_gpr(insn->operands[0].reg), low = ir_temp(b), high = ir_temp(b);
   ir_rv_raw(b, IR_FMOV_WS, 4, low, signs, 0);
@@ -169,7 +173,7 @@ void sse_lift_movmskps(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 void sse_lift_movmskpd(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrBuilder *b = &l->b;
-  IrVec value = lift_xmm(insn->operands[1].reg);
+  IrVec value = sse_source(l, insn, 1);
   IrReg d = lift_gpr(insn->operands[0].reg), low = ir_temp(b), high = ir_temp(b);
   ir_rv_raw(b, IR_FMOV_XD, 8, low, value, 0);
   ir_rv_raw(b, IR_UMOV_D, 8, high, value, ir_lane(8, 1));

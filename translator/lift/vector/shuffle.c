@@ -154,11 +154,11 @@ static IrVec place_pair(Lift *l, IrVec value, unsigned pair, bool *ret_high) {
 /* SHUFPS: two lanes of the destination, then two of the source. */
 void sse_lift_shufps(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned imm = (unsigned)insn->imm & 0xff, number = insn->operands[0].reg;
-  IrVec m = sse_source(l, insn, 1), n = lift_xmm(number);
+  IrVec m = sse_source(l, insn, 1), n = sse_source(l, insn, 0);
   if (m.id == n.id) {
     sse_write(l, number, sse_shuffle4(l, n, imm, 4));
   } else if (imm == 0xe4) {
-    ir_vv_raw(&l->b, IR_INS_D, sse_result(l, insn), m, ir_lanes(8, 1, 1));
+    ir_vv_raw(&l->b, IR_INS_D, sse_changed(l, insn), m, ir_lanes(8, 1, 1));
   } else if (imm == 0x88 || imm == 0xdd) {
     ir_vvv(&l->b, imm == 0x88 ? IR_UZP1_4S : IR_UZP2_4S, sse_result(l, insn), n, m);
   } else {
@@ -170,7 +170,8 @@ void sse_lift_shufps(Lift *l, const X86Insn *insn, uint32_t argument) {
 }
 
 void sse_lift_shufpd(Lift *l, const X86Insn *insn, uint32_t argument) {
-  IrVec m = sse_source(l, insn, 1), n = sse_source(l, insn, 0), d = sse_result(l, insn);
+  IrVec m = sse_source(l, insn, 1), n = sse_source(l, insn, 0);
+  IrVec d = (insn->imm & 3) == 2 ? sse_changed(l, insn) : sse_result(l, insn);
   switch (insn->imm & 3) {
   case 0: ir_vvv(&l->b, IR_ZIP1_2D, d, n, m); break;
   case 1: ir_vvv_raw(&l->b, IR_EXT_16B, d, n, m, ir_ext(8)); break;
@@ -193,12 +194,13 @@ static IrVec shuffle_bits(Lift *l, bool mmx) {
 static IrVec shuffle_mask(Lift *l, const X86Insn *insn) {
   const X86Operand *o = &insn->operands[1];
   LiftShuffle *s = &l->shuffle;
-  bool keep = o->kind == X86_OPERAND_XMM && !l->group.replay;
-  if (keep && s->mask.id != IR_NONE && s->number == o->reg) return s->mask;
-  IrVec m = sse_source(l, insn, 1), mask = sse_vvv(l, IR_AND_16B, shuffle_bits(l, sse_is_mmx(insn, 0)), m);
+  IrVec m = sse_source(l, insn, 1);
+  bool home = l->vex.active ? m.id < 16 : o->kind == X86_OPERAND_XMM, keep = home && !l->group.replay;
+  if (keep && s->mask.id != IR_NONE && s->number == m.id) return s->mask;
+  IrVec mask = sse_vvv(l, IR_AND_16B, shuffle_bits(l, sse_is_mmx(insn, 0)), m);
   if (keep) {
     s->mask = mask;
-    s->number = o->reg;
+    s->number = (uint8_t)m.id;
   }
   return mask;
 }
@@ -253,7 +255,7 @@ void sse_lift_blend(Lift *l, const X86Insn *insn, uint32_t argument) {
     sse_write(l, insn->operands[0].reg, m);
     return;
   }
-  IrVec d = sse_result(l, insn);
+  IrVec d = sse_changed(l, insn);
   while (bytes < 8) { /* pairs of lanes alike are one lane of twice the size */
     unsigned wide = 0;
     bool paired = true;
@@ -270,12 +272,13 @@ void sse_lift_blend(Lift *l, const X86Insn *insn, uint32_t argument) {
     if (mask >> i & 1) ir_vv_raw(&l->b, (IrOp)op[bytes], d, m, ir_lanes(bytes, i, i));
 }
 
-/* BLENDVPS, BLENDVPD, PBLENDVB: by the signs of XMM0. argument: the shift that spreads them, bits. */
+/* BLENDVPS, BLENDVPD, PBLENDVB: by the signs of XMM0, or of a fourth operand. argument: the shift that spreads them, bits. */
 void sse_lift_blendv(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned bits = sse_high(argument);
   IrVec m = sse_source(l, insn, 1);
-  IrVec mask = sse_vv_raw(l, (IrOp)sse_low(argument), lift_xmm(0), ir_shift_right(bits, bits - 1));
-  ir_vvv(&l->b, IR_BIT_16B, sse_result(l, insn), m, mask);
+  IrVec signs = l->vex.active ? l->vex.source[2] : lift_xmm(0);
+  IrVec mask = sse_vv_raw(l, (IrOp)sse_low(argument), signs, ir_shift_right(bits, bits - 1));
+  ir_vvv(&l->b, IR_BIT_16B, sse_changed(l, insn), m, mask);
 }
 
 /* PMOVSX, PMOVZX: argument: the first extension; the number of doublings in the high part. The rows of

@@ -3,22 +3,33 @@
 
 IrVec sse_source(Lift *l, const X86Insn *insn, unsigned operand) {
   const X86Operand *o = &insn->operands[operand];
+  if (l->vex.active) return l->vex.source[operand];
   if (o->kind == X86_OPERAND_MMX) return lift_read_mmx(l, o->reg);
   return lift_read_vector(l, insn, operand, o->size);
 }
 
 IrVec sse_result(Lift *l, const X86Insn *insn) {
+  if (l->vex.active) return l->vex.result = ir_vector_temp(&l->b);
   if (insn->operands[0].kind == X86_OPERAND_MMX) return ir_vector_temp(&l->b);
   unsigned number = insn->operands[0].reg;
   sse_know_zero_above(l, number, 16);
   return lift_xmm(number);
 }
 
+IrVec sse_changed(Lift *l, const X86Insn *insn) {
+  return l->vex.active ? l->vex.result = sse_copy(l, l->vex.source[0]) : sse_result(l, insn);
+}
+
 void sse_finish(Lift *l, const X86Insn *insn, IrVec result) {
-  if (insn->operands[0].kind == X86_OPERAND_MMX) lift_write_mmx(l, insn->operands[0].reg, result);
+  if (l->vex.active) l->vex.result = result;
+  else if (insn->operands[0].kind == X86_OPERAND_MMX) lift_write_mmx(l, insn->operands[0].reg, result);
 }
 
 void sse_know_zero_above(Lift *l, unsigned number, unsigned bytes) {
+  if (l->vex.active) {
+    l->vex.zero_above = (uint8_t)bytes;
+    return;
+  }
   uint16_t bit = (uint16_t)(1u << number);
   sse_forget_scalar(l, number);
   l->vectors.zero_above4 &= (uint16_t)~bit;
@@ -38,6 +49,7 @@ static int64_t making_of(const IrBuilder *b, IrVec value, unsigned number) {
     const IrInsn *insn = &b->insns[i];
     const uint8_t *kind = ir_op_info[insn->op].kind;
     if (!(kind[0] & IR_KIND_V) || !(kind[0] & IR_KIND_D) || insn->reg[0] != value.id) return -1;
+    if (kind[3] & IR_KIND_D) return -1; /* a pair of loads may fault after its first */
     if (!(kind[0] & IR_KIND_U)) return i;
     if ((kind[1] & IR_KIND_V && insn->reg[1] == number) ||
         (kind[2] & IR_KIND_V && insn->reg[2] == number))
@@ -70,12 +82,17 @@ static bool write_in_place(Lift *l, unsigned number, IrVec value) {
 }
 
 void sse_write(Lift *l, unsigned number, IrVec value) {
+  if (l->vex.active) {
+    l->vex.result = value;
+    return;
+  }
   sse_know_zero_above(l, number, 16);
   if (value.id != number && !write_in_place(l, number, value))
     ir_vvv(&l->b, IR_MOV_16B, lift_xmm(number), value, value);
 }
 
 IrVec sse_scalar_target(Lift *l, unsigned number, unsigned bytes) {
+  if (l->vex.active) return ir_vector_temp(&l->b);
   return sse_is_zero_above(l, number, bytes) ? lift_xmm(number) : ir_vector_temp(&l->b);
 }
 
@@ -83,6 +100,7 @@ enum { MAX_SCALARS = 6 }; /* that may stay in temporaries, of which there are si
 
 void sse_forget_scalar(Lift *l, unsigned number) {
   l->scalars.valid &= (uint16_t)~(1u << number);
+  l->uppers.same &= (uint16_t)~(1u << number);
   if (l->shuffle.number == number) l->shuffle.mask.id = IR_NONE;
 }
 
@@ -126,6 +144,11 @@ static unsigned count_bits(unsigned mask) {
 }
 
 void sse_merge_scalar(Lift *l, unsigned number, unsigned bytes, IrVec value) {
+  if (l->vex.active) {
+    l->vex.result = value;
+    l->vex.dirty_above = true;
+    return;
+  }
   drop_merge(l, number, bytes);
   ir_vv_raw(&l->b, bytes == 4 ? IR_INS_S : IR_INS_D, lift_xmm(number), value, 0);
   sse_forget_scalar(l, number);
@@ -139,11 +162,15 @@ void sse_merge_scalar(Lift *l, unsigned number, unsigned bytes, IrVec value) {
 
 IrVec sse_scalar_source(Lift *l, const X86Insn *insn, unsigned operand, unsigned bytes) {
   const X86Operand *o = &insn->operands[operand];
-  if (o->kind != X86_OPERAND_XMM) return sse_source(l, insn, operand);
+  if (l->vex.active || o->kind != X86_OPERAND_XMM) return sse_source(l, insn, operand);
   return merge_of(l, o->reg, bytes) ? (IrVec){l->scalars.temp[o->reg]} : lift_xmm(o->reg);
 }
 
 void sse_write_scalar(Lift *l, unsigned number, unsigned bytes, IrVec value) {
+  if (l->vex.active) {
+    l->vex.result = value;
+    return;
+  }
   bool made = value.id == number; /* in the register itself, as sse_scalar_target() allowed */
   if (!made && !sse_is_zero_above(l, number, bytes)) {
     sse_merge_scalar(l, number, bytes, value);

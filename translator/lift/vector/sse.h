@@ -2,7 +2,10 @@
  *
  * A lift function reads all its sources (which may fault), computes in temporaries and writes the
  * destination last, through sse_result() or a sse_write_*() function, which keep LiftVectors right.
- * MMX forms run the same 128-bit operations with upper halves of zero. */
+ * MMX forms run the same 128-bit operations with upper halves of zero.
+ *
+ * VEX forms are lifted by the functions of their SSE relatives, once for each half (vex.c): while Lift.vex is active,
+ * the functions below take sources from it and leave the result there, whatever register is named. */
 #ifndef STELE_LIFT_SSE_H
 #define STELE_LIFT_SSE_H
 
@@ -39,6 +42,9 @@ IrVec sse_source(Lift *l, const X86Insn *insn, unsigned operand);
  * may alias (so write it once, last), or a temporary for an MMX register. sse_finish() follows. */
 IrVec sse_result(Lift *l, const X86Insn *insn);
 void sse_finish(Lift *l, const X86Insn *insn, IrVec result);
+
+/* The same where the destination's old value, the first source, is changed in part: it is there already. */
+IrVec sse_changed(Lift *l, const X86Insn *insn);
 
 /* The whole XMM register `number` := value; a temporary is not to be used any more. */
 void sse_write(Lift *l, unsigned number, IrVec value);

@@ -141,7 +141,8 @@ static bool pointer_is_seen(const Lift *l) {
   for (uint32_t i = l->index + 1; i < l->region->count; i++) {
     const X86Insn *insn = &insns[i].insn;
     if (insns[i].leader || insn->mnemonic == X86_FNSTENV || insn->mnemonic == X86_FNSAVE ||
-        insn->mnemonic == X86_FXSAVE)
+        insn->mnemonic == X86_FXSAVE || insn->mnemonic == X86_XSAVE || insn->mnemonic == X86_XSAVEC ||
+        insn->mnemonic == X86_XSAVEOPT)
       return true;
     if (sets_pointer(insn)) return false;
   }

@@ -1,0 +1,93 @@
+/*
+ * A program without a name: executed from a sealed memfd, as container run times execute themselves, and from a file
+ * that is deleted meanwhile. /proc/self/exe still leads to it: to read, to ask about, and to execute once more.
+ * Build: dynamic static
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static int copy_self(int to) {
+  int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  struct stat status;
+  if (from < 0 || fstat(from, &status) < 0) return -1;
+  for (off_t left = status.st_size; left > 0;) {
+    ssize_t sent = sendfile(to, from, NULL, (size_t)left);
+    if (sent <= 0) return -1;
+    left -= sent;
+  }
+  return close(from);
+}
+
+static void end(const char *what, pid_t child) {
+  int status = 0;
+  waitpid(child, &status, 0);
+  printf("%s ended with %d\n", what, WEXITSTATUS(status));
+  fflush(stdout);
+}
+
+/* What a program that was executed so finds. */
+static int look(const char *what) {
+  char magic[4] = "", link[256] = "";
+  struct stat named, opened;
+  int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  printf("%s: opened %d", what, fd >= 0 && read(fd, magic, 4) == 4 && !memcmp(magic, "\177ELF", 4));
+  printf(", seals %d", fcntl(fd, F_GET_SEALS));
+  printf(", stat %d", stat("/proc/self/exe", &named) == 0 && fstat(fd, &opened) == 0 && named.st_ino == opened.st_ino);
+  printf(", links %d, access %d", (int)named.st_nlink, access("/proc/self/exe", X_OK));
+  printf(", link %d\n", readlink("/proc/self/exe", link, sizeof link - 1) > 0 && strstr(link, " (deleted)") != NULL);
+  fflush(stdout);
+  close(fd);
+  pid_t child = fork();
+  if (child == 0) {
+    execl("/proc/self/exe", "nameless", "again", NULL);
+    _exit(errno);
+  }
+  end("again", child);
+  return 7;
+}
+
+static void from_memory(void) {
+  int fd = memfd_create("nameless", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (copy_self(fd) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0) return;
+  pid_t child = fork();
+  if (child == 0) {
+    fexecve(fd, (char *[]){"nameless", "memory", NULL}, environ);
+    _exit(errno);
+  }
+  end("memory", child);
+  close(fd);
+}
+
+static void deleted(void) {
+  char file[] = "/tmp/stele-nameless-XXXXXX";
+  int fd = mkstemp(file);
+  if (copy_self(fd) < 0 || fchmod(fd, 0700) < 0) return;
+  close(fd);
+  fd = open(file, O_RDONLY | O_CLOEXEC);
+  unlink(file);
+  pid_t child = fork();
+  if (child == 0) {
+    fexecve(fd, (char *[]){"nameless", "deleted", NULL}, environ);
+    _exit(errno);
+  }
+  end("deleted", child);
+  close(fd);
+}
+
+int main(int argc, char **argv) {
+  if (argc > 1 && !strcmp(argv[1], "again")) return 9;
+  if (argc > 1) return look(argv[1]);
+  from_memory();
+  deleted();
+  return 0;
+}

@@ -1,0 +1,213 @@
+/* YMM registers: upper halves, whole operands, moves. */
+#include "lift/vector/vex.h"
+
+enum { MAX_UPPERS = 8 }; /* that may stay in temporaries, of which there are fifteen, less what a group has saved */
+
+static size_t upper_offset(unsigned number) { return offsetof(GuestCpu, upper) + 16 * number; }
+
+/* The one that was used longest ago goes. */
+static void make_room(LiftUppers *u, unsigned most) {
+  unsigned count = 0, oldest = 16;
+  for (unsigned number = 0; number < 16; number++) {
+    if (!(u->valid >> number & 1)) continue;
+    count++;
+    if (oldest == 16 || u->used[number] < u->used[oldest]) oldest = number;
+  }
+  if (count >= most) u->valid &= (uint16_t)~(1u << oldest);
+}
+
+static void keep(Lift *l, unsigned number, IrVec value) {
+  LiftUppers *u = &l->uppers;
+  u->valid &= (uint16_t)~(1u << number);
+  if (value.id < IR_TEMP_FIRST || l->b.cold || l->b.overflow) return;
+  make_room(u, MAX_UPPERS - (l->group.saves < MAX_UPPERS - 2u ? l->group.saves : MAX_UPPERS - 2u));
+  u->valid |= (uint16_t)(1u << number);
+  u->temp[number] = value.id;
+  u->used[number] = l->b.count;
+}
+
+IrVec ymm_upper(Lift *l, unsigned number) {
+  if (l->vectors.zero_above16 >> number & 1) return IR_VECTOR_ZERO;
+  if (l->uppers.same >> number & 1) return lift_xmm(number);
+  if (l->uppers.valid >> number & 1) {
+    l->uppers.used[number] = l->b.count;
+    return (IrVec){l->uppers.temp[number]};
+  }
+  IrVec value = ir_vector_temp(&l->b);
+  ir_load_state_vector(&l->b, 16, value, upper_offset(number));
+  keep(l, number, value);
+  return value;
+}
+
+/* Whether an operation may show the register stored by `store`, or lead to where it is seen. */
+static bool looks_at(const IrInsn *insn, const IrInsn *store) {
+  uint8_t effects = ir_op_info[insn->op].effects;
+  if (insn->op == IR_GUEST || insn->op == IR_STRQ_STATE) return false;
+  if (insn->op == IR_LDRQ_STATE) return insn->imm == store->imm;
+  return effects & (IR_EFFECT_LD | IR_EFFECT_ST | IR_EFFECT_SB | IR_EFFECT_CT | IR_EFFECT_CL);
+}
+
+/* Takes back the last store of a register that is about to be stored again, unless somebody may have seen it. */
+static void drop_store(Lift *l, unsigned number) {
+  IrBuilder *b = &l->b;
+  uint32_t at = l->uppers.store[number];
+  if (!(l->uppers.stored >> number & 1) || at >= b->count || b->cold || b->overflow) return;
+  IrInsn *store = &b->insns[at];
+  if (store->op != IR_STRQ_STATE || store->imm != (int64_t)(upper_offset(number) / 16) << 10) return;
+  for (const IrInsn *insn = store + 1; insn < b->insns + b->count; insn++)
+    if (looks_at(insn, store)) return;
+  *store = (IrInsn){.op = IR_NOP, .size = 8, .reg = {IR_NONE, IR_NONE, IR_NONE, IR_NONE}};
+}
+
+static void store_upper(Lift *l, unsigned number, IrVec value) {
+  LiftUppers *u = &l->uppers;
+  drop_store(l, number);
+  u->same &= (uint16_t)~(1u << number);
+  ir_store_state_vector(&l->b, 16, value, upper_offset(number));
+  if (l->b.cold) return;
+  u->stored |= (uint16_t)(1u << number);
+  u->store[number] = l->b.count - 1;
+}
+
+void ymm_write_upper(Lift *l, unsigned number, IrVec value) {
+  if (value.id == A64_VREG_ZERO) {
+    ymm_zero_upper(l, number);
+    return;
+  }
+  store_upper(l, number, value);
+  l->vectors.zero_above16 &= (uint16_t)~(1u << number);
+  keep(l, number, value);
+}
+
+void ymm_spread(Lift *l, unsigned number) {
+  ymm_write_upper(l, number, lift_xmm(number));
+  if (!l->b.cold) l->uppers.same |= (uint16_t)(1u << number);
+}
+
+void ymm_zero_upper(Lift *l, unsigned number) {
+  if (l->vectors.zero_above16 >> number & 1) return;
+  store_upper(l, number, IR_VECTOR_ZERO);
+  l->vectors.zero_above16 |= (uint16_t)(1u << number);
+  l->uppers.valid &= (uint16_t)~(1u << number);
+}
+
+void ymm_forget_register(Lift *l, unsigned number) {
+  l->vectors.zero_above16 &= (uint16_t)~(1u << number);
+  l->uppers.valid &= (uint16_t)~(1u << number);
+  l->uppers.same &= (uint16_t)~(1u << number);
+}
+
+void ymm_forget(Lift *l) {
+  l->vectors.zero_above16 = 0;
+  l->uppers.valid = l->uppers.same = 0;
+}
+
+/* VZEROUPPER, VZEROALL. argument: 1 for all. */
+void vex_lift_zero(Lift *l, const X86Insn *insn, uint32_t argument) {
+  enum { PAIR_SCALE = 15 };
+  IrReg base = IR_NO_REG;
+  for (unsigned number = 0; argument && number < 16; number++) {
+    ir_v_raw(&l->b, IR_MOVI_2D, lift_xmm(number), 0);
+    sse_know_zero_above(l, number, 4);
+  }
+  for (unsigned number = 0; number < 16; number += 2) {
+    unsigned both = l->vectors.zero_above16 >> number & 3;
+    if (both == 3) continue;
+    if (both) {
+      ymm_zero_upper(l, number);
+      ymm_zero_upper(l, number + 1);
+      continue;
+    }
+    if (base.id == IR_NONE) {
+      base = ir_temp(&l->b);
+      ir_add_imm(&l->b, 8, base, IR_CPU, (int64_t)upper_offset(0));
+    }
+    IrInsn *store = ir_emit(&l->b, IR_STPQ_STATE, 16, A64_VREG_ZERO, base.id, IR_NONE, (int64_t)number << PAIR_SCALE);
+    store->reg[3] = A64_VREG_ZERO;
+  }
+  l->vectors.zero_above16 = 0xffff;
+  l->uppers.valid = l->uppers.same = 0;
+}
+
+/* --- Memory --------------------------------------------------------------------------------------- */
+
+/* Pairs: their fault is that of the lowest byte that cannot be had. What a store over the end of a mapping has written
+ * before it faults is the processor's choice, as of 16 bytes: nothing as a rule, half of it under QEMU. */
+static IrReg pair_address(Lift *l, const X86Insn *insn, int64_t *ret_offset) {
+  enum { REACH = 1024 };
+  const X86Mem *mem = &insn->mem;
+  bool plain = mem->base < 16 && mem->index == X86_NOREG && mem->segment == X86_NOREG &&
+               !(insn->prefixes & X86_PREFIX_ADDR32);
+  *ret_offset = 0;
+  if (!plain || mem->disp < -REACH || mem->disp >= REACH || mem->disp & 15) return lift_address_register(l, insn);
+  *ret_offset = mem->disp;
+  return lift_gpr(mem->base);
+}
+
+VexPair vex_load(Lift *l, const X86Insn *insn) {
+  int64_t offset;
+  IrReg base = pair_address(l, insn, &offset);
+  VexPair value = {{ir_vector_temp(&l->b), ir_vector_temp(&l->b)}};
+  ir_vector_pair_at(&l->b, IR_LDP_Q, value.half[0], value.half[1], base, offset);
+  if (l->ordered) ir_emit(&l->b, IR_DMB_ISHLD, 8, IR_NONE, IR_NONE, IR_NONE, 0);
+  return value;
+}
+
+void vex_store(Lift *l, const X86Insn *insn, VexPair value) {
+  int64_t offset;
+  IrReg base = pair_address(l, insn, &offset);
+  if (l->ordered) ir_emit(&l->b, IR_DMB_ISH, 8, IR_NONE, IR_NONE, IR_NONE, 0);
+  ir_vector_pair_at(&l->b, IR_STP_Q, value.half[0], value.half[1], base, offset);
+}
+
+/* --- Whole operands ------------------------------------------------------------------------------- */
+
+VexPair vex_read(Lift *l, const X86Insn *insn, unsigned operand) {
+  const X86Operand *o = &insn->operands[operand];
+  if (o->size < 32) return (VexPair){{lift_read_vector(l, insn, operand, o->size), IR_VECTOR_ZERO}};
+  if (o->kind == X86_OPERAND_MEM) return vex_load(l, insn);
+  return (VexPair){{lift_xmm(o->reg), ymm_upper(l, o->reg)}};
+}
+
+/* An upper half that has just been loaded may be loaded into the register instead: then no temporary holds it. */
+static void forget_temporary(Lift *l, IrVec value) {
+  if (value.id < IR_TEMP_FIRST || !l->b.count || l->b.insns[l->b.count - 1].reg[0] != value.id) return;
+  for (unsigned number = 0; number < 16; number++)
+    if (l->uppers.temp[number] == value.id) l->uppers.valid &= (uint16_t)~(1u << number);
+}
+
+void vex_write(Lift *l, const X86Insn *insn, VexPair value) {
+  unsigned number = insn->operands[0].reg;
+  if (value.half[1].id == number && value.half[0].id != number) value.half[1] = sse_copy(l, value.half[1]);
+  forget_temporary(l, value.half[0]);
+  sse_write(l, number, value.half[0]);
+  if (value.half[1].id == value.half[0].id) value.half[1] = lift_xmm(number); /* the temporary may have become it */
+  if (vex_is_wide(insn, 0)) ymm_write_upper(l, number, value.half[1]);
+  else ymm_zero_upper(l, number);
+}
+
+/* --- Moves ---------------------------------------------------------------------------------------- */
+
+/* Not made in place: a load that faults must not have changed the register. */
+static void write_loaded(Lift *l, unsigned number, VexPair value) {
+  sse_know_zero_above(l, number, 16);
+  ir_vvv(&l->b, IR_MOV_16B, lift_xmm(number), value.half[0], value.half[0]);
+  ymm_write_upper(l, number, value.half[1]);
+}
+
+/* VMOVAPS, VMOVDQU, VMOVNTPS, VLDDQU … */
+void vex_lift_move(Lift *l, const X86Insn *insn, uint32_t argument) {
+  unsigned from = insn->operands[1].reg;
+  if (!vex_is_wide(insn, 0)) {
+    sse_lift_move(l, insn, 0);
+    if (!sse_is_memory(insn, 0)) ymm_zero_upper(l, insn->operands[0].reg);
+  } else if (sse_is_memory(insn, 0)) {
+    vex_store(l, insn, (VexPair){{lift_xmm(from), ymm_upper(l, from)}});
+  } else if (sse_is_memory(insn, 1)) {
+    write_loaded(l, insn->operands[0].reg, vex_load(l, insn));
+  } else {
+    IrVec upper = ymm_upper(l, from);
+    sse_lift_move(l, insn, 0);
+    ymm_write_upper(l, insn->operands[0].reg, upper);
+  }
+}
