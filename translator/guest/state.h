@@ -58,6 +58,13 @@ enum {
 };
 #define GUEST_BRANCH_CACHE_EMPTY UINT64_C(0xffffffffffffffff) /* never a canonical address */
 
+/* The cache is two tables, one behind the other: generated code looks in the first, by the low bits of the target; the
+ * trampolines in the second, by bits that differ between targets of the same alignment. */
+static inline uint32_t guest_branch_cache_first(uint64_t pc) { return pc & (GUEST_BRANCH_CACHE_SIZE - 1); }
+static inline uint32_t guest_branch_cache_second(uint64_t pc) {
+  return GUEST_BRANCH_CACHE_SIZE + ((pc ^ pc >> GUEST_BRANCH_CACHE_BITS) >> 4 & (GUEST_BRANCH_CACHE_SIZE - 1));
+}
+
 typedef struct GuestCpu GuestCpu;
 struct GuestCpu {
   uint64_t gpr[16]; /* by encoding number: RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8-R15 */
@@ -92,6 +99,7 @@ struct GuestCpu {
   uint64_t helper_return; /* while a helper runs: the host PC it returns to */
   uint64_t check_budget;  /* entries of checked code (lift/region.c) until it asks whether to go on so */
   uint64_t raise_error;   /* error code of the exception that is about to be raised; otherwise 0 */
+  uint64_t second_budget; /* branches found in the second table of the cache until one goes to the first as well */
 
   GuestVector addend;    /* a third source beside operand[] */
   GuestVector upper[16]; /* bits 255:128 of YMM0-YMM15: here while generated code runs, too */

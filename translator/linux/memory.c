@@ -223,8 +223,11 @@ static bool is_unwatched_file(bool shared, bool executable, int fd, const HostSt
   if ((status->mode & FILE_TYPE) != FILE_REGULAR) return false; /* /dev/zero */
   int64_t flags = host_call(__NR_fcntl, fd, F_GETFL);
   if (status->links == 0 || (flags > 0 && flags & OPEN_ACCESS_MODE)) return true;
-  if (memory_map_next_view(object, MEMORY_SHARED, 0, &view)) return true;
-  return executable && !is_installed(fd) && linux_watch_may_write(object);
+  bool mapped_shared = memory_map_next_view(object, MEMORY_SHARED, 0, &view);
+  if (!mapped_shared && !executable) return false;
+  bool installed = is_installed(fd);
+  if (mapped_shared && !installed) return true;
+  return (mapped_shared || !installed) && linux_watch_may_write(object);
 }
 
 typedef struct Object {

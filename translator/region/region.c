@@ -103,6 +103,16 @@ static __attribute__((noinline)) bool writes_memory(const X86Insn *insn) {
   return false;
 }
 
+/* `undecoded`: where decoding found what is no instruction, or 0. */
+static void begin_sources(LiftRegion *region, uint64_t undecoded) {
+  region->source_count = 0;
+  if (!region->window.writable && !region->window.anonymous) return;
+  uint64_t end = undecoded ? undecoded + X86_MAX_LENGTH : region->highest;
+  if (end > region->window.end) return;
+  region->sources[0] = (RegionRun){region->entry, end};
+  region->source_count = 1;
+}
+
 void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns,
                    uint32_t max_straight) {
   region->window = *window;
@@ -111,7 +121,12 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   uint64_t pc = entry;
   uint32_t limit = max_straight;
   const bool checked = region->checked;
-  while (region->count < limit && append_insn(region, pc)) {
+  uint64_t undecoded = 0;
+  while (region->count < limit) {
+    if (!append_insn(region, pc)) {
+      undecoded = pc;
+      break;
+    }
     const RegionInsn *r = &region->insns[region->count - 1];
     pc += r->insn.length;
     if (checked && writes_memory(&r->insn)) break; /* perhaps what follows */
@@ -132,6 +147,7 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   region->look_highest = region->highest;
   region->look_count = 0;
   region->run_count = 0;
+  begin_sources(region, undecoded);
 }
 
 uint16_t region_find(const LiftRegion *region, uint64_t pc) {
@@ -169,16 +185,27 @@ static __attribute__((noinline)) bool look_at_pages(LiftRegion *region, uint64_t
   return true;
 }
 
+static void note_source(LiftRegion *region, uint64_t start, uint64_t end) {
+  const RegionRun *own = &region->sources[0];
+  if (start >= own->start && end <= own->end) return;
+  if (region->source_count == REGION_MAX_SOURCES || end > region->window.end) region->source_count = 0;
+  else region->sources[region->source_count++] = (RegionRun){start, end};
+}
+
 static __attribute__((noinline)) bool keep_run(LiftRegion *region, uint64_t start, uint64_t end) {
+  if (end > region->window.end) end = region->window.end;
   if (region->run_count == REGION_MAX_RUNS) return false;
   region->runs[region->run_count++] = (RegionRun){start, end};
   return true;
 }
 
-/* The translation depends on bytes in [start, end), too; false when there are too many such places. */
+/* The translation depends on bytes in [start, end), too; false when there are too many such places. Outside the
+ * window nothing was read. */
 static inline bool look_at(LiftRegion *region, uint64_t start, uint64_t end) {
+  if (start < region->window.start || start >= region->window.end) return true;
   if (start < region->look_lowest) region->look_lowest = start;
   if (end > region->look_highest) region->look_highest = end;
+  if (region->source_count) note_source(region, start, end);
   if (region->window.recorded && !keep_run(region, start, end)) return false;
   return !region->window.writable || look_at_pages(region, start, end);
 }
@@ -189,16 +216,20 @@ static uint8_t peek(LiftRegion *region, uint64_t pc, bool pessimistic) {
   if (region->exact_flags) return ALL_FLAGS;
   uint8_t open = ALL_FLAGS, read = 0;
   uint64_t start = pc; /* of the run of instructions being looked at */
+  unsigned beyond = 0; /* bytes behind it that have been looked at */
   bool open_count = pessimistic;
   unsigned limit = pessimistic ? PEEK_INSNS : PEEK_DEFINITE;
   for (unsigned i = 0; i < limit && open; i++) {
     const RegionDecode *d = decode_at(region, pc);
     const X86Insn *insn = &d->insn;
-    if (d->status != X86_DECODE_OK) break;
+    if (d->status != X86_DECODE_OK) {
+      beyond = X86_MAX_LENGTH;
+      break;
+    }
     pc += insn->length;
-    if (insn->flow == X86_FLOW_SYSTEM && !pessimistic) break; /* what it leaves in R11 nobody reads */
+    if (!pessimistic && insn->flow == X86_FLOW_SYSTEM) break; /* what it leaves in R11 nobody reads */
     read |= insn->flags_read & open;
-    open &= (uint8_t)~kills(insn);
+    if (insn->flags_written | insn->flags_undefined) open &= (uint8_t)~kills(insn);
     if (insn->flow == X86_FLOW_NEXT) continue;
     if (insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_RET) {
       open_count = region->strict_flags;
@@ -208,7 +239,7 @@ static uint8_t peek(LiftRegion *region, uint64_t pc, bool pessimistic) {
     if (!look_at(region, start, pc)) return pessimistic ? ALL_FLAGS : read;
     start = pc += (uint64_t)insn->imm;
   }
-  if (!look_at(region, start, pc + 1) && pessimistic) return ALL_FLAGS;
+  if (start < pc + beyond && !look_at(region, start, pc + beyond) && pessimistic) return ALL_FLAGS;
   return open_count ? read | open : read;
 }
 

@@ -9,7 +9,13 @@
 
 #include "x86/decode.h"
 
-enum { REGION_MAX_INSNS = 256, REGION_NO_INSN = 0xffff, REGION_MAX_LOOKED = 16, REGION_MAX_RUNS = 128 };
+enum {
+  REGION_MAX_INSNS = 256,
+  REGION_NO_INSN = 0xffff,
+  REGION_MAX_LOOKED = 16,
+  REGION_MAX_RUNS = 128,
+  REGION_MAX_SOURCES = 32
+};
 
 typedef struct RegionInsn {
   X86Insn insn;
@@ -30,6 +36,7 @@ typedef struct RegionWindow {
   const uint8_t *bytes;
   bool writable;  /* some of it may change by stores of this process */
   bool unwatched; /* some of it may change without anybody here noticing */
+  bool anonymous; /* the memory it was made around belongs to no file: code that a program has made */
   bool recorded;  /* which bytes are looked at is to be kept to the byte (LiftRegion.runs) */
 } RegionWindow;
 
@@ -59,6 +66,8 @@ typedef struct LiftRegion {
   bool return_reads_flags; /* set by region_analyse(): a call's continuation reads flags (see region.c) */
   uint64_t lowest, highest; /* guest bytes translated */
   uint64_t look_lowest, look_highest; /* all that lie between those the translation depends on */
+  uint8_t source_count; /* 0: not kept; there are more than fit, or the window's end has been met */
+  RegionRun sources[REGION_MAX_SOURCES]; /* bytes translated, those between included, and looked at, where they may change */
   uint8_t look_count;
   uint64_t looked[REGION_MAX_LOOKED]; /* pages looked at beyond those translated, where the window is writable */
   uint16_t run_count;

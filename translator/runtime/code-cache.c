@@ -33,7 +33,7 @@ typedef enum ChunkState {
 
 typedef struct Chunk {
   ChunkState state;
-  uint32_t used, dead_bytes; /* bytes of code */
+  uint32_t used, dead_bytes, asleep_bytes; /* bytes of code */
   uint64_t number;           /* in the order in which chunks were begun */
   uint64_t deaths;           /* CHUNK_RETIRED: runtime.deaths then */
   Region **regions;          /* by ascending code address */
@@ -72,18 +72,23 @@ void cache_patch(uint32_t *at, uint32_t word) {
 
 /* --- Start ------------------------------------------------------------------------------------------ */
 
+static uint64_t trampoline_at(const uint8_t *source) {
+  return (uint64_t)(uintptr_t)runtime.cache + (uint64_t)(source - runtime_trampolines_start);
+}
+
 /* The trampolines' page is not writable: it holds the addresses of the C code they lead to. */
 static int64_t place_trampolines(void) {
   const uint8_t *source[A64_TRAMPOLINE_COUNT] = {
-      [A64_TRAMPOLINE_LINK] = runtime_trampoline_link,       [A64_TRAMPOLINE_INDIRECT] = runtime_trampoline_indirect,
-      [A64_TRAMPOLINE_RETURN] = runtime_trampoline_return,   [A64_TRAMPOLINE_SYSCALL] = runtime_trampoline_syscall,
+      [A64_TRAMPOLINE_LINK] = runtime_trampoline_link,       [A64_TRAMPOLINE_INDIRECT] = runtime_second_indirect,
+      [A64_TRAMPOLINE_RETURN] = runtime_second_return,       [A64_TRAMPOLINE_SYSCALL] = runtime_trampoline_syscall,
       [A64_TRAMPOLINE_RAISE] = runtime_trampoline_raise,     [A64_TRAMPOLINE_HELPER] = runtime_trampoline_helper};
   uint64_t size = (uint64_t)(runtime_trampolines_end - runtime_trampolines_start);
   const uint64_t addresses[2] = {(uint64_t)(uintptr_t)runtime_leave, (uint64_t)(uintptr_t)runtime_helper_table};
   memcpy(runtime.cache, runtime_trampolines_start, size);
   memcpy(runtime.cache + (runtime_trampoline_addresses - runtime_trampolines_start), addresses, sizeof addresses);
-  for (unsigned i = 0; i < A64_TRAMPOLINE_COUNT; i++)
-    runtime.trampolines[i] = (uint64_t)(uintptr_t)runtime.cache + (uint64_t)(source[i] - runtime_trampolines_start);
+  for (unsigned i = 0; i < A64_TRAMPOLINE_COUNT; i++) runtime.trampolines[i] = trampoline_at(source[i]);
+  runtime.miss_indirect = trampoline_at(runtime_trampoline_indirect);
+  runtime.miss_return = trampoline_at(runtime_trampoline_return);
   cache_sync(runtime.cache, size);
   return host_call(__NR_mprotect, runtime.cache, CACHE_TRAMPOLINE_BYTES, PROT_RX);
 }
@@ -279,14 +284,14 @@ Region *cache_find_region(uint64_t host_pc) {
   return host_pc - (uint64_t)(uintptr_t)region->code < region->code_bytes ? region : NULL;
 }
 
-static void each_alive(const Chunk *chunk, void (*visit)(Region *)) {
+static void each_kept(const Chunk *chunk, void (*visit)(Region *)) {
   for (uint32_t i = 0; i < chunk->region_count; i++)
-    if (!chunk->regions[i]->dead) visit(chunk->regions[i]);
+    if (!chunk->regions[i]->dead || chunk->regions[i]->asleep) visit(chunk->regions[i]);
 }
 
 void cache_each_region(void (*visit)(Region *)) {
   for (uint32_t i = 0; i < cache.chunk_count; i++)
-    if (cache.chunks[i].state == CHUNK_USED) each_alive(&cache.chunks[i], visit);
+    if (cache.chunks[i].state == CHUNK_USED) each_kept(&cache.chunks[i], visit);
 }
 
 /* --- Death of chunks, and their return --------------------------------------------------------------------- */
@@ -297,9 +302,16 @@ static void retire(Chunk *chunk) {
   if (chunk == cache.current) cache.current = NULL;
 }
 
+static uint32_t room_of(const Region *region) { return (region->code_bytes + 7) & ~7u; }
+
+void cache_note_sleep(const Region *region, bool asleep) {
+  Chunk *chunk = chunk_at((uint64_t)(uintptr_t)region->code);
+  chunk->asleep_bytes += asleep ? room_of(region) : -room_of(region);
+}
+
 void cache_note_death(const Region *region) {
   Chunk *chunk = chunk_at((uint64_t)(uintptr_t)region->code);
-  chunk->dead_bytes += (region->code_bytes + 7) & ~7u;
+  chunk->dead_bytes += room_of(region);
   if (chunk->dead_bytes == chunk->used && chunk != cache.current && chunk->state == CHUNK_USED) retire(chunk);
 }
 
@@ -308,21 +320,29 @@ void cache_retire_all(void) {
   for (uint32_t i = 0; i < cache.chunk_count; i++) {
     Chunk *chunk = &cache.chunks[i];
     if (chunk->state != CHUNK_USED) continue;
-    for (uint32_t k = 0; k < chunk->region_count; k++) chunk->regions[k]->dead = true;
+    for (uint32_t k = 0; k < chunk->region_count; k++) {
+      chunk->regions[k]->dead = true;
+      chunk->regions[k]->asleep = false;
+    }
     retire(chunk);
   }
 }
 
-/* The one that is mostly dead, or else the oldest. */
+/* The one that is mostly dead or asleep, or else the oldest. */
 static Chunk *least_useful(void) {
   Chunk *best = NULL;
   for (uint32_t i = 0; i < cache.chunk_count; i++) {
     Chunk *chunk = &cache.chunks[i];
     if (chunk->state != CHUNK_USED || chunk == cache.current) continue;
-    if (chunk->dead_bytes > chunk->used / 4 * 3) return chunk;
+    if (chunk->dead_bytes + chunk->asleep_bytes > chunk->used / 4 * 3) return chunk;
     if (!best || chunk->number < best->number) best = chunk;
   }
   return best ? best : cache.current;
+}
+
+static void evict_region(Region *region) {
+  if (region->asleep) sleep_give_up(region, DEATH_EVICTED);
+  else region_kill(region, DEATH_EVICTED);
 }
 
 static void evict(void) {
@@ -330,7 +350,7 @@ static void evict(void) {
   for (uint32_t i = 0; i < cache.chunk_count; i++) coming += cache.chunks[i].state == CHUNK_RETIRED;
   if (coming >= wanted) return;
   for (Chunk *chunk; coming < wanted && (chunk = least_useful()); coming++) {
-    each_alive(chunk, region_kill);
+    each_kept(chunk, evict_region);
     if (chunk->state == CHUNK_USED) retire(chunk);
     runtime.stats.evictions++;
   }

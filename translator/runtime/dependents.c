@@ -10,7 +10,7 @@ enum { GRANULE_BITS = 16, BUCKETS = 1 << 12 };
 struct Dependent {
   Region *region;
   uint64_t granule;
-  Dependent *next, **where; /* in the bucket */
+  Dependent *next, **where; /* in the bucket; where: NULL while the region sleeps */
   Dependent *next_of_region;
 };
 
@@ -18,22 +18,35 @@ static Dependent *buckets[BUCKETS];
 
 static Dependent **bucket(uint64_t granule) { return &buckets[(granule ^ granule >> 12) & (BUCKETS - 1)]; }
 
+static void put_in(Dependent *note) {
+  Dependent **head = bucket(note->granule);
+  note->next = *head;
+  note->where = head;
+  if (note->next) note->next->where = &note->next;
+  *head = note;
+}
+
+void dependents_note_again(Region *region) {
+  for (Dependent *note = region->dependent; note; note = note->next_of_region) put_in(note);
+}
+
 void dependents_note(Region *region) {
   uint64_t last = (region->look_highest - 1) >> GRANULE_BITS;
   for (uint64_t granule = region->look_lowest >> GRANULE_BITS; granule <= last; granule++) {
-    Dependent *note = cache_alloc(region, sizeof *note), **head = bucket(granule);
-    *note = (Dependent){region, granule, *head, head, region->dependent};
-    if (note->next) note->next->where = &note->next;
-    *head = region->dependent = note;
+    Dependent *note = cache_alloc(region, sizeof *note);
+    *note = (Dependent){.region = region, .granule = granule, .next_of_region = region->dependent};
+    region->dependent = note;
+    put_in(note);
   }
 }
 
 void dependents_forget(Region *region) {
   for (Dependent *note = region->dependent; note; note = note->next_of_region) {
+    if (!note->where) continue;
     *note->where = note->next;
     if (note->next) note->next->where = note->where;
+    note->where = NULL;
   }
-  region->dependent = NULL;
 }
 
 void dependents_clear(void) { memset(buckets, 0, sizeof buckets); }
@@ -45,7 +58,7 @@ static bool kill_in_bucket(Dependent *note, uint64_t start, uint64_t end) {
     next = note->next;
     while (next && next->region == region) next = next->next; /* goes with it */
     if (region->look_lowest >= end || region->look_highest <= start) continue;
-    region_kill(region);
+    region_kill(region, DEATH_MAPPING);
     any = true;
   }
   return any;

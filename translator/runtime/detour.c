@@ -54,14 +54,19 @@ static uint32_t to_link_trampoline(const uint32_t *at) {
   return a64_bl((int64_t)(runtime.trampolines[A64_TRAMPOLINE_LINK] - (uint64_t)(uintptr_t)at));
 }
 
-/* Branches that leave the region lead to where they led from its own place. */
+/* Branches that leave the region lead to where they led from its own place; those of indirect branches and returns to the
+ * dispatcher at once. */
 static void move_branches(uint32_t *copy, const Region *region) {
   int64_t moved = (int64_t)((uint64_t)(uintptr_t)region->code - (uint64_t)(uintptr_t)copy);
   for (uint32_t offset = 0; offset < region->instruction_bytes; offset += 4) {
     uint32_t *at = copy + offset / 4;
     if (!a64_is_b_or_bl(*at)) continue;
     int64_t distance = a64_branch_distance(*at);
-    if ((uint64_t)(offset + distance) >= region->code_bytes) *at = a64_retarget(*at, distance + moved);
+    if ((uint64_t)(offset + distance) < region->code_bytes) continue;
+    uint64_t target = (uint64_t)(uintptr_t)region->code + offset + (uint64_t)distance;
+    if (target == runtime.trampolines[A64_TRAMPOLINE_INDIRECT]) distance += (int64_t)(runtime.miss_indirect - target);
+    if (target == runtime.trampolines[A64_TRAMPOLINE_RETURN]) distance += (int64_t)(runtime.miss_return - target);
+    *at = a64_retarget(*at, distance + moved);
   }
 }
 

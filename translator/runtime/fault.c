@@ -199,6 +199,14 @@ static uint64_t detour_from(RuntimeThread *thread, uint64_t host_pc) {
   return region ? detour_take(thread, region, offset, UINT32_MAX) : 0;
 }
 
+/* Where the second table of the branch cache is looked in: the thread goes on to the dispatcher from there. */
+static bool leave_second(struct sigcontext *host) {
+  uint64_t at = host->pc - (uint64_t)(uintptr_t)runtime.cache + (uint64_t)(uintptr_t)runtime_trampolines_start;
+  if (at < (uint64_t)(uintptr_t)runtime_second_indirect || at >= (uint64_t)(uintptr_t)runtime_second_end) return false;
+  host->pc = at < (uint64_t)(uintptr_t)runtime_second_return ? runtime.miss_indirect : runtime.miss_return;
+  return true;
+}
+
 static bool in_helper_trampoline(uint64_t host_pc, uint64_t *ret_source_pc) {
   uint64_t start = (uint64_t)(uintptr_t)runtime_trampolines_start;
   *ret_source_pc = host_pc - (uint64_t)(uintptr_t)runtime.cache + start;
@@ -230,7 +238,7 @@ bool thread_bring_out(RuntimeThread *thread, void *opaque) {
   }
   uint64_t moved = detour_from(thread, host->pc);
   if (moved) host->pc = moved;
-  return moved || interrupt_helper(thread, host) || cache_contains(host->pc);
+  return moved || leave_second(host) || interrupt_helper(thread, host) || cache_contains(host->pc);
 }
 
 /* A kick, which handlers of faults have blocked, comes as soon as one returns. */

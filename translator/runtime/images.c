@@ -147,7 +147,7 @@ Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *wind
   }
   uint64_t entry = file->base + found.record->entry;
   Comparison c = {file, &found, window};
-  if (!guard_call(thread, compare_guarded, &c) || !c.same || pages_want_checks(c.lowest, c.highest) ||
+  if (!guard_call(thread, compare_guarded, &c) || !c.same || pages_runs_want_checks(&(RegionRun){c.lowest, c.highest}, 1) ||
       is_misaligned(&found, entry)) {
     runtime.stats.image_refusals++;
     return NULL;

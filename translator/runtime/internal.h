@@ -10,6 +10,7 @@
 #include "image/image.h"
 #include "lift/lift.h"
 #include "pipeline/pipeline.h"
+#include "runtime/layout.h"
 #include "runtime/runtime.h"
 
 typedef struct Region Region;
@@ -33,13 +34,17 @@ struct Region {
   uint32_t *code;
   uint32_t code_bytes, instruction_bytes; /* with and without the literals behind the code */
   A64Tables tables; /* their words are those before they were placed */
-  bool dead;
+  bool dead;    /* or asleep */
+  bool asleep;  /* nothing leads to it, but it comes back when its guest bytes are found to be what they were */
   bool repeats; /* a step: of an instruction that is repeated */
   bool checked; /* compares its guest bytes with those it was made from whenever it is entered */
   uint64_t step; /* STEP_KEY or 0: in what its entries are known by (single-step.h) */
   Link *links_in, *links_out, *links_spare;
-  PageRegion *pages;    /* where it is noted (pages.c) */
+  PageRegion *pages, *pages_spare; /* where it is noted, and where it was (pages.c) */
   Dependent *dependent; /* and again (dependents.c) */
+  const struct Source *source; /* the guest bytes it was made of, of one that may sleep (sleep.c) */
+  Region *next_asleep;                /* among those of one hash */
+  Region *sleeps_after, *sleeps_before; /* neighbours in the order in which they fell asleep */
 };
 
 /* Whether a thread may hold addresses of the code cache. */
@@ -69,9 +74,26 @@ struct RuntimeThread {
   void *shadow_stack;
 };
 
+/* Why a region died. */
+typedef enum DeathCause {
+  DEATH_WRITTEN,    /* a store to a page it depends on */
+  DEATH_SYSCALL,    /* a system call that writes there */
+  DEATH_MAPPING,    /* the page was mapped anew, or its protection changed */
+  DEATH_CHANGED,    /* it was checked, and its bytes are others now */
+  DEATH_STABLE,     /* it was checked, and need not be any more */
+  DEATH_MISALIGNED, /* an ordered access of it met a misaligned address */
+  DEATH_EVICTED,    /* room was wanted */
+  DEATH_IN_SLEEP,   /* it slept, and too many others do */
+  DEATH_CAUSES
+} DeathCause;
+
 typedef struct RuntimeStats {
-  uint64_t regions, guest_insns, guest_bytes, host_bytes, links, flushes, invalidations, dispatches, syscalls,
-      evictions, kicks, detours;
+  uint64_t regions, guest_insns, guest_bytes, host_bytes, links, flushes, dispatches, syscalls, evictions, kicks, detours;
+  uint64_t deaths[DEATH_CAUSES];
+  uint64_t ways_out[TRAMPOLINE_REASONS]; /* what threads left generated code for (runtime/layout.h) */
+  uint64_t write_faults;                 /* stores to protected pages */
+  uint64_t checked_regions;              /* translated so that they compare their bytes */
+  uint64_t woken;                        /* regions that came back instead of being translated again */
   uint64_t image_regions, image_misses, image_refusals; /* taken from an image; not in it; guest bytes are others */
 } RuntimeStats;
 
@@ -90,6 +112,7 @@ typedef struct Runtime {
   uint8_t *cache;      /* trampolines, slots of detours, code */
   uint64_t cache_size;
   uint64_t trampolines[A64_TRAMPOLINE_COUNT];
+  uint64_t miss_indirect, miss_return; /* those that lead to the dispatcher at once */
   RuntimeStats stats;
 } Runtime;
 
@@ -118,11 +141,13 @@ Region *cache_add_region(const A64Tables *tables, const RegionExtent *extent, ui
 /* The region whose code holds a host PC, dead or alive. Async-signal-safe in a thread that is IN_CODE. */
 Region *cache_find_region(uint64_t host_pc);
 bool cache_contains(uint64_t host_pc);
-/* All regions die. */
+/* All regions die, those asleep included. */
 void cache_retire_all(void);
+/* For each that is alive or asleep. */
 void cache_each_region(void (*visit)(Region *));
-/* A region has died: for the account of what is worth keeping. */
+/* A region has died, has fallen asleep or woken: for the account of what is worth keeping. */
 void cache_note_death(const Region *region);
+void cache_note_sleep(const Region *region, bool asleep);
 /* Makes written code visible to instruction fetch. */
 void cache_sync(const void *start, uint64_t length);
 /* Writes one instruction word another thread may be executing. Both the old and the new word are B or BL (Arm ARM
@@ -136,6 +161,7 @@ void *cache_alloc(const Region *region, size_t size);
 /* A region is new; has died; all have died at once. */
 void dependents_note(Region *region);
 void dependents_forget(Region *region);
+void dependents_note_again(Region *region); /* one that was forgotten, and has woken */
 void dependents_clear(void);
 /* Kills the regions that depend on guest bytes in [start, end): whether there were any. threads_note_deaths() must follow
  * then. */
@@ -239,8 +265,11 @@ static inline uint64_t region_entry_host(const Region *region, unsigned entry) {
 uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, const A64TableExit **ret_exit,
                           unsigned *ret_flag_form);
 void link_exit(Region *region, const A64TableExit *exit, Region *target, uint64_t host_pc);
-/* The region dies: nothing leads to it any more. The lock is held; threads_note_deaths() must follow. */
-void region_kill(Region *region);
+/* The region dies, or falls asleep where the cause allows: nothing leads to it any more. The lock is held;
+ * threads_note_deaths() must follow. */
+void region_kill(Region *region, DeathCause cause);
+/* Forgets the links of a region that nothing leads to, and where it is noted: its memory may be used again. */
+void region_bury(Region *region);
 /* From now on several threads may be in code at once: links that could not be changed then are undone. */
 void link_make_concurrent(void);
 
@@ -248,12 +277,15 @@ void link_make_concurrent(void);
 
 /* The region belongs to the pages it was read from, those looked at included; stores to them are noticed. */
 void pages_note_region(Region *region, const LiftRegion *guest);
+/* The same for one that was made of `runs`. */
+void pages_note_again(Region *region, const RegionRun *runs, unsigned count);
 void pages_forget_region(Region *region);
 /* Before a translation that other threads' stores could race with. True when a page was not protected until now: what
  * was read from it may be out of date. */
 bool pages_protect(const LiftRegion *guest, bool writable);
-/* Whether code at [start, end) has to be checked whenever it is entered, as nothing tells of changes. */
-bool pages_want_checks(uint64_t start, uint64_t end);
+/* Whether the code has to be checked whenever it is entered, as nothing tells of changes. */
+bool pages_want_checks(const LiftRegion *guest);
+bool pages_runs_want_checks(const RegionRun *runs, unsigned count);
 /* A write fault at `address`: true when it was ours and the page is writable again. */
 bool pages_handle_write(RuntimeThread *thread, uint64_t address);
 /* A checked region has been entered often without finding a change. True when it need not be checked any more. */
@@ -261,6 +293,21 @@ bool pages_found_stable(const Region *region);
 void pages_clear(void);
 /* In a forked child: no call of another thread is under way any more. (Its own fork has written what it writes.) */
 void pages_after_fork(void);
+
+/* --- Sleep (sleep.c) --- */
+
+/* Keeps the bytes of a region that has just been made, where that is worth it. */
+void sleep_keep_source(RuntimeThread *thread, Region *region, const LiftRegion *guest);
+/* The region, taken out of everything, waits for its bytes to come back; false where it cannot. */
+bool sleep_begin(Region *region, DeathCause cause);
+extern uint32_t sleep_count; /* regions asleep */
+static inline bool sleep_any(void) { return sleep_count != 0; }
+/* The region at `pc` whose bytes are what is there now, alive again; NULL where there is none. */
+Region *sleep_end(RuntimeThread *thread, uint64_t pc, const RegionWindow *window);
+/* A region asleep is given up. */
+void sleep_give_up(Region *region, DeathCause cause);
+/* All were given up with their memory. */
+void sleep_forget_all(void);
 
 /* --- Misaligned accesses (misaligned.c) --- */
 
@@ -303,6 +350,7 @@ unsigned runtime_enter(GuestCpu *cpu, uint64_t host_pc);
 extern const uint8_t runtime_trampolines_start[], runtime_trampolines_end[];
 extern const uint8_t runtime_trampoline_link[], runtime_trampoline_indirect[], runtime_trampoline_return[],
     runtime_trampoline_syscall[], runtime_trampoline_raise[], runtime_trampoline_helper[];
+extern const uint8_t runtime_second_indirect[], runtime_second_return[], runtime_second_end[];
 extern const uint8_t runtime_helper_stored[], runtime_helper_loaded[], runtime_helper_end[];
 extern uint8_t runtime_trampoline_addresses[];
 extern const uint8_t runtime_enter_check[], runtime_enter_go[], runtime_enter_stop[], runtime_leave[];

@@ -10,9 +10,11 @@
 #define CPU_HOST_SP       720
 #define CPU_SHADOW_SP     728
 #define CPU_SCRATCH       752
+#define CPU_SHADOW_BASE   736
 #define CPU_BRANCH_CACHE  816
 #define CPU_EXIT_ARGUMENT 824
 #define CPU_HELPER_RETURN 832
+#define CPU_SECOND_BUDGET 856
 
 /* A64Trampoline's numbers, and leaving for a signal found on the way in. */
 #define TRAMPOLINE_LINK        0
@@ -22,5 +24,10 @@
 #define TRAMPOLINE_RAISE       4
 #define TRAMPOLINE_INTERRUPTED 6
 #define TRAMPOLINE_RESUMED     7
+#define TRAMPOLINE_REASONS     8
+
+/* The branch cache's two tables lie one behind the other (guest/state.h). */
+#define BRANCH_CACHE_BITS      14
+#define BRANCH_CACHE_TABLE     0x40000
 
 #endif

@@ -91,9 +91,10 @@ uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uin
   base_panic("no exit at offset %u of the region at 0x%lx", offset, (unsigned long)region->entry);
 }
 
-void region_kill(Region *region) {
+void region_kill(Region *region, DeathCause cause) {
   if (region->dead) return;
   region->dead = true;
+  runtime.stats.deaths[cause]++;
   for (unsigned i = 0; i < region->tables.entry_count; i++) {
     uint64_t host_pc = region_entry_host(region, i);
     block_map_remove(region_entry_key(region, i), host_pc);
@@ -105,12 +106,15 @@ void region_kill(Region *region) {
     forget_link_in(link);
     forget_link_out(link);
   }
-  for (Link *link = region->links_out; link; link = link->next_out) forget_link_in(link);
-  region->links_out = NULL;
   pages_forget_region(region);
   dependents_forget(region);
+  if (!sleep_begin(region, cause)) region_bury(region);
+}
+
+void region_bury(Region *region) {
+  for (Link *link = region->links_out; link; link = link->next_out) forget_link_in(link);
+  region->links_out = NULL;
   cache_note_death(region);
-  runtime.stats.invalidations++;
 }
 
 static void close_branches(Region *region) {

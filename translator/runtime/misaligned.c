@@ -53,7 +53,7 @@ static void note_misaligned(RuntimeThread *thread, const Region *region, uint32_
   uint64_t *slot = &known.pc[slot_of(pc)];
   known.count += *slot == 0;
   *slot = pc;
-  region_kill((Region *)region);
+  region_kill((Region *)region, DEATH_MISALIGNED);
   threads_note_deaths(thread);
   base_unlock(&runtime.lock);
 }

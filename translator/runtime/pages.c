@@ -1,8 +1,8 @@
 /* Noticing writes to guest code.
  *
  * A page that code has been translated from and that the guest may write is write-protected on the host; the
- * first store faults, the page's translations die, and it is writable again until something on it is
- * translated once more. Pages the guest may not write need no protection: a mapping system call comes
+ * first store faults, the page's translations fall asleep (sleep.c), and it is writable again until something on it is
+ * translated or wakes. Pages the guest may not write need no protection: a mapping system call comes
  * before any change to them. Nor are those protected where that cannot tell (memory that others can write, a page that
  * holds data beside its code and is written all the time, one that a system call is writing to): code from there compares
  * its bytes whenever it is entered ("checked").
@@ -18,7 +18,7 @@ enum {
   BUCKETS = 1 << 12,
   PROT_R = 1,
   PROT_RW = 3,
-  HITS_ENDURED = 8,     /* writes until a page's code is checked instead */
+  HITS_ENDURED = 64,    /* writes until a page's code is checked instead */
   MAX_PATIENCE = 20     /* a page that was stable for 2^n checks is protected again, the n-th time */
 };
 
@@ -81,12 +81,24 @@ static bool guest_may_write(const CodePage *p) {
 
 static bool is_special(const CodePage *p) { return p->checked || p->busy; }
 
-bool pages_want_checks(uint64_t start, uint64_t end) {
+static bool is_special_page(uint64_t page) {
+  const CodePage *p = find(page);
+  return p && is_special(p);
+}
+
+bool pages_runs_want_checks(const RegionRun *runs, unsigned count) {
+  for (unsigned i = 0; special_count && i < count; i++)
+    for (uint64_t page = page_of(runs[i].start); page < runs[i].end; page += MEMORY_PAGE_SIZE)
+      if (is_special_page(page)) return true;
+  return false;
+}
+
+bool pages_want_checks(const LiftRegion *guest) {
   if (!special_count) return false;
-  for (uint64_t page = page_of(start); page < end; page += MEMORY_PAGE_SIZE) {
-    const CodePage *p = find(page);
-    if (p && is_special(p)) return true;
-  }
+  for (uint64_t page = page_of(guest->lowest); page < guest->highest; page += MEMORY_PAGE_SIZE)
+    if (is_special_page(page)) return true;
+  for (unsigned i = 0; i < guest->look_count; i++)
+    if (is_special_page(guest->looked[i])) return true;
   return false;
 }
 
@@ -99,10 +111,17 @@ static void change_special(CodePage *p, bool checked, uint32_t busy) {
 
 /* --- Regions of a page -------------------------------------------------------------------------------------- */
 
+static PageRegion *new_note(Region *region) {
+  PageRegion *note = region->pages_spare;
+  if (!note) return cache_alloc(region, sizeof *note);
+  region->pages_spare = note->next_of_region;
+  return note;
+}
+
 static void note_on_page(Region *region, uint64_t address) {
   CodePage *p = find_or_add(address);
   if (p->regions && p->regions->region == region) return;
-  PageRegion *note = cache_alloc(region, sizeof *note);
+  PageRegion *note = new_note(region);
   *note = (PageRegion){region, p, p->regions, &p->regions, region->pages};
   if (note->next) note->next->where = &note->next;
   p->regions = note;
@@ -121,6 +140,13 @@ void pages_note_region(Region *region, const LiftRegion *guest) {
   for (uint64_t page = page_of(region->lowest); page < region->highest; page += MEMORY_PAGE_SIZE)
     note_views(region, page);
   for (unsigned i = 0; i < guest->look_count; i++) note_views(region, guest->looked[i]);
+}
+
+void pages_note_again(Region *region, const RegionRun *runs, unsigned count) {
+  writable_code = true;
+  for (unsigned i = 0; i < count; i++)
+    for (uint64_t page = page_of(runs[i].start); page < runs[i].end; page += MEMORY_PAGE_SIZE)
+      note_views(region, page);
 }
 
 static bool protect_views(uint64_t page) {
@@ -144,16 +170,19 @@ bool pages_protect(const LiftRegion *guest, bool writable) {
 }
 
 void pages_forget_region(Region *region) {
-  for (PageRegion *note = region->pages; note; note = note->next_of_region) {
+  for (PageRegion *note = region->pages, *next; note; note = next) {
+    next = note->next_of_region;
     *note->where = note->next;
     if (note->next) note->next->where = note->where;
+    note->next_of_region = region->pages_spare;
+    region->pages_spare = note;
   }
   region->pages = NULL;
 }
 
-static bool kill_page(CodePage *p) {
+static bool kill_page(CodePage *p, DeathCause cause) {
   bool any = p->regions != NULL;
-  while (p->regions) region_kill(p->regions->region);
+  while (p->regions) region_kill(p->regions->region, cause);
   return any;
 }
 
@@ -181,8 +210,11 @@ bool pages_handle_write(RuntimeThread *thread, uint64_t address) {
   CodePage *p = find(page_of(address));
   if (!p || !guest_may_write(p)) return false;
   /* Not protected any more: another thread has just dealt with the same fault. */
-  if (p->protected_) endure_hit(p);
-  bool any = kill_page(p);
+  if (p->protected_) {
+    runtime.stats.write_faults++;
+    endure_hit(p);
+  }
+  bool any = kill_page(p, DEATH_WRITTEN);
   set_protected(p, false);
   if (any) threads_note_deaths(thread);
   return true;
@@ -220,7 +252,7 @@ static uint64_t end_of_write(uint64_t start, uint64_t length) {
 
 static bool begin_busy(uint64_t page) {
   CodePage *p = find_or_add(page);
-  bool any = kill_page(p);
+  bool any = kill_page(p, DEATH_SYSCALL);
   set_protected(p, false);
   change_special(p, p->checked, p->busy + 1);
   return any;

@@ -16,7 +16,7 @@
 
 Runtime runtime = {.lock = {.rank = BASE_RANK_RUNTIME}};
 
-enum { SHADOW_SEARCH = 64, CHECK_BUDGET = 64 };
+enum { SHADOW_SEARCH = 64, CHECK_BUDGET = 64, SECOND_BUDGET = 64 };
 
 #define CHECK(name, field) _Static_assert(name == offsetof(GuestCpu, field), "runtime/layout.h: " #name)
 CHECK(CPU_GPR, gpr);
@@ -27,10 +27,15 @@ CHECK(CPU_INTERRUPT, interrupt);
 CHECK(CPU_XMM, xmm);
 CHECK(CPU_HOST_SP, host_sp);
 CHECK(CPU_SHADOW_SP, shadow_sp);
+CHECK(CPU_SHADOW_BASE, shadow_base);
 CHECK(CPU_SCRATCH, scratch);
 CHECK(CPU_BRANCH_CACHE, branch_cache);
 CHECK(CPU_EXIT_ARGUMENT, exit_argument);
 CHECK(CPU_HELPER_RETURN, helper_return);
+CHECK(CPU_SECOND_BUDGET, second_budget);
+_Static_assert(BRANCH_CACHE_BITS == GUEST_BRANCH_CACHE_BITS &&
+                   BRANCH_CACHE_TABLE == GUEST_BRANCH_CACHE_SIZE * sizeof(GuestBranchCacheEntry),
+               "runtime/layout.h");
 _Static_assert(TRAMPOLINE_LINK == A64_TRAMPOLINE_LINK && TRAMPOLINE_INDIRECT == A64_TRAMPOLINE_INDIRECT &&
                    TRAMPOLINE_RETURN == A64_TRAMPOLINE_RETURN && TRAMPOLINE_SYSCALL == A64_TRAMPOLINE_SYSCALL &&
                    TRAMPOLINE_RAISE == A64_TRAMPOLINE_RAISE,
@@ -109,8 +114,10 @@ static void resolve_exit(RuntimeThread *thread, uint64_t site, Region **ret_regi
 }
 
 static void remember_branch(GuestCpu *cpu, uint64_t host_pc) {
-  GuestBranchCacheEntry *entry = &cpu->branch_cache[cpu->rip & (GUEST_BRANCH_CACHE_SIZE - 1)];
-  *entry = (GuestBranchCacheEntry){cpu->rip, host_pc};
+  GuestBranchCacheEntry entry = {cpu->rip, host_pc};
+  cpu->branch_cache[guest_branch_cache_first(cpu->rip)] = entry;
+  cpu->branch_cache[guest_branch_cache_second(cpu->rip)] = entry;
+  cpu->second_budget = SECOND_BUDGET;
 }
 
 /* What is not in memory is read without the lock, which who serves it may want. */
@@ -190,7 +197,7 @@ static void look_at_checked(RuntimeThread *thread, bool changed) {
   base_lock(&runtime.lock);
   Region *region = (Region *)detour_region_at(thread, cpu->exit_argument - 4, &offset);
   if (region && !region->dead && (changed || pages_found_stable(region))) {
-    region_kill(region);
+    region_kill(region, changed ? DEATH_CHANGED : DEATH_STABLE);
     threads_note_deaths(thread);
   }
   base_unlock(&runtime.lock);
@@ -242,10 +249,12 @@ static void deliver_signals(RuntimeThread *thread, Pending *pending) {
 /* What the reason for leaving code asks for; the thread is still IN_CODE. */
 static void come_out(RuntimeThread *thread, unsigned reason, Pending *pending) {
   GuestCpu *cpu = thread->cpu;
+  runtime.stats.ways_out[reason]++;
   switch (reason) {
   case TRAMPOLINE_LINK: pending->site = cpu->exit_argument - 4; break;
   case TRAMPOLINE_RETURN:
     cpu->rip = cpu->scratch[6];
+    pending->remember = true;
     realign_shadow_stack(cpu);
     break;
   case TRAMPOLINE_INDIRECT:
@@ -309,6 +318,20 @@ _Noreturn void runtime_run(GuestCpu *cpu) {
 
 bool runtime_is_generated_code(uint64_t host_pc) { return cache_contains(host_pc); }
 
+static const char *const death_names[DEATH_CAUSES] = {
+    [DEATH_WRITTEN] = "written",       [DEATH_SYSCALL] = "syscall", [DEATH_MAPPING] = "mapping",
+    [DEATH_CHANGED] = "changed",       [DEATH_STABLE] = "stable",   [DEATH_MISALIGNED] = "misaligned",
+    [DEATH_EVICTED] = "evicted",        [DEATH_IN_SLEEP] = "in-sleep"};
+static const char *const way_names[TRAMPOLINE_REASONS] = {
+    [TRAMPOLINE_LINK] = "link",       [TRAMPOLINE_INDIRECT] = "indirect", [TRAMPOLINE_RETURN] = "return",
+    [TRAMPOLINE_SYSCALL] = "syscall", [TRAMPOLINE_RAISE] = "raise",       [TRAMPOLINE_INTERRUPTED] = "interrupt",
+    [TRAMPOLINE_RESUMED] = "fault"};
+
+static void write_by_cause(int fd, const char *kind, const char *const *names, const uint64_t *counts, unsigned count) {
+  for (unsigned i = 0; i < count; i++)
+    if (names[i] && counts[i]) base_print(fd, "%s%s %lu\n", kind, names[i], (unsigned long)counts[i]);
+}
+
 void runtime_write_stats(void) {
   enum { O_WRONLY_CREAT_APPEND = 02101 };
   if (!runtime.options.stats_path) return;
@@ -317,12 +340,15 @@ void runtime_write_stats(void) {
   const RuntimeStats *s = &runtime.stats;
   base_print((int)fd,
              "regions %lu\nguest-instructions %lu\nguest-bytes %lu\nhost-bytes %lu\nlinks %lu\nflushes %lu\n"
-             "invalidations %lu\ndispatches %lu\nsyscalls %lu\nevictions %lu\nkicks %lu\ndetours %lu\nimage-regions %lu\n"
-             "image-misses %lu\nimage-refusals %lu\n",
+             "dispatches %lu\nsyscalls %lu\nevictions %lu\nkicks %lu\ndetours %lu\nwrite-faults %lu\n"
+             "checked-regions %lu\nwoken %lu\nimage-regions %lu\nimage-misses %lu\nimage-refusals %lu\n",
              (unsigned long)s->regions, (unsigned long)s->guest_insns, (unsigned long)s->guest_bytes,
              (unsigned long)s->host_bytes, (unsigned long)s->links, (unsigned long)s->flushes,
-             (unsigned long)s->invalidations, (unsigned long)s->dispatches, (unsigned long)s->syscalls,
-             (unsigned long)s->evictions, (unsigned long)s->kicks, (unsigned long)s->detours,
-             (unsigned long)s->image_regions, (unsigned long)s->image_misses, (unsigned long)s->image_refusals);
+             (unsigned long)s->dispatches, (unsigned long)s->syscalls, (unsigned long)s->evictions,
+             (unsigned long)s->kicks, (unsigned long)s->detours, (unsigned long)s->write_faults,
+             (unsigned long)s->checked_regions, (unsigned long)s->woken, (unsigned long)s->image_regions,
+             (unsigned long)s->image_misses, (unsigned long)s->image_refusals);
+  write_by_cause((int)fd, "died-", death_names, s->deaths, DEATH_CAUSES);
+  write_by_cause((int)fd, "left-for-", way_names, s->ways_out, TRAMPOLINE_REASONS);
   host_call(__NR_close, fd);
 }

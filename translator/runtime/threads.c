@@ -18,7 +18,8 @@ enum {
   SHADOW_BYTES = 1 << 20,
   SHADOW_GUARD = 4096,
   SHADOW_KEPT = 256, /* predictions worth looking at when something died */
-  BRANCH_CACHE_BYTES = GUEST_BRANCH_CACHE_SIZE * sizeof(GuestBranchCacheEntry),
+  BRANCH_CACHE_ENTRIES = 2 * GUEST_BRANCH_CACHE_SIZE,
+  BRANCH_CACHE_BYTES = BRANCH_CACHE_ENTRIES * sizeof(GuestBranchCacheEntry),
   FUTEX_WAIT_PRIVATE = 128,
   FUTEX_WAKE_PRIVATE = 129,
   ALL_WAITERS = 0x7fffffff,
@@ -33,12 +34,16 @@ RuntimeThread *runtime_thread_of(const GuestCpu *cpu) { return cpu->runtime_thre
 
 /* --- Life ----------------------------------------------------------------------------------------------- */
 
+/* Zeros elsewhere belong to PC 0, which is looked up here. */
+static void forget_zero(GuestBranchCacheEntry *cache) {
+  cache[guest_branch_cache_first(0)].guest_pc = cache[guest_branch_cache_second(0)].guest_pc = GUEST_BRANCH_CACHE_EMPTY;
+}
+
 static void empty_branch_cache(GuestCpu *cpu) {
   enum { MADV_DONTNEED = 4 };
   if (host_call(__NR_madvise, cpu->branch_cache, BRANCH_CACHE_BYTES, MADV_DONTNEED) < 0)
     memset(cpu->branch_cache, 0, BRANCH_CACHE_BYTES);
-  /* Zeros elsewhere belong to PC 0, which is looked up here. */
-  cpu->branch_cache[0].guest_pc = GUEST_BRANCH_CACHE_EMPTY;
+  forget_zero(cpu->branch_cache);
 }
 
 /* Aligned to its size (A64_REG_BRANCH_CACHE). */
@@ -49,7 +54,7 @@ static GuestBranchCacheEntry *new_branch_cache(void) {
   base_pages_free(pages + before + BRANCH_CACHE_BYTES, BRANCH_CACHE_BYTES - before);
   if (before) base_pages_free(pages, before);
   GuestBranchCacheEntry *cache = (GuestBranchCacheEntry *)(pages + before);
-  cache[0].guest_pc = GUEST_BRANCH_CACHE_EMPTY;
+  forget_zero(cache);
   return cache;
 }
 
@@ -88,6 +93,7 @@ GuestCpu *runtime_thread_new(const GuestCpu *like) {
   cpu->helper_return = 0;
   cpu->interrupt = 0;
   cpu->check_budget = 1;
+  cpu->second_budget = 1;
   cpu->held_locks = 0;
   cpu->runtime_thread = thread;
   add_to_list(thread);
@@ -221,18 +227,21 @@ static void forget_if(GuestBranchCacheEntry *entry, uint64_t guest_pc, uint64_t 
 }
 
 void thread_forget_entry(uint64_t guest_pc, uint64_t host_pc) {
-  for (RuntimeThread *t = runtime.threads; t; t = t->next)
-    forget_if(&t->cpu->branch_cache[guest_pc & (GUEST_BRANCH_CACHE_SIZE - 1)], guest_pc, host_pc);
+  for (RuntimeThread *t = runtime.threads; t; t = t->next) {
+    forget_if(&t->cpu->branch_cache[guest_branch_cache_first(guest_pc)], guest_pc, host_pc);
+    forget_if(&t->cpu->branch_cache[guest_branch_cache_second(guest_pc)], guest_pc, host_pc);
+  }
 }
 
 static void forget_branches(RuntimeThread *thread) {
   GuestBranchCacheEntry *entries = thread->cpu->branch_cache;
-  for (unsigned i = 0; i < GUEST_BRANCH_CACHE_SIZE; i++)
+  for (unsigned i = 0; i < BRANCH_CACHE_ENTRIES; i++)
     if (entries[i].host_pc) __atomic_store_n(&entries[i].guest_pc, GUEST_BRANCH_CACHE_EMPTY, __ATOMIC_RELEASE);
 }
 
 void runtime_flush(RuntimeThread *self) {
   cache_retire_all();
+  sleep_forget_all();
   block_map_clear();
   pages_clear();
   for (RuntimeThread *t = runtime.threads; t; t = t->next)

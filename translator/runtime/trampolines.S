@@ -116,6 +116,61 @@ runtime_trampoline_\name:
         leave_trampoline link, TRAMPOLINE_LINK
         leave_trampoline indirect, TRAMPOLINE_INDIRECT
         leave_trampoline return, TRAMPOLINE_RETURN
+
+/* Where indirect branches and returns go at first that have not found their target, x17. The second table of the branch
+ * cache is indexed by bits in which aligned targets differ; now and then one that is found there goes the long way, which
+ * enters it in the first: the first is where the busiest of those that share an entry should be. x16 is 0 where it has the target, and x30 its code. */
+        .macro  look_in_second
+        eor     x16, x17, x17, lsr #BRANCH_CACHE_BITS
+        ubfx    x16, x16, #4, #BRANCH_CACHE_BITS
+        and     x30, x25, #~(2 * BRANCH_CACHE_TABLE - 1)
+        add     x30, x30, #BRANCH_CACHE_TABLE
+        add     x30, x30, x16, lsl #4
+        ldp     x16, x30, [x30]
+        sub     x16, x16, x17
+        .endm
+
+/* A thread that is to come out is sent on to the dispatcher from here, with x17 as it is (thread_bring_out()). */
+        .global runtime_second_indirect, runtime_second_return, runtime_second_end
+        .hidden runtime_second_indirect, runtime_second_return, runtime_second_end
+runtime_second_indirect:
+        look_in_second
+        cbnz    x16, runtime_trampoline_indirect
+        ldr     x16, [x28, #CPU_SECOND_BUDGET]
+        sub     x16, x16, #1
+        str     x16, [x28, #CPU_SECOND_BUDGET]
+        cbz     x16, runtime_trampoline_indirect
+        br      x30
+
+/* A return that went elsewhere than the newest call that was predicted. That call's entry has been popped: either
+ * one further up is this return's, as after longjmp(); or it is still wanted, as after a return that was used as a
+ * jump. */
+runtime_second_return:
+        bfi     x25, x17, #4, #BRANCH_CACHE_BITS
+        ldp     x16, x30, [x25]
+        sub     x16, x16, x17
+        cbz     x16, 1f
+        look_in_second
+        cbnz    x16, runtime_trampoline_return
+1:      mov     x19, sp
+        ldr     x20, [x28, #CPU_SHADOW_BASE]
+        mov     w21, #16
+2:      sub     x22, x19, x20
+        tbz     x22, #63, 3f
+        ldr     x22, [x19], #16
+        sub     x22, x22, x17
+        cbz     x22, 4f
+        sub     w21, w21, #1
+        cbnz    w21, 2b
+3:      mov     x19, sp
+        sub     x22, x20, x19
+        sub     x19, x19, #16
+        tbz     x22, #63, 4f
+        mov     x19, x20
+4:      mov     sp, x19
+        br      x30
+runtime_second_end:
+
         leave_trampoline syscall, TRAMPOLINE_SYSCALL
         leave_trampoline raise, TRAMPOLINE_RAISE
 

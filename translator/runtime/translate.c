@@ -70,6 +70,7 @@ static void cut_to_resident(RegionWindow *window, uint64_t pc) {
 static bool window_around(uint64_t pc, RegionWindow *ret_window) {
   uint64_t page = pc & ~(MEMORY_PAGE_SIZE - 1), end, limit = page + PIPELINE_WINDOW_AFTER * MEMORY_PAGE_SIZE, ignored;
   int flags = 0;
+  MemoryRange range;
   if (!executable(pc, &end, &flags)) return false;
   while (end < limit && executable(end, &end, &flags)) {}
   uint64_t start = page;
@@ -77,7 +78,8 @@ static bool window_around(uint64_t pc, RegionWindow *ret_window) {
     start -= MEMORY_PAGE_SIZE;
   *ret_window = (RegionWindow){.start = start, .end = end < limit ? end : limit,
                                .bytes = (const uint8_t *)(uintptr_t)start,
-                               .writable = flags & (MEMORY_WRITE | MEMORY_SHARED), .unwatched = flags & MEMORY_UNWATCHED};
+                               .writable = flags & (MEMORY_WRITE | MEMORY_SHARED), .unwatched = flags & MEMORY_UNWATCHED,
+                               .anonymous = memory_map_next(pc, &range) && !range.object};
   cut_to_resident(ret_window, pc);
   return true;
 }
@@ -156,7 +158,7 @@ static uint64_t fetch_fault_address(uint64_t pc) {
   return at;
 }
 
-static Region *publish(uint64_t step, const RegionWindow *window) {
+static Region *publish(RuntimeThread *thread, uint64_t step, const RegionWindow *window) {
   const LiftRegion *guest = &work->region;
   RegionExtent extent = {guest->entry, guest->highest, guest->look_lowest, guest->look_highest};
   Region *region = cache_add_region(&work->tables, &extent, 0, true);
@@ -164,8 +166,10 @@ static Region *publish(uint64_t step, const RegionWindow *window) {
   region->step = step;
   region->repeats = step && guest->insns[0].insn.prefixes & (X86_PREFIX_REP | X86_PREFIX_REPNE);
   block_map_add_region(region);
+  if (guest->source_count) sleep_keep_source(thread, region, guest);
   if (window->writable) pages_note_region(region, &work->region);
   runtime.stats.regions++;
+  runtime.stats.checked_regions += region->checked;
   runtime.stats.guest_insns += work->region.count;
   runtime.stats.guest_bytes += region->highest - region->lowest;
   runtime.stats.host_bytes += region->code_bytes;
@@ -194,7 +198,7 @@ static FormStatus form(RuntimeThread *thread, Analysis *a, bool *checked) {
     return FORM_AGAIN;
   }
   if (*checked) return FORMED;
-  if (!a->window->unwatched && !pages_want_checks(region->look_lowest, region->look_highest))
+  if (!a->window->unwatched && !(a->window->writable && pages_want_checks(region)))
     return pages_protect(region, a->window->writable) ? FORM_AGAIN : FORMED;
   *checked = true;
   a->max_insns = CHECKED_INSNS;
@@ -224,6 +228,10 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
     *ret_address = fetch_fault_address(guest_pc);
     return TRANSLATE_FAULT;
   }
+  if (sleep_any() && !step && (*ret_region = sleep_end(thread, guest_pc, &window))) {
+    block_map_add_region(*ret_region);
+    return TRANSLATE_OK;
+  }
   if (!cache_has_room()) return TRANSLATE_NO_ROOM;
   if (!step && (*ret_region = images_take(thread, guest_pc, &window))) return TRANSLATE_OK;
   make_work();
@@ -240,7 +248,7 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
     status = pipeline_generate(work, &target);
     if (status != A64_EMIT_OK) make_smaller(&analysis, status);
   }
-  Region *region = publish(key & STEP_KEY, &window);
+  Region *region = publish(thread, key & STEP_KEY, &window);
   if (dump_wanted(guest_pc)) dump_region(&work->lift, &work->region, region);
   *ret_region = region;
   return TRANSLATE_OK;

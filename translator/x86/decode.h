@@ -112,6 +112,8 @@ typedef struct X86Insn {
   int64_t imm;             /* sign-extended as the instruction does (zero-extended for MOV r64, imm64's own) */
 } X86Insn;
 
+enum { X86_MAX_LENGTH = 15 };
+
 typedef enum X86DecodeStatus {
   X86_DECODE_OK = 0,
   X86_DECODE_TRUNCATED, /* more than `available` bytes needed: fetch crosses into memory not readable */
