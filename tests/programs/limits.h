@@ -2,8 +2,8 @@
  * What the emulator between a program and the kernel cannot do, where the translator itself runs under
  * qemu-aarch64 (7.2): vfork and clone share no memory, robust lists and process_vm_readv are missing, the two
  * highest real-time signals are its own, mremap knows no old size of 0, a stack's limit can't be raised,
- * O_LARGEFILE does not show, a fault at a non-canonical address has none. `compare` sets the variable for both
- * runs; in a machine (tests/e2e/programs.py) the programs run without it and test it all.
+ * O_LARGEFILE does not show, a fault at a non-canonical address has none, a fork takes no advice. `compare` sets
+ * the variable for both runs; in a machine (tests/e2e/programs.py) the programs run without it and test it all.
  */
 #pragma once
 #include <stdbool.h>

@@ -17,7 +17,9 @@ enum {
   MEMORY_BRK = 32,   /* the break's heap */
   MEMORY_SEALED = 64, /* mseal(): the mapping may not be changed */
   MEMORY_UNWATCHED = 128, /* others may change its contents without anybody here noticing */
-  MEMORY_GROWS = 256  /* MAP_GROWSDOWN, the first stack: the kernel may have extended it below its start, unseen */
+  MEMORY_GROWS = 256, /* MAP_GROWSDOWN, the first stack: the kernel may have extended it below its start, unseen */
+  MEMORY_DONTFORK = 512,    /* MADV_DONTFORK: a forked child has nothing there */
+  MEMORY_WIPEONFORK = 1024  /* MADV_WIPEONFORK: a forked child has zeros there */
 };
 
 #define MEMORY_PROTECTION (MEMORY_READ | MEMORY_WRITE | MEMORY_EXEC)

@@ -168,9 +168,9 @@ int64_t linux_protect(uint64_t address, uint64_t length, int protection);
 /* The break starts at `address` (page-aligned). */
 void linux_brk_init(uint64_t address);
 
-/* Around a fork that copies memory. */
+/* Around a fork that copies memory. The child does without the code of what its parent keeps from it (madvise(2)). */
 void linux_memory_before_fork(void);
-void linux_memory_after_fork(void);
+void linux_memory_after_fork(bool in_child);
 
 /* --- Files (files.c) -------------------------------------------------------------------------------- */
 

@@ -67,8 +67,6 @@ void linux_memory_before_fork(void) {
   share_locked(); /* with the child */
 }
 
-void linux_memory_after_fork(void) { base_unlock(&memory.lock); }
-
 static uint64_t page_up(uint64_t length) {
   return (length + MEMORY_PAGE_SIZE - 1) & ~(MEMORY_PAGE_SIZE - 1);
 }
@@ -125,6 +123,25 @@ static void contents_changed(uint64_t start, uint64_t end) {
   runtime_change_begin();
   restore_protection(start, end);
   runtime_change_end(start, end - start);
+}
+
+static void forget_mapping(uint64_t start, uint64_t end, uint32_t flags) {
+  change_begin(may_be_code(flags));
+  memory_map_clear(start, end);
+  change_end(may_be_code(flags), true, start, end);
+}
+
+/* The child has our code cache, but not all of the memory that was translated from: madvise(2). */
+static void apply_fork_advice(void) {
+  MemoryRange range;
+  for (uint64_t at = 0; memory_map_next(at, &range); at = range.end)
+    if (range.flags & MEMORY_DONTFORK) forget_mapping(range.start, range.end, range.flags);
+    else if (range.flags & MEMORY_WIPEONFORK) contents_changed(range.start, range.end);
+}
+
+void linux_memory_after_fork(bool in_child) {
+  if (in_child) apply_fork_advice();
+  base_unlock(&memory.lock);
 }
 
 void linux_memory_changed(uint64_t start, uint64_t end) {
@@ -477,9 +494,50 @@ static void removed(uint64_t start, uint64_t end) {
   base_unlock(&memory.lock);
 }
 
+/* Advice about forks, and how it changes a mapping's flags. */
+typedef struct ForkAdvice {
+  int number;
+  uint32_t clear, set; /* MEMORY_* */
+} ForkAdvice;
+
+static const ForkAdvice *fork_advice(int number) {
+  static const ForkAdvice rows[] = {{MADV_DONTFORK, 0, MEMORY_DONTFORK},
+                                    {MADV_DOFORK, MEMORY_DONTFORK, 0},
+                                    {MADV_WIPEONFORK, 0, MEMORY_WIPEONFORK},
+                                    {MADV_KEEPONFORK, MEMORY_WIPEONFORK, 0}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    if (rows[i].number == number) return &rows[i];
+  return NULL;
+}
+
+/* As the kernel does: mapping by mapping until one refuses; a hole is told of, and does not end it. */
+static int64_t advise_locked(uint64_t start, uint64_t end, const ForkAdvice *advice) {
+  MemoryRange range;
+  if (!memory_map_covers(start, end)) notice_growth(start, end);
+  int64_t error = memory_map_covers(start, end) ? 0 : -ENOMEM;
+  for (uint64_t at = start; memory_map_next(at, &range) && range.start < end; at = range.end) {
+    uint64_t low = range.start > start ? range.start : start, high = range.end < end ? range.end : end;
+    int64_t refused = host_call(__NR_madvise, low, high - low, advice->number);
+    if (refused) return refused;
+    memory_map_change(low, high, advice->clear, advice->set);
+  }
+  return error;
+}
+
+static int64_t advise_about_forks(uint64_t start, uint64_t length, const ForkAdvice *advice) {
+  uint64_t end = start + page_up(length);
+  if (length && end == start) return -EINVAL; /* rounded up it is 0 */
+  base_lock(&memory.lock);
+  int64_t result = advise_locked(start, end, advice);
+  base_unlock(&memory.lock);
+  return result;
+}
+
 int64_t sys_madvise(GuestCpu *cpu, const uint64_t a[6]) {
   if (!is_page(a[0])) return -EINVAL;
   if (!in_guest(a[0], page_up(a[1]))) return -ENOMEM;
+  const ForkAdvice *about_forks = fork_advice((int)a[2]);
+  if (about_forks) return advise_about_forks(a[0], a[1], about_forks);
   int64_t result = linux_guest_call(linux_thread(cpu), __NR_madvise, a);
   switch ((int)a[2]) {
   case MADV_DONTNEED:

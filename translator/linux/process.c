@@ -146,7 +146,7 @@ static void after_fork(LinuxThread *thread, GuestCpu *child) {
   memory_map_after_fork();
   if (child) runtime_after_fork(child);
   else runtime_after_fork_in_parent();
-  linux_memory_after_fork();
+  linux_memory_after_fork(child != NULL);
   base_unlock(&thread->handlers->lock);
 }
 
