@@ -12,6 +12,7 @@ GuestCpu *runtime_thread_new(const GuestCpu *like) {
   if (!cpu) return NULL;
   if (like) *cpu = *like;
   else guest_cpu_reset(cpu);
+  cpu->lock_name = BASE_LOCK_UNKNOWN;
   return cpu;
 }
 

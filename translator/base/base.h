@@ -60,14 +60,27 @@ enum {
 };
 
 /* A mutex; state zero is unlocked. Not recursive. A build with STELE_CHECK_LOCKS ends the process where the order is
- * not kept. */
+ * not kept.
+ *
+ * Processes may share this memory (CLONE_VM), and one may be killed at any time. A lock whose owner has ended passes to
+ * who waits for it; what the owner was changing is as it was left. */
 typedef struct BaseLock {
-  uint32_t state; /* 0 free, 1 held, 2 held and waited for */
+  uint32_t state; /* 0: free; the owner's name, with BASE_LOCK_WAITED where somebody may sleep */
   uint32_t rank;  /* BASE_RANK_* */
 } BaseLock;
 
+/* A thread's name is its number as all who share this memory see it (gettid()), or BASE_LOCK_UNKNOWN where that is not
+ * sure, as in another namespace of process numbers: such a thread's end is not noticed, and it takes no lock from
+ * others. It is read where TPIDR_EL0 points, BASE_LOCK_NAME bytes from there; without a thread pointer it is unknown. */
+enum { BASE_LOCK_UNKNOWN = 1 << 30, BASE_LOCK_NAME = 1160 };
+#define BASE_LOCK_WAITED (UINT32_C(1) << 31)
+
 void base_lock(BaseLock *lock);
 void base_unlock(BaseLock *lock);
+
+/* Whether thread `tid` has ended or, where that is a process' first one, all of the process (waited for or not). False where
+ * that can't be told. In `stele` alone. */
+bool base_thread_has_ended(int tid);
 
 /* Where a thread's set of held ranks is kept (bit n: rank n), for STELE_CHECK_LOCKS: set once by main. NULL when the calling
  * thread runs no guest. */

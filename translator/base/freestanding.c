@@ -3,6 +3,7 @@
 #include <asm/signal.h>
 #include <linux/mman.h>
 #include <linux/futex.h>
+#include <asm/poll.h>
 
 #include "base/base.h"
 #include "base/host-call.h"
@@ -110,19 +111,61 @@ static void note_given(const BaseLock *lock) { (void)lock; }
 
 #endif
 
+/* Not by /proc, which may be another namespace's. A descriptor of the process tells of one that nobody has waited for yet:
+ * it is readable when all its threads have ended (pidfd_open(2)). */
+bool base_thread_has_ended(int tid) {
+  enum { NO_SUCH_PROCESS = -3 };
+  const int64_t now[2] = {0, 0};
+  if (host_call(__NR_tkill, tid, 0) == NO_SUCH_PROCESS) return true;
+  struct pollfd process = {(int)host_call(__NR_pidfd_open, tid, 0), POLLIN, 0};
+  if (process.fd < 0) return false; /* not a first thread: what is left of such a one is alive */
+  int64_t readable = host_call(__NR_ppoll, &process, 1, now, 0, 0);
+  host_call(__NR_close, process.fd);
+  return readable > 0;
+}
+
+static uint32_t own_name(void) {
+  const char *thread;
+  __asm__ volatile("mrs %0, tpidr_el0" : "=r"(thread));
+  return thread ? *(const uint32_t *)(thread + BASE_LOCK_NAME) : BASE_LOCK_UNKNOWN;
+}
+
+static bool exchange(BaseLock *lock, uint32_t expected, uint32_t state) {
+  return __atomic_compare_exchange_n(&lock->state, &expected, state, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+/* Sleeps while the lock's state is `state`; true where that has lasted. */
+static bool sleep_on(const BaseLock *lock, uint32_t state) {
+  enum { TIMED_OUT = -110 };
+  const int64_t limit[2] = {0, 200 * 1000000};
+  return host_call(__NR_futex, &lock->state, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, state, limit, 0, 0) == TIMED_OUT;
+}
+
+static bool is_abandoned(uint32_t state, uint32_t own) {
+  uint32_t owner = state & ~BASE_LOCK_WAITED;
+  return owner != BASE_LOCK_UNKNOWN && own != BASE_LOCK_UNKNOWN && base_thread_has_ended((int)owner);
+}
+
+/* Others may be asleep: whoever gets the lock here will wake one of them. That who was woken may have been killed before it
+ * took the lock, so nobody sleeps for good. */
+static void await(BaseLock *lock, uint32_t own) {
+  for (;;) {
+    uint32_t seen = __atomic_load_n(&lock->state, __ATOMIC_RELAXED), waited = seen | BASE_LOCK_WAITED;
+    if (!seen && exchange(lock, 0, own | BASE_LOCK_WAITED)) return;
+    if (!seen || (seen != waited && !exchange(lock, seen, waited))) continue;
+    if (sleep_on(lock, waited) && is_abandoned(waited, own) && exchange(lock, waited, own | BASE_LOCK_WAITED)) return;
+  }
+}
+
 void base_lock(BaseLock *lock) {
-  uint32_t expected = 0;
+  uint32_t own = own_name();
   note_taken(lock);
-  if (__atomic_compare_exchange_n(&lock->state, &expected, 1, false, __ATOMIC_ACQUIRE,
-                                  __ATOMIC_RELAXED))
-    return;
-  while (__atomic_exchange_n(&lock->state, 2, __ATOMIC_ACQUIRE))
-    host_call(__NR_futex, &lock->state, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 2, 0, 0, 0);
+  if (!exchange(lock, 0, own)) await(lock, own);
 }
 
 void base_unlock(BaseLock *lock) {
   note_given(lock);
-  if (__atomic_exchange_n(&lock->state, 0, __ATOMIC_RELEASE) == 2)
+  if (__atomic_exchange_n(&lock->state, 0, __ATOMIC_RELEASE) & BASE_LOCK_WAITED)
     host_call(__NR_futex, &lock->state, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, 0, 0, 0);
 }
 

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/base.h"
+
 typedef struct GuestVector {
   uint64_t lane[2];
 } __attribute__((aligned(16))) GuestVector;
@@ -107,11 +109,13 @@ struct GuestCpu {
   uint64_t held_locks;  /* STELE_CHECK_LOCKS: see base_held_locks */
   void *runtime_thread; /* the runtime's own, opaque elsewhere */
   void *linux_thread;   /* the Linux layer's own, opaque elsewhere */
+  uint32_t lock_name;   /* BASE_LOCK_NAME */
 };
 
 _Static_assert(offsetof(GuestCpu, gpr) == 0, "generated code");
 _Static_assert(offsetof(GuestCpu, xmm) % 16 == 0, "generated code uses LDR Q");
 _Static_assert(offsetof(GuestCpu, upper) % 16 == 0, "generated code uses LDR Q");
+_Static_assert(offsetof(GuestCpu, lock_name) == BASE_LOCK_NAME, "locks are taken by it");
 _Static_assert(offsetof(GuestCpu, exit_argument) < 4096, "generated code uses 12-bit offsets");
 
 /* RFLAGS as the architecture shows them, from a synchronised state (bit 1 and IF set). */

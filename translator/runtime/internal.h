@@ -65,6 +65,8 @@ struct RuntimeThread {
   GuestCpu *cpu;
   RuntimeThread *previous, *next; /* all threads, under the lock */
   int tid, process;               /* the host's numbers */
+  bool sharing;                   /* it was made in the memory of other threads */
+  bool foreign;                   /* the numbers are another namespace's (pid_namespaces(7)) than the first thread's */
   ThreadState state;              /* OUTSIDE to IN_CODE under the lock, back by the thread alone */
   uint64_t seen;                  /* runtime.deaths when it last entered code: what had died by then it has forgotten */
   uint32_t kicked;                /* 1: the signal that brings it out is sent, and has not been seen to arrive */

@@ -24,7 +24,6 @@ enum {
   FUTEX_WAKE_PRIVATE = 129,
   ALL_WAITERS = 0x7fffffff,
   BURY_AFTER_MS = 200,
-  O_READ_CLOEXEC = 02000000,
   SIGILL_NUMBER = 4,
   MEMBARRIER_SYNC_CORE = 1 << 5,
   MEMBARRIER_REGISTER_SYNC_CORE = 1 << 6
@@ -85,7 +84,8 @@ GuestCpu *runtime_thread_new(const GuestCpu *like) {
   if (like) *cpu = *like;
   else guest_cpu_reset(cpu);
   RuntimeThread *thread = (RuntimeThread *)(cpu + 1);
-  *thread = (RuntimeThread){.cpu = cpu, .shadow_stack = shadow};
+  *thread = (RuntimeThread){.cpu = cpu, .shadow_stack = shadow, .sharing = like != NULL,
+                            .foreign = like && runtime_thread_of(like)->foreign};
   host_call(__NR_mprotect, shadow, SHADOW_GUARD, 0);
   cpu->branch_cache = branches;
   cpu->shadow_base = cpu->shadow_sp = (uint64_t)(uintptr_t)shadow + SHADOW_BYTES - 64;
@@ -95,6 +95,7 @@ GuestCpu *runtime_thread_new(const GuestCpu *like) {
   cpu->check_budget = 1;
   cpu->second_budget = 1;
   cpu->held_locks = 0;
+  cpu->lock_name = BASE_LOCK_UNKNOWN;
   cpu->runtime_thread = thread;
   add_to_list(thread);
   return cpu;
@@ -111,9 +112,13 @@ void runtime_thread_free(GuestCpu *cpu) {
   base_pages_free(cpu, sizeof *cpu + sizeof(RuntimeThread));
 }
 
+/* A process' first thread may be in a namespace below its parent's: the parent, which it can't see, is number 0 then. So
+ * is that of the first process of all, which shares nobody's memory. */
 static void learn_numbers(RuntimeThread *thread) {
   thread->tid = (int)host_call(__NR_gettid);
   thread->process = (int)host_call(__NR_getpid);
+  if (thread->sharing && thread->tid == thread->process && !host_call(__NR_getppid)) thread->foreign = true;
+  thread->cpu->lock_name = thread->foreign ? BASE_LOCK_UNKNOWN : (uint32_t)thread->tid;
 }
 
 void thread_begin(RuntimeThread *thread) { learn_numbers(thread); }
@@ -140,6 +145,7 @@ void runtime_after_fork_in_parent(void) {
 void runtime_after_fork(GuestCpu *cpu) {
   RuntimeThread *thread = runtime_thread_of(cpu);
   thread->previous = thread->next = NULL;
+  thread->sharing = thread->foreign = false;
   learn_numbers(thread);
   thread->kicked = 0;
   runtime.threads = thread;
@@ -342,26 +348,20 @@ static void kick_not_passed(uint64_t deaths) {
 
 /* --- Waiting -------------------------------------------------------------------------------------------- */
 
-/* Whether a process that shares this memory has ended: gone, or not yet waited for (proc(5), state Z or X). */
-static bool has_ended(int process) {
-  char path[32], text[512];
-  base_format(path, sizeof path, "/proc/%d/stat", process);
-  int64_t fd = host_call(__NR_openat, -100, path, O_READ_CLOEXEC);
-  if (fd < 0) return host_call(__NR_kill, process, 0) == -3; /* ESRCH */
-  int64_t length = host_call(__NR_read, fd, text, sizeof text - 1);
-  host_call(__NR_close, fd);
-  if (length <= 0) return true;
-  text[length] = '\0';
-  const char *end = strrchr(text, ')');
-  return end && end[1] == ' ' && (end[2] == 'Z' || end[2] == 'X');
+/* Numbers from several namespaces can't be told apart. */
+static bool any_foreign(void) {
+  for (const RuntimeThread *t = runtime.threads; t; t = t->next)
+    if (t->foreign) return true;
+  return false;
 }
 
 /* Processes that shared this memory and were killed in code never come out. */
 static void bury_the_dead(void) {
   int own = (int)host_call(__NR_getpid);
+  if (any_foreign()) return;
   for (RuntimeThread *t = runtime.threads, *next; t; t = next) {
     next = t->next;
-    if (!t->process || t->process == own || !has_ended(t->process)) continue;
+    if (!t->process || t->process == own || !base_thread_has_ended(t->process)) continue;
     __atomic_store_n(&t->state, THREAD_OUTSIDE, __ATOMIC_SEQ_CST);
   }
 }

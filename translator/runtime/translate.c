@@ -165,9 +165,9 @@ static Region *publish(RuntimeThread *thread, uint64_t step, const RegionWindow 
   region->checked = guest->checked;
   region->step = step;
   region->repeats = step && guest->insns[0].insn.prefixes & (X86_PREFIX_REP | X86_PREFIX_REPNE);
-  block_map_add_region(region);
   if (guest->source_count) sleep_keep_source(thread, region, guest);
   if (window->writable) pages_note_region(region, &work->region);
+  block_map_add_region(region); /* last: what others find is whole, even if this process is killed here */
   runtime.stats.regions++;
   runtime.stats.checked_regions += region->checked;
   runtime.stats.guest_insns += work->region.count;
