@@ -1,6 +1,6 @@
 /*
  * What /proc tells of another process and of this one: the executable by link, open and stat under several names,
- * mappings in each of the lists, for a child that waits in a pipe.
+ * mappings in each of the lists and in map_files, for a child that waits in a pipe.
  * Build: dynamic static nopie
  */
 #include <dirent.h>
@@ -99,6 +99,26 @@ static const char *listed(const char *name, const void *address) {
   return protection;
 }
 
+/* What map_files has: entries of the program's file, of other files, and such as the list of mappings lacks. The host may
+ * have one mapping where the list tells several apart. */
+static void files(const char *whose) {
+  unsigned program = 0, other = 0, unlisted = 0, unread = 0;
+  DIR *folder = opendir(path("map_files"));
+  for (struct dirent *entry; folder && (entry = readdir(folder));) {
+    char name[300], text[4096] = "";
+    unsigned long from, to;
+    if (sscanf(entry->d_name, "%lx-%lx", &from, &to) != 2) continue;
+    snprintf(name, sizeof name, "map_files/%s", entry->d_name);
+    unread += readlink(path(name), text, sizeof text - 1) <= 0;
+    program += !strcmp(text, self);
+    other += strstr(text, "stele") && strcmp(text, self);
+    unlisted += !strcmp(listed("maps", (const void *)from), "none");
+  }
+  if (folder) closedir(folder);
+  printf("%s map_files: the program's %d, the translator's %u, unread %u, not in maps %u\n", whose, program > 1, other,
+         unread, unlisted);
+}
+
 static void mappings(const char *whose) {
   static int data = 1;
   static const int constant = 1;
@@ -113,6 +133,7 @@ static void mappings(const char *whose) {
   printf(", the translator's %d\n", smaps.other);
   printf("rollup: lines %d, rss %d\n", rollup.lines, rollup.sums);
   printf("numa_maps: the translator's %d\n", count("numa_maps").other);
+  files(whose);
 }
 
 int main(int argc, char **argv) {

@@ -201,18 +201,21 @@ int64_t sys_dup2(GuestCpu *cpu, const uint64_t a[6]) {
 
 /* --- directories ------------------------------------------------------------------------------------- */
 
-typedef struct Entry { /* struct linux_dirent64, and with the type moved to the end struct linux_dirent */
-  uint64_t inode;
-  int64_t offset;
-  uint16_t length;
-  uint8_t type;
-  char name[];
-} Entry;
+enum { ENTRIES_MAX = 32768, OLD_ENTRY_NAME = 18 };
 
-enum { OLD_ENTRY_NAME = 18 };
+/* Entries of a folder into `buffer`, which is the translator's, without those that the program has no business with. */
+static int64_t read_entries(LinuxThread *thread, uint64_t fd, void *buffer, uint64_t size) {
+  int64_t got;
+  do {
+    got = linux_guest_call_list(thread, __NR_getdents64, fd, (uint64_t)buffer, size);
+    if (got <= 0 || !linux_procfs_may_be_files(buffer, (uint64_t)got)) return got;
+    got = (int64_t)linux_procfs_files((int)fd, buffer, (uint64_t)got);
+  } while (got == 0); /* all were the translator's: that is not the end */
+  return got;
+}
 
-/* An old entry has the type after the name's zero, in its last byte: the same length does. */
-static void make_old(Entry *entry) {
+/* struct linux_dirent: an old entry has the type after the name's zero, in its last byte: the same length does. */
+static void make_old(LinuxEntry *entry) {
   uint8_t type = entry->type;
   char *bytes = (char *)entry;
   size_t name = strlen(entry->name) + 1;
@@ -221,16 +224,20 @@ static void make_old(Entry *entry) {
   bytes[entry->length - 1] = (char)type;
 }
 
-int64_t sys_getdents(GuestCpu *cpu, const uint64_t a[6]) {
-  uint64_t size = a[2] < 32768 ? a[2] : 32768;
+static int64_t get_entries(GuestCpu *cpu, const uint64_t a[6], bool old) {
+  uint64_t size = (uint32_t)a[2] < ENTRIES_MAX ? (uint32_t)a[2] : ENTRIES_MAX;
   char *buffer = base_alloc(size ? size : 1);
   if (!buffer) return -ENOMEM;
-  int64_t got = linux_guest_call_list(linux_thread(cpu), __NR_getdents64, a[0], (uint64_t)buffer, size);
-  for (int64_t at = 0; at < got; at += ((Entry *)(buffer + at))->length) make_old((Entry *)(buffer + at));
+  int64_t got = read_entries(linux_thread(cpu), a[0], buffer, size);
+  for (int64_t at = 0; old && at < got; at += ((LinuxEntry *)(buffer + at))->length) make_old((LinuxEntry *)(buffer + at));
   int error = got > 0 ? linux_copy_out(a[1], buffer, (size_t)got) : 0;
   base_free(buffer);
   return error ? error : got;
 }
+
+int64_t sys_getdents(GuestCpu *cpu, const uint64_t a[6]) { return get_entries(cpu, a, true); }
+
+int64_t sys_getdents64(GuestCpu *cpu, const uint64_t a[6]) { return get_entries(cpu, a, false); }
 
 /* --- times ------------------------------------------------------------------------------------------- */
 

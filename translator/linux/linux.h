@@ -337,6 +337,22 @@ int64_t linux_procfs_opened(int64_t fd, int dirfd, uint64_t guest_path, uint64_t
 /* A link's text for readlink, where it differs from the host's: its length, 0 where it does not differ. */
 int linux_procfs_readlink(int dirfd, uint64_t guest_path, char target[LINUX_PATH_MAX]);
 
+/* An entry of a folder, as getdents64() gives it: struct linux_dirent64 (include/linux/dirent.h). */
+typedef struct LinuxEntry {
+  uint64_t inode;
+  int64_t offset;
+  uint16_t length; /* of the entry, to where the next one is */
+  uint8_t type;    /* DT_*, readdir(3) */
+  char name[];
+} LinuxEntry;
+
+/* Whether the folder whose entries begin like that may be a /proc/PID/map_files. */
+bool linux_procfs_may_be_files(const void *entries, uint64_t length);
+
+/* Takes from `entries`, which the open folder `fd` has given, those that are the translator's own if that is a
+ * /proc/PID/map_files; the length of the rest. */
+uint64_t linux_procfs_files(int fd, void *entries, uint64_t length);
+
 /* --- identity (identity.c) -------------------------------------------------------------------------- */
 
 /* The text of /proc/cpuinfo, appended to the file `fd`. */

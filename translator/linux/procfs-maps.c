@@ -1,5 +1,5 @@
 /* The files of /proc/PID that list mappings, of this process and of others that are translated: maps, smaps,
- * smaps_rollup, numa_maps. The kernel's own text is read and what is the translator's left out.
+ * smaps_rollup, numa_maps, and the folder map_files. The kernel's own text is read and what is the translator's left out.
  *
  * Of this process the guest's memory map knows what is the guest's and how protected. Of another one it is what lies
  * below 2^47 and does not come from the translator's file or its store; what of a file it may execute is read from the file's
@@ -378,6 +378,42 @@ static void write_numa(Work *work) {
                                    : !is_translators(work->process, &work->host);
     if (ours) write_text(work, text);
   }
+}
+
+/* --- map_files ------------------------------------------------------------------------------------------- */
+
+/* Both the list and the entries are by address; the host may have merged what `maps` shows as several lines. */
+static bool is_programs_file(Work *work, uint64_t start) {
+  MemoryRange range;
+  if (work->process->own) return memory_map_next(start, &range) && range.start <= start;
+  for (char *text; work->host.start < start && (text = next_line(&work->reader));) parse_line(text, &work->host);
+  return work->host.start == start && !is_translators(work->process, &work->host);
+}
+
+static uint64_t filter_files(Work *work, char *entries, uint64_t length) {
+  uint64_t kept = 0, entry_length;
+  for (uint64_t at = 0; at < length; at += entry_length) {
+    const LinuxEntry *entry = (const LinuxEntry *)(entries + at);
+    const char *name = entry->name;
+    entry_length = entry->length;
+    if (*name != '.' && !is_programs_file(work, parse_hex(&name))) continue;
+    memmove(entries + kept, entry, entry_length);
+    kept += entry_length;
+  }
+  return kept;
+}
+
+uint64_t procfs_filter_files(const ProcfsProcess *process, void *entries, uint64_t length) {
+  Work *work = base_alloc(sizeof *work);
+  if (!work) return length;
+  work->process = process;
+  work->reader.fd = (int)host_call(__NR_openat, process->directory, "maps", O_RDONLY | O_CLOEXEC);
+  if (work->reader.fd >= 0) {
+    length = filter_files(work, entries, length);
+    host_call(__NR_close, work->reader.fd);
+  }
+  base_free(work);
+  return length;
 }
 
 /* --- all of them --------------------------------------------------------------------------------------- */

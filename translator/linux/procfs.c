@@ -1,7 +1,8 @@
 /* Files of /proc whose host content is about stele rather than about the guest's program: answered by what
  * was opened, under whatever name. A read-only open that ended in a procfs is looked at: /proc/cpuinfo, what lists the
  * mappings of this process or of another translated one, and of our own process cmdline, environ and auxv, are
- * replaced by a memory file with generated content under the same descriptor number.
+ * replaced by a memory file with generated content under the same descriptor number. What lists the folder
+ * /proc/PID/map_files does not see the translator's entries; the others are the kernel's links.
  *
  * /proc/PID/exe is a link: answered where links are, and where a call that followed it has come to the translator's
  * own file. A process is a translated one when that file is its exe; which program it runs is read from its mappings,
@@ -295,4 +296,32 @@ int64_t linux_procfs_opened(int64_t fd, int dirfd, uint64_t guest_path, uint64_t
   const char *last = strrchr(path, '/');
   if (last && !strcmp(last, "/cpuinfo")) return replace(fd, write_cpuinfo, NULL, flags);
   return replace_of_process(fd, path, flags);
+}
+
+/* --- map_files --------------------------------------------------------------------------------------- */
+
+bool linux_procfs_may_be_files(const void *entries, uint64_t length) {
+  enum { LINK = 10 };
+  for (uint64_t at = 0; at + sizeof(LinuxEntry) < length;) {
+    const LinuxEntry *entry = (const LinuxEntry *)((const char *)entries + at);
+    if (entry->name[0] != '.') return entry->type == LINK;
+    at += entry->length;
+  }
+  return false;
+}
+
+uint64_t linux_procfs_files(int fd, void *entries, uint64_t length) {
+  ProcfsProcess *process = is_procfs(fd) ? base_alloc(sizeof *process) : NULL;
+  if (!process) return length;
+  char *path = process->translator, *name = path_of(fd, path) > 0 ? strrchr(path, '/') : NULL;
+  bool files = name && !strcmp(name, "/map_files");
+  int64_t directory = -1;
+  if (files) {
+    *name = '\0';
+    directory = host_call(__NR_openat, AT_FDCWD, path, O_PATH_ONLY | ARM64_O_DIRECTORY | O_CLOEXEC);
+  }
+  if (directory >= 0 && find_process((int)directory, process)) length = procfs_filter_files(process, entries, length);
+  if (directory >= 0) host_call(__NR_close, directory);
+  base_free(process);
+  return length;
 }

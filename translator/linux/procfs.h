@@ -22,6 +22,9 @@ int procfs_write_smaps(int to, const ProcfsProcess *process);
 int procfs_write_rollup(int to, const ProcfsProcess *process);
 int procfs_write_numa(int to, const ProcfsProcess *process);
 
+/* The entries of map_files without those of the translator; the new length. */
+uint64_t procfs_filter_files(const ProcfsProcess *process, void *entries, uint64_t length);
+
 /* The path of the program that another process runs, with " (deleted)" where it is; its length, -ENOENT if it cannot be
  * told. What is read is what the process has mapped: it can lie about itself alone. */
 int procfs_program(const ProcfsProcess *process, char target[LINUX_PATH_MAX]);
