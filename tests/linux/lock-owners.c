@@ -7,7 +7,9 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -130,8 +132,54 @@ static int excludes(void) {
   return report("one at a time, whoever ends", counter == wanted);
 }
 
+/* --- processes that end ------------------------------------------------------------------------------------ */
+
+static void *wait_for_signal(void *unused) {
+  while (true) pause();
+  return NULL;
+}
+
+/* With `first_ends`, one of whose threads only another is left. */
+static pid_t new_process(bool first_ends) {
+  pid_t child = fork();
+  if (child) return child;
+  if (first_ends) {
+    start(wait_for_signal, NULL);
+    end_at_once();
+  }
+  wait_for_signal(NULL);
+  return 0;
+}
+
+static char state_of(pid_t process) {
+  char path[32], text[256] = "";
+  snprintf(path, sizeof path, "/proc/%d/stat", process);
+  FILE *file = fopen(path, "r");
+  if (!file || !fgets(text, sizeof text, file)) abort();
+  fclose(file);
+  const char *after_name = strrchr(text, ')');
+  return after_name ? after_name[2] : 0;
+}
+
+/* A process whose first thread has ended looks like one that has ended itself. */
+static int knows_the_dead(void) {
+  siginfo_t info;
+  pid_t living = new_process(false), rest = new_process(true);
+  while (state_of(rest) != 'Z') sched_yield();
+  int wrong = report("a process lives", !base_thread_has_ended(living)) |
+              report("what is left of a process lives", !base_thread_has_ended(rest));
+  kill(living, SIGKILL);
+  kill(rest, SIGKILL);
+  waitid(P_PID, (id_t)living, &info, WEXITED | WNOWAIT);
+  waitid(P_PID, (id_t)rest, &info, WEXITED);
+  wrong |= report("a process has ended that nobody has waited for", base_thread_has_ended(living)) |
+           report("a process is gone", base_thread_has_ended(rest));
+  waitid(P_PID, (id_t)living, &info, WEXITED);
+  return wrong;
+}
+
 int main(void) {
   alarm(300); /* instead of waiting for ever */
   take_name(own_number());
-  return passes_on() | stays_with_the_living() | stays_with_the_unknown() | excludes();
+  return passes_on() | stays_with_the_living() | stays_with_the_unknown() | excludes() | knows_the_dead();
 }
