@@ -26,56 +26,24 @@ static void offer(const Seeds *s, uint64_t file_address) {
 
 /* --- Symbols ---------------------------------------------------------------------------------------------------- */
 
-static bool in_file(const Program *program, uint64_t offset, uint64_t size) {
-  return offset <= program->size && size <= program->size - offset;
-}
-
-static void offer_symbols(const Seeds *s, const Elf64_Shdr *section) {
-  if (!in_file(s->program, section->sh_offset, section->sh_size)) return;
-  for (uint64_t at = 0; at + sizeof(Elf64_Sym) <= section->sh_size; at += sizeof(Elf64_Sym)) {
+static void offer_symbols(const Seeds *s, const ProgramSymbols *symbols) {
+  for (uint64_t i = 0; i < symbols->count; i++) {
     Elf64_Sym symbol;
-    memcpy(&symbol, s->program->bytes + section->sh_offset + at, sizeof symbol);
+    memcpy(&symbol, symbols->bytes + i * sizeof symbol, sizeof symbol);
     unsigned type = ELF64_ST_TYPE(symbol.st_info);
     bool defined = symbol.st_shndx != SHN_UNDEF && symbol.st_shndx < SHN_LORESERVE;
     if (defined && (type == STT_FUNC || type == STT_NOTYPE || type == STT_GNU_IFUNC)) offer(s, symbol.st_value);
   }
 }
 
-static void offer_sections(const Seeds *s) {
-  Elf64_Ehdr header;
-  memcpy(&header, s->program->bytes, sizeof header);
-  if (header.e_shentsize != sizeof(Elf64_Shdr) ||
-      !in_file(s->program, header.e_shoff, (uint64_t)header.e_shnum * sizeof(Elf64_Shdr)))
-    return;
-  for (unsigned i = 0; i < header.e_shnum; i++) {
-    Elf64_Shdr section;
-    memcpy(&section, s->program->bytes + header.e_shoff + i * sizeof section, sizeof section);
-    if (section.sh_type == SHT_SYMTAB || section.sh_type == SHT_DYNSYM) offer_symbols(s, &section);
-  }
-}
-
 /* --- The unwind table --------------------------------------------------------------------------------------------- */
-
-static bool find_unwind_header(const Program *program, uint64_t *ret_address, uint64_t *ret_size) {
-  Elf64_Ehdr header;
-  memcpy(&header, program->bytes, sizeof header);
-  for (unsigned i = 0; i < header.e_phnum; i++) {
-    Elf64_Phdr segment;
-    memcpy(&segment, program->bytes + header.e_phoff + i * sizeof segment, sizeof segment);
-    if (segment.p_type != PT_GNU_EH_FRAME) continue;
-    *ret_address = segment.p_vaddr - program->base;
-    *ret_size = segment.p_memsz;
-    return true;
-  }
-  return false;
-}
 
 uint64_t *program_functions(const Program *program, size_t *ret_count) {
   enum { HEAD = 12, ROW = 8 };
   static const uint8_t head[4] = {EH_FRAME_VERSION, PCREL_SDATA4, UDATA4, DATAREL_SDATA4};
-  uint64_t address, size;
+  uint64_t address = program->unwind_address, size = program->unwind_size;
   *ret_count = 0;
-  if (!find_unwind_header(program, &address, &size) || size < HEAD) return NULL;
+  if (size < HEAD) return NULL;
   const uint8_t *bytes = program_bytes_at(program, address, size);
   if (!bytes || memcmp(bytes, head, sizeof head)) return NULL;
   uint32_t count;
@@ -112,7 +80,7 @@ static void offer_words(const Seeds *s, const ProgramPart *part) {
 void program_seeds(const Program *program, void (*seed)(void *context, uint64_t address), void *context) {
   Seeds s = {program, seed, context};
   offer(&s, program->image.entry);
-  offer_sections(&s);
+  for (unsigned i = 0; i < 2; i++) offer_symbols(&s, &program->symbols[i]);
   offer_functions(&s);
   for (uint32_t i = 0; i < program->part_count; i++)
     if (!program->parts[i].executable) offer_words(&s, &program->parts[i]);

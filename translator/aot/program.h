@@ -14,17 +14,24 @@ typedef struct ProgramPart {
   bool executable, writable;
 } ProgramPart;
 
+typedef struct ProgramSymbols {
+  const uint8_t *bytes; /* Elf64_Sym, of any alignment */
+  uint64_t count;
+} ProgramSymbols;
+
 typedef struct Program {
-  const uint8_t *bytes; /* the whole file */
+  const uint8_t *bytes; /* room for the whole file; headers, parts and symbols are there, the rest is zeros */
   uint64_t size;
   uint64_t key;   /* image_file_key() */
   uint64_t base;  /* address in the file that the image counts from */
   ElfImage image;
+  uint64_t unwind_address, unwind_size; /* of .eh_frame_hdr, anywhere; 0 bytes when there is none */
+  ProgramSymbols symbols[2]; /* all, dynamic ones; of no count where there are none */
   uint32_t part_count;
   ProgramPart parts[ELF_SEGMENTS_MAX];
 } Program;
 
-/* Maps a file. False when it is no x86-64 program with code, or cannot be read: *ret_reason then says why, a sentence's
+/* Copies a file as it is now. False when it is no x86-64 program with code, or cannot be read: *ret_reason then says why, a sentence's
  * end. program_close() gives it back. */
 bool program_open(const char *path, Program *ret_program, const char **ret_reason);
 void program_close(Program *program);
