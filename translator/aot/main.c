@@ -57,7 +57,13 @@ static struct {
 static char *next_file(void) {
   char *path = NULL;
   pthread_mutex_lock(&work.lock);
-  for (FTSENT *entry; !path && !work.error && (entry = fts_read(work.walk));) {
+  while (!path && !work.error) {
+    errno = 0;
+    FTSENT *entry = fts_read(work.walk);
+    if (!entry) {
+      work.error = errno; /* 0: that was all */
+      break;
+    }
     bool unreadable = entry->fts_info == FTS_NS || entry->fts_info == FTS_ERR || entry->fts_info == FTS_DNR;
     if (unreadable) fprintf(stderr, "stele-aot: %s: %s\n", entry->fts_path, strerror(entry->fts_errno));
     if (unreadable && !entry->fts_level) work.error = entry->fts_errno;

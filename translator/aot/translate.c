@@ -10,6 +10,11 @@
 
 enum { TABLE_ROWS_MAX = 4096, TABLE_REACH = 64 << 10, LOOKS_MAX = REGION_MAX_RUNS + 1 };
 
+/* Programs take some ten bytes of records a byte of code. A file that names every byte of its code as an entry would take a
+ * thousand times as much room and time as its code; what is left out of it is translated when it is executed. */
+enum { RECORD_BYTES_A_BYTE = 32, RECORD_BYTES_ANYHOW = 1 << 20 };
+#define RECORD_BYTES_MAX (UINT64_C(4) << 30)
+
 /* Bytes that grow. */
 typedef struct Buffer {
   uint8_t *bytes;
@@ -303,13 +308,22 @@ static bool begin(Work *w) {
   return w->covered && w->translated;
 }
 
+static uint64_t most_records(const Program *program) {
+  uint64_t code = 0;
+  for (uint32_t i = 0; i < program->part_count; i++)
+    if (program->parts[i].executable) code += program->parts[i].readable;
+  uint64_t most = RECORD_BYTES_ANYHOW + code * RECORD_BYTES_A_BYTE;
+  return most < RECORD_BYTES_MAX ? most : RECORD_BYTES_MAX;
+}
+
 bool aot_translate(Pipeline *pipeline, const Program *program, ImageTarget target, AotImage *ret_image) {
   *ret_image = (AotImage){0};
   Work w = {.pipeline = pipeline, .program = program, .target = target, .image = ret_image};
   region_forget_decoded(&pipeline->region);
   bool done = begin(&w);
   if (done) program_seeds(program, want, &w);
-  for (; done && w.next < w.pending.size; w.next += sizeof(uint64_t)) {
+  uint64_t most = most_records(program);
+  for (; done && w.next < w.pending.size && w.records.size < most; w.next += sizeof(uint64_t)) {
     uint64_t pc;
     memcpy(&pc, w.pending.bytes + w.next, sizeof pc);
     work_at(&w, pc);

@@ -1,10 +1,12 @@
 /* Images go to a file without a name as they come, and from there in order to the one that takes its place by rename(2):
- * a reader finds the old store or the new one, whole. */
+ * a reader finds the old store or the new one, whole, and what ends the work before leaves nothing behind. */
 #include "aot/write-store.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +15,11 @@
 
 #include "image-build.h"
 
-enum { COPY_BYTES = 1 << 20, PAGE = 4096 };
+enum { COPY_BYTES = 1 << 20, PAGE = 4096, ATTEMPTS = 100 };
 
 struct StoreWriter {
   pthread_mutex_t lock;
-  char *path, *temporary;
+  char *path, *temporary; /* the name that `out` has meanwhile, where it has one */
   int front, spool, out;
   uint64_t spooled;
   ImageEntry *entries; /* offsets: in the spool, until the end */
@@ -38,20 +40,38 @@ static void release(StoreWriter *w) {
   errno = error;
 }
 
-/* A file beside the one that is to be, so that it can be renamed. */
-static int open_beside(StoreWriter *w) {
-  if (asprintf(&w->temporary, "%s.XXXXXX", w->path) < 0) return w->temporary = NULL, -1;
-  return mkostemp(w->temporary, O_CLOEXEC);
+/* A file without a name in the folder of the one that is to be, so that nothing is left of it when the process dies. */
+static int open_nameless(const char *path) {
+  char *folder = strdup(path);
+  if (!folder) return -1;
+  int fd = open(dirname(folder), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  free(folder);
+  return fd;
 }
 
-/* Without a name from the beginning: nothing is left of it when the process dies. */
+static int open_named(const char *path, char **ret_name) {
+  if (asprintf(ret_name, "%s.XXXXXX", path) < 0) return *ret_name = NULL, -1;
+  int fd = mkostemp(*ret_name, O_CLOEXEC);
+  if (fd >= 0) return fd;
+  free(*ret_name);
+  return *ret_name = NULL, -1;
+}
+
+/* Where the file system knows no files without names, this one has had one. */
 static int open_spool(const char *path) {
   char *name;
-  if (asprintf(&name, "%s.spool.XXXXXX", path) < 0) return -1;
-  int fd = mkostemp(name, O_CLOEXEC);
-  if (fd >= 0) unlink(name);
+  int fd = open_nameless(path);
+  if (fd >= 0 || (fd = open_named(path, &name)) < 0) return fd;
+  unlink(name);
   free(name);
   return fd;
+}
+
+/* A store replaces a file, no device or pipe. */
+static bool can_be_replaced(const char *path) {
+  struct stat status;
+  if (stat(path, &status) || S_ISREG(status.st_mode)) return true;
+  return errno = S_ISDIR(status.st_mode) ? EISDIR : EEXIST, false;
 }
 
 StoreWriter *writer_begin(const char *path, const char *front) {
@@ -60,9 +80,8 @@ StoreWriter *writer_begin(const char *path, const char *front) {
   pthread_mutex_init(&w->lock, NULL);
   w->front = w->out = -1;
   w->path = strdup(path);
-  w->spool = w->path ? open_spool(path) : -1;
-  if (w->spool >= 0 && (!front || (w->front = open(front, O_RDONLY | O_CLOEXEC)) >= 0)) w->out = open_beside(w);
-  if (w->out >= 0) return w;
+  w->spool = w->path && can_be_replaced(path) ? open_spool(path) : -1;
+  if (w->spool >= 0 && (!front || (w->front = open(front, O_RDONLY | O_CLOEXEC)) >= 0)) return w;
   release(w);
   return NULL;
 }
@@ -124,7 +143,8 @@ static int in_order(const void *a, const void *b) {
   return x->target.features < y->target.features ? -1 : x->target.features > y->target.features;
 }
 
-/* How much of `front` comes before a store it may have. */
+/* How much of `front` comes before a store it may have. Of its mode, what nobody else gets to write by it, and nobody's rights:
+ * the file is the caller's, whosever `front` is, and counts only if others cannot write it. */
 static bool front_size(const StoreWriter *w, uint64_t *ret_size, mode_t *ret_mode) {
   struct stat status;
   ImageTrailer trailer;
@@ -133,7 +153,7 @@ static bool front_size(const StoreWriter *w, uint64_t *ret_size, mode_t *ret_mod
   if (w->front < 0) return true;
   if (fstat(w->front, &status)) return false;
   *ret_size = (uint64_t)status.st_size;
-  *ret_mode = status.st_mode & 07777;
+  *ret_mode = status.st_mode & 0755;
   if (status.st_size >= (off_t)sizeof trailer &&
       pread(w->front, &trailer, sizeof trailer, status.st_size - (off_t)sizeof trailer) == sizeof trailer &&
       image_read_trailer(&trailer, *ret_size))
@@ -164,18 +184,46 @@ static bool write_store(const StoreWriter *w, uint64_t offset) {
   return good;
 }
 
-bool writer_finish(StoreWriter *w) {
+static bool link_name(const StoreWriter *w, char *name) {
+  char file[32];
+  snprintf(file, sizeof file, "/proc/self/fd/%d", w->out);
+  return !linkat(AT_FDCWD, file, AT_FDCWD, name, AT_SYMLINK_FOLLOW);
+}
+
+/* link(2) replaces nothing and rename(2) wants a name: a file without one gets one first. */
+static bool take_place(StoreWriter *w) {
+  for (unsigned i = 0; !w->temporary && i < ATTEMPTS; i++) {
+    char *name;
+    if (asprintf(&name, "%s.%d.%u", w->path, (int)getpid(), i) < 0) return false;
+    if (link_name(w, name)) w->temporary = name;
+    else free(name);
+    if (!w->temporary && errno != EEXIST) return false;
+  }
+  if (!w->temporary || rename(w->temporary, w->path)) return false;
+  free(w->temporary);
+  w->temporary = NULL;
+  return true;
+}
+
+static bool write_file(StoreWriter *w) {
   uint64_t front;
   mode_t mode;
+  w->out = access("/proc/self/fd", X_OK) ? -1 : open_nameless(w->path); /* link_name() goes that way */
+  if (w->out < 0) w->out = open_named(w->path, &w->temporary);
+  return w->out >= 0 && front_size(w, &front, &mode) && (!front || copy(w->front, 0, w->out, 0, front)) &&
+         write_store(w, (front + PAGE - 1) & ~(uint64_t)(PAGE - 1)) && !fchmod(w->out, mode) && !fsync(w->out) &&
+         take_place(w);
+}
+
+/* While a file has a name that is not its own no signal ends the process, but for SIGKILL. */
+bool writer_finish(StoreWriter *w) {
+  sigset_t all, before;
+  sigfillset(&all);
   if (w->count) qsort(w->entries, w->count, sizeof *w->entries, in_order);
-  bool good = front_size(w, &front, &mode) && (!front || copy(w->front, 0, w->out, 0, front)) &&
-              write_store(w, (front + PAGE - 1) & ~(uint64_t)(PAGE - 1)) && !fchmod(w->out, mode) && !fsync(w->out) &&
-              !rename(w->temporary, w->path);
-  if (good) {
-    free(w->temporary);
-    w->temporary = NULL;
-  }
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  bool good = write_file(w);
   release(w);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
   return good;
 }
 
