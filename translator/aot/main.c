@@ -39,14 +39,18 @@ typedef struct Totals {
   uint64_t files, regions, instructions, guest_bytes, image_bytes;
 } Totals;
 
+typedef struct FileName {
+  uint64_t key, content;
+} FileName;
+
 /* What the threads share; all of it under the lock but for the options and the writer. */
 static struct {
   Options options;
   StoreWriter *writer;
   pthread_mutex_t lock;
   FTS *walk;
-  uint64_t *keys; /* files met, by key: copies and links are translated once */
-  size_t key_count, key_capacity;
+  FileName *met; /* copies and links are translated once */
+  size_t met_count, met_capacity;
   Totals totals;
   int error; /* errno of what ended the work */
 } work = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -73,19 +77,20 @@ static char *next_file(void) {
   return path;
 }
 
-static bool is_new(uint64_t key) {
+static bool is_new(FileName name) {
   bool found = false;
   pthread_mutex_lock(&work.lock);
-  for (size_t i = 0; i < work.key_count && !found; i++) found = work.keys[i] == key;
-  if (!found && work.key_count == work.key_capacity) {
-    size_t capacity = work.key_capacity ? work.key_capacity * 2 : 1024;
-    uint64_t *grown = realloc(work.keys, capacity * sizeof *grown);
+  for (size_t i = 0; i < work.met_count && !found; i++)
+    found = work.met[i].key == name.key && work.met[i].content == name.content;
+  if (!found && work.met_count == work.met_capacity) {
+    size_t capacity = work.met_capacity ? work.met_capacity * 2 : 1024;
+    FileName *grown = realloc(work.met, capacity * sizeof *grown);
     if (grown) {
-      work.keys = grown;
-      work.key_capacity = capacity;
+      work.met = grown;
+      work.met_capacity = capacity;
     }
   }
-  if (!found && work.key_count < work.key_capacity) work.keys[work.key_count++] = key;
+  if (!found && work.met_count < work.met_capacity) work.met[work.met_count++] = name;
   pthread_mutex_unlock(&work.lock);
   return !found;
 }
@@ -111,7 +116,7 @@ static void translate_for(Pipeline *pipeline, const Program *program, ImageTarge
     fail(ENOMEM);
     return;
   }
-  if (!writer_add(work.writer, program->key, target, image.bytes, image.size)) fail(errno);
+  if (!writer_add(work.writer, program->key, program->content, target, image.bytes, image.size)) fail(errno);
   add_totals(&image);
   free(image.bytes);
 }
@@ -120,7 +125,7 @@ static void translate_file(Pipeline *pipeline, const char *path) {
   Program program;
   const char *reason;
   if (!program_open(path, &program, &reason)) return;
-  if (is_new(program.key)) {
+  if (is_new((FileName){program.key, program.content})) {
     if (work.options.plain) translate_for(pipeline, &program, (ImageTarget){work.options.features, 0});
     if (work.options.ordered) translate_for(pipeline, &program, (ImageTarget){work.options.features, 1});
     pthread_mutex_lock(&work.lock);

@@ -11,6 +11,7 @@
 
 #include "guest/memory-map.h"
 
+enum { HOLES_ANYHOW = 1 << 20, MOST_HOLES = 16 /* of so many pages, one has to be there */ };
 #define SYMBOL_BYTES_MAX (UINT64_C(256) << 20) /* of a table that is looked at */
 
 static uint64_t page_down(uint64_t address) { return address & ~(MEMORY_PAGE_SIZE - 1); }
@@ -61,11 +62,44 @@ static bool copy_bytes(Source *s, uint64_t offset, uint64_t size) {
   return true;
 }
 
-static bool copy_parts(Source *s) {
+/* How much of a part the file has. */
+static uint64_t length_of(const Program *program, const ProgramPart *part) {
+  uint64_t left = program->size - part->file_offset;
+  return part->readable < left ? part->readable : left;
+}
+
+/* How much of [start, end) is no hole, by file systems that tell (lseek(2)); all of it by others. */
+static uint64_t data_in(int fd, uint64_t start, uint64_t end) {
+  uint64_t sum = 0;
+  while (start < end) {
+    off_t data = lseek(fd, (off_t)start, SEEK_DATA), hole;
+    if (data < 0) return errno == ENXIO ? sum : sum + (end - start);
+    if ((uint64_t)data >= end) return sum;
+    hole = lseek(fd, data, SEEK_HOLE);
+    start = hole > data && (uint64_t)hole < end ? (uint64_t)hole : end;
+    sum += start - (uint64_t)data;
+  }
+  return sum;
+}
+
+/* A file with holes of a GiB costs its owner a page, and would cost us several GiB. */
+static bool is_mostly_holes(const Source *s) {
+  uint64_t length = 0, data = 0;
   for (uint32_t i = 0; i < s->program->part_count; i++) {
     const ProgramPart *part = &s->program->parts[i];
-    uint64_t left = s->program->size - part->file_offset;
-    if (!copy_bytes(s, part->file_offset, part->readable < left ? part->readable : left)) return false;
+    length += length_of(s->program, part);
+    data += data_in(s->fd, part->file_offset, part->file_offset + length_of(s->program, part));
+  }
+  return length > HOLES_ANYHOW && data < length / MOST_HOLES;
+}
+
+static bool copy_parts(Source *s) {
+  if (is_mostly_holes(s)) return refuse(s, "is mostly holes");
+  for (uint32_t i = 0; i < s->program->part_count; i++) {
+    const ProgramPart *part = &s->program->parts[i];
+    uint64_t length = length_of(s->program, part);
+    if (!copy_bytes(s, part->file_offset, length)) return false;
+    s->program->content = image_checksum(part->bytes, length & ~UINT64_C(7), s->program->content);
   }
   return true;
 }

@@ -23,6 +23,7 @@ typedef struct Program {
   const uint8_t *bytes; /* room for the whole file; headers, parts and symbols are there, the rest is zeros */
   uint64_t size;
   uint64_t key;   /* image_file_key() */
+  uint64_t content; /* tells files of one key apart */
   uint64_t base;  /* address in the file that the image counts from */
   ElfImage image;
   uint64_t unwind_address, unwind_size; /* of .eh_frame_hdr, anywhere; 0 bytes when there is none */

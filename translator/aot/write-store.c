@@ -17,12 +17,17 @@
 
 enum { COPY_BYTES = 1 << 20, PAGE = 4096, ATTEMPTS = 100 };
 
+typedef struct Spooled {
+  ImageEntry entry; /* offset: in the spool, until the end */
+  uint64_t content;
+} Spooled;
+
 struct StoreWriter {
   pthread_mutex_t lock;
   char *path, *temporary; /* the name that `out` has meanwhile, where it has one */
   int front, spool, out;
   uint64_t spooled;
-  ImageEntry *entries; /* offsets: in the spool, until the end */
+  Spooled *images;
   size_t count, capacity;
 };
 
@@ -34,7 +39,7 @@ static void release(StoreWriter *w) {
   if (w->temporary) unlink(w->temporary);
   free(w->temporary);
   free(w->path);
-  free(w->entries);
+  free(w->images);
   pthread_mutex_destroy(&w->lock);
   free(w);
   errno = error;
@@ -113,21 +118,21 @@ static bool copy(int from, uint64_t from_offset, int to, uint64_t to_offset, uin
   return good;
 }
 
-bool writer_add(StoreWriter *w, uint64_t file, ImageTarget target, const void *image, uint64_t size) {
+bool writer_add(StoreWriter *w, uint64_t file, uint64_t content, ImageTarget target, const void *image, uint64_t size) {
   pthread_mutex_lock(&w->lock);
   bool good = true;
   if (w->count == w->capacity) {
     size_t capacity = w->capacity ? w->capacity * 2 : 256;
-    ImageEntry *grown = realloc(w->entries, capacity * sizeof *grown);
+    Spooled *grown = realloc(w->images, capacity * sizeof *grown);
     if (grown) {
-      w->entries = grown;
+      w->images = grown;
       w->capacity = capacity;
     }
     good = grown != NULL;
   }
   good = good && write_all(w->spool, image, size, w->spooled);
   if (good) {
-    w->entries[w->count++] = (ImageEntry){file, target, w->spooled, size};
+    w->images[w->count++] = (Spooled){{file, target, w->spooled, size}, content};
     w->spooled += size;
   }
   pthread_mutex_unlock(&w->lock);
@@ -136,11 +141,27 @@ bool writer_add(StoreWriter *w, uint64_t file, ImageTarget target, const void *i
 
 /* --- The end -------------------------------------------------------------------------------------------------------- */
 
+static int compare(uint64_t a, uint64_t b) { return a < b ? -1 : a > b; }
+
+static int by_name(const Spooled *a, const Spooled *b) {
+  const ImageEntry *x = &a->entry, *y = &b->entry;
+  if (x->file != y->file) return compare(x->file, y->file);
+  if (x->target.ordered != y->target.ordered) return compare(x->target.ordered, y->target.ordered);
+  return compare(x->target.features, y->target.features);
+}
+
 static int in_order(const void *a, const void *b) {
-  const ImageEntry *x = a, *y = b;
-  if (x->file != y->file) return x->file < y->file ? -1 : 1;
-  if (x->target.ordered != y->target.ordered) return x->target.ordered < y->target.ordered ? -1 : 1;
-  return x->target.features < y->target.features ? -1 : x->target.features > y->target.features;
+  int names = by_name(a, b);
+  return names ? names : compare(((const Spooled *)a)->content, ((const Spooled *)b)->content);
+}
+
+/* A reader finds one image by a name. Which one it is must not depend on which thread was first. */
+static void put_in_order(StoreWriter *w) {
+  size_t kept = 0;
+  if (w->count) qsort(w->images, w->count, sizeof *w->images, in_order);
+  for (size_t i = 0; i < w->count; i++)
+    if (!kept || by_name(&w->images[kept - 1], &w->images[i])) w->images[kept++] = w->images[i];
+  w->count = kept;
 }
 
 /* How much of `front` comes before a store it may have. Of its mode, what nobody else gets to write by it, and nobody's rights:
@@ -172,9 +193,9 @@ static bool write_store(const StoreWriter *w, uint64_t offset) {
   uint64_t at = head_size;
   bool good = true;
   for (size_t i = 0; good && i < w->count; i++) {
-    entries[i] = w->entries[i];
+    entries[i] = w->images[i].entry;
     entries[i].offset = at;
-    good = copy(w->spool, w->entries[i].offset, w->out, offset + at, entries[i].size);
+    good = copy(w->spool, w->images[i].entry.offset, w->out, offset + at, entries[i].size);
     at += entries[i].size;
   }
   ImageTrailer trailer = {.magic = IMAGE_MAGIC, .offset = offset, .size = at + sizeof trailer};
@@ -219,7 +240,7 @@ static bool write_file(StoreWriter *w) {
 bool writer_finish(StoreWriter *w) {
   sigset_t all, before;
   sigfillset(&all);
-  if (w->count) qsort(w->entries, w->count, sizeof *w->entries, in_order);
+  put_in_order(w);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   bool good = write_file(w);
   release(w);

@@ -48,7 +48,7 @@ static void keep_name(int fd) {
 }
 
 void linux_store_open(const char *path) {
-  int64_t fd = host_call(__NR_openat, AT_FDCWD, path ? path : "/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  int64_t fd = host_call(__NR_openat, AT_FDCWD, path ? path : "/proc/self/exe", O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (fd < 0) return;
   uint64_t size;
   const void *store = map_store((int)fd, &size);
