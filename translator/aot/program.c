@@ -148,7 +148,8 @@ static bool read_program(Source *s) {
   if (!copy_bytes(s, 0, head)) return false;
   program->key = image_file_key(program->bytes, head, program->size);
   memcpy(&header, program->bytes, sizeof header);
-  if (elf_check_header((const uint8_t *)&header, sizeof header, program->size, &offset, &size, &error) < 0) return refuse(s, error.reason);
+  if (elf_check_header((const uint8_t *)&header, sizeof header, program->size, &offset, &size, &error) < 0)
+    return refuse(s, error.reason);
   if (!copy_bytes(s, offset, size)) return false;
   if (elf_read_image((const uint8_t *)&header, program->bytes + offset, program->size, &program->image, &error) < 0)
     return refuse(s, error.reason);

@@ -32,8 +32,8 @@ typedef struct Program {
   ProgramPart parts[ELF_SEGMENTS_MAX];
 } Program;
 
-/* Copies a file as it is now. False when it is no x86-64 program with code, or cannot be read: *ret_reason then says why, a sentence's
- * end. program_close() gives it back. */
+/* Copies a file as it is now. False when it is no x86-64 program with code, or cannot be read: *ret_reason then says why, a
+ * sentence's end. program_close() gives it back. */
 bool program_open(const char *path, Program *ret_program, const char **ret_reason);
 void program_close(Program *program);
 
