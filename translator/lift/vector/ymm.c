@@ -18,6 +18,7 @@ static void make_room(LiftUppers *u, unsigned most) {
 
 static void keep(Lift *l, unsigned number, IrVec value) {
   LiftUppers *u = &l->uppers;
+  if (number > 15) __builtin_unreachable(); /* or the compiler takes a register's own number for one beyond */
   u->valid &= (uint16_t)~(1u << number);
   if (value.id < IR_TEMP_FIRST || l->b.cold || l->b.overflow) return;
   make_room(u, MAX_UPPERS - (l->group.saves < MAX_UPPERS - 2u ? l->group.saves : MAX_UPPERS - 2u));
