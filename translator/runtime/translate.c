@@ -150,14 +150,6 @@ const LiftRegion *translate_analyse_again(RuntimeThread *thread, const Region *r
 
 /* --- The rest --------------------------------------------------------------------------------------------------- */
 
-/* An instruction at the window's end whose bytes go on where nothing can be fetched: the address of those. */
-static uint64_t fetch_fault_address(uint64_t pc) {
-  uint64_t at = pc, end;
-  int flags = 0;
-  for (unsigned i = 0; i < 2 && executable(at, &end, &flags); i++) at = end;
-  return at;
-}
-
 static Region *publish(RuntimeThread *thread, uint64_t step, const RegionWindow *window) {
   const LiftRegion *guest = &work->region;
   RegionExtent extent = {guest->entry, guest->highest, guest->look_lowest, guest->look_highest};
@@ -225,7 +217,7 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
   uint64_t guest_pc = step ? key & ~STEP_KEY : key;
   RegionWindow window;
   if (!find_window(guest_pc, &window)) {
-    *ret_address = fetch_fault_address(guest_pc);
+    *ret_address = guest_pc; /* whatever the map says by now: it grows without the lock */
     return TRANSLATE_FAULT;
   }
   if (sleep_any() && !step && (*ret_region = sleep_end(thread, guest_pc, &window))) {
