@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "base/host-call.h"
 #include "guest/memory-map.h"
 #include "image/image.h"
 
@@ -87,6 +88,16 @@ typedef struct Comparison {
   bool same;
 } Comparison;
 
+/* Whether reading [start, end) waits for nobody, since the lock is held. */
+static bool is_resident(uint64_t start, uint64_t end) {
+  uint8_t pages[8];
+  uint64_t first = start & ~(MEMORY_PAGE_SIZE - 1), count = (end - first + MEMORY_PAGE_SIZE - 1) / MEMORY_PAGE_SIZE;
+  if (count > sizeof pages || host_call(__NR_mincore, first, count * MEMORY_PAGE_SIZE, pages) < 0) return false;
+  for (uint64_t i = 0; i < count; i++)
+    if (!(pages[i] & 1)) return false;
+  return true;
+}
+
 /* Whether all of [start, end) can be fetched, and changes there are noticed. */
 static bool can_be_code(const RegionWindow *window, uint64_t start, uint64_t end) {
   if (start >= window->start && end <= window->end) return start <= end;
@@ -94,7 +105,7 @@ static bool can_be_code(const RegionWindow *window, uint64_t start, uint64_t end
     int flags = memory_map_query(at, &at);
     if (flags < 0 || !(flags & MEMORY_EXEC) || flags & (MEMORY_WRITE | MEMORY_SHARED | MEMORY_UNWATCHED)) return false;
   }
-  return start <= end;
+  return start <= end && is_resident(start, end);
 }
 
 static bool is_same(Comparison *c, uint64_t address, uint64_t length) {
