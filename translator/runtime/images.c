@@ -56,8 +56,7 @@ void runtime_file_mapped(uint64_t file, uint64_t start, uint64_t length, uint64_
   uint32_t at = first_above(start), behind = at;
   while (behind < file_count && files[behind].start < start + length) behind++;
   if (behind > at || have_room()) { /* it replaces what was there, even if some of that is still mapped */
-    uint32_t first = behind > at ? at + 1 : at;
-    memmove(&files[at + 1], &files[first == at ? at : behind], (file_count - (first == at ? at : behind)) * sizeof *files);
+    memmove(&files[at + 1], &files[behind], (file_count - behind) * sizeof *files);
     file_count = file_count + 1 - (behind - at);
     files[at] = (MappedFile){.start = start, .end = start + length, .offset = offset, .file = file};
   }
