@@ -14,6 +14,18 @@ PROGRAMS = os.path.join(ROOT, "tests/programs")
 STRESS = os.path.join(ROOT, "tests/stress")
 
 
+# Threads of the scenarios there, as the guest's kernel sees them (the translator's stacks are not told).
+WHERE = r"""
+for process in /proc/[0-9]*; do
+  case $(tr '\0' ' ' <$process/cmdline) in *stele-stress-*) ;; *) continue;; esac
+  for task in $process/task/*; do
+    echo "  $task, wchan $(cat $task/wchan), syscall $(cat $task/syscall)"
+    grep -E '^(Name|State|SigPnd|ShdPnd|SigBlk|voluntary)' $task/status | tr '\t\n' '  '; echo
+  done
+done 2>/dev/null
+"""
+
+
 def machine(place):
     """The machine that both share, started by the first."""
     steled = place.shared_steled()
@@ -47,8 +59,9 @@ def programs(place):
 
 
 def stress(place):
+    where = machine(place).command("exec", "programs", "--", "/bin/sh", "-c", WHERE)
     run(place, [os.path.join(STRESS, "run"), "--slice", "--left-out", "--build", "static",
-                "--patience", str(PATIENCE)], 600)
+                "--patience", str(PATIENCE), "--where", shlex.join(where)], 600)
 
 
 # The oracle of both is an x86-64 processor, and their programs are its.

@@ -46,8 +46,8 @@ bool runtime_has_store(void) { return false; }
 void runtime_use_store(const void *bytes, uint64_t size) {}
 void runtime_file_mapped(uint64_t file, uint64_t start, uint64_t length, uint64_t offset) {}
 
-void runtime_hold_kicks(int tid) { (void)tid; }
-void runtime_release_kicks(void) {}
+void runtime_hold_threads(int tid) { (void)tid; }
+void runtime_release_threads(void) {}
 void runtime_each_thread(void (*visit)(GuestCpu *cpu, void *argument), void *argument) {
   visit(linux_current_cpu(), argument);
 }

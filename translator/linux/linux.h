@@ -84,7 +84,10 @@ typedef struct LinuxThread {
   LinuxProcess *process;
   bool sharing;       /* has taken one that was sent to the process, and is to see who wants it */
   uint64_t wanted;    /* the set of sigtimedwait() */
-  uint64_t fetching;  /* exceptions' signals that the host has blocked meanwhile, for a call that fetches them */
+  uint64_t fetching;  /* exceptions' signals that the host has blocked for the time of a call that may fetch them */
+  int64_t fetch_number;       /* that call: the host's number, */
+  uint64_t fetch_argument[6]; /* and what it was made with */
+  bool ending;        /* is given no signals any more */
   uint64_t addressed; /* such signals that are on their way to this thread by rt_tgsigqueueinfo() */
 
   GuestCpu *cpu;
@@ -197,11 +200,18 @@ uint64_t linux_host_mask(uint64_t mask);
 int linux_suspend_mask(LinuxThread *thread, uint64_t address, uint64_t size, uint64_t *mask_storage,
                        uint64_t *ret_host);
 
-/* Whether a host call made now may fetch pending signals of processor exceptions, by sigtimedwait() or from a signalfd():
- * then around it the host's kernel has those that are held, and blocks them as the guest does. */
+/* The signals of processor exceptions that a host call made now may fetch, by sigtimedwait() or from a signalfd(), or 0: then
+ * around it the host blocks them as the guest does, and its kernel has those that are held for this thread or for such a
+ * call (fetch.c). */
 uint64_t linux_fetches(const LinuxThread *thread);
-void linux_fetch_begin(LinuxThread *thread, uint64_t signals);
+void linux_fetch_begin(LinuxThread *thread, uint64_t signals, int64_t number, const uint64_t argument[6]);
 void linux_fetch_end(LinuxThread *thread);
+
+/* What such a call has read into the guest's memory from a signalfd() gets the si_code it was sent with. */
+void linux_fetched(int64_t number, const uint64_t argument[6], int64_t result);
+
+/* The calling thread is about to end: all signals are blocked, and those it has for the process go to others. */
+void linux_signals_thread_ends(LinuxThread *thread);
 
 /* Whether linux_deliver_signals() may have something to do. */
 static inline bool linux_signals_wait(const LinuxThread *thread) {

@@ -391,9 +391,8 @@ int64_t sys_exit(GuestCpu *cpu, const uint64_t a[6]) {
   LinuxThread *thread = linux_thread(cpu);
   char *stack = thread->stack;
   int status = (int)a[0];
-  uint64_t all = ~UINT64_C(0);
   LinuxStack disabled = {.flags = 2};
-  host_call(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &all, 0, sizeof all);
+  linux_signals_thread_ends(thread);
   release_for_end(thread);
   /* A vfork child's state is its parent's to free; the first thread's stack is the kernel's. */
   if (!stack || thread->tid == (int)host_call(__NR_getpid)) {

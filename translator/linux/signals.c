@@ -8,8 +8,8 @@
  * before it took effect aborts it (guest-call.S), and the guest's instruction is executed again later.
  *
  * Exceptions: SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGTRAP are never blocked or defaulted on the host,
- * because generated code needs them. Where one is sent while the guest has it blocked, it is held (held.c); calls that
- * could fetch it are made with it in the kernel's hands (linux_fetch_begin()). */
+ * because generated code needs them. Where one is sent while the guest has it blocked, it is held (held.c), and goes to whom
+ * it may concern (fetch.c). */
 #include <asm/signal.h>
 #include <asm/siginfo.h>
 #include <asm/sigcontext.h>
@@ -21,7 +21,7 @@
 #include "runtime/runtime.h"
 #include "x87/x87.h"
 
-#define BIT(signal) (UINT64_C(1) << ((signal) - 1))
+#define BIT LINUX_BIT
 
 enum {
   FLAG_NOCLDSTOP = 1,
@@ -42,12 +42,11 @@ enum {
 #define FLAG_RESETHAND UINT64_C(0x80000000)
 
 static const int synchronous[LINUX_EXCEPTIONS] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
-#define SYNCHRONOUS_MASK (BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGILL) | BIT(SIGFPE) | BIT(SIGTRAP))
+#define SYNCHRONOUS_MASK LINUX_EXCEPTION_SIGNALS
 #define UNBLOCKABLE      (BIT(SIGKILL) | BIT(SIGSTOP))
 
 static void host_signal(int signal, LinuxSiginfo *info, struct ucontext *context);
 int linux_guarded_copy(void *to, const void *from, size_t length);
-static void requeue(LinuxThread *thread, LinuxSiginfo *info);
 
 static bool is_synchronous(int signal) { return BIT(signal) & SYNCHRONOUS_MASK; }
 
@@ -63,6 +62,10 @@ static void set_host_mask(LinuxThread *thread, uint64_t mask) {
 void linux_set_mask(LinuxThread *thread, uint64_t mask) {
   thread->mask = mask & ~UNBLOCKABLE;
   set_host_mask(thread, linux_host_mask(thread->pending_signal ? ~UINT64_C(0) : thread->mask));
+}
+
+void linux_fetch_block(LinuxThread *thread, uint64_t signals) {
+  set_host_mask(thread, linux_host_mask(thread->mask) | signals);
 }
 
 void linux_block_all(void) {
@@ -86,7 +89,7 @@ int linux_suspend_mask(LinuxThread *thread, uint64_t address, uint64_t size, uin
   return 0;
 }
 
-static uint64_t effective_mask(const LinuxThread *thread) {
+uint64_t linux_effective_mask(const LinuxThread *thread) {
   return thread->suspended ? thread->suspend_mask : thread->mask;
 }
 
@@ -105,13 +108,14 @@ void linux_siginfo_from_host(LinuxSiginfo *info) {
   info->field[1] = 0;
 }
 
-static void disguise(LinuxSiginfo *info) {
+void linux_siginfo_disguise(LinuxSiginfo *info) {
+  if (info->code < 0 || info->code > INT16_MAX) return;
   info->field[1] = DISGUISED | (uint64_t)info->code;
   info->code = DISGUISE;
 }
 
 static void siginfo_to_host(LinuxSiginfo *info, int signal) {
-  if (is_synchronous(signal) && info->code > 0 && info->code <= INT16_MAX) disguise(info);
+  if (is_synchronous(signal) && info->code > 0) linux_siginfo_disguise(info);
 }
 
 int64_t sys_rt_sigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
@@ -121,13 +125,13 @@ int64_t sys_rt_sigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
   return linux_guest_call_list(linux_thread(cpu), __NR_rt_sigqueueinfo, a[0], a[1], (uint64_t)&info);
 }
 
-/* SIGILL to a thread is the runtime's own signal too (runtime_hold_kicks()); one to the process is in another queue, and
+/* SIGILL to a thread is the runtime's own signal too (runtime_hold_threads()); one to the process is in another queue, and
  * merges with none of those. */
 static int64_t send_to_thread(GuestCpu *cpu, int64_t number, const uint64_t a[6], int tid, int signal) {
   if (signal != SIGILL) return linux_guest_call(linux_thread(cpu), number, a);
-  runtime_hold_kicks(tid);
-  int64_t result = linux_guest_call(linux_thread(cpu), number, a);
-  runtime_release_kicks();
+  runtime_hold_threads(tid);
+  int64_t result = host_call(number, a[0], a[1], a[2], a[3]);
+  runtime_release_threads();
   return result;
 }
 
@@ -148,7 +152,11 @@ int64_t sys_rt_tgsigqueueinfo(GuestCpu *cpu, const uint64_t a[6]) {
   if ((int)a[0] == (int)host_call(__NR_getpid)) siginfo_to_host(&info, (int)a[2]);
   const uint64_t host[6] = {a[0], a[1], a[2], (uint64_t)&info};
   Address address = {(int)a[1], (int)a[2]};
-  if (is_synchronous((int)a[2])) runtime_each_thread(address_signal, &address);
+  if (is_synchronous((int)a[2])) {
+    runtime_hold_threads(0);
+    runtime_each_thread(address_signal, &address);
+    runtime_release_threads();
+  }
   return send_to_thread(cpu, __NR_rt_tgsigqueueinfo, host, (int)a[1], (int)a[2]);
 }
 
@@ -246,7 +254,7 @@ void linux_signals_before_exec(LinuxThread *thread) {
   LinuxSiginfo info;
   if (!(thread->mask & SYNCHRONOUS_MASK)) return;
   set_host_mask(thread, thread->mask);
-  while (linux_held_take(&thread->held, thread->mask, &info)) requeue(thread, &info);
+  while (linux_held_take(&thread->held, thread->mask, &info)) linux_requeue(thread, &info);
   while (linux_held_take(&thread->process->held, thread->mask, &info)) {
     siginfo_to_host(&info, info.signal);
     host_call(__NR_rt_sigqueueinfo, host_call(__NR_getpid), info.signal, &info);
@@ -296,7 +304,7 @@ static void act_by_default(int signal) {
  * which a second one is the end. */
 static void enter(LinuxThread *thread, const LinuxSiginfo *info, const LinuxAction *action,
                   const LinuxFault *fault) {
-  uint64_t mask = effective_mask(thread) | action->mask;
+  uint64_t mask = linux_effective_mask(thread) | action->mask;
   if (!(action->flags & FLAG_NODEFER)) mask |= BIT(info->signal);
   if (action->flags & FLAG_RESETHAND) set_action(thread, info->signal, &(LinuxAction){0});
   if (linux_strace_fd >= 0) linux_strace_signal(thread, info);
@@ -310,7 +318,7 @@ static void enter(LinuxThread *thread, const LinuxSiginfo *info, const LinuxActi
 }
 
 /* Gives a signal back to the kernel, which keeps it until the guest unblocks it. */
-static void requeue(LinuxThread *thread, LinuxSiginfo *info) {
+void linux_requeue(LinuxThread *thread, LinuxSiginfo *info) {
   siginfo_to_host(info, info->signal);
   host_call(__NR_rt_tgsigqueueinfo, host_call(__NR_getpid), thread->tid, info->signal, info);
 }
@@ -322,8 +330,7 @@ static bool is_addressed(LinuxThread *thread, const LinuxSiginfo *info) {
   return info->code == SI_TKILL || info->code > 0 || (addressed && info->code == SI_QUEUE);
 }
 
-/* What was sent to the process is not this thread's alone: at the next safe point it looks for another that wants it. */
-static void hold(LinuxThread *thread, const LinuxSiginfo *info) {
+void linux_keep(LinuxThread *thread, const LinuxSiginfo *info) {
   if (is_addressed(thread, info)) {
     linux_hold(&thread->held, info);
     return;
@@ -332,49 +339,10 @@ static void hold(LinuxThread *thread, const LinuxSiginfo *info) {
   thread->sharing = true;
 }
 
-typedef struct Search {
-  const LinuxProcess *process;
-  int signal, open, fetching; /* host numbers of a thread that has the signal open; that is fetching it; 0: none */
-} Search;
-
-static void look_at(GuestCpu *cpu, void *argument) {
-  Search *search = argument;
-  const LinuxThread *thread = linux_thread(cpu);
-  if (!thread || thread->process != search->process) return;
-  if (!(effective_mask(thread) & BIT(search->signal))) search->open = thread->tid;
-  if (__atomic_load_n(&thread->fetching, __ATOMIC_SEQ_CST) & BIT(search->signal)) search->fetching = thread->tid;
-}
-
-/* SIGILL to a thread is the runtime's own signal too. */
-static bool hand_on(int tid, const LinuxSiginfo *held) {
-  LinuxSiginfo copy = *held, *info = &copy;
-  if (info->code >= 0) disguise(info); /* the kernel lets nobody say to another thread that kill() was called */
-  if (info->signal == SIGILL) runtime_hold_kicks(tid);
-  int64_t error = host_call(__NR_rt_tgsigqueueinfo, host_call(__NR_getpid), tid, info->signal, info);
-  if (info->signal == SIGILL) runtime_release_kicks();
-  return error >= 0;
-}
-
-/* Hands on what was sent to the process and this thread has blocked. Who opens or fetches a signal looks for it after
- * having said so, and we look at the threads after having put it there: one of us finds the other. */
-static void share_out(LinuxThread *thread) {
-  LinuxHeld *held = &thread->process->held;
-  LinuxSiginfo info;
-  thread->sharing = false;
-  for (size_t i = 0; i < LINUX_EXCEPTIONS; i++) {
-    Search search = {.process = thread->process, .signal = synchronous[i]};
-    if (!(linux_held_set(held) & BIT(synchronous[i]))) continue;
-    runtime_each_thread(look_at, &search);
-    int tid = search.open ? search.open : search.fetching;
-    if (!tid || !linux_held_take(held, BIT(synchronous[i]), &info)) continue;
-    if (!hand_on(tid, &info)) linux_hold(held, &info);
-  }
-}
-
 static void deliver(LinuxThread *thread, LinuxSiginfo *info) {
-  if (effective_mask(thread) & BIT(info->signal)) {
-    if (is_synchronous(info->signal)) hold(thread, info);
-    else requeue(thread, info);
+  if (linux_effective_mask(thread) & BIT(info->signal)) {
+    if (is_synchronous(info->signal)) linux_keep(thread, info);
+    else linux_requeue(thread, info);
     return;
   }
   LinuxAction action = get_action(thread, info->signal);
@@ -383,7 +351,7 @@ static void deliver(LinuxThread *thread, LinuxSiginfo *info) {
 }
 
 static bool take_held(LinuxThread *thread, LinuxSiginfo *ret_info) {
-  uint64_t open = ~effective_mask(thread);
+  uint64_t open = ~linux_effective_mask(thread);
   return linux_held_take(&thread->held, open, ret_info) || linux_held_take(&thread->process->held, open, ret_info);
 }
 
@@ -400,27 +368,7 @@ void linux_deliver_signals(GuestCpu *cpu) {
     if (thread->mask == mask) linux_set_mask(thread, mask); /* no handler entered: open up again */
   }
   while (take_held(thread, &info)) deliver(thread, &info);
-  if (thread->sharing) share_out(thread);
-}
-
-uint64_t linux_fetches(const LinuxThread *thread) {
-  uint64_t any = thread->wanted | thread->process->fetchable;
-  return any ? any & effective_mask(thread) & SYNCHRONOUS_MASK : 0;
-}
-
-void linux_fetch_begin(LinuxThread *thread, uint64_t signals) {
-  LinuxSiginfo info;
-  __atomic_store_n(&thread->fetching, signals, __ATOMIC_SEQ_CST);
-  if (thread->pending_signal) return; /* the call will not be made */
-  set_host_mask(thread, linux_host_mask(thread->mask) | signals);
-  while (linux_held_take(&thread->held, signals, &info) || linux_held_take(&thread->process->held, signals, &info))
-    requeue(thread, &info);
-}
-
-/* What was not fetched comes back as soon as it is open. */
-void linux_fetch_end(LinuxThread *thread) {
-  __atomic_store_n(&thread->fetching, 0, __ATOMIC_SEQ_CST);
-  linux_unblock(thread);
+  if (thread->sharing) linux_share_out(thread);
 }
 
 /* --- exceptions -------------------------------------------------------------------------------------- */
@@ -566,7 +514,7 @@ static void note(LinuxThread *thread, LinuxSiginfo *info, struct ucontext *conte
   uint64_t all = linux_host_mask(~UINT64_C(0)), next;
   memcpy(&context->uc_sigmask, &all, sizeof all);
   if (is_synchronous(info->signal) && (thread->pending_signal || thread->mask & BIT(info->signal))) {
-    hold(thread, info);
+    linux_keep(thread, info);
     if (thread->pending_signal) return;
     uint64_t mask = linux_host_mask(thread->mask) | thread->fetching;
     memcpy(&context->uc_sigmask, &mask, sizeof mask);
@@ -577,7 +525,7 @@ static void note(LinuxThread *thread, LinuxSiginfo *info, struct ucontext *conte
     return;
   }
   if (thread->pending_signal) { /* came in while the mask was being changed */
-    requeue(thread, info);
+    linux_requeue(thread, info);
     return;
   }
   thread->pending = *info;

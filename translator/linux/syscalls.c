@@ -70,9 +70,10 @@ extern const char linux_window_start[], linux_window_end[], linux_window_abort[]
 int64_t linux_guest_call(LinuxThread *thread, int64_t number, const uint64_t argument[6]) {
   uint64_t fetches = linux_fetches(thread);
   if (!fetches) return linux_guest_call_raw(&thread->pending_signal, number, argument);
-  linux_fetch_begin(thread, fetches);
+  linux_fetch_begin(thread, fetches, number, argument);
   int64_t result = linux_guest_call_raw(&thread->pending_signal, number, argument);
   linux_fetch_end(thread);
+  if (result > 0) linux_fetched(number, argument, result);
   return result;
 }
 

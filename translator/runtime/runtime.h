@@ -103,12 +103,12 @@ void runtime_resume_after_fault(GuestCpu *cpu, void *context);
  * come to linux_deliver_signals() soon, also when `context` was inside generated code. */
 void runtime_interrupt(GuestCpu *cpu, void *context);
 
-/* Around the guest's sending of SIGILL to a thread: no kick is on its way to it meanwhile. The kernel would take both for
- * one, and the guest's would be lost. */
-void runtime_hold_kicks(int tid);
-void runtime_release_kicks(void);
+/* Between the two no thread comes, goes or is kicked, and no kick is on its way to thread `tid` (0: to whichever), to which the
+ * guest's SIGILL may be sent then: the kernel would take both for one, and the guest's would be lost. The runtime's lock. */
+void runtime_hold_threads(int tid);
+void runtime_release_threads(void);
 
-/* Calls `visit` for each thread's state. No thread comes or goes meanwhile. */
+/* Calls `visit` for each thread's state, between the two. */
 void runtime_each_thread(void (*visit)(GuestCpu *cpu, void *argument), void *argument);
 
 /* In the host handler of SIGILL: whether the signal is one by which the runtime brings a thread out of generated code;

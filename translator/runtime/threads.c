@@ -303,7 +303,7 @@ static bool is_kicked(int tid) {
   return false;
 }
 
-void runtime_hold_kicks(int tid) {
+void runtime_hold_threads(int tid) {
   const int64_t pause[2] = {0, 100000};
   base_lock(&runtime.lock);
   while (is_kicked(tid)) {
@@ -313,12 +313,10 @@ void runtime_hold_kicks(int tid) {
   }
 }
 
-void runtime_release_kicks(void) { base_unlock(&runtime.lock); }
+void runtime_release_threads(void) { base_unlock(&runtime.lock); }
 
 void runtime_each_thread(void (*visit)(GuestCpu *cpu, void *argument), void *argument) {
-  base_lock(&runtime.lock);
   for (const RuntimeThread *t = runtime.threads; t; t = t->next) visit(t->cpu, argument);
-  base_unlock(&runtime.lock);
 }
 
 void threads_note_deaths(RuntimeThread *self) {
