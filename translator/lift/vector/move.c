@@ -13,8 +13,8 @@ static void load(Lift *l, const X86Insn *insn) {
   sse_know_zero_above(l, number, size);
 }
 
-/* MOVAPS, MOVDQU, MOVNTPS, LDDQU …: 16 bytes. Alignment is not checked: a misaligned MOVAPS raises #GP on
- * hardware and works here. */
+/* MOVAPS, MOVDQU, MOVNTPS, LDDQU …: 16 bytes. Alignment is checked before, with exact flags (lift/region.c): otherwise a
+ * misaligned MOVAPS, which raises #GP on hardware, works. */
 void sse_lift_move(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (sse_is_memory(insn, 0)) {
     store(l, insn, lift_xmm(insn->operands[1].reg));
