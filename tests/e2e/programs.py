@@ -1,6 +1,7 @@
 """What qemu-aarch64 cannot do, and so no test of the translator under it, in a machine: vfork and clone that share
 memory, robust lists, process_vm_readv, the highest real-time signals (tests/programs/limits.h), and the scenarios that
-tests/stress/scenarios.tbl leaves out there. Both compare with a native run on this machine's processor."""
+tests/stress/scenarios.tbl leaves out there. Both compare with a native run on this machine's processor. And the
+translator's self-test on several processors."""
 import os
 import platform
 import shlex
@@ -64,8 +65,20 @@ def stress(place):
                 "--patience", str(PATIENCE), "--where", shlex.join(where)], 600)
 
 
-# The oracle of both is an x86-64 processor, and their programs are its.
-TESTS = [] if platform.machine() != "x86_64" else [
+def self_test(place):
+    """What no emulator of user programs can show: the translator on a kernel of its own and four processors."""
+    steled = place.shared_steled()
+    steled.define("self-test", machine_xml("self-test", FULL, memory=1024, vcpus=4))
+    steled.vmctl("start", "--wait", "self-test")
+    report = steled.vmctl("exec", "self-test", "--", "/run/stele/stele", "--self-test=quick", timeout=1800).stdout
+    check_contains(report, "cores 0-3:", "the report")
+    check_contains(report, "self-test: all right", "the report")
+    steled.vmctl("destroy", "self-test")
+    steled.vmctl("undefine", "self-test")
+
+
+# The oracle of two is an x86-64 processor, and their programs are its. Four processors on two busy ones take long.
+TESTS = [("self-test", self_test, False)] + ([] if platform.machine() != "x86_64" else [
     ("limits", programs, True),
     ("stress", stress, True),
-]
+])
