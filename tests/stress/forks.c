@@ -209,11 +209,61 @@ static void child(int rounds) {
   exit(23);
 }
 
+/* Processes that share this memory, translating, mapping and protecting all the time, killed wherever they are: what they
+ * had taken or half-changed must stop nobody, and code of before and after must be right. They call nothing that knows of
+ * threads, as they have this one's. */
+static int shared_work(void *argument) {
+  volatile long *rounds = argument;
+  for (long round = 1;; round++) {
+    uint8_t *pages = map_pages(2, PROT_READ | PROT_WRITE | PROT_EXEC);
+    for (int i = 0; i < 16; i++) {
+      uint8_t *at = pages + i * 512;
+      put_adder(at, (int)round + i);
+      if (((Function *)at)(1) != (int)round + i + 1) _exit(1);
+      put_adder(at, i);
+      if (((Function *)at)(1) != i + 1) _exit(1);
+    }
+    mprotect(pages, PAGE, PROT_READ | PROT_EXEC);
+    munmap(pages, 2 * PAGE);
+    *rounds = round;
+  }
+}
+
+static void killed_sharers(int rounds) {
+  enum { STACK = 16 * PAGE };
+  uint8_t *stack = map_pages(16, PROT_READ | PROT_WRITE), *kept = map_pages(1, PROT_READ | PROT_WRITE | PROT_EXEC);
+  uint8_t *written = map_pages(1, PROT_READ | PROT_WRITE | PROT_EXEC);
+  put_adder(kept, 77);
+  for (int i = 0; i < rounds; i++) {
+    volatile long done = 0;
+    pid_t child = clone(shared_work, stack + STACK, CLONE_VM | SIGCHLD, (void *)&done);
+    CHECK(child > 0);
+    while (!done) sched_yield();
+    for (int k = 0; k < 1 + i % 7; k++) {
+      int index = (i * 97 + k * 13) % IMAGE_FUNCTIONS;
+      CHECK(IMAGE_FUNCTION(index)(1) == index + 1);
+    }
+    CHECK(kill(child, SIGKILL) == 0);
+    expect_child(child, SIGKILL);
+    CHECK(((Function *)kept)(1) == 78);
+    for (int k = 0; k < 4; k++) {
+      uint8_t *fresh = map_pages(1, PROT_READ | PROT_WRITE | PROT_EXEC);
+      put_adder(fresh, i + k);
+      CHECK(((Function *)fresh)(1) == i + k + 1);
+      put_adder(written + k * 8, i);
+      CHECK(((Function *)(written + k * 8))(2) == i + 2);
+      CHECK(munmap(fresh, PAGE) == 0);
+    }
+  }
+  printf("killed: %d\n", rounds);
+}
+
 static const Case cases[] = {{"exit", fork_exit}, {"exec", fork_exec}, {"spawn", spawn}, {"popen", open_pipe},
                              {"failing-exec", failing_exec},
                              {"clone-vfork", clone_vfork}, {"clone-vfork-lingering", clone_vfork_lingering},
                              {"nested", nested}, {"terminate", terminate}, {"two", two}, {"mapping", mapping},
-                             {"mapping-vfork", mapping_vfork}, {"mapping-exec", mapping_exec}, {"child", child}};
+                             {"mapping-vfork", mapping_vfork}, {"mapping-exec", mapping_exec},
+                             {"killed-sharers", killed_sharers}, {"child", child}};
 
 int main(int argc, char **argv) {
   CHECK(readlink("/proc/self/exe", self, sizeof self - 1) > 0);

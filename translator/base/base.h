@@ -63,7 +63,7 @@ enum {
  * not kept.
  *
  * Processes may share this memory (CLONE_VM), and one may be killed at any time. A lock whose owner has ended passes to
- * who waits for it; what the owner was changing is as it was left. */
+ * who waits for it; what the owner was changing is as it was left (base_lock_inherited). */
 typedef struct BaseLock {
   uint32_t state; /* 0: free; the owner's name, with BASE_LOCK_WAITED where somebody may sleep */
   uint32_t rank;  /* BASE_RANK_* */
@@ -77,6 +77,10 @@ enum { BASE_LOCK_UNKNOWN = 1 << 30, BASE_LOCK_NAME = 1160 };
 
 void base_lock(BaseLock *lock);
 void base_unlock(BaseLock *lock);
+
+/* Called by who has taken a lock over from an owner that has ended, with that lock held: what it guards may be half-changed.
+ * Set once by main or whom it starts; NULL: nobody wants to know. */
+extern void (*base_lock_inherited)(const BaseLock *lock);
 
 /* Whether thread `tid` has ended or, where that is a process' first one, all of the process (waited for or not). False where
  * that can't be told. In `stele` alone. */

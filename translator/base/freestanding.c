@@ -11,6 +11,7 @@
 
 bool (*base_panic_guest_rip)(uint64_t *ret_rip);
 uint64_t *(*base_held_locks)(void);
+void (*base_lock_inherited)(const BaseLock *lock);
 
 /* A guest address is below 2^47. A kernel with 48-bit addresses leaves everything above to us; where
  * addresses end at 2^47 (qemu-aarch64 on an x86-64 host) the window lies in the middle of nowhere. */
@@ -153,7 +154,9 @@ static void await(BaseLock *lock, uint32_t own) {
     uint32_t seen = __atomic_load_n(&lock->state, __ATOMIC_RELAXED), waited = seen | BASE_LOCK_WAITED;
     if (!seen && exchange(lock, 0, own | BASE_LOCK_WAITED)) return;
     if (!seen || (seen != waited && !exchange(lock, seen, waited))) continue;
-    if (sleep_on(lock, waited) && is_abandoned(waited, own) && exchange(lock, waited, own | BASE_LOCK_WAITED)) return;
+    if (!sleep_on(lock, waited) || !is_abandoned(waited, own) || !exchange(lock, waited, own | BASE_LOCK_WAITED)) continue;
+    if (base_lock_inherited) base_lock_inherited(lock);
+    return;
   }
 }
 

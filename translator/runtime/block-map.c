@@ -71,6 +71,10 @@ void block_map_remove(uint64_t guest_pc, uint64_t host_pc) {
 void block_map_clear(void) {
   if (!map.slots) return;
   base_pages_free(map.slots, sizeof(Slot) << map.bits);
+  block_map_abandon();
+}
+
+void block_map_abandon(void) {
   map.slots = NULL;
   map.used = 0;
 }

@@ -328,6 +328,12 @@ void cache_retire_all(void) {
   }
 }
 
+void cache_recover(void) {
+  cache.spare = NULL; /* a block may be both there and in use */
+  cache.free_count = 0;
+  for (uint32_t i = 0; i < cache.chunk_count; i++) cache.free_count += cache.chunks[i].state == CHUNK_FREE;
+}
+
 /* The one that is mostly dead or asleep, or else the oldest. */
 static Chunk *least_useful(void) {
   Chunk *best = NULL;

@@ -145,6 +145,8 @@ Region *cache_find_region(uint64_t host_pc);
 bool cache_contains(uint64_t host_pc);
 /* All regions die, those asleep included. */
 void cache_retire_all(void);
+/* Puts right what an owner of the lock that was killed may have left half-done, but for regions; cache_retire_all() follows. */
+void cache_recover(void);
 /* For each that is alive or asleep. */
 void cache_each_region(void (*visit)(Region *));
 /* A region has died, has fallen asleep or woken: for the account of what is worth keeping. */
@@ -214,6 +216,7 @@ void block_map_add(uint64_t guest_pc, uint64_t host_pc, Region *region);
 void block_map_add_region(Region *region); /* all its entries */
 void block_map_remove(uint64_t guest_pc, uint64_t host_pc);
 void block_map_clear(void);
+void block_map_abandon(void); /* the same, with its memory lost, where it may be half-changed */
 
 /* --- Translation (translate.c) --- */
 
@@ -293,6 +296,7 @@ bool pages_handle_write(RuntimeThread *thread, uint64_t address);
 /* A checked region has been entered often without finding a change. True when it need not be checked any more. */
 bool pages_found_stable(const Region *region);
 void pages_clear(void);
+void pages_recover(void); /* as cache_recover(); pages_clear() follows */
 /* In a forked child: no call of another thread is under way any more. (Its own fork has written what it writes.) */
 void pages_after_fork(void);
 
@@ -310,6 +314,7 @@ Region *sleep_end(RuntimeThread *thread, uint64_t pc, const RegionWindow *window
 void sleep_give_up(Region *region, DeathCause cause);
 /* All were given up with their memory. */
 void sleep_forget_all(void);
+void sleep_recover(void); /* as cache_recover(); sleep_forget_all() follows */
 
 /* --- Misaligned accesses (misaligned.c) --- */
 
@@ -344,6 +349,8 @@ void runtime_recover_flags(GuestCpu *cpu, uint64_t host_pc);
 extern BaseLock runtime_split_lock;
 /* Forgets all translations; the lock is held. Other threads may go on in old code until threads_passed(). */
 void runtime_flush(RuntimeThread *self);
+/* base_lock_inherited: of the runtime's lock, whose owner was killed. */
+void runtime_lock_inherited(const BaseLock *lock);
 void dump_region(const Lift *lift, const LiftRegion *guest, const Region *region);
 bool dump_wanted(uint64_t guest_pc);
 

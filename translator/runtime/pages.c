@@ -66,11 +66,14 @@ static CodePage *find_or_add(uint64_t page) {
 
 /* --- Protection ------------------------------------------------------------------------------------------- */
 
+/* A page that is protected is known to be so: whoever is here may be killed between the two (runtime_lock_inherited()), and
+ * a store to a page that nobody knows of would fault for ever. */
 static void set_protected(CodePage *p, bool on) {
   if (p->protected_ == on) return;
-  p->protected_ = on;
+  if (!on) host_call(__NR_mprotect, p->address, MEMORY_PAGE_SIZE, PROT_RW);
+  __atomic_store_n(&p->protected_, on, __ATOMIC_RELEASE);
   __atomic_store_n(&protected_count, on ? protected_count + 1 : protected_count - 1, __ATOMIC_RELAXED);
-  host_call(__NR_mprotect, p->address, MEMORY_PAGE_SIZE, on ? PROT_R : PROT_RW);
+  if (on) host_call(__NR_mprotect, p->address, MEMORY_PAGE_SIZE, PROT_R);
 }
 
 static bool guest_may_write(const CodePage *p) {
@@ -191,6 +194,17 @@ void pages_clear(void) {
     for (CodePage *p = buckets[i]; p; p = p->next) {
       p->regions = NULL; /* of regions that are all dead */
       if (p->protected_) set_protected(p, false);
+    }
+}
+
+/* Before pages_clear(), where a change may have been left half-done: a mapping call's new protection is not undone. */
+void pages_recover(void) {
+  protected_count = special_count = 0;
+  for (unsigned i = 0; i < BUCKETS; i++)
+    for (CodePage *p = buckets[i]; p; p = p->next) {
+      if (!guest_may_write(p)) p->protected_ = false;
+      protected_count += p->protected_;
+      special_count += is_special(p);
     }
 }
 

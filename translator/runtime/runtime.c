@@ -64,6 +64,7 @@ int runtime_init(const RuntimeOptions *options) {
   runtime.options = *options;
   runtime.features = runtime_features(options->hwcap, options->hwcap2);
   runtime.ordered = options->memory_model == RUNTIME_MEMORY_TSO;
+  base_lock_inherited = runtime_lock_inherited;
   return cache_init();
 }
 

@@ -127,6 +127,8 @@ void sleep_forget_all(void) {
   asleep_bytes = 0;
 }
 
+void sleep_recover(void) { sleep_count = 1; /* whatever it was */ }
+
 /* --- Awake ----------------------------------------------------------------------------------------------------- */
 
 static bool within(const Source *source, const RegionWindow *window) {

@@ -257,6 +257,21 @@ void runtime_flush(RuntimeThread *self) {
   runtime.stats.flushes++;
 }
 
+/* A process that shared this memory was killed with the lock. What it was making nobody finds before it is whole, but it may
+ * have been taking something out, or noting it in two places: so everything that was translated goes, by ways that follow no
+ * list but those that grow at their heads, and is translated anew. */
+void runtime_lock_inherited(const BaseLock *lock) {
+  if (lock != &runtime.lock) return;
+  RuntimeThread *before = NULL;
+  for (RuntimeThread *t = runtime.threads; t; before = t, t = t->next) t->previous = before;
+  translate_forget_window();
+  pages_recover();
+  sleep_recover();
+  cache_recover();
+  block_map_abandon();
+  runtime_flush(NULL);
+}
+
 /* --- Bringing threads out ------------------------------------------------------------------------------- */
 
 /* siginfo_t of a queued signal (include/uapi/asm-generic/siginfo.h). The value tells the runtime's from others'. */
