@@ -118,6 +118,20 @@ static __attribute__((noinline)) int unwind(int depth) {
   return backtrace(frames, 64) > 12 ? 1000 : 0;
 }
 
+/* All status flags, read behind an indirect jump. */
+static void flags_over_jumps(void) {
+  static const unsigned char values[] = {0, 1, 0x0f, 0x10, 0x7f, 0x80, 0xa5, 0xff};
+  for (unsigned i = 0; i < sizeof values; i++)
+    for (unsigned k = 0; k < sizeof values; k++) {
+      uint64_t added, compared;
+      __asm__ volatile("lea 1f(%%rip), %%rax\n mov %2, %%cl\n add %3, %%cl\n jmp *%%rax\n ud2\n1: pushfq\n pop %0\n"
+                       "lea 2f(%%rip), %%rax\n push %%rax\n mov %2, %%cl\n cmp %3, %%cl\n jmp *(%%rsp)\n ud2\n"
+                       "2: pushfq\n pop %1\n pop %%rax"
+                       : "=&r"(added), "=&r"(compared) : "m"(values[i]), "r"(values[k]) : "rax", "rcx", "cc", "memory");
+      printf("%lx %lx%s", added & 0x8d5, compared & 0x8d5, k == 7 ? "\n" : " ");
+    }
+}
+
 int main(void) {
   long_jumps();
   coroutines();
@@ -125,6 +139,7 @@ int main(void) {
   printf("ackermann: %d\n", ackermann(2, 300));
   odd_returns();
   tables();
+  flags_over_jumps();
   printf("unwound: %d\n", unwind(10) / 1000);
   return 0;
 }

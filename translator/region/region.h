@@ -60,7 +60,7 @@ typedef struct LiftRegion {
   uint64_t entry;
   uint32_t count;
   bool single_step;    /* one instruction: repeated ones leave after each round */
-  bool strict_flags;   /* flags survive calls, returns and indirect jumps */
+  bool strict_flags;   /* flags survive calls and returns */
   bool exact_flags;    /* every instruction's flags are kept, read or not, and its NaNs made at once */
   bool checked;        /* the code compares its guest bytes with these whenever it is entered, and looks at no others */
   bool return_reads_flags; /* set by region_analyse(): a call's continuation reads flags (see region.c) */
