@@ -70,7 +70,7 @@ def self_test(place):
     steled = place.shared_steled()
     steled.define("self-test", machine_xml("self-test", FULL, memory=1024, vcpus=4))
     steled.vmctl("start", "--wait", "self-test")
-    report = steled.vmctl("exec", "self-test", "--", "/run/stele/stele", "--self-test=quick", timeout=1800).stdout
+    report = steled.vmctl("exec", "self-test", "--", "/run/stele/stele", "--self-test=quick", timeout=3600).stdout
     check_contains(report, "cores 0-3:", "the report")
     check_contains(report, "self-test: all right", "the report")
     steled.vmctl("destroy", "self-test")
