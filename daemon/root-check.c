@@ -1,5 +1,5 @@
 // See root-check.h. openat2(RESOLVE_IN_ROOT) keeps symbolic links, absolute ones too, inside the
-// root. ELF layout: System V ABI, chapters 4 and 5.
+// root.
 #include "root-check.h"
 
 #include <elf.h>
@@ -10,10 +10,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "elf-program.h"
 #include "errors.h"
 
 #define SCRIPT_DEPTH 4   // as deep as the kernel follows interpreters of scripts
-#define HEADERS_MAX  128 // program headers looked at
 #define SHEBANG_MAX  256 // BINPRM_BUF_SIZE of Linux
 
 static const char *const search_path[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
@@ -36,25 +36,6 @@ static gboolean refuse(GError **error, const char *root, const char *format, ...
   return FALSE;
 }
 
-// The loader an ELF file names, "" for a static one; NULL when the file is damaged.
-static char *read_loader(int fd, const Elf64_Ehdr *header) {
-  Elf64_Phdr headers[HEADERS_MAX];
-  size_t size = (size_t)header->e_phnum * sizeof *headers;
-  if (header->e_phentsize != sizeof *headers || header->e_phnum == 0 || header->e_phnum > HEADERS_MAX) return NULL;
-  if (header->e_phoff > G_MAXINT64 || pread(fd, headers, size, (off_t)header->e_phoff) != (ssize_t)size) return NULL;
-  gboolean loads = FALSE;
-  for (int i = 0; i < header->e_phnum; i++) {
-    loads |= headers[i].p_type == PT_LOAD;
-    if (headers[i].p_type != PT_INTERP) continue;
-    char path[PATH_MAX];
-    size_t length = headers[i].p_filesz;
-    if (length < 2 || length > sizeof path || headers[i].p_offset > G_MAXINT64) return NULL;
-    if (pread(fd, path, length, (off_t)headers[i].p_offset) != (ssize_t)length || path[length - 1]) return NULL;
-    return g_strdup(path);
-  }
-  return loads ? g_strdup("") : NULL;
-}
-
 static const char *machine_name(guint16 machine) {
   static const struct {
     guint16 machine;
@@ -66,22 +47,27 @@ static const char *machine_name(guint16 machine) {
   return "another architecture";
 }
 
-static gboolean check_elf(int root, int fd, const char *root_path, const char *program, const Elf64_Ehdr *header,
+static gboolean check_elf(int root, const ElfProgram *file, const char *root_path, const char *program,
                           GError **error) {
-  if (header->e_ident[EI_CLASS] == ELFCLASS32 || header->e_machine != EM_X86_64)
+  switch (file->kind) {
+  case ELF_NONE:
+    return refuse(error, root_path, "%s is neither an ELF program nor a script", program);
+  case ELF_FOREIGN:
     return refuse(error, root_path, "%s is a program for %s, not for x86-64: use an amd64 root", program,
-                  header->e_ident[EI_DATA] == ELFDATA2LSB ? machine_name(header->e_machine) : "another architecture");
-  if (header->e_type != ET_EXEC && header->e_type != ET_DYN)
+                  machine_name(file->machine));
+  case ELF_NO_PROGRAM:
     return refuse(error, root_path, "%s is an ELF file but no program", program);
-  g_autofree char *loader = read_loader(fd, header);
-  if (loader == NULL) return refuse(error, root_path, "%s is a damaged ELF file: install its package again", program);
-  if (*loader == 0) return TRUE;
-  int loader_fd = open_inside(root, loader);
-  if (loader_fd < 0)
+  case ELF_DAMAGED:
+    return refuse(error, root_path, "%s is a damaged ELF file: install its package again", program);
+  case ELF_PROGRAM:
+    break;
+  }
+  int loader = *file->loader ? open_inside(root, file->loader) : -1;
+  if (*file->loader && loader < 0)
     return refuse(error, root_path,
-                  "the x86-64 loader %s, which %s asks for, is missing from this root: install libc6:amd64", loader,
-                  program);
-  close(loader_fd);
+                  "the x86-64 loader %s, which %s asks for, is missing from this root: install libc6:amd64",
+                  file->loader, program);
+  if (loader >= 0) close(loader);
   return TRUE;
 }
 
@@ -97,17 +83,13 @@ static gboolean check_script(int root, const char *root_path, const char *progra
 }
 
 static gboolean check_content(int root, int fd, const char *root_path, const char *program, int depth, GError **error) {
-  union {
-    char text[SHEBANG_MAX];
-    Elf64_Ehdr elf;
-  } head = {{0}};
-  ssize_t size = pread(fd, &head, sizeof head - 1, 0);
+  char line[SHEBANG_MAX] = "";
+  ElfProgram file;
+  ssize_t size = pread(fd, line, sizeof line - 1, 0);
   if (size < 0) return refuse(error, root_path, "%s cannot be read: %s", program, g_strerror(errno));
-  if (size >= 2 && memcmp(head.text, "#!", 2) == 0)
-    return check_script(root, root_path, program, head.text, depth, error);
-  if (size < (ssize_t)sizeof head.elf || memcmp(head.elf.e_ident, ELFMAG, SELFMAG) != 0)
-    return refuse(error, root_path, "%s is neither an ELF program nor a script", program);
-  return check_elf(root, fd, root_path, program, &head.elf, error);
+  if (size >= 2 && memcmp(line, "#!", 2) == 0) return check_script(root, root_path, program, line, depth, error);
+  elf_program_read(fd, &file);
+  return check_elf(root, &file, root_path, program, error);
 }
 
 static gboolean check_file(int root, const char *root_path, const char *program, int depth, GError **error) {

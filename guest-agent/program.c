@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "elf-program.h"
 #include "session.h"
 
 enum { EXIT_CANNOT_EXECUTE = 126, EXIT_NOT_FOUND = 127, GROUPS_MAX = 256 };
@@ -241,34 +242,20 @@ static int find_program(const char *name, char *ret_path, size_t size) {
   return -ENOENT;
 }
 
-static int check_loader(int fd, const Elf64_Ehdr *header, char *message, size_t size) {
-  for (unsigned i = 0; i < header->e_phnum; i++) {
-    Elf64_Phdr segment;
-    char loader[PATH_MAX] = "";
-    off_t at = (off_t)(header->e_phoff + (uint64_t)i * header->e_phentsize);
-    if (pread(fd, &segment, sizeof segment, at) != sizeof segment) break; // the translator says more
-    if (segment.p_type != PT_INTERP || segment.p_filesz >= sizeof loader) continue;
-    if (pread(fd, loader, segment.p_filesz, (off_t)segment.p_offset) < 0 || access(loader, F_OK) == 0) return 0;
-    snprintf(message, size, "the x86-64 loader %.100s is missing from this root: install libc6:amd64", loader);
-    return -ENOENT;
-  }
-  return 0;
-}
-
+// What is damaged, or for a machine that may be this one, is left to the kernel and the translator.
 int program_check(const char *path, char *message, size_t message_size) {
-  Elf64_Ehdr header = {0};
-  int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
+  ElfProgram file;
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0 && errno == EACCES) return 0; // may still be executable; execve decides
   if (fd < 0) return snprintf(message, message_size, "%.150s: %s", path, strerror(errno)), -errno;
-  ssize_t got = pread(fd, &header, sizeof header, 0);
-  if (got == (ssize_t)sizeof header && memcmp(header.e_ident, ELFMAG, SELFMAG) == 0) {
-    if (header.e_ident[EI_CLASS] == ELFCLASS64 && header.e_machine == EM_X86_64)
-      r = check_loader(fd, &header, message, message_size);
-    else if (header.e_machine == EM_386)
-      r = -ENOEXEC, snprintf(message, message_size, "%.150s is a 32-bit x86 program; only x86-64 runs here", path);
-  }
+  elf_program_read(fd, &file);
   close(fd);
-  return r;
+  if (file.kind == ELF_FOREIGN && file.machine == EM_386)
+    return snprintf(message, message_size, "%.150s is a 32-bit x86 program; only x86-64 runs here", path), -ENOEXEC;
+  if (file.kind != ELF_PROGRAM || !*file.loader || access(file.loader, F_OK) == 0) return 0;
+  snprintf(message, message_size, "the x86-64 loader %.100s is missing from this root: install libc6:amd64",
+           file.loader);
+  return -ENOENT;
 }
 
 void program_reset_signals(void) {

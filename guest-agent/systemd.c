@@ -1,7 +1,6 @@
 // See systemd.h.
 #include "systemd.h"
 
-#include <fcntl.h>
 #include <glob.h>
 #include <mntent.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "file.h"
 #include "mounts.h"
 
 #define UNITS "/run/systemd/system"
@@ -67,14 +67,6 @@ static const struct Mask {
     {"fwupd-refresh.timer", VOLATILE},
     {"motd-news.timer", VOLATILE},
 };
-
-static void write_file(const char *path, const char *text) {
-  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-  if (fd < 0) return;
-  ssize_t ignored = write(fd, text, strlen(text));
-  (void)ignored;
-  close(fd);
-}
 
 static void link_unit(const char *target, const char *name) {
   char path[128];
@@ -221,7 +213,7 @@ static void write_unit_patience(void) {
     snprintf(path, sizeof path, UNITS "/%s.service.d", units[i]);
     mkdir(path, 0755);
     snprintf(path, sizeof path, UNITS "/%s.service.d/50-stele.conf", units[i]);
-    write_file(path, "[Service]\n" PATIENCE);
+    file_write(path, "[Service]\n" PATIENCE);
   }
 }
 
@@ -232,7 +224,13 @@ static void write_manager_settings(const Config *config) {
            config->cpu[0] ? "STELE_CPU=" : "", config->cpu, config->cpu_vendor[0] ? "STELE_CPU_VENDOR=" : "",
            config->cpu_vendor, config->memory_model[0] ? "STELE_MEMORY_MODEL=" : "", config->memory_model);
   mkdir("/run/systemd/system.conf.d", 0755);
-  write_file("/run/systemd/system.conf.d/50-stele.conf", text);
+  file_write("/run/systemd/system.conf.d/50-stele.conf", text);
+}
+
+// Where process 1 leaves the name of the container it is in, for programs other than itself (systemd-detect-virt(1));
+// a process 1 that is in none, as $container says, leaves the file as it is. "none" is what such a name may be.
+static void write_word_of_no_container(void) {
+  if (systemd_needs_word_of_no_container()) file_write("/run/systemd/container", "none\n");
 }
 
 void systemd_prepare(const Agent *agent) {
@@ -244,6 +242,7 @@ void systemd_prepare(const Agent *agent) {
   make_mounts();
   write_unit_patience();
   write_manager_settings(&agent->config);
+  write_word_of_no_container();
 }
 
 // --- its environment -----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "file.h"
 #include "modprobe.h"
 #include "mounts.h"
 #include "root.h"
@@ -46,20 +47,12 @@ static int switch_root(void) {
   return chroot(".") < 0 || chdir("/") < 0 ? -errno : 0;
 }
 
-static void write_file(const char *path, const char *text) {
-  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-  if (fd < 0) return;
-  ssize_t ignored = write(fd, text, strlen(text));
-  (void)ignored;
-  close(fd);
-}
-
 // Name servers for a root that names none. A symbolic link is some resolver's own business.
 static void offer_nameservers(const Agent *agent) {
   struct stat status;
   if (!agent->nameservers[0]) return;
   if (lstat("/etc/resolv.conf", &status) == 0 && (!S_ISREG(status.st_mode) || status.st_size > 0)) return;
-  write_file("/etc/resolv.conf", agent->nameservers);
+  file_write("/etc/resolv.conf", agent->nameservers);
 }
 
 // The kernel's modules, at the place where programs look for them: what the root has there is of other kernels. A root
