@@ -138,8 +138,9 @@ def prompt_after(text):
 
 
 def has_ends(*texts):
-    """Each is the end of a line."""
-    return lambda lines: all(any(line.endswith(text) for line in lines) for text in texts)
+    """Lines one below the other end so."""
+    return lambda lines: any(all(line.endswith(text) for line, text in zip(lines[first:], texts))
+                             for first in range(len(lines) - len(texts) + 1))
 
 
 # A session is a program and steps: what to type once the screen shows what the step before led to, and what that is.
