@@ -4,6 +4,7 @@
 #include <asm/signal.h>
 #include <asm/sigcontext.h>
 #include <asm/ucontext.h>
+#include <linux/prctl.h>
 
 #include "linux/linux.h"
 #include "runtime/runtime.h"
@@ -20,7 +21,7 @@ enum {
   X_mremap = 25, X_shmget = 29, X_shmat = 30, X_shmctl = 31, X_shmdt = 67, X_getpid = 39, X_clone = 56,
   X_fork = 57, X_exit = 60, X_wait4 = 61, X_kill = 62,
   X_uname = 63, X_fcntl = 72, X_getdents = 78, X_readlink = 89, X_sigaltstack = 131, X_rt_sigpending = 127,
-  X_rt_sigsuspend = 130, X_arch_prctl = 158, X_gettid = 186, X_futex = 202, X_getdents64 = 217,
+  X_rt_sigsuspend = 130, X_prctl = 157, X_arch_prctl = 158, X_gettid = 186, X_futex = 202, X_getdents64 = 217,
   X_epoll_create = 213, X_exit_group = 231, X_epoll_wait = 232, X_epoll_ctl = 233, X_tgkill = 234,
   X_openat = 257, X_eventfd2 = 290
 };
@@ -67,6 +68,8 @@ static int test_fs_base(void) {
   EXPECT(call(X_arch_prctl, 0x1003, P(scratch)) == 0 && *(uint64_t *)scratch == 0x123000);
   EXPECT(call(X_arch_prctl, 0x1003, 8) == -EFAULT);
   EXPECT(call(X_arch_prctl, 0x1002, UINT64_C(1) << 47) == -EPERM);
+  EXPECT(call(X_prctl, PR_GET_SECCOMP) == 0); /* no mode, and no filters to be had */
+  EXPECT(call(X_prctl, PR_SET_SECCOMP, 2, P(scratch)) == -EINVAL);
   return 0;
 }
 
