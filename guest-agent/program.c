@@ -187,7 +187,7 @@ static int become(const User *user) {
 }
 
 static void set_environment(const ProgramRequest *request, const User *user, const Session *session) {
-  static const char *const settings[] = {"STELE_CPU", "STELE_CPU_VENDOR", "STELE_MEMORY_MODEL"};
+  static const char *const settings[] = {"STELE_CPU", "STELE_CPU_VENDOR", "STELE_MEMORY_MODEL", "STELE_PID_NAMESPACE"};
   char *kept[sizeof settings / sizeof *settings];
   for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
     kept[i] = getenv(settings[i]) ? strdup(getenv(settings[i])) : NULL;

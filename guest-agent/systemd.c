@@ -1,10 +1,8 @@
 // See systemd.h.
 #include "systemd.h"
 
-#include <glob.h>
 #include <mntent.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -227,12 +225,6 @@ static void write_manager_settings(const Config *config) {
   file_write("/run/systemd/system.conf.d/50-stele.conf", text);
 }
 
-// Where process 1 leaves the name of the container it is in, for programs other than itself (systemd-detect-virt(1));
-// a process 1 that is in none, as $container says, leaves the file as it is. "none" is what such a name may be.
-static void write_word_of_no_container(void) {
-  if (systemd_needs_word_of_no_container()) file_write("/run/systemd/container", "none\n");
-}
-
 void systemd_prepare(const Agent *agent) {
   mkdir("/run/systemd", 0755);
   mkdir(UNITS, 0755);
@@ -242,28 +234,6 @@ void systemd_prepare(const Agent *agent) {
   make_mounts();
   write_unit_patience();
   write_manager_settings(&agent->config);
-  write_word_of_no_container();
-}
-
-// --- its environment -----------------------------------------------------------------------------------
-
-// The version is part of its library's name: libsystemd-shared-252.so, or -257.3-1.fc42.so. 0: not found.
-static int find_version(void) {
-  static const char *const patterns[] = {"/usr/lib/systemd/libsystemd-shared-*.so",
-                                         "/usr/lib64/systemd/libsystemd-shared-*.so",
-                                         "/usr/lib/*/systemd/libsystemd-shared-*.so"};
-  int version = 0;
-  for (size_t i = 0; i < sizeof patterns / sizeof *patterns && !version; i++) {
-    glob_t found;
-    if (glob(patterns[i], 0, NULL, &found) == 0)
-      version = atoi(strrchr(found.gl_pathv[0], '/') + strlen("/libsystemd-shared-"));
-    globfree(&found);
-  }
-  return version;
-}
-
-bool systemd_needs_word_of_no_container(void) {
-  return find_version() >= 257;
 }
 
 // --- the command line ----------------------------------------------------------------------------------

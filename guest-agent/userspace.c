@@ -100,7 +100,18 @@ static void open_console(void) {
   if (fd > 2) close(fd);
 }
 
+// Programs are told that the userspace's PID namespace is the first: it is the machine's, not a container's.
+static void name_pid_namespace(void) {
+  struct stat status;
+  char number[24];
+  if (stat("/proc/self/ns/pid", &status) < 0) return;
+  snprintf(number, sizeof number, "%llu", (unsigned long long)status.st_ino);
+  setenv("STELE_PID_NAMESPACE", number, 1);
+}
+
+// Of a process in the userspace's namespaces.
 static void set_translator_environment(const Config *config) {
+  name_pid_namespace();
   if (config->cpu[0]) setenv("STELE_CPU", config->cpu, 1);
   if (config->cpu_vendor[0]) setenv("STELE_CPU_VENDOR", config->cpu_vendor, 1);
   if (config->memory_model[0]) setenv("STELE_MEMORY_MODEL", config->memory_model, 1);
@@ -121,7 +132,6 @@ static void exec_init(Agent *agent, int report_fd) {
     systemd_prepare(agent);
     systemd_command_line(&agent->config, command_line, sizeof command_line);
     putenv(command_line);
-    if (systemd_needs_word_of_no_container()) setenv("container", "", 1);
   }
   program_reset_signals();
   if (write(report_fd, &started, sizeof started) < 0) _exit(1);

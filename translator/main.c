@@ -41,6 +41,7 @@ static const char usage[] =
     "  STELE_CPU_VENDOR=GenuineIntel|AuthenticAMD|VirtualStele\n"
     "                             the maker that CPUID names (programs trust few names; see stele(1))\n"
     "  STELE_CPU_MODEL=NAME       the processor's name in /proc/cpuinfo and CPUID\n"
+    "  STELE_PID_NAMESPACE=NUMBER the PID namespace told to be the first (stele-agent sets it)\n"
     "  STELE_EXEC_WRAPPER=WORDS   put in front of stele when the program starts another\n";
 
 /* What the command line and the kernel say about the program to run. */
@@ -85,9 +86,10 @@ static const char *setting(char *const *options, const char *name) {
   return NULL;
 }
 
-/* What names the processor: STELE_CPU, STELE_CPU_VENDOR, STELE_CPU_MODEL. */
-static bool describes_processor(const char *option) {
-  return !strncmp(option, "STELE_CPU=", 10) || !strncmp(option, "STELE_CPU_", 10);
+/* What the machine is: STELE_CPU, STELE_CPU_VENDOR, STELE_CPU_MODEL, STELE_PID_NAMESPACE. */
+static bool describes_machine(const char *option) {
+  return !strncmp(option, "STELE_CPU=", 10) || !strncmp(option, "STELE_CPU_", 10) ||
+         !strncmp(option, "STELE_PID_NAMESPACE=", 20);
 }
 
 static uint64_t parse_hex(const char *text) {
@@ -97,8 +99,8 @@ static uint64_t parse_hex(const char *text) {
   return value;
 }
 
-/* Takes the STELE_… variables out of the environment. A set-uid program's starter is trusted with the
- * processor's level and names alone: others name files to write, or weaken the order of memory. What the starter ignores
+/* Takes the STELE_… variables out of the environment. A set-uid program's starter is trusted with what
+ * the machine is told to be alone: others name files to write, or weaken the order of memory. What the starter ignores
  * goes with this one program, as it does natively: its children are told what that one ignores. */
 static char **take_options(Start *start, uint64_t *ret_ignored) {
   size_t count = 0, kept = 0;
@@ -111,7 +113,7 @@ static char **take_options(Start *start, uint64_t *ret_ignored) {
   for (char **at = start->envp; *at; at++) {
     if (strncmp(*at, "STELE_", 6)) start->envp[kept++] = *at;
     else if (!strncmp(*at, LINUX_IGNORED_OPTION, ignored_length)) *ret_ignored = parse_hex(*at + ignored_length);
-    else if (trusted || describes_processor(*at)) options[count++] = *at;
+    else if (trusted || describes_machine(*at)) options[count++] = *at;
   }
   start->envp[kept] = NULL;
   return options;
@@ -126,6 +128,14 @@ static uint64_t code_cache_size(const char *text) {
   if (*at || mebibytes < 1 || mebibytes > 127)
     fail(EXIT_USAGE, "STELE_CODE_CACHE is '%s'; it can be a number of MiB from 1 to 127", text);
   return mebibytes << 20;
+}
+
+static uint64_t pid_namespace(const char *text) {
+  uint64_t number = 0;
+  for (; text && *text >= '0' && *text <= '9' && number <= UINT32_MAX; text++) number = number * 10 + (uint64_t)(*text - '0');
+  if (text && (*text || number > UINT32_MAX))
+    fail(EXIT_USAGE, "STELE_PID_NAMESPACE is to be the number that 'stat -L -c %%i /proc/PID/ns/pid' prints");
+  return number;
 }
 
 static LinuxCpuLevel cpu_level(const char *name) {
@@ -397,6 +407,7 @@ static _Noreturn void run(Start *start) {
   linux_program.cpu_level = cpu_level(setting(linux_program.options, "STELE_CPU"));
   linux_program.cpu_vendor = cpu_vendor(setting(linux_program.options, "STELE_CPU_VENDOR"));
   linux_program.cpu_model = setting(linux_program.options, "STELE_CPU_MODEL");
+  linux_program.pid_namespace = pid_namespace(setting(linux_program.options, "STELE_PID_NAMESPACE"));
   linux_program.host_hwcap = auxv_value(start, AT_HWCAP, 0);
   linux_program.host_hwcap2 = auxv_value(start, AT_HWCAP2, 0);
   linux_program.randomize =

@@ -155,6 +155,9 @@ def system_to_multi_user(place):
     check_contains(steled.sh("system", "systemctl is-active multi-user.target"), "active", "multi-user.target")
     check_contains(steled.sh("system", "cat /proc/1/comm"), "systemd", "process 1")
     check_equal(steled.sh("system", "hostname"), "system\n", "host name")
+    # CPUID's hypervisor is one that systemd has no name for.
+    check_equal(steled.sh("system", "systemd-detect-virt --container; systemd-detect-virt; systemd-run --wait --pipe -q systemd-detect-virt -c; true",
+                          timeout=200), "none\nvm-other\nnone\n", "systemd-detect-virt")
     check_equal(steled.sh("system", "systemd-run --wait --pipe -q grep -m1 -o VirtualStele /proc/cpuinfo", timeout=200),
                 "VirtualStele\n", "a service")
     check_identity(steled, "system", 2)

@@ -5,7 +5,9 @@
 #include <asm/sigcontext.h>
 #include <asm/ucontext.h>
 #include <linux/prctl.h>
+#include <linux/stat.h>
 
+#include "linux/host-stat.h"
 #include "linux/linux.h"
 #include "runtime/runtime.h"
 #include "tests/linux/cases.h"
@@ -23,7 +25,7 @@ enum {
   X_uname = 63, X_fcntl = 72, X_getdents = 78, X_readlink = 89, X_sigaltstack = 131, X_rt_sigpending = 127,
   X_rt_sigsuspend = 130, X_prctl = 157, X_arch_prctl = 158, X_gettid = 186, X_futex = 202, X_getdents64 = 217,
   X_epoll_create = 213, X_exit_group = 231, X_epoll_wait = 232, X_epoll_ctl = 233, X_tgkill = 234,
-  X_openat = 257, X_eventfd2 = 290
+  X_openat = 257, X_eventfd2 = 290, X_statx = 332
 };
 
 static GuestCpu *cpu0;
@@ -68,8 +70,39 @@ static int test_fs_base(void) {
   EXPECT(call(X_arch_prctl, 0x1003, P(scratch)) == 0 && *(uint64_t *)scratch == 0x123000);
   EXPECT(call(X_arch_prctl, 0x1003, 8) == -EFAULT);
   EXPECT(call(X_arch_prctl, 0x1002, UINT64_C(1) << 47) == -EPERM);
+  return 0;
+}
+
+static int test_seccomp(void) {
   EXPECT(call(X_prctl, PR_GET_SECCOMP) == 0); /* no mode, and no filters to be had */
   EXPECT(call(X_prctl, PR_SET_SECCOMP, 2, P(scratch)) == -EINVAL);
+  return 0;
+}
+
+static uint64_t inode_by_statx(const char *path) {
+  struct statx *status = (void *)scratch;
+  return call(X_statx, P(-100), P(guest_string(path)), 0, STATX_INO, P(status)) ? 0 : status->stx_ino;
+}
+
+static uint64_t inode_by_stat(const char *path) {
+  return call(X_stat, P(guest_string(path)), P(scratch)) ? 0 : ((GuestStat *)scratch)->inode;
+}
+
+/* The namespace named is the first to all who ask; others, and files that have its number, are what they are. */
+static int test_first_namespace(void) {
+  static const char path[] = "/proc/self/ns/pid", first[] = "pid:[4026531836]";
+  uint64_t own = inode_by_stat(path), other = inode_by_stat("/proc/self/ns/mnt"), file = inode_by_stat("/proc/self/exe");
+  EXPECT(own && other && file && own != other);
+  linux_program.pid_namespace = own;
+  EXPECT(inode_by_stat(path) == 0xeffffffc && inode_by_statx(path) == 0xeffffffc);
+  EXPECT(inode_by_stat("/proc/self/ns/mnt") == other && inode_by_statx("/proc/self/ns/mnt") == other);
+  EXPECT(call(X_readlink, P(guest_string(path)), P(scratch), 100) == (int64_t)strlen(first));
+  EXPECT(!memcmp(scratch, first, strlen(first)));
+  EXPECT(call(X_readlink, P(guest_string(path)), P(scratch), 8) == 8);
+  linux_program.pid_namespace = file;
+  EXPECT(inode_by_stat("/proc/self/exe") == file && inode_by_statx("/proc/self/exe") == file);
+  EXPECT(inode_by_stat(path) == own);
+  linux_program.pid_namespace = 0;
   return 0;
 }
 
@@ -524,6 +557,8 @@ static const struct {
     {"flags", test_flags},
     {"registers of a system call", test_syscall_registers},
     {"fs base", test_fs_base},
+    {"seccomp", test_seccomp},
+    {"first namespace", test_first_namespace},
     {"mmap, mprotect, munmap", test_mmap},
     {"second views of memory", test_views},
     {"shared files", test_shared_files},

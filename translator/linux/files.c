@@ -88,7 +88,7 @@ int64_t sys_fcntl(GuestCpu *cpu, const uint64_t a[6]) {
 
 static int64_t give_stat(const HostStat *host, uint64_t to) {
   GuestStat guest = {.device = host->device,
-                     .inode = host->inode,
+                     .inode = linux_namespace_inode(host->device, host->inode),
                      .links = host->links,
                      .mode = host->mode,
                      .uid = host->uid,
@@ -136,7 +136,8 @@ int64_t sys_fstat(GuestCpu *cpu, const uint64_t a[6]) {
 int64_t sys_statx(GuestCpu *cpu, const uint64_t a[6]) {
   char replacement[LINUX_PATH_MAX];
   uint64_t wanted = a[2] & AT_SYMLINK_NOFOLLOW ? a[1] : linux_path(a[1], replacement);
-  return linux_guest_call_list(linux_thread(cpu), __NR_statx, a[0], wanted, a[2], a[3], a[4]);
+  int64_t error = linux_guest_call_list(linux_thread(cpu), __NR_statx, a[0], wanted, a[2], a[3], a[4]);
+  return error < 0 ? error : linux_namespace_statx(a[4]);
 }
 
 static int64_t access_at(GuestCpu *cpu, uint64_t dirfd, uint64_t path, uint64_t mode) {
@@ -159,8 +160,11 @@ int64_t sys_faccessat2(GuestCpu *cpu, const uint64_t a[6]) {
 static int64_t readlink_at(GuestCpu *cpu, uint64_t dirfd, uint64_t path, uint64_t to, uint64_t size) {
   char target[LINUX_PATH_MAX];
   int length = linux_procfs_readlink((int)dirfd, path, target);
-  if (length <= 0)
-    return linux_guest_call_list(linux_thread(cpu), __NR_readlinkat, dirfd, path, to, size);
+  if (length <= 0) {
+    int64_t got = linux_guest_call_list(linux_thread(cpu), __NR_readlinkat, dirfd, path, to, size);
+    int error = got > 0 ? linux_namespace_link(to, (size_t)got) : 0;
+    return error ? error : got;
+  }
   if ((int)size <= 0) return -EINVAL;
   if ((uint64_t)length > size) length = (int)size;
   int error = linux_copy_out(to, target, (size_t)length);

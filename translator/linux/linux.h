@@ -287,6 +287,7 @@ typedef struct LinuxProgram {
   LinuxCpuLevel cpu_level;
   LinuxCpuVendor cpu_vendor;
   const char *cpu_model;  /* the processor's name, NULL for the default */
+  uint64_t pid_namespace; /* STELE_PID_NAMESPACE: inode of the one to be told as the first, or 0 */
   uint64_t host_hwcap, host_hwcap2;
 } LinuxProgram;
 extern LinuxProgram linux_program;
@@ -346,6 +347,15 @@ int64_t linux_procfs_opened(int64_t fd, int dirfd, uint64_t guest_path, uint64_t
 
 /* A link's text for readlink, where it differs from the host's: its length, 0 where it does not differ. */
 int linux_procfs_readlink(int dirfd, uint64_t guest_path, char target[LINUX_PATH_MAX]);
+
+/* --- namespaces.c -------------------------------------------------------------------------------------- */
+
+/* What a program is told as a file's inode number: the number itself, unless it is LinuxProgram.pid_namespace's. */
+uint64_t linux_namespace_inode(uint64_t device, uint64_t inode);
+
+/* The same, in the guest's struct statx at `to`, and in a link's text of `length` bytes there. 0, or -EFAULT. */
+int linux_namespace_statx(uint64_t to);
+int linux_namespace_link(uint64_t to, size_t length);
 
 /* An entry of a folder, as getdents64() gives it: struct linux_dirent64 (include/linux/dirent.h). */
 typedef struct LinuxEntry {
