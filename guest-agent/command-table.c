@@ -6,6 +6,7 @@
 #include <linux/fs.h>
 #include <mntent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/reboot.h>
@@ -13,9 +14,16 @@
 #include <unistd.h>
 #include "clock.h"
 #include "commands.h"
+#include "console.h"
 #include "stop.h"
+#include "userspace.h"
+
+// A host that froze file systems and went away (its client was killed, it forgot) must not leave the machine standing:
+// programs that write wait, and so does the machine's end. So long may a snapshot take.
+enum { FREEZE_MS = 60000, RETRY_MS = 1000 };
 
 static bool frozen;
+static uint64_t thaw_at; // monotonic ms; 0: nothing is held, by all that is known
 
 // --- about the agent -----------------------------------------------------------------------------------
 
@@ -63,6 +71,7 @@ static int shut_down(Agent *agent, const JsonDocument *request, const JsonNode *
   for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
     if (mode && !json_equals(request, mode, modes[i].name)) continue;
     put_nothing(reply);
+    if (thaw_at) thaw_at = agent_now_ms(); // the userspace has to write to end
     return stop_request(agent, modes[i].action);
   }
   return -EINVAL;
@@ -146,11 +155,33 @@ static int thaw(Agent *agent, const JsonDocument *request, const JsonNode *argum
   return r;
 }
 
-static void note_frozen(void) {
-  frozen = true;
+// From the beginning: one that is killed in the middle, as it takes too long, leaves some frozen.
+static void note_freeze(CommandStage stage) {
+  thaw_at = agent_now_ms() + FREEZE_MS;
+  if (stage == COMMAND_DONE) frozen = true;
 }
-static void note_thawed(void) {
+
+static void note_thaw(CommandStage stage) {
+  if (stage != COMMAND_DONE) return;
   frozen = false;
+  thaw_at = 0;
+}
+
+int command_table_expire(Agent *agent) {
+  uint64_t now = agent_now_ms();
+  int thawed = 0;
+  if (!thaw_at) return -1;
+  if (now < thaw_at) return (int)(thaw_at - now);
+  pid_t pid = userspace_fork(agent);
+  if (pid == 0) {
+    each_filesystem(thaw_one, &thawed);
+    _exit(EXIT_SUCCESS);
+  }
+  thaw_at = pid < 0 ? now + RETRY_MS : 0;
+  if (pid < 0) return RETRY_MS;
+  if (frozen) console_say("file systems were frozen for %d s: the host did not thaw them", FREEZE_MS / 1000);
+  frozen = false;
+  return -1;
 }
 
 static int freeze_status(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply) {
@@ -191,8 +222,8 @@ const Command command_table[] = {
     {"guest-get-time", COMMAND_HERE, get_time},
     {"guest-set-time", COMMAND_HERE, set_time},
     {"guest-fsfreeze-status", COMMAND_HERE, freeze_status},
-    {"guest-fsfreeze-freeze", COMMAND_INSIDE, freeze, note_frozen},
-    {"guest-fsfreeze-thaw", COMMAND_INSIDE, thaw, note_thawed},
+    {"guest-fsfreeze-freeze", COMMAND_INSIDE, freeze, note_freeze},
+    {"guest-fsfreeze-thaw", COMMAND_INSIDE, thaw, note_thaw},
     {"guest-fstrim", COMMAND_INSIDE, trim},
     {0},
 };

@@ -61,7 +61,7 @@ static void send_result(const Asker *asker, const Command *command, int r, const
     send_error(asker, "GenericError", strerror(-r));
     return;
   }
-  if (command->done) command->done();
+  if (command->note) command->note(COMMAND_DONE);
   send_answer(asker, "return", value);
 }
 
@@ -130,6 +130,7 @@ static void start_job(Agent *agent, const Command *command, const JsonDocument *
   Job *job = free_slot();
   if (!job) return send_error(asker, "GenericError", "too many commands are being answered already");
   if (pipe2(pipe_fds, O_CLOEXEC) < 0) return send_error(asker, "GenericError", strerror(errno));
+  if (command->note) command->note(COMMAND_BEGINS);
   pid_t pid = userspace_fork(agent);
   if (pid == 0) answer_and_exit(agent, command, request, arguments, pipe_fds[1]);
   close(pipe_fds[1]);

@@ -34,12 +34,21 @@ typedef enum CommandPlace {
   COMMAND_INSIDE, // in a child inside the userspace
 } CommandPlace;
 
+typedef enum CommandStage {
+  COMMAND_BEGINS, // its child is about to be made
+  COMMAND_DONE,   // it has succeeded; one that has not may have done a part of its work
+} CommandStage;
+
 typedef struct Command {
   const char *name;
   CommandPlace place;
   int (*run)(Agent *agent, const JsonDocument *request, const JsonNode *arguments, Buffer *reply);
-  void (*done)(void); // after success, in the agent; may be NULL
+  void (*note)(CommandStage stage); // in the agent, whatever the place; may be NULL
 } Command;
 
 // The table (command-table.c), ended by a row without a name.
 extern const Command command_table[];
+
+// Lets file systems go that have been held still for longer than they may be. Returns the milliseconds until it wants
+// to be called again, -1 for never.
+int command_table_expire(Agent *agent);

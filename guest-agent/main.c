@@ -259,7 +259,7 @@ static int earlier(int a, int b) {
 
 // Milliseconds until something is due, -1 for nothing.
 static int run_timers(void) {
-  int due = earlier(commands_expire(), clock_look());
+  int due = earlier(earlier(commands_expire(), command_table_expire(&agent)), clock_look());
   uint64_t now = agent_now_ms();
   if (agent.userspace.remind_at && agent.userspace.remind_at <= now) userspace_remind(&agent);
   if (!agent.userspace.remind_at) return due;

@@ -1,10 +1,12 @@
 """What the guest offers to those who work in it: kernel modules, sessions, terminals, the right time."""
 import fcntl
 import hashlib
+import json
 import os
 import pty
 import select
 import shlex
+import socket
 import struct
 import subprocess
 import termios
@@ -13,7 +15,7 @@ import time
 import pyte
 
 import userspace
-from boot import FULL
+from boot import FULL, IMAGE
 from harness import PATIENCE, Failure, check, check_contains, check_equal, machine_xml
 
 ROWS, COLUMNS = 30, 90
@@ -355,6 +357,52 @@ def clock(place):
     steled.vmctl("undefine", "clock")
 
 
+# --- file systems held still ---------------------------------------------------------------------------
+
+# What another libvirt's agent channel is, with a socket of the test's at its end.
+AGENT_CHANNEL = """<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+<qemu:arg value='-chardev'/><qemu:arg value='socket,id=test,path={path},server=on,wait=off'/>
+<qemu:arg value='-device'/><qemu:arg value='virtserialport,chardev=test,name=org.qemu.guest_agent.0'/></qemu:commandline>"""
+
+
+def ask_agent(path, command):
+    """What the guest's agent returns, to a client that goes at once."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60 * PATIENCE)
+        client.connect(path)
+        client.sendall(b'\xff{"execute":"guest-sync-delimited","arguments":{"id":7}}\n' + json.dumps({"execute": command}).encode() + b"\n")
+        got = b""
+        while got.rpartition(b"\xff")[2].count(b"\n") < 2:
+            more = client.recv(4096)
+            check(more, f"the agent's channel ended after {got!r}")
+            got += more
+    return json.loads(got.rpartition(b"\xff")[2].split(b"\n")[1])["return"]
+
+
+def frozen(place):
+    """Who freezes the root and goes does not hold the machine for good, nor keep it from its end."""
+    steled = place.shared_steled()
+    directory = os.path.join(place.directory, "frozen")
+    image, path = os.path.join(place.directory, "frozen.ext4"), os.path.join(directory, "agent")
+    os.mkdir(directory)
+    os.chmod(place.directory, 0o711)
+    os.chmod(directory, 0o777)  # QEMU's user makes the socket
+    subprocess.run(["cp", "--sparse=always", "--reflink=auto", IMAGE, image], check=True)
+    steled.define("frozen", machine_xml("frozen", image, kind="disk", mode="rw", extra=AGENT_CHANNEL.format(path=path)))
+    steled.vmctl("start", "--wait", "frozen")
+    check_equal([ask_agent(path, "guest-fsfreeze-" + verb) for verb in ("freeze", "status", "freeze")], [1, "frozen", 0], "frozen twice")
+    check_equal(steled.sh("frozen", "cat /etc/hostname >/dev/null && echo reads"), "reads\n", "a program that only reads")
+    check_equal(steled.sh("frozen", "echo text >/root/file; cat /root/file", timeout=150), "text\n", "a program that writes")
+    check_equal(ask_agent(path, "guest-fsfreeze-status"), "thawed", "the state after the limit")
+    check_equal([ask_agent(path, "guest-fsfreeze-" + verb) for verb in ("freeze", "thaw", "thaw", "status")], [1, 1, 0, "thawed"], "frozen and thawed")
+    check_equal(ask_agent(path, "guest-fsfreeze-freeze"), 1, "frozen before the end")
+    steled.vmctl("shutdown", "--timeout", "50", "frozen")  # less than the limit
+    steled.vmctl("undefine", "frozen")
+    checked = subprocess.run(["e2fsck", "-fn", image], capture_output=True, text=True, check=False)
+    check_equal(checked.returncode, 0, f"e2fsck: {checked.stdout}")
+    os.remove(image)
+
+
 TESTS = [
     ("modules", modules, True),
     *((f"session-{name}", session_test(name), name == "bash") for name in SESSIONS),
@@ -364,4 +412,5 @@ TESTS = [
     ("interrupted", interrupted, True),
     ("stopped-under", stopped_under, False),
     ("clock", clock, False),
+    ("frozen", frozen, False),
 ]
