@@ -86,6 +86,7 @@ static gboolean expand(BootPlan *plan, xmlDoc *document, const HostPaths *paths,
                      .console_log = paths->libvirt ? log : NULL,
                      .embedded = paths->libvirt != NULL,
                      .network_guard = paths->network_guard,
+                     .file_server = paths->file_server,
                      .uuid = plan->uuid};
   if (!domain_xml_expand(document, plan->config, &host, error)) return FALSE;
   plan->xml = domain_xml_to_string(document);
@@ -297,7 +298,6 @@ static gboolean check_root(const BootPlan *plan, GError **error) {
 
 // libvirt says only 'Unable to find a satisfying virtiofsd'.
 static gboolean check_virtiofsd(const HostPaths *paths, const HypervisorFeatures *features, GError **error) {
-  static const char *const places[] = {"/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd"};
   if (paths->libvirt == NULL) return TRUE;
   if (geteuid() != 0 && features->libvirt < 10000000) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
@@ -306,8 +306,8 @@ static gboolean check_virtiofsd(const HostPaths *paths, const HypervisorFeatures
                 features->libvirt / 1000000, features->libvirt / 1000 % 1000);
     return FALSE;
   }
-  for (size_t i = 0; i < G_N_ELEMENTS(places); i++)
-    if (g_access(places[i], X_OK) == 0) return TRUE;
+  for (const FileServer *server = host_file_servers; server->path; server++)
+    if (g_access(server->path, X_OK) == 0) return TRUE;
   g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
               "there is no virtiofsd on this host: install qemu-system-common (Debian 12) or "
               "virtiofsd (later)");

@@ -170,6 +170,7 @@ static void add_share(Expansion *x, const char *source, const char *tag, gboolea
       add(find(x->domain, "devices"), "filesystem", NULL, "type", "mount", "accessmode", "passthrough", NULL);
   add(share, "driver", NULL, "type", "virtiofs", "queue", "1024", NULL);
   xmlNode *binary = add(share, "binary", NULL, "xattr", "on", NULL);
+  if (x->host->file_server) xmlNewProp(binary, (const xmlChar *)"path", (const xmlChar *)x->host->file_server);
   if (readonly) add(binary, "cache", NULL, "mode", "always", NULL);
   add(share, "source", NULL, "dir", source, NULL);
   add(share, "target", NULL, "dir", tag, NULL);

@@ -17,6 +17,7 @@ typedef struct DomainHost {
   const char *console_log;     // file QEMU writes the console to
   gboolean embedded;           // libvirt runs inside steled
   const char *network_guard;   // library that keeps QEMU's user network off loopback, or NULL
+  const char *file_server;     // what to run as virtiofsd, or NULL for libvirt's choice
   const char *uuid;            // of the machine
 } DomainHost;
 

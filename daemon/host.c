@@ -213,6 +213,26 @@ static char *place_network_guard(const HostPaths *paths) {
   return g_steal_pointer(&place);
 }
 
+// virtiofsd(1) of Rust; QEMU's docs/tools/virtiofsd.rst for the one in C.
+const FileServer host_file_servers[] = {{"/usr/libexec/virtiofsd", "--modcaps=-mknod"},
+                                        {"/usr/lib/qemu/virtiofsd", "-o modcaps=-mknod"},
+                                        {"/usr/lib/virtiofsd", "--modcaps=-mknod"},
+                                        {0}};
+
+// libvirt has no word for virtiofsd's capabilities, but one for the program to run.
+static gboolean place_file_server(HostPaths *paths, GError **error) {
+  g_autoptr(GString) script = g_string_new("#!/bin/sh\n# Becomes virtiofsd; steled makes it anew when it starts.\n");
+  if (geteuid() != 0) return TRUE;
+  for (const FileServer *server = host_file_servers; server->path; server++)
+    g_string_append_printf(script, "[ ! -x %1$s ] || exec %1$s %2$s \"$@\"\n", server->path, server->option);
+  paths->file_server = g_build_filename(paths->root, "virtiofsd", NULL);
+  if (!g_file_set_contents(paths->file_server, script->str, -1, NULL) || g_chmod(paths->file_server, 0700) < 0)
+    return fail(error, "write", paths->file_server);
+  // Where programs must not be run from, virtiofsd keeps what it has (docs/trust.md).
+  if (g_access(paths->file_server, X_OK) < 0) g_clear_pointer(&paths->file_server, g_free);
+  return TRUE;
+}
+
 // QEMU's user must not get by a view to what the directories above a share keep everybody from.
 static gboolean make_closed(const char *path, GError **error) {
   if (!make_directory(path, error)) return FALSE;
@@ -225,6 +245,7 @@ static gboolean prepare_embedded(HostPaths *paths, GError **error) {
   if (!make_short_name(paths, paths->qemu_user, error) || !write_conf(paths, error)) return FALSE;
   make_lock_directory();
   paths->network_guard = place_network_guard(paths);
+  if (!place_file_server(paths, error)) return FALSE;
   paths->shares = g_build_filename(paths->libvirt, "shares", NULL);
   paths->lent = g_build_filename(paths->libvirt, "lent", NULL);
   if (!make_closed(paths->shares, error)) return FALSE;
@@ -273,9 +294,9 @@ void host_paths_free(HostPaths *paths) {
   if (paths == NULL) return;
   if (paths->libvirt) share_unbind(paths->libvirt);
   if (paths->lock >= 0) close(paths->lock);
-  char *const strings[] = {paths->root,           paths->machines,      paths->console,    paths->shares,
-                           paths->lent,           paths->libvirt,       paths->uri,        paths->guest_dir,
-                           paths->translator_dir, paths->network_guard, paths->confinement};
+  char *const strings[] = {paths->root,           paths->machines,      paths->console,     paths->shares,
+                           paths->lent,           paths->libvirt,       paths->uri,         paths->guest_dir,
+                           paths->translator_dir, paths->network_guard, paths->file_server, paths->confinement};
   for (size_t i = 0; i < G_N_ELEMENTS(strings); i++) g_free(strings[i]);
   qemu_user_free(paths->qemu_user);
   g_free(paths);

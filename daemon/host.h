@@ -17,6 +17,7 @@ typedef struct HostPaths {
   char *guest_dir;      // has vmlinuz and initrd.img
   char *translator_dir; // has the file stele
   char *network_guard;  // library for QEMU; NULL with --connect
+  char *file_server;    // program that becomes virtiofsd with fewer capabilities; NULL: virtiofsd as libvirt starts it
   QemuUser *qemu_user;  // whom QEMU runs as, if that is for steled to arrange; or NULL
   char *confinement;    // how QEMU is confined and what is given up, for people
   int lock;             // held as long as this exists: one steled a root
@@ -25,6 +26,13 @@ typedef struct HostPaths {
 typedef struct HostOptions { // each NULL: the default
   const char *root, *connect, *guest_dir, *translator_dir;
 } HostOptions;
+
+// Where virtiofsd may be, and how that one is told to do without CAP_MKNOD: a guest's root user makes no device nodes
+// on the host then (whiteouts of overlays need no capability since Linux 5.8). Ended by a row without a path.
+typedef struct FileServer {
+  const char *path, *option;
+} FileServer;
+extern const FileServer host_file_servers[];
 
 // Finds the paths and makes the directories. With embedded libvirt also writes its qemu.conf and,
 // after a boot of the host, clears what describes processes of the boot before.

@@ -15,7 +15,7 @@ CAPABILITIES = {0: "chown", 1: "dac_override", 3: "fowner", 4: "fsetid", 6: "set
                 2: "dac_read_search", 9: "linux_immutable", 21: "sys_admin", 19: "sys_ptrace", 12: "net_admin", 17: "sys_rawio",
                 16: "sys_module", 5: "kill"}
 # What a file server that acts for a guest's users needs, and is confined to the share with.
-FILE_SERVER = {"chown", "dac_override", "fowner", "fsetid", "setgid", "setuid", "mknod", "setfcap"}
+FILE_SERVER = {"chown", "dac_override", "fowner", "fsetid", "setgid", "setuid", "setfcap"}
 
 
 def status_of(pid):
@@ -82,13 +82,16 @@ def confined(place):
 
 
 def writable(place):
-    """The same with a root the guest writes to. What is set-uid or a device there is neither in virtiofsd's view."""
+    """The same with a root the guest writes to: it makes no devices there, and what is set-uid is not so in virtiofsd's view."""
     steled = place.shared_steled()
     tree = os.path.join(place.directory, "tree")
     subprocess.run(["cp", "-a", "--reflink=auto", FULL, tree], check=True)
     steled.define("writable", machine_xml("writable", tree, mode="rw"))
     steled.vmctl("start", "--wait", "writable")
-    steled.sh("writable", "cp /bin/true /root/set-uid && chmod 4755 /root/set-uid && mknod /root/device c 1 3 && sync")
+    steled.sh("writable", "cp /bin/true /root/set-uid && chmod 4755 /root/set-uid && mkfifo /root/pipe && mknod /root/whiteout c 0 0 && sync")
+    made = steled.run("exec", "writable", "--", "mknod", "/root/device", "c", "1", "3")
+    check(made.returncode != 0 and not os.path.lexists(os.path.join(tree, "root/device")), f"a device made on the host: {made.stderr}")
+    check(stat.S_ISFIFO(os.stat(os.path.join(tree, "root/pipe")).st_mode), "a pipe")
     check_qemu(steled, "writable")
     check_servers(steled)
     check(os.stat(os.path.join(tree, "root/set-uid")).st_mode & stat.S_ISUID, "a root that is written to takes everything")

@@ -477,6 +477,7 @@ static void run_xml(const guint8 *bytes, gsize size) {
                      .console_log = "/l",
                      .embedded = size % 3 != 0,
                      .network_guard = size % 5 ? "/g.so" : NULL,
+                     .file_server = size % 7 ? "/v" : NULL,
                      .uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"};
   if (!domain_xml_expand(document, config, &host, &error)) return;
   g_autofree char *expanded = domain_xml_to_string(document);

@@ -22,6 +22,7 @@ static DomainHost make_host(gboolean kvm) {
                       .console_log = "/log/dev.log",
                       .embedded = !kvm,
                       .network_guard = kvm ? NULL : "/lib/guard.so",
+                      .file_server = kvm ? NULL : "/state/virtiofsd",
                       .uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"};
 }
 
