@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "api-names.h"
 #include "errors.h"
+#include "peer-calls.h"
 #include "stele-manager.h"
 
 #define START_SECONDS    180
@@ -376,14 +377,7 @@ static void on_flushed(GObject *object, GAsyncResult *result, gpointer user_data
   peer->flushing = 0;
 }
 
-// GDBus queues without bound for a peer that does not read, such as a stopped 'vmctl events'. Closing the connection
-// would wait for what is being written.
-static void cut_off(GDBusConnection *connection) {
-  GIOStream *stream = g_dbus_connection_get_stream(connection);
-  if (G_IS_SOCKET_CONNECTION(stream))
-    g_socket_shutdown(g_socket_connection_get_socket(G_SOCKET_CONNECTION(stream)), TRUE, TRUE, NULL);
-}
-
+// GDBus queues without bound for a peer that does not read, such as a stopped 'vmctl events'.
 static void count_signal(Api *api) {
   GHashTableIter peers;
   gpointer connection, value;
@@ -391,7 +385,7 @@ static void count_signal(Api *api) {
   while (g_hash_table_iter_next(&peers, &connection, &value)) {
     Peer *peer = value;
     if (++peer->unread > UNREAD_MAX) {
-      cut_off(connection);
+      peer_cut_off(connection);
     } else if (peer->flushing == 0) {
       peer->flushing = peer->unread;
       g_dbus_connection_flush(connection, NULL, on_flushed, api);
@@ -469,6 +463,7 @@ void api_add_peer(GDBusConnection *connection, gpointer user_data) {
   Api *api = user_data;
   g_signal_connect(g_object_ref(connection), "closed", G_CALLBACK(on_closed), api);
   g_hash_table_insert(api->peers, connection, g_new0(Peer, 1));
+  peer_calls_limit(connection);
   g_autoptr(GError) error = NULL;
   if (!g_dbus_interface_skeleton_export(G_DBUS_INTERFACE_SKELETON(api->skeleton), connection, STELE_OBJECT_PATH,
                                         &error))

@@ -234,6 +234,40 @@ def deaf_peers(directory):
     daemon.stop()
 
 
+def flooding_peers(directory):
+    """A peer that calls and calls without reading is cut off; one that reads may have hundreds under way."""
+    daemon = Daemon(directory).start()
+    daemon.vmctl("define", "-", text=PLAIN.format(name="m", extra=f"<description>{'x' * 5000}</description>"))
+    daemon.vmctl("info", "m")
+    before, body = resident(daemon.process.pid), struct.pack("<I", 1) + b"m\0"
+    for flags in (0, 1):  # 1: no answer is wanted
+        deaf, serial = speak(daemon), 1
+        try:
+            while serial < 20000:
+                deaf.sendall(b"".join(call(b"Info", b"s", body, serial + i, flags) for i in range(100)))
+                serial += 100
+            raise AssertionError(f"a peer with {serial} calls unread is still there")
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+    daemon.vmctl("list")
+    grown = resident(daemon.process.pid) - before
+    assert grown < 64 << 10, f"{grown} KiB more for peers that do not read"
+    reader, serial, answers = speak(daemon), 1, b""
+    for _ in range(4):  # all at once, and then all of the answers
+        reader.sendall(b"".join(call(b"List", b"", b"", serial + i, 0) for i in range(900)))
+        wanted, answers = 900, b""
+        while wanted:
+            answers += reader.recv(1 << 20)
+            while len(answers) >= 16:
+                size = 16 + struct.unpack_from("<I", answers, 12)[0]
+                size = (size + 7) // 8 * 8 + struct.unpack_from("<I", answers, 4)[0]
+                if len(answers) < size:
+                    break
+                wanted, answers = wanted - 1, answers[size:]
+        serial += 900
+    daemon.stop()
+
+
 def silence(directory):
     """Who does not introduce himself is dropped in the end; who has, may be silent as long as he likes."""
     daemon = Daemon(directory).start()
@@ -776,7 +810,7 @@ def load(directory):
     daemon.stop()
 
 
-TESTS = [one_a_root, sockets, strangers, members, garbage, broken_messages, deaf_peers, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
+TESTS = [one_a_root, sockets, strangers, members, garbage, broken_messages, deaf_peers, flooding_peers, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs,
          qemu_that_hangs_unwatched, qemu_that_hangs_asked,
          lent_files, failing_starts, leftovers, own_settings, other_libvirt, load]
