@@ -93,7 +93,10 @@ static gboolean on_signalled(gpointer user_data) {
 // A terminal turns keys into signals in the guest; without one they reach us.
 static void follow_signals(Run *runs, gboolean tty) {
   static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-  if (tty) g_unix_signal_add(SIGWINCH, on_resized, &runs[0]);
+  if (tty) {
+    g_unix_signal_add(SIGWINCH, on_resized, &runs[0]);
+    on_resized(&runs[0]); // it may have changed since the program was asked for
+  }
   for (size_t i = 0; i < G_N_ELEMENTS(numbers) && !tty; i++) {
     runs[i + 1] = runs[0];
     runs[i + 1].number = numbers[i];

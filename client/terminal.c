@@ -11,13 +11,18 @@
 static struct termios original;
 static volatile sig_atomic_t is_raw;
 
-void terminal_restore(void) {
-  if (is_raw) tcsetattr(STDIN_FILENO, TCSADRAIN, &original);
+static void restore(int when) {
+  if (is_raw) tcsetattr(STDIN_FILENO, when, &original);
   is_raw = 0;
 }
 
+void terminal_restore(void) {
+  restore(TCSADRAIN);
+}
+
+// What has been written is not waited for: the terminal may be stopped, or nobody may read it any more.
 static void on_fatal_signal(int signal_number) {
-  terminal_restore();
+  restore(TCSANOW);
   signal(signal_number, SIG_DFL);
   raise(signal_number);
 }
