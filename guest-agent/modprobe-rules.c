@@ -3,13 +3,13 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include "modprobe.h"
 
 // A rule is a line "DIRECTIVE NAME REST"; that a file was read is noted as one, too.
 struct ModprobeRule {
@@ -20,9 +20,30 @@ struct ModprobeRule {
 
 #define FILE_READ "file" // no directive of modprobe.d(5)
 
-enum { RULES_MAX = 4096, LINE_SIZE = 1024 };
+enum { RULES_MAX = 4096, LINE_SIZE = 1024, PATH_SIZE = 512 };
 
 static const char blanks[] = " \t\n";
+
+// --- names ---------------------------------------------------------------------------------------------
+
+// '-' becomes '_', except where a pattern's brackets make it a range.
+static void normalise(const char *name, char *ret_name, size_t size) {
+  bool range = false;
+  size_t length = 0;
+  for (; name[length] && length + 1 < size; length++) {
+    if (name[length] == '[') range = true;
+    if (name[length] == ']') range = false;
+    ret_name[length] = name[length] == '-' && !range ? '_' : name[length];
+  }
+  ret_name[length] = 0;
+}
+
+bool modprobe_name_matches(const char *pattern, const char *wanted) {
+  char left[PATH_SIZE], right[PATH_SIZE];
+  normalise(pattern, left, sizeof left);
+  normalise(wanted, right, sizeof right);
+  return fnmatch(left, right, 0) == 0;
+}
 
 // --- reading -------------------------------------------------------------------------------------------
 

@@ -10,6 +10,9 @@
 #include <stddef.h>
 #include <stdio.h>
 
+// Whether a module's name, an alias or a pattern of one (fnmatch(3)) means the one wanted: '-' and '_' are the same.
+bool modprobe_name_matches(const char *pattern, const char *wanted);
+
 typedef struct ModprobeRule ModprobeRule;
 
 typedef struct ModprobeRules {

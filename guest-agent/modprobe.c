@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <linux/module.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,25 +16,6 @@
 enum { PATH_SIZE = 512, LINE_SIZE = 8192, DIRECTORY_SIZE = 128, OPTIONS_SIZE = 1024 };
 
 // --- names ---------------------------------------------------------------------------------------------
-
-// '-' becomes '_', except where a pattern's brackets make it a range.
-static void normalise(const char *name, char *ret_name, size_t size) {
-  bool range = false;
-  size_t length = 0;
-  for (; name[length] && length + 1 < size; length++) {
-    if (name[length] == '[') range = true;
-    if (name[length] == ']') range = false;
-    ret_name[length] = name[length] == '-' && !range ? '_' : name[length];
-  }
-  ret_name[length] = 0;
-}
-
-bool modprobe_name_matches(const char *pattern, const char *wanted) {
-  char left[PATH_SIZE], right[PATH_SIZE];
-  normalise(pattern, left, sizeof left);
-  normalise(wanted, right, sizeof right);
-  return fnmatch(left, right, 0) == 0;
-}
 
 // The module a path such as kernel/drivers/net/veth.ko.xz holds.
 static void name_of_path(const char *path, char *ret_name, size_t size) {

@@ -14,9 +14,6 @@
 // Where the modules of one kernel release are: MODULES_SHARE "/RELEASE".
 #define MODULES_SHARE "/run/stele/modules"
 
-// Whether a module's name, an alias or a pattern of one (fnmatch(3)) means the one wanted: '-' and '_' are the same.
-bool modprobe_name_matches(const char *pattern, const char *wanted);
-
 // The module that `aliases` (modules.alias) has for the alias and that is not blacklisted; 0, or -ENOENT. Rewinds the
 // file.
 int modprobe_resolve(FILE *aliases, const ModprobeRules *rules, const char *wanted, char *ret_name, size_t size);
