@@ -381,10 +381,11 @@ def clock(place):
 
 # --- file systems held still ---------------------------------------------------------------------------
 
-# What another libvirt's agent channel is, with a socket of the test's at its end.
+# What another libvirt's agent channel is, with a socket of the test's at its end. As JSON, like libvirt's own devices: QEMU
+# makes others before them, and their bus would be missing.
 AGENT_CHANNEL = """<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
 <qemu:arg value='-chardev'/><qemu:arg value='socket,id=test,path={path},server=on,wait=off'/>
-<qemu:arg value='-device'/><qemu:arg value='virtserialport,chardev=test,name=org.qemu.guest_agent.0'/></qemu:commandline>"""
+<qemu:arg value='-device'/><qemu:arg value='{{"driver":"virtserialport","chardev":"test","name":"org.qemu.guest_agent.0"}}'/></qemu:commandline>"""
 
 
 def ask_agent(path, command):
