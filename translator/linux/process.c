@@ -438,10 +438,10 @@ int64_t sys_prctl(GuestCpu *cpu, const uint64_t a[6]) {
     return linux_copy_out(a[1], &enabled, sizeof enabled);
   }
   case PR_SET_TSC: return a[1] == PR_TSC_ENABLE ? 0 : -EINVAL;
-  case PR_GET_SECCOMP: return 0; /* in no mode, as /proc/self/status says; container run-times ask and want an answer */
   case 65: /* PR_SET_MDWE: held, it would deny the translator its own code cache; systemd then asks for a filter */
   case 66: /* PR_GET_MDWE */
-  case PR_SET_SECCOMP: /* as a kernel without filters: they would see the host's calls */
+  case PR_GET_SECCOMP: /* as a kernel without seccomp: filters would see the host's calls (see also procfs.c) */
+  case PR_SET_SECCOMP:
   case PR_SVE_SET_VL:
   case PR_SVE_GET_VL:
   case PR_PAC_RESET_KEYS:

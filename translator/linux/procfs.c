@@ -1,6 +1,6 @@
 /* Files of /proc whose host content is about stele rather than about the guest's program: answered by what
  * was opened, under whatever name. A read-only open that ended in a procfs is looked at: /proc/cpuinfo, what lists the
- * mappings of this process or of another translated one, and of our own process cmdline, environ and auxv, are
+ * mappings of this process or of another translated one, their status, and of our own process cmdline, environ and auxv, are
  * replaced by a memory file with generated content under the same descriptor number. What lists the folder
  * /proc/PID/map_files does not see the translator's entries; the others are the kernel's links.
  *
@@ -226,6 +226,25 @@ static int write_auxv(int fd, const ProcfsProcess *process) {
   return procfs_write(fd, linux_program.auxv, linux_program.auxv_size);
 }
 
+/* The kernel's own text, but for what says that there is seccomp: container engines look here whether they may give their
+ * run-time filters, which are refused (sys_prctl()). */
+static int write_status(int fd, const ProcfsProcess *process) {
+  enum { SIZE = 16384 };
+  int64_t file = host_call(__NR_openat, process->directory, "status", O_CLOEXEC);
+  char *text = file >= 0 ? base_alloc(SIZE) : NULL;
+  int64_t length = 0, got = 1;
+  while (text && length < SIZE && (got = host_call(__NR_read, file, text + length, SIZE - length)) > 0) length += got;
+  if (file >= 0) host_call(__NR_close, file);
+  int error = text && got == 0 ? 0 : -ENOMEM;
+  for (int64_t at = 0, end; !error && at < length; at = end) {
+    for (end = at; end < length && text[end++] != '\n';) {}
+    bool kept = end - at < 7 || strncmp(text + at, "Seccomp", 7);
+    if (kept) error = procfs_write(fd, text + at, (uint64_t)(end - at));
+  }
+  base_free(text);
+  return error;
+}
+
 typedef int Writer(int fd, const ProcfsProcess *process);
 
 static const struct {
@@ -236,7 +255,7 @@ static const struct {
     {"maps", procfs_write_maps, false}, {"smaps", procfs_write_smaps, false},
     {"cmdline", write_cmdline, true},   {"smaps_rollup", procfs_write_rollup, false},
     {"environ", write_environ, true},   {"numa_maps", procfs_write_numa, false},
-    {"auxv", write_auxv, true},
+    {"auxv", write_auxv, true},         {"status", write_status, false},
 };
 
 static int64_t replace(int64_t fd, Writer *write, const ProcfsProcess *process, uint64_t flags) {
