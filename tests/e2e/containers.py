@@ -18,9 +18,7 @@ tar -C /tmp/tree -c . >/tmp/image.tar
 LOOK = r"""
 set -e
 $1 import /tmp/image.tar local:1 >/dev/null
-$1 run --rm local:1 uname -m
-$1 run --rm local:1 grep -m1 -o VirtualStele /proc/cpuinfo
-$1 run --rm local:1 sh -c 'exit 42' || echo status $?
+$1 run --rm local:1 sh -c 'uname -m; grep -m1 -o VirtualStele /proc/cpuinfo; exit 42' || echo status $?
 $1 run -d --name web -p 8080:80 local:1 httpd -f -p 80 -h /www >/dev/null
 address=$($1 inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' web)
 $1 run --rm local:1 wget -q -O - http://$address/
