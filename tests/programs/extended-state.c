@@ -105,6 +105,73 @@ static void interrupted(void) {
          memcmp(&first, (char *)&first + 16, 16) || memcmp(&second, (char *)&second + 16, 16) ? "differ" : "agree");
 }
 
+/* --- Loops -------------------------------------------------------------------------------------- */
+
+static sigjmp_buf out_of_loop;
+
+static void on_fault_in_loop(int number, siginfo_t *info, void *opaque) {
+  const uint8_t *area = (const uint8_t *)((ucontext_t *)opaque)->uc_mcontext.fpregs;
+  for (unsigned i = 0; i < 16; i++) {
+    uint64_t words[4];
+    memcpy(words, area + 160 + 16 * i, 16);
+    memcpy(words + 2, area + UPPER + 16 * i, 16);
+    printf("  ymm%u %016lx %016lx %016lx %016lx\n", i, words[3], words[2], words[1], words[0]);
+  }
+  siglongjmp(out_of_loop, 1);
+}
+
+/* All sixteen registers change in each round, up to the fault at the page's end; `access` is where it comes. */
+#define RUN_INTO_END(name, access)                                                                                     \
+  do {                                                                                                                 \
+    printf(name ":\n");                                                                                                \
+    for (int i = 0; i < PAGE; i++) page[i] = (uint8_t)(i * 37);                                                        \
+    if (!sigsetjmp(out_of_loop, 1))                                                                                    \
+      __asm__ volatile("vzeroall; vpcmpeqd %%ymm0, %%ymm0, %%ymm0; vpabsd %%ymm0, %%ymm1\n"                            \
+                       "1: vpaddd %%ymm1, %%ymm2, %%ymm2; vpaddd %%ymm2, %%ymm3, %%ymm3; vpslld $3, %%ymm3, %%ymm4\n"  \
+                       "vpxor %%ymm4, %%ymm5, %%ymm5; vpermq $0x1b, %%ymm5, %%ymm6; vpsubd %%ymm6, %%ymm7, %%ymm7\n"   \
+                       "vpaddd %%ymm3, %%ymm8, %%ymm8; vpaddw %%ymm8, %%ymm9, %%ymm9\n" access "\n"                   \
+                       "vpshufd $0x4e, %%ymm9, %%ymm10; vpaddq %%ymm10, %%ymm11, %%ymm11; vpabsd %%ymm7, %%ymm12\n"    \
+                       "vpxor %%ymm12, %%ymm13, %%ymm13; vpaddb %%ymm13, %%ymm14, %%ymm14\n"                           \
+                       "vpaddd %%ymm14, %%ymm15, %%ymm15; add $32, %0; test %0, %0; jnz 1b"                            \
+                       : "+r"(at)                                                                                      \
+                       :                                                                                               \
+                       : "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",       \
+                         "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");                                \
+  } while (0)
+
+static void faults_in_loops(void) {
+  struct sigaction action = {.sa_sigaction = on_fault_in_loop, .sa_flags = SA_SIGINFO};
+  static uint8_t *at;
+  sigaction(SIGSEGV, &action, NULL);
+  at = page + PAGE - 320;
+  RUN_INTO_END("load", "vpaddd (%0), %%ymm9, %%ymm9");
+  at = page + PAGE - 320;
+  RUN_INTO_END("store", "vmovdqu %%ymm9, (%0)");
+  at = page + PAGE - 320;
+  RUN_INTO_END("gather", "vpcmpeqd %%ymm10, %%ymm10, %%ymm10; vpgatherdd %%ymm10, (%0, %%ymm1, 4), %%ymm8");
+  at = page + PAGE - 320;
+  RUN_INTO_END("narrow load", "vmovd (%0), %%xmm11; vpaddd %%ymm11, %%ymm9, %%ymm9");
+}
+
+/* A loop that stores into its own page, so that its translation dies in the middle of each round. */
+extern const uint8_t storing_loop[], storing_loop_end[];
+__asm__(".pushsection .text\n"
+        "storing_loop: vpxor %ymm1, %ymm1, %ymm1; vpxor %ymm2, %ymm2, %ymm2; vpcmpeqd %ymm0, %ymm0, %ymm0\n"
+        "1: vpsubd %ymm0, %ymm1, %ymm1; vpaddd %ymm1, %ymm2, %ymm2; vpermq $0x4e, %ymm2, %ymm2\n"
+        "mov %esi, (%rdi)\n"
+        "vpaddd %ymm1, %ymm2, %ymm2; vpslld $1, %ymm2, %ymm2; add $4, %rdi; dec %esi; jnz 1b\n"
+        "vmovdqu %ymm2, (%rdx); ret; storing_loop_end: .popsection");
+
+static void stores_into_code(void) {
+  uint8_t *code = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  memcpy(code, storing_loop, (size_t)(storing_loop_end - storing_loop));
+  for (int round = 1; round < 40; round += 13) {
+    __m256i result;
+    ((void (*)(void *, int, void *))(uintptr_t)code)(code + 2048, round, &result);
+    print("stored into its own page", result);
+  }
+}
+
 /* --- CPUID and XSAVE ---------------------------------------------------------------------------- */
 
 static void areas(void) {
@@ -214,6 +281,8 @@ int main(void) {
   mprotect(page + PAGE, PAGE, PROT_NONE);
   signals();
   interrupted();
+  faults_in_loops();
+  stores_into_code();
   areas();
   others();
   page_ends();

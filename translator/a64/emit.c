@@ -54,9 +54,11 @@ struct A64Emitter {
   uint32_t *other_at;           /* how far the other one has come */
   uint32_t index; /* of the IR operation being emitted */
 
+  A64PcMap *map_at; /* behind the hot rows of the PC map */
   uint32_t free_general, free_vector; /* host registers not taken by temporaries */
   uint64_t guest_pc;
   uint8_t flag_form;
+  uint16_t uppers, uppers_before_cold; /* A64PcMap.uppers */
   bool asks_misaligned, misaligned; /* its ordered accesses may be (A64EmitOptions) */
 
   uint32_t fixup_count, literal_count, literal_use_count, cold_map_count, next_label;
@@ -68,6 +70,7 @@ struct A64Emitter {
   uint32_t labels[IR_MAX_LABELS];
   uint32_t label_index[IR_MAX_LABELS];
   uint64_t label_pc[IR_MAX_LABELS]; /* of labels bound by BLOCK */
+  uint16_t label_uppers[IR_MAX_LABELS]; /* of those: A64PcMap.uppers there */
   uint16_t label_exit[IR_MAX_LABELS]; /* 1 + index of the exit a label stands directly before */
   Fixup fixups[MAX_FIXUPS];
   Literal literals[MAX_LITERALS];
@@ -524,6 +527,10 @@ static void emit_branch(Emitter *e, const IrInsn *insn, uint32_t word) {
   put_branch(e, word, label);
   if (!loop) return;
   set_cold(e, true);
+  for (unsigned left = e->label_uppers[label]; left; left &= left - 1) {
+    unsigned number = (unsigned)__builtin_ctz(left);
+    put(e, a64_store_upper(number, a64_upper_home(number)));
+  }
   add_exit(e, A64_EXIT_LOOP, e->label_pc[label]);
   if (e->status == A64_EMIT_OK) e->code->exits[e->code->exit_count - 1].branch = branch;
   put_trampoline(e, true, A64_TRAMPOLINE_LINK);
@@ -533,19 +540,38 @@ static void emit_branch(Emitter *e, const IrInsn *insn, uint32_t word) {
 static void bind(Emitter *e, unsigned label, uint64_t pc) {
   e->labels[label] = position(e);
   e->label_pc[label] = pc;
+  e->label_uppers[label] = e->uppers;
   e->label_exit[label] = 0;
   const IrInsn *next = &e->b->insns[e->index + 1];
   if (e->index + 1 < e->b->count && next->op == IR_EXIT)
     e->label_exit[label] = (uint16_t)(e->code->exit_count + 1);
 }
 
-static void map_pc(Emitter *e) {
-  A64Code *code = e->code;
+static inline uint32_t map_offset(const Emitter *e) {
   uint32_t guest = (uint32_t)(e->guest_pc - e->options->guest_entry) & 0x3fffffffu;
-  guest |= (uint32_t)e->flag_form << 30;
-  if (code->pc_map_count + e->cold_map_count >= A64_MAX_PC_MAP) e->status = A64_EMIT_TOO_LARGE;
-  else if (e->cold) e->cold_map[e->cold_map_count++] = (A64PcMap){written(e), guest};
-  else code->pc_map[code->pc_map_count++] = (A64PcMap){written(e) * 4, guest};
+  return guest | (uint32_t)e->flag_form << 30;
+}
+
+/* The cold rows' host offsets count from the cold part's beginning until the parts are joined. */
+static __attribute__((noinline)) void map_cold_pc(Emitter *e) {
+  if (e->cold_map_count == A64_MAX_PC_MAP) e->status = A64_EMIT_TOO_LARGE;
+  else e->cold_map[e->cold_map_count++] = (A64PcMap){(uint16_t)(written(e) * 4), e->uppers, map_offset(e)};
+}
+
+static inline __attribute__((always_inline)) void map_pc(Emitter *e) {
+  A64PcMap *row = e->map_at;
+  if (__builtin_expect(e->cold, 0)) {
+    map_cold_pc(e);
+    return;
+  }
+  if (row == e->code->pc_map + A64_MAX_PC_MAP) {
+    e->status = A64_EMIT_TOO_LARGE;
+    return;
+  }
+  row->host_offset = (uint16_t)((uintptr_t)e->at - (uintptr_t)e->start);
+  row->uppers = e->uppers;
+  row->guest_offset = map_offset(e);
+  e->map_at = row + 1;
 }
 
 static void emit_block(Emitter *e, const IrInsn *insn) {
@@ -553,7 +579,7 @@ static void emit_block(Emitter *e, const IrInsn *insn) {
   A64Code *code = e->code;
   if (!insn->cond) return;
   if (code->entry_count == A64_MAX_ENTRIES) e->status = A64_EMIT_TOO_LARGE;
-  else code->entries[code->entry_count++] = (A64Entry){(uint64_t)insn->imm, written(e) * 4};
+  else code->entries[code->entry_count++] = (A64Entry){(uint64_t)insn->imm, position(e)};
 }
 
 static void emit_move(Emitter *e, const IrInsn *insn) {
@@ -594,9 +620,14 @@ static void emit_pseudo(Emitter *e, const IrInsn *insn) {
   case IR_TBNZ: emit_branch(e, insn, a64_tbnz(general(e, insn->reg[1]), insn->cond, 0)); break;
   case IR_COLD_BEGIN:
     set_cold(e, true);
+    e->uppers_before_cold = e->uppers;
     map_pc(e);
     break;
-  case IR_COLD_END: set_cold(e, false); break;
+  case IR_COLD_END:
+    set_cold(e, false);
+    e->uppers = e->uppers_before_cold;
+    break;
+  case IR_UPPERS: e->uppers = (uint16_t)insn->imm; break;
   case IR_LOOP_END: release_loop(e, insn); break;
   case IR_BLOCK: emit_block(e, insn); break;
   case IR_EXIT: emit_exit(e, insn); break;
@@ -637,6 +668,7 @@ static uint32_t place_temporaries(Emitter *e, const IrInsn *insn, const IrOpInfo
 static void begin_guest_instruction(Emitter *e, const IrInsn *insn) {
   e->guest_pc = (uint64_t)insn->imm;
   e->flag_form = insn->cond;
+  e->uppers = insn->shift;
   if (e->asks_misaligned) e->misaligned = e->options->is_misaligned(e->guest_pc);
   map_pc(e);
 }
@@ -706,15 +738,23 @@ static void join(Emitter *e) {
     code->exits[i].site = final_index(code, code->exits[i].site) * 4;
     if (code->exits[i].kind == A64_EXIT_LOOP) code->exits[i].branch = final_index(code, code->exits[i].branch);
   }
+  for (uint32_t i = 0; i < code->entry_count; i++)
+    code->entries[i].host_offset = final_index(code, code->entries[i].host_offset) * 4;
   for (uint32_t i = 0; i < code->relocation_count; i++)
     code->relocations[i].offset = final_index(code, code->relocations[i].offset);
   for (uint32_t i = 0; i < code->indirect_count; i++)
     code->indirect_checks[i] = final_index(code, code->indirect_checks[i]) * 4;
-  code->cold_pc_map = code->pc_map_count;
+  code->pc_map_count = code->cold_pc_map = (uint32_t)(e->map_at - code->pc_map);
+  if (code->pc_map_count + e->cold_map_count > A64_MAX_PC_MAP) {
+    e->status = A64_EMIT_TOO_LARGE;
+    return;
+  }
   for (uint32_t i = 0; i < e->cold_map_count; i++)
     code->pc_map[code->pc_map_count++] =
-        (A64PcMap){(e->cold_map[i].host_offset + code->hot_count) * 4, e->cold_map[i].guest_offset};
+        (A64PcMap){(uint16_t)(e->cold_map[i].host_offset + code->hot_count * 4), e->cold_map[i].uppers,
+                   e->cold_map[i].guest_offset};
   code->instruction_count = written(e);
+  if (code->instruction_count > UINT16_MAX / 4) e->status = A64_EMIT_TOO_LARGE; /* for A64PcMap.host_offset */
   append_literals(e);
   if (e->status != A64_EMIT_OK) return;
   code->count = written(e);
@@ -735,10 +775,12 @@ static void begin(Emitter *e, const IrBuilder *b, const A64EmitOptions *options,
   e->limit = code->words + code->capacity;
   e->other_at = e->cold_words;
   e->index = 0;
+  e->map_at = code->pc_map;
   e->free_general = A64_TEMPS;
-  e->free_vector = A64_VECTOR_TEMPS;
+  e->free_vector = A64_VECTOR_TEMPS & ~b->vector_homes;
   e->guest_pc = 0;
   e->flag_form = 0;
+  e->uppers = 0;
   e->asks_misaligned = options->is_misaligned != NULL;
   e->misaligned = false;
   e->fixup_count = e->literal_count = e->literal_use_count = e->cold_map_count = 0;

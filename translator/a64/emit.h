@@ -21,7 +21,7 @@ typedef enum A64Trampoline {
 typedef enum A64ExitKind {
   A64_EXIT_JUMP, /* `site` is patched to B target */
   A64_EXIT_CALL, /* `site` is patched to BL target */
-  A64_EXIT_LOOP  /* only taken when interrupted: `branch` is retargeted to `site` */
+  A64_EXIT_LOOP  /* only taken when interrupted: `branch` is retargeted to a64_loop_exit() */
 } A64ExitKind;
 
 typedef struct A64Exit {
@@ -33,7 +33,8 @@ typedef struct A64Exit {
 
 /* Guest instruction boundaries, ascending in host offset within hot and again within cold code. */
 typedef struct A64PcMap {
-  uint32_t host_offset;
+  uint16_t host_offset; /* bytes */
+  uint16_t uppers;      /* bit n: YMMn's upper half is in a64_upper_home(n) alone, GuestCpu.upper is out of date */
   uint32_t guest_offset; /* from the region's entry PC, modulo 2^30, and flag form << 30 */
 } A64PcMap;
 

@@ -13,6 +13,7 @@
 
 #include "a64/immediates.h"
 #include "a64/registers.h"
+#include "guest/state.h"
 
 typedef struct A64Reg { unsigned number; } A64Reg; /* general; 31 is the zero register or SP, by instruction */
 typedef struct A64Vec { unsigned number; } A64Vec;
@@ -113,6 +114,12 @@ static inline uint32_t a64_at_scaled(A64Transfer transfer, A64Reg n, unsigned si
   if (offset < 0 || offset & (size - 1) || offset >> a64_log2(size) >= 4096) return 0;
   return transfer.word | 0x01000000u | (uint32_t)(offset >> a64_log2(size)) << 10 | a64_n(n);
 }
+/* STR Qt to GuestCpu.upper[number]. */
+static inline uint32_t a64_store_upper(unsigned number, unsigned t) {
+  return a64_at_scaled(a64_transfer_vector(16, A64_STORE, (A64Vec){t}), A64_X(A64_REG_CPU), 16,
+                       (int64_t)(offsetof(GuestCpu, upper) + 16 * number));
+}
+
 /* [n, #offset], 9 bits with a sign (LDUR, STUR). */
 static inline bool a64_fits_unscaled(int64_t offset) { return (uint64_t)offset + 256 < 512; }
 static inline uint32_t a64_at_unscaled(A64Transfer transfer, A64Reg n, int64_t offset) {

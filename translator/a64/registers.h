@@ -10,7 +10,7 @@
  *   x26, x27  flag_aux and flag_result (guest/state.h)
  *   x28       GuestCpu
  *   sp        the return-address stack: pairs (guest return address, host return address)
- *   v0-v15    guest XMM0-XMM15;  v16-v31 temporaries
+ *   v0-v15    guest XMM0-XMM15;  v16-v30 temporaries, of which some hold upper halves of YMM registers (below)
  *   NZCV      guest SF ZF !CF OF where live
  */
 #ifndef STELE_A64_REGISTERS_H
@@ -33,6 +33,12 @@ enum {
 #define A64_TEMPS 0x21fc0000u
 #define A64_TEMPS_CALLER_SAVED 0x00040000u
 #define A64_VECTOR_TEMPS 0x7fff0000u
+
+/* The host register that may hold the upper half of guest YMM register `number` within a region, in place of
+ * GuestCpu.upper. Which do is the region's choice, told at every guest instruction (A64PcMap.uppers); of registers with
+ * the same one, one may. */
+enum { A64_UPPER_HOMES = 11 };
+static inline unsigned a64_upper_home(unsigned number) { return 30 - number % A64_UPPER_HOMES; }
 
 typedef enum A64Condition {
   A64_EQ, A64_NE, A64_CS, A64_CC, A64_MI, A64_PL, A64_VS, A64_VC,

@@ -1,5 +1,6 @@
 /* A boundary is one number where it is as usual: how many words the code has gone on (6 bits), how far the guest PC (8 bits,
- * signed), the form of the flags (2 bits). Otherwise the first six bits are ones, and the boundary as it is follows. */
+ * signed), the form of the flags (2 bits), upper halves where they were. Otherwise the first six bits are ones, and the
+ * boundary as it is follows. */
 #include "a64/tables.h"
 
 #include "a64/encode.h"
@@ -18,32 +19,34 @@ bool a64_pc_map_next(A64PcCursor *cursor) {
   A64PcMap *last = &cursor->last;
   if ((all & WHOLE) != WHOLE) {
     uint32_t moved = (all >> WORDS_BITS & ((1 << GUEST_BITS) - 1)) - 128;
-    last->host_offset += (all & WHOLE) * 4;
+    last->host_offset = (uint16_t)(last->host_offset + (all & WHOLE) * 4);
     last->guest_offset = ((last->guest_offset + moved) & distance_mask) | all >> FORM_SHIFT << 30;
     return true;
   }
   if (cursor->end - cursor->at < 4) return false;
-  last->host_offset = cursor->at[0] | (uint32_t)cursor->at[1] << 16;
+  last->host_offset = cursor->at[0];
+  last->uppers = cursor->at[1];
   last->guest_offset = cursor->at[2] | (uint32_t)cursor->at[3] << 16;
   cursor->at += 4;
   return true;
 }
 
 void a64_pack_pc_map(A64Tables *tables, A64TableRoom *room) {
-  uint32_t host = 0, guest = 0;
+  uint32_t host = 0, guest = 0, uppers = 0;
   uint16_t *at = room->pc_map;
   for (const A64PcMap *next = tables->whole_pc_map, *end = next + tables->pc_map_count; next < end; next++) {
     uint32_t words = (next->host_offset - host) / 4;
     uint32_t moved = (next->guest_offset - guest + 128) & distance_mask; /* 128: not at all */
     host = next->host_offset;
     guest = next->guest_offset;
-    if (words < WHOLE && moved < 1 << GUEST_BITS) {
+    if (words < WHOLE && moved < 1 << GUEST_BITS && next->uppers == uppers) {
       *at++ = (uint16_t)(words | moved << WORDS_BITS | guest >> 30 << FORM_SHIFT);
       continue;
     }
+    uppers = next->uppers;
     at[0] = WHOLE;
     at[1] = (uint16_t)host;
-    at[2] = (uint16_t)(host >> 16);
+    at[2] = (uint16_t)uppers;
     at[3] = (uint16_t)guest;
     at[4] = (uint16_t)(guest >> 16);
     at += 5;
@@ -78,6 +81,12 @@ bool a64_make_tables(const A64Code *code, uint64_t guest_entry, A64TableRoom *ro
                             .entries = room->entries, .relocations = room->relocations, .words = code->words,
                             .indirect_checks = room->indirect_checks, .whole_pc_map = code->pc_map};
   return true;
+}
+
+uint32_t a64_loop_exit(const uint32_t *words, uint32_t site) {
+  const uint32_t first = a64_store_upper(0, 0), last = a64_store_upper(15, 31); /* they differ in these fields alone */
+  while (site && !((words[site - 1] - first) & ~(last - first))) site--;
+  return site;
 }
 
 bool a64_relocate(uint32_t *words, const A64Tables *tables, const uint64_t trampolines[A64_TRAMPOLINE_COUNT],

@@ -83,6 +83,10 @@ static inline uint64_t a64_guest_distance(uint32_t guest_offset) {
   return (uint64_t)((int64_t)((uint64_t)guest_offset << 34) >> 34);
 }
 
+/* Where an A64_EXIT_LOOP whose site is word `site` of `words` begins: with stores of upper halves before it, where there are
+ * any. Before those stands the branch that ends other code. */
+uint32_t a64_loop_exit(const uint32_t *words, uint32_t site);
+
 /* Completes the words at `words`, which will be executed there, with trampolines at the given host addresses and guest
  * addresses moved by `guest_bias`. False when a trampoline is out of a branch's reach. */
 bool a64_relocate(uint32_t *words, const A64Tables *tables, const uint64_t trampolines[A64_TRAMPOLINE_COUNT],

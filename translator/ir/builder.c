@@ -9,6 +9,7 @@ void ir_reset(IrBuilder *b) {
   b->next_temp = b->next_vector_temp = IR_TEMP_FIRST;
   b->next_label = b->joins = b->stack_count = b->copy_count = 0;
   b->overflow = b->cold = b->has_moves = b->has_merges = false;
+  b->vector_homes = 0;
 }
 
 IrReg ir_temp(IrBuilder *b) {

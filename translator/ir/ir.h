@@ -81,6 +81,11 @@ typedef struct IrInsn {
 
 static inline unsigned ir_is_temp(unsigned id) { return (uint16_t)(id - IR_TEMP_FIRST) < IR_NONE - IR_TEMP_FIRST; }
 
+/* Leaves out an operation; its place in the list stays. */
+static inline void ir_make_nop(IrInsn *insn) {
+  *insn = (IrInsn){.op = IR_NOP, .size = 8, .reg = {IR_NONE, IR_NONE, IR_NONE, IR_NONE}};
+}
+
 /* To be called after changing an operation's registers. */
 static inline void ir_note_temps(IrInsn *insn) {
   insn->temps = (uint16_t)(ir_is_temp(insn->reg[0]) | ir_is_temp(insn->reg[1]) << 1 | ir_is_temp(insn->reg[2]) << 2 |
@@ -96,6 +101,7 @@ typedef struct IrBuilder {
   bool has_moves, has_merges; /* MOV of a temporary; BFM */
   uint16_t joins; /* blocks and labels so far: where it is the same, what was made before is there */
   bool cold;      /* between COLD_BEGIN and COLD_END */
+  uint32_t vector_homes; /* host registers beyond the guest's own that the region has a fixed use for: no temporaries */
   uint16_t stack_count, copy_count;
   uint16_t stack[IR_MAX_STACK]; /* positions of the first PUSHes and POPs */
   uint16_t copies[IR_MAX_COPIES]; /* positions of the first moves between host registers */

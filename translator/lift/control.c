@@ -12,6 +12,7 @@ static bool next_is_adjacent(const Lift *l) {
 }
 
 void lift_exit(Lift *l, uint64_t target) {
+  lift_uppers_leave(l);
   ir_emit(&l->b, IR_EXIT, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)target);
 }
 
@@ -52,11 +53,26 @@ static void settle_flags(Lift *l, uint8_t read) {
   if (r->live_after && !form_is_free(l) && !settles_at_exit(l)) lift_flags_canonical(l, r->live_after | read);
 }
 
-/* Where the branch goes: a block's label, or one of an exit still to be placed. */
+/* Where the branch goes: a block's label, or one of an exit still to be placed, or of what has to be done on the way to the
+ * block. A loop's way back has that done in line, since nothing but its branch may leave when the thread has to come out. */
 static IrLabel taken_label(Lift *l) {
   const RegionInsn *r = current(l);
-  if (r->target != REGION_NO_INSN) return (IrLabel){l->blocks[r->target].label};
-  return ir_label(&l->b);
+  if (r->target == REGION_NO_INSN) return ir_label(&l->b);
+  if (r->target <= l->index) lift_uppers_settle(l, r->target);
+  else if (lift_uppers_differ(l, r->target)) return ir_label(&l->b);
+  return (IrLabel){l->blocks[r->target].label};
+}
+
+/* Out of line, on the way to a block inside the region: what is known stays. */
+static void settle_on_the_way(Lift *l, IrLabel taken) {
+  LiftUppers uppers = l->uppers;
+  uint32_t target = current(l)->target;
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, taken);
+  lift_uppers_settle(l, target);
+  ir_branch(&l->b, (IrLabel){l->blocks[target].label});
+  ir_cold_end(&l->b);
+  l->uppers = uppers;
 }
 
 /* After the branch: the taken exit out of line, and the fall-through. */
@@ -64,6 +80,7 @@ static void finish_branch(Lift *l, IrLabel taken) {
   const RegionInsn *r = current(l);
   if (r->target != REGION_NO_INSN) {
     if (r->target > l->index) pass_form(l, r->target, false);
+    if (taken.id != l->blocks[r->target].label) settle_on_the_way(l, taken);
   } else {
     ir_cold_begin(&l->b);
     ir_bind(&l->b, taken);
@@ -73,8 +90,12 @@ static void finish_branch(Lift *l, IrLabel taken) {
     l->form = form;
     ir_cold_end(&l->b);
   }
-  if (next_is_adjacent(l)) pass_form(l, l->index + 1, true);
-  else lift_exit(l, l->next_pc);
+  if (next_is_adjacent(l)) {
+    pass_form(l, l->index + 1, true);
+    lift_uppers_settle(l, l->index + 1);
+  } else {
+    lift_exit(l, l->next_pc);
+  }
 }
 
 static void branch_fused(Lift *l, unsigned condition, IrLabel taken) {
@@ -136,6 +157,7 @@ void lift_jmp(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (insn->flow == X86_FLOW_JUMP_IND) {
     IrReg target = lift_read(l, insn, 0);
     lift_flags_canonical(l, l->live_flags);
+    lift_uppers_leave(l);
     ir_emit(&l->b, IR_EXIT_IND, 8, IR_NONE, target.id, IR_NONE, 0);
   } else if (r->target == REGION_NO_INSN) {
     lift_flags_canonical(l, l->live_flags);
@@ -143,6 +165,7 @@ void lift_jmp(Lift *l, const X86Insn *insn, uint32_t argument) {
   } else {
     if (!region_block_inherits(l->region, r->target)) lift_flags_canonical(l, l->live_flags);
     if (r->target > l->index) pass_form(l, r->target, false);
+    lift_uppers_settle(l, r->target);
     if (r->target != l->index + 1) ir_branch(&l->b, (IrLabel){l->blocks[r->target].label});
   }
 }
@@ -161,10 +184,12 @@ void lift_call(Lift *l, const X86Insn *insn, uint32_t argument) {
     if (target.id == X86_RSP) target = lift_copy(l, target);
     lift_flags_canonical(l, l->live_flags);
     IrReg address = push_return_address(l);
+    lift_uppers_forget(l);
     ir_emit(&l->b, IR_CALL_IND, 8, IR_NONE, target.id, address.id, 0);
   } else {
     lift_flags_canonical(l, l->live_flags);
     IrReg address = push_return_address(l);
+    lift_uppers_forget(l);
     ir_emit(&l->b, IR_CALL, 8, IR_NONE, address.id, IR_NONE, (int64_t)(l->next_pc + (uint64_t)insn->imm));
   }
   if (!next_is_adjacent(l)) lift_exit(l, l->next_pc);
@@ -176,6 +201,7 @@ void lift_ret(Lift *l, const X86Insn *insn, uint32_t argument) {
   lift_flags_canonical(l, l->live_flags);
   ir_pop(&l->b, target, lift_gpr(X86_RSP));
   if (insn->operand_count) ir_add_imm(&l->b, 8, stack, stack, (uint16_t)insn->imm);
+  lift_uppers_leave(l);
   ir_emit(&l->b, IR_RETURN, 8, IR_NONE, target.id, IR_NONE, 0);
 }
 
@@ -185,11 +211,13 @@ void lift_syscall(Lift *l, const X86Insn *insn, uint32_t argument) {
   (void)insn;
   (void)argument;
   lift_flags_canonical(l, X86_F_STATUS);
+  lift_uppers_forget(l);
   ir_emit(&l->b, IR_SYSCALL, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)l->next_pc);
   l->form = FLAGS_CANONICAL;
 }
 
 void lift_raise_at(Lift *l, int vector, uint64_t pc) {
+  lift_uppers_leave(l);
   ir_emit(&l->b, IR_RAISE, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)pc)->cond = (uint8_t)vector;
 }
 

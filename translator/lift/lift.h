@@ -43,9 +43,16 @@ typedef struct LiftVectors {
   uint16_t zero_above16;             /* YMM registers' upper halves (lift/vector/ymm.c) */
 } LiftVectors;
 
-/* Upper halves of YMM registers live in GuestCpu.upper; temporaries that hold them as well. They are not changed. */
+/* Upper halves of YMM registers (bit n: of YMMn): which have homes in host registers in this region, and what is known of
+ * them (lift/vector/uppers.c); and of the others, which live in GuestCpu.upper, the temporaries that hold them as well and
+ * are not changed. */
 typedef struct LiftUppers {
-  uint16_t valid; /* bit n: of YMMn */
+  bool planned;    /* `homes` have been given out, perhaps none */
+  bool wanted;     /* something asked for one before: the region is to be lifted again */
+  uint16_t homes;
+  uint16_t loaded; /* of those: the home holds the value */
+  uint16_t dirty;  /* of `loaded`: GuestCpu.upper does not */
+  uint16_t valid;
   uint16_t same;   /* equal to the lower half, as after a broadcast, which serves for it */
   uint16_t stored; /* store[n] is known */
   uint16_t temp[16];
@@ -90,21 +97,23 @@ typedef struct LiftFused {
 enum { LIFT_GROUP_MAX = 24 };
 typedef struct LiftGroup {
   uint8_t count;      /* instructions; 0: no group is open */
-  uint8_t saves;      /* registers in `saved` */
+  uint8_t saves;      /* registers in save[] and save_upper[] */
   bool unchecked;     /* an arithmetic result has not been checked */
   bool replay;        /* the cold path is being lifted: check each result at once */
-  uint16_t read;      /* registers whose values from before the group are read */
-  uint16_t written, saved;     /* registers written, kept in save[] */
-  uint16_t partial4, partial8; /* registers of which only the low bytes were written at first */
-  uint16_t general;   /* general registers read: addresses, sources */
-  uint16_t save[16];  /* vector temporaries */
-  uint16_t read_wide; /* of `read`: upper halves, too */
-  uint16_t saved_upper, save_upper[16]; /* the same of upper halves */
   bool fma;           /* it has instructions that set the host's invalid flag unduly, and began with that clear */
   bool settled;       /* it began with that clear */
   bool legacy, wide;  /* it has instructions without VEX; with 256 bits: never both */
+  uint16_t read;      /* registers whose values from before the group are read */
+  uint16_t read_wide; /* of those: upper halves, too */
+  uint16_t written, saved, saved_upper; /* registers written, kept in save[] and save_upper[] */
+  uint16_t partial4, partial8; /* registers of which only the low bytes were written at first */
+  uint16_t general;   /* general registers read: addresses, sources */
+  uint16_t pending, pending_wide; /* registers with results of FMA that have not been looked at; with 256 bits */
   uint32_t last_save; /* IR index of the move into the temporary made for the last instruction, or 0 */
   LiftVectors vectors; /* known where the group begins */
+  /* From here on: nothing that counts by itself, and that would have to be cleared. */
+  uint16_t save[16], save_upper[16]; /* vector temporaries */
+  uint8_t pending_format[16];        /* SseFormat */
   const X86Insn *insns[LIFT_GROUP_MAX];
   uint64_t pcs[LIFT_GROUP_MAX];
 } LiftGroup;
@@ -135,6 +144,7 @@ typedef struct LiftBlock {
   uint8_t x87_top;      /* 1 + the slot that a block branching here leaves ST(0) in; 0: none has yet */
   bool form_known;      /* entry_form and vectors were inherited from the only predecessor */
   LiftVectors vectors;
+  uint16_t uppers_loaded, uppers_dirty; /* LiftUppers at its beginning; of several ways in all have to see to it */
 } LiftBlock;
 
 typedef struct Lift Lift;
@@ -152,7 +162,7 @@ struct Lift {
   uint32_t sse_begin;    /* IR index where the instruction's operations begin */
   LiftScalars scalars;
   LiftShuffle shuffle;
-  LiftUppers uppers; /* none where a block begins */
+  LiftUppers uppers;
   bool settled;      /* the host's invalid flag is clear; not known where a block begins */
   LiftVex vex;
   LiftSha sha;           /* zero where a region begins */
@@ -160,6 +170,7 @@ struct Lift {
   LiftVectors vectors; /* zero where a block begins: lift_sse_block() */
   LiftX87 x87; /* zero where a region begins; lift_x87_block() where a block begins */
   const LiftRegion *region; /* control flow around the instruction */
+  uint8_t homes_left_out; /* of the A64_UPPER_HOMES that upper halves may have: others need the registers */
   uint8_t entry_x87_top; /* LiftBlock.x87_top of the entry, from the state that arrives there; 0: not known */
   LiftBlock blocks[REGION_MAX_INSNS + 1];
 };
@@ -247,9 +258,32 @@ void lift_x87_enter_mmx(Lift *l);
 void lift_sse_enter(Lift *l, const X86Insn *insn);
 void lift_sse_leave(Lift *l, const X86Insn *next);
 
+/* --- Upper halves in registers (lift/vector/uppers.c) --- */
+
+/* Chooses which upper halves of the region's YMM registers have homes, and what each block may expect to find there. */
+void lift_uppers_plan(Lift *l);
+/* The basic block at l->index begins, in place of the mark BLOCK: what is known there, and a way in from outside. */
+void lift_uppers_begin_block(Lift *l, const LiftBlock *block);
+/* Before control leaves the region: GuestCpu.upper becomes what it should be. What is known stays. */
+void lift_uppers_store(Lift *l);
+static inline void lift_uppers_leave(Lift *l) {
+  if (l->uppers.dirty) lift_uppers_store(l);
+}
+/* The same, and whatever follows may have changed them, or looks at them in memory. */
+void lift_uppers_forget(Lift *l);
+/* Before control goes to the block at `index`, which several ways lead to: they become what it expects. */
+void lift_uppers_convert(Lift *l, uint32_t index);
+static inline void lift_uppers_settle(Lift *l, uint32_t index) {
+  if (l->uppers.homes) lift_uppers_convert(l, index);
+}
+/* Whether that takes any operation. */
+bool lift_uppers_differ(const Lift *l, uint32_t index);
+
+static inline void lift_group_clear(LiftGroup *group) { __builtin_memset(group, 0, offsetof(LiftGroup, save)); }
+
 /* A region begins: no group is open, no rounds have been done. */
 static inline void lift_sse_region(Lift *l) {
-  l->group = (LiftGroup){0};
+  lift_group_clear(&l->group);
   l->vex.active = false;
   l->sha = (LiftSha){0};
 }
@@ -258,7 +292,7 @@ static inline void lift_sse_region(Lift *l) {
 static inline void lift_sse_block(Lift *l) {
   l->vectors = (LiftVectors){0};
   l->scalars.valid = 0;
-  l->uppers.valid = l->uppers.same = l->uppers.stored = 0;
+  l->uppers.loaded = l->uppers.dirty = l->uppers.valid = l->uppers.same = l->uppers.stored = 0;
   l->settled = false;
   l->shuffle = (LiftShuffle){{IR_NONE}, {IR_NONE}, 0};
 }

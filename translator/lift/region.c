@@ -8,16 +8,21 @@ void lift_pass_form(Lift *l, uint32_t index) {
   if (!region_block_inherits(l->region, index)) return;
   block->entry_form = l->form;
   block->vectors = l->vectors;
+  block->uppers_loaded = l->uppers.loaded;
+  block->uppers_dirty = l->uppers.dirty;
   block->form_known = true;
 }
 
 static void begin_block(Lift *l, const RegionInsn *r) {
   const LiftBlock *block = &l->blocks[l->index];
-  ir_mark(&l->b, IR_BLOCK, r->pc, r->entry, block->label);
   l->form = block->form_known ? block->entry_form : FLAGS_CANONICAL;
+  if (l->uppers.homes) lift_uppers_begin_block(l, block);
+  else ir_mark(&l->b, IR_BLOCK, r->pc, r->entry, block->label);
   l->fused.kind = FUSED_NONE;
   lift_sse_block(l);
   if (block->form_known) l->vectors = block->vectors;
+  l->uppers.loaded = block->uppers_loaded;
+  l->uppers.dirty = block->uppers_dirty;
   lift_x87_block(l);
 }
 
@@ -61,7 +66,7 @@ static void lift_one(Lift *l, const RegionInsn *r) {
   l->pc = r->pc;
   l->next_pc = r->pc + r->insn.length;
   l->live_flags = r->live_after;
-  ir_mark(&l->b, IR_GUEST, r->pc, l->form, 0);
+  ir_mark(&l->b, IR_GUEST, r->pc, l->form, l->uppers.dirty);
   if (r->decode != X86_DECODE_OK) {
     lift_undecodable(l, (X86DecodeStatus)r->decode);
     return;
@@ -80,12 +85,19 @@ static void lift_one(Lift *l, const RegionInsn *r) {
 /* Control falls out of an instruction into what is not the next instruction of the region, or into a
  * block that wants the flags in another form. */
 static void end_instruction(Lift *l, const RegionInsn *r) {
-  if (r->decode != X86_DECODE_OK || region_ends_block(&r->insn)) return;
+  if (r->decode != X86_DECODE_OK) return;
+  if (region_ends_block(&r->insn)) {
+    if (l->uppers.homes && region_returns_behind(&r->insn) && r->adjacent) lift_uppers_settle(l, l->index + 1);
+    return;
+  }
   if (!r->adjacent) {
     lift_flags_canonical(l, r->live_after);
     lift_exit(l, r->pc + r->insn.length);
   } else if (r[1].leader) {
-    if (!region_block_inherits(l->region, l->index + 1)) lift_flags_canonical(l, r[1].live_before);
+    if (!region_block_inherits(l->region, l->index + 1)) {
+      lift_flags_canonical(l, r[1].live_before);
+      lift_uppers_settle(l, l->index + 1);
+    }
     lift_pass_form(l, l->index + 1);
   }
 }
@@ -98,7 +110,7 @@ static void check_source(Lift *l, const LiftRegion *region) {
   uint64_t start = region->lowest & ~UINT64_C(7), end = (region->highest + 7) & ~UINT64_C(7);
   IrReg base = ir_temp(b), differs = ir_temp(b), left = ir_temp(b);
   l->pc = region->entry;
-  ir_mark(b, IR_GUEST, region->entry, l->form, 0);
+  ir_mark(b, IR_GUEST, region->entry, l->form, l->uppers.dirty);
   ir_guest_address(b, base, start);
   for (uint64_t at = start; at < end; at += 8) {
     IrReg now = ir_temp(b), then = ir_temp(b);
@@ -129,12 +141,12 @@ static void begin_blocks(Lift *l, const LiftRegion *region) {
   l->blocks[0].x87_top = l->entry_x87_top;
 }
 
-void lift_region(Lift *l, const LiftRegion *region) {
-  l->region = region;
+static void lift_all(Lift *l, const LiftRegion *region) {
   lift_sse_region(l);
   ir_reset(&l->b);
   l->address.temp = IR_NO_REG;
   begin_blocks(l, region);
+  if (l->uppers.planned) lift_uppers_plan(l);
   const RegionInsn *r = region->insns;
   for (l->index = 0; l->index < region->count && !l->b.overflow; l->index++, r++) {
     if (r->leader) {
@@ -144,4 +156,14 @@ void lift_region(Lift *l, const LiftRegion *region) {
     lift_one(l, r);
     end_instruction(l, r);
   }
+}
+
+void lift_region(Lift *l, const LiftRegion *region) {
+  l->region = region;
+  l->uppers.homes = 0;
+  l->uppers.planned = l->uppers.wanted = false;
+  lift_all(l, region);
+  if (!l->uppers.wanted) return;
+  l->uppers.planned = true;
+  lift_all(l, region);
 }

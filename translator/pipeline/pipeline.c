@@ -26,17 +26,32 @@ void pipeline_analyse(Pipeline *p, const RegionWindow *window, uint64_t pc, uint
   region_analyse(&p->region);
 }
 
+/* Everything behind the analysis, up to words. */
+static A64EmitStatus make_words(Pipeline *p, const A64EmitOptions *options) {
+  lift_region(&p->lift, &p->region);
+  if (p->lift.b.overflow) return A64_EMIT_TOO_LARGE;
+  opt_run(&p->opt, &p->lift.b);
+  return a64_emit(p->emitter, &p->lift.b, options, &p->code);
+}
+
+/* Takes two of the homes of upper halves away, which left too few registers to others. False where there are none. */
+static bool leave_out_homes(Lift *l) {
+  unsigned count = 0;
+  for (unsigned homes = l->uppers.homes; homes; homes &= homes - 1) count++;
+  l->homes_left_out = (uint8_t)(A64_UPPER_HOMES - (count > 2 ? count - 2 : 0));
+  return count > 0;
+}
+
 A64EmitStatus pipeline_generate(Pipeline *p, const PipelineTarget *target) {
   p->lift.features = target->features;
   p->lift.ordered = target->ordered;
   p->lift.extended = !target->without_avx;
   p->lift.entry_x87_top = (uint8_t)(target->x87_top + 1);
-  lift_region(&p->lift, &p->region);
-  if (p->lift.b.overflow) return A64_EMIT_TOO_LARGE;
-  opt_run(&p->opt, &p->lift.b);
   A64EmitOptions options = {.guest_entry = p->region.entry, .features = target->features, .ordered = target->ordered,
                             .is_misaligned = target->is_misaligned};
-  A64EmitStatus status = a64_emit(p->emitter, &p->lift.b, &options, &p->code);
+  p->lift.homes_left_out = 0;
+  A64EmitStatus status = make_words(p, &options);
+  while (status == A64_EMIT_OUT_OF_REGISTERS && leave_out_homes(&p->lift)) status = make_words(p, &options);
   if (status != A64_EMIT_OK) return status;
   return a64_make_tables(&p->code, p->region.entry, &p->table_room, &p->tables) ? A64_EMIT_OK : A64_EMIT_TOO_LARGE;
 }

@@ -113,6 +113,13 @@ static void begin_sources(LiftRegion *region, uint64_t undecoded) {
   region->source_count = 1;
 }
 
+/* Whether a region that has come to its limit without a branch has more room, as its last instruction has VEX. */
+static bool goes_on(const LiftRegion *region, uint32_t *limit, uint32_t most) {
+  if (region->end_count || !(region->insns[region->count - 1].insn.prefixes & X86_PREFIX_VEX)) return false;
+  *limit = most;
+  return true;
+}
+
 void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns,
                    uint32_t max_straight) {
   region->window = *window;
@@ -121,8 +128,9 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   uint64_t pc = entry;
   uint32_t limit = max_straight;
   const bool checked = region->checked;
+  const uint32_t most = checked || max_straight <= max_insns ? max_straight : 2 * max_straight;
   uint64_t undecoded = 0;
-  while (region->count < limit) {
+  while (region->count < limit || (limit < most && goes_on(region, &limit, most))) {
     if (!append_insn(region, pc)) {
       undecoded = pc;
       break;
@@ -261,18 +269,13 @@ static void count_predecessor(RegionInsn *leader) {
   if (leader->predecessors < UINT8_MAX) leader->predecessors++;
 }
 
-/* Control comes back to the next instruction from outside the region. */
-static bool returns_behind(const X86Insn *insn) {
-  return insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_SYSTEM;
-}
-
 static void make_leader(LiftRegion *region, uint32_t index, bool entry) {
   RegionInsn *r = &region->insns[index];
   r->entry |= entry;
   if (r->leader) return;
   r->leader = true;
   region->leaders[region->leader_count++] = (uint16_t)index;
-  if (index > 0 && r[-1].adjacent && falls_through(&r[-1].insn) && !returns_behind(&r[-1].insn)) count_predecessor(r);
+  if (index > 0 && r[-1].adjacent && falls_through(&r[-1].insn) && !region_returns_behind(&r[-1].insn)) count_predecessor(r);
 }
 
 static void find_target(LiftRegion *region, uint32_t index) {
@@ -294,7 +297,7 @@ static void find_blocks(LiftRegion *region) {
     const RegionInsn *r = &region->insns[index];
     if (r->decode != X86_DECODE_OK) continue;
     if (has_direct_target(&r->insn)) find_target(region, index);
-    if (index + 1 < region->count) make_leader(region, index + 1, returns_behind(&r->insn));
+    if (index + 1 < region->count) make_leader(region, index + 1, region_returns_behind(&r->insn));
   }
   for (unsigned i = 0; i < region->leader_count; i++) { /* several ways in: as good an entry as any */
     RegionInsn *r = &region->insns[region->leaders[i]];

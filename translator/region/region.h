@@ -81,7 +81,8 @@ typedef struct LiftRegion {
 
 /* Decodes the region at `entry` (within the window) of at most max_insns instructions; from half of that on it
  * ends at the next branch or call, as what lies behind is the less likely to be run. Up to its first branch, where
- * all is run, it may have max_straight instructions. The first instruction may be
+ * all is run, it may have max_straight instructions, and where that is more than max_insns and the last of them has VEX
+ * twice as many: loops of hashes and ciphers are long, and take their upper halves round with them. The first instruction may be
  * undecodable; later ones end the region. */
 void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns,
                    uint32_t max_straight);
@@ -94,6 +95,11 @@ void region_forget_decoded(LiftRegion *region);
 
 /* Finds blocks and computes liveness. */
 void region_analyse(LiftRegion *region);
+
+/* Control comes back to the next instruction from outside the region. */
+static inline bool region_returns_behind(const X86Insn *insn) {
+  return insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_SYSTEM;
+}
 
 static inline bool region_ends_block(const X86Insn *insn) { return insn->flow != X86_FLOW_NEXT; }
 

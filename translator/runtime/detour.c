@@ -76,7 +76,8 @@ static void open_exits(uint32_t *copy, const Region *region) {
     copy[exit->site] = to_link_trampoline(copy + exit->site);
     if (exit->branch == A64_NO_BRANCH) continue;
     uint32_t *branch = copy + exit->branch;
-    *branch = a64_retarget(*branch, ((int64_t)exit->site - (int64_t)exit->branch) * 4);
+    uint32_t to = exit->kind == A64_EXIT_LOOP ? a64_loop_exit(copy, exit->site) : exit->site;
+    *branch = a64_retarget(*branch, ((int64_t)to - (int64_t)exit->branch) * 4);
   }
   for (unsigned i = 0; i < tables->indirect_count; i++) { /* as if the prediction were wrong, also just behind the check */
     uint32_t *check = copy + tables->indirect_checks[i];

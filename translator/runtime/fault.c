@@ -39,6 +39,16 @@ static void take_vectors(GuestCpu *cpu, const struct ucontext *context) {
   cpu->mxcsr = sse_mxcsr_from_fpsr(cpu->mxcsr, fp->fpsr);
 }
 
+/* Upper halves of YMM registers that are in host registers alone at this place of the region. */
+static void take_uppers(GuestCpu *cpu, const struct ucontext *context, const Region *region, uint32_t offset) {
+  for (unsigned left = region_uppers_at(region, offset); left; left &= left - 1) {
+    const struct fpsimd_context *fp = find_fpsimd(context);
+    unsigned number = (unsigned)__builtin_ctz(left);
+    if (!fp) base_panic("a signal frame without vector registers");
+    memcpy(&cpu->upper[number], &fp->vregs[a64_upper_home(number)], sizeof cpu->upper[number]);
+  }
+}
+
 static void take_general(GuestCpu *cpu, const struct sigcontext *host, unsigned form) {
   for (unsigned i = 0; i < 16; i++) cpu->gpr[i] = host->regs[i];
   cpu->nzcv = host->pstate & UINT64_C(0xf0000000);
@@ -60,10 +70,12 @@ static bool synchronise_from(GuestCpu *cpu, const struct ucontext *context) {
   if (region) {
     cpu->rip = region_pc_at(region, offset, &form);
     take_general(cpu, host, form);
+    take_uppers(cpu, context, region, offset);
   } else if (cpu->helper_return) {
     region = detour_region_at(thread, cpu->helper_return, &offset);
     if (!region) return false;
     cpu->rip = region_pc_at(region, offset - 4, &form);
+    take_uppers(cpu, context, region, offset - 4);
   } else {
     return false;
   }
@@ -90,8 +102,11 @@ static const Region *region_of_thread(const RuntimeThread *thread, uint64_t host
   return region;
 }
 
-/* The region is dead since the store that is under way: it is left at the next guest instruction. */
-static void leave_after_store(RuntimeThread *thread, struct sigcontext *host, const Region *region, uint32_t offset) {
+/* The region is dead since the store that is under way: it is left at the next guest instruction. No instruction that stores
+ * changes a YMM register, so upper halves are then what they are now. */
+static void leave_after_store(RuntimeThread *thread, struct ucontext *context, const Region *region, uint32_t offset) {
+  struct sigcontext *host = &context->uc_mcontext;
+  take_uppers(thread->cpu, context, region, offset);
   if (thread->cpu->helper_return) thread->cpu->helper_return = detour_take(thread, region, offset + 4, offset);
   else host->pc = detour_take(thread, region, offset, offset);
 }
@@ -114,7 +129,7 @@ static bool handle_code_write(RuntimeThread *thread, struct ucontext *context, u
   if (region && deaths != runtime.deaths) *shadow_sp = thread_forget_returns(thread, *shadow_sp);
   bool dead = region && region->dead;
   base_unlock(&runtime.lock);
-  if (ours && dead) leave_after_store(thread, host, region, offset);
+  if (ours && dead) leave_after_store(thread, context, region, offset);
   return ours;
 }
 

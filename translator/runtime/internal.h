@@ -340,6 +340,8 @@ bool guard_call(RuntimeThread *thread, void (*function)(void *), void *argument)
 
 /* The guest instruction at an offset of a region's code. */
 uint64_t region_pc_at(const Region *region, uint32_t offset, unsigned *ret_flag_form);
+/* A64PcMap.uppers of that instruction. */
+unsigned region_uppers_at(const Region *region, uint32_t offset);
 /* Brings flags in a form other than the canonical one (FlagForm, lift/lift.h) into it, in a synchronised state. */
 void runtime_canonical_flags(GuestCpu *cpu, unsigned form);
 /* Works out the status flags at cpu->rip that no code would have read (fault-flags.c), from a synchronised state.

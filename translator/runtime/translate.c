@@ -246,10 +246,17 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
   return TRANSLATE_OK;
 }
 
-uint64_t region_pc_at(const Region *region, uint32_t offset, unsigned *ret_flag_form) {
-  A64PcMap best = {0, 0};
+static A64PcMap boundary_before(const Region *region, uint32_t offset) {
+  A64PcMap best = {0, 0, 0};
   for (A64PcCursor at = a64_pc_map_begin(&region->tables); a64_pc_map_next(&at);)
     if (at.last.host_offset <= offset) best = at.last;
+  return best;
+}
+
+unsigned region_uppers_at(const Region *region, uint32_t offset) { return boundary_before(region, offset).uppers; }
+
+uint64_t region_pc_at(const Region *region, uint32_t offset, unsigned *ret_flag_form) {
+  A64PcMap best = boundary_before(region, offset);
   *ret_flag_form = best.guest_offset >> 30;
   return region->entry + a64_guest_distance(best.guest_offset);
 }

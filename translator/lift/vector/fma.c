@@ -3,7 +3,8 @@
  * NaNs. x86: of the first multiplicand, the second, the addend the first that is one, quieted; what an invalid operation
  * makes is the negative default NaN, and zero times infinity is not invalid where the addend is a quiet NaN. AArch64 has
  * another order, and raises invalid there, too. Two quiet NaNs set no flag, so every result is compared with itself, which
- * does set it. A group with such instructions begins with the flag clear; done again, it does not count what the first
+ * does set it: unless the next such instruction uses it, whose result is then one, too. A group with such instructions
+ * begins with the flag clear; done again, it does not count what the first
  * time has set, and a helper chooses each NaN from the operands and sees to the flag.
  *
  * The digits of a name say which operand is the first multiplicand, the second and the addend. */
@@ -48,28 +49,35 @@ static IrVec multiply_scalar(Lift *l, uint32_t argument, IrVec a, IrVec b, IrVec
   return d;
 }
 
-/* The addend with the signs of the lanes changed that are to be subtracted, in a new temporary. */
-static IrVec signed_addend(Lift *l, uint32_t argument, IrVec c) {
+/* The addend with the signs of the lanes changed that are to be subtracted, in a temporary to be changed: a new one, or what
+ * memory was read into, which only choose_nans() needs unchanged. */
+static IrVec signed_addend(Lift *l, uint32_t argument, IrVec c, bool from_memory) {
   bool wide = sse_is_double((SseFormat)(argument & FMA_FORMAT));
   if (argument & FMA_NEGATE_ADDEND) return sse_vv(l, wide ? IR_FNEG_2D : IR_FNEG_4S, c);
-  if (!(argument & (FMA_NEGATE_EVEN | FMA_NEGATE_ODD))) return sse_copy(l, c);
+  if (!(argument & (FMA_NEGATE_EVEN | FMA_NEGATE_ODD)))
+    return from_memory && !l->group.replay ? c : sse_copy(l, c);
   bool odd = argument & FMA_NEGATE_ODD;
   uint64_t sign = UINT64_C(1) << 63, singles = odd ? sign : sign >> 32;
   IrVec mask = wide ? sse_const128(l, odd ? 0 : sign, odd ? sign : 0) : sse_const128(l, singles, singles);
   return sse_vvv(l, IR_EOR_16B, c, mask);
 }
 
-static IrVec multiply_packed(Lift *l, uint32_t argument, IrVec a, IrVec b, IrVec c) {
+static IrVec multiply_packed(Lift *l, uint32_t argument, IrVec a, IrVec b, IrVec c, bool from_memory) {
   static const uint16_t ops[2][2] = {{IR_FMLA_4S, IR_FMLS_4S}, {IR_FMLA_2D, IR_FMLS_2D}};
-  IrVec d = signed_addend(l, argument, c);
+  IrVec d = signed_addend(l, argument, c, from_memory);
   ir_vvv(&l->b, (IrOp)ops[argument & 1][(argument & FMA_NEGATE_PRODUCT) != 0], d, a, b);
   return d;
 }
 
-/* Sets the host's invalid flag if a lane is a NaN: this comparison signals quiet ones, too. */
-static void signal_nans(Lift *l, SseFormat format, IrVec value) {
+/* Sets the host's invalid flag if a lane of either is a NaN: this comparison signals quiet ones, too. */
+static void signal_nans(Lift *l, SseFormat format, IrVec value, IrVec other) {
   static const uint16_t compare[] = {IR_FCMGE_4S, IR_FCMGE_2D, IR_FCMGE_S, IR_FCMGE_D};
-  sse_vvv(l, (IrOp)compare[format], value, value);
+  sse_vvv(l, (IrOp)compare[format], value, other);
+}
+
+static bool addend_is_memory(const X86Insn *insn, uint32_t argument) {
+  enum { DIGITS_213 = 1 }; /* the one form whose addend is the last operand */
+  return (argument >> FMA_DIGITS & 3) == DIGITS_213 && sse_is_memory(insn, 2);
 }
 
 static void choose_nans(Lift *l, SseFormat format, const Operands *o, VexPair result, unsigned k) {
@@ -109,6 +117,40 @@ static void write(Lift *l, const X86Insn *insn, SseFormat format, VexPair result
   ymm_zero_upper(l, insn->operands[0].reg);
 }
 
+static void signal_pending(Lift *l, unsigned number) {
+  uint16_t bit = (uint16_t)(1u << number);
+  l->group.pending &= (uint16_t)~bit;
+  IrVec low = lift_xmm(number), other = l->group.pending_wide & bit ? ymm_upper(l, number) : low;
+  signal_nans(l, (SseFormat)l->group.pending_format[number], low, other);
+}
+
+void vex_signal_nans(Lift *l, uint16_t numbers) {
+  for (unsigned left = numbers; left; left &= left - 1) signal_pending(l, (unsigned)__builtin_ctz(left));
+}
+
+/* A NaN among the sources that are results not looked at yet is one in this result, whose lanes are the same. */
+static void take_pending(Lift *l, const X86Insn *insn, SseFormat format) {
+  LiftGroup *g = &l->group;
+  for (unsigned i = 0; i < 3; i++) {
+    const X86Operand *o = &insn->operands[i];
+    uint16_t bit = (uint16_t)(1u << (o->reg & 15));
+    if (o->kind != X86_OPERAND_XMM || !(g->pending & bit)) continue;
+    bool same = g->pending_format[o->reg & 15] == format && ((g->pending_wide & bit) != 0) == vex_is_wide(insn, 0);
+    if (same) g->pending &= (uint16_t)~bit;
+  }
+  vex_signal_pending(l, (uint16_t)(1u << insn->operands[0].reg));
+}
+
+static void note_result(Lift *l, const X86Insn *insn, SseFormat format) {
+  LiftGroup *g = &l->group;
+  unsigned number = insn->operands[0].reg;
+  uint16_t bit = (uint16_t)(1u << number);
+  g->pending |= bit;
+  g->pending_wide &= (uint16_t)~bit;
+  if (vex_is_wide(insn, 0)) g->pending_wide |= bit;
+  g->pending_format[number] = (uint8_t)format;
+}
+
 /* VFMADD132PS … VFNMSUB231SD: always in a group, which looks at the flag. */
 void vex_lift_fma(Lift *l, const X86Insn *insn, uint32_t argument) {
   SseFormat format = (SseFormat)(argument & FMA_FORMAT);
@@ -116,14 +158,15 @@ void vex_lift_fma(Lift *l, const X86Insn *insn, uint32_t argument) {
   Operands o = read_operands(l, insn, argument);
   VexPair result = {{{IR_NONE}, IR_VECTOR_ZERO}};
   if (l->group.replay) settle(l);
+  else take_pending(l, insn, format);
   for (unsigned k = 1u + wide; k-- > 0;) {
-    result.half[k] = (scalar ? multiply_scalar : multiply_packed)(l, argument, o.first.half[k], o.second.half[k],
-                                                                  o.addend.half[k]);
+    IrVec a = o.first.half[k], b = o.second.half[k], c = o.addend.half[k];
+    result.half[k] = scalar ? multiply_scalar(l, argument, a, b, c)
+                            : multiply_packed(l, argument, a, b, c, addend_is_memory(insn, argument));
     if (l->group.replay) choose_nans(l, format, &o, result, k);
   }
   write(l, insn, format, result);
   if (l->group.replay) return;
   l->group.unchecked = true;
-  signal_nans(l, format, lift_xmm(insn->operands[0].reg));
-  if (wide) signal_nans(l, format, result.half[1]);
+  note_result(l, insn, format);
 }

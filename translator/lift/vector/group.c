@@ -58,6 +58,8 @@ static bool is_groupable(const X86Insn *insn) {
 
 static bool is_wide(const X86Insn *insn) { return vex_is_wide(insn, 0) || vex_is_wide(insn, 1); }
 
+bool vex_may_make_nans(const X86Insn *insn) { return is_wide(insn) && kind_of(insn) == ARITHMETIC; }
+
 /* A register with itself, made zero whatever it was. */
 static bool is_zeroing(const X86Insn *insn) {
   unsigned m = vex_relative(insn->mnemonic);
@@ -157,7 +159,7 @@ static void lift_again(Lift *l, const X86Insn *insn, uint64_t pc) {
   const LiftRow *row = &lift_rows[insn->mnemonic];
   l->pc = pc;
   l->next_pc = pc + insn->length;
-  ir_emit(&l->b, IR_GUEST, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)pc)->cond = l->form;
+  ir_mark(&l->b, IR_GUEST, pc, l->form, l->uppers.dirty);
   row->function(l, insn, row->argument);
 }
 
@@ -225,6 +227,7 @@ static void close_group(Lift *l) {
   LiftGroup *g = &l->group;
   IrBuilder *b = &l->b;
   if (g->unchecked && !b->overflow) {
+    vex_signal_pending(l, g->pending);
     IrInsn merge = {0};
     bool merge_later = postpone_merge(l, &merge);
     IrLabel cold = ir_label(b), done = ir_label(b);
@@ -248,7 +251,9 @@ static void close_group(Lift *l) {
 
 static void restart(Lift *l, const X86Insn *first) {
   if (is_fma(first)) vex_settle(l);
-  l->group = (LiftGroup){.vectors = l->vectors, .settled = l->settled};
+  lift_group_clear(&l->group);
+  l->group.vectors = l->vectors;
+  l->group.settled = l->settled;
 }
 
 static void save_register(Lift *l, unsigned number) {
@@ -260,6 +265,7 @@ static void save_register(Lift *l, unsigned number) {
   g->saves++;
   if (!(g->read_wide >> number & 1)) return;
   IrVec upper = ymm_upper(l, number);
+  if (upper.id == a64_upper_home(number)) upper = sse_copy(l, upper);
   g->save_upper[number] = upper.id == number ? copy.id : upper.id;
   g->saved_upper |= (uint16_t)(1u << number);
   g->saves++;
@@ -299,6 +305,7 @@ static void enter_group(Lift *l, const X86Insn *insn) {
     save = (read & destination) != 0;
     if (save && kind_of(insn) != ARITHMETIC) return;
   }
+  if (!is_fma(insn)) vex_signal_pending(l, destination);
   g->read |= read & (uint16_t)~g->written;
   g->read_wide |= registers_read_wide(insn) & (uint16_t)~g->written;
   g->fma |= is_fma(insn);

@@ -131,6 +131,10 @@ void vex_lift_gather(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrBuilder *b = &l->b;
   Gather g = begin_gather(l, insn, argument);
   unsigned size = insn->operands[0].size, lanes = size / g.bytes;
+  ymm_forget_register(l, insn->mem.index);
+  ymm_forget_register(l, g.destination);
+  ymm_forget_register(l, g.mask);
+  if (l->uppers.homes) ir_mark(b, IR_GUEST, l->pc, l->form, l->uppers.dirty); /* for faults: they are in memory now */
   spread_mask(l, &g, lanes * (g.bytes > g.index_bytes ? g.bytes : g.index_bytes) == 32);
   ymm_forget_register(l, g.destination);
   ymm_forget_register(l, g.mask);

@@ -1,10 +1,9 @@
 /* What the files lifting VEX-encoded vector instructions share.
  *
  * A 256-bit operation is two of 128 bits. The lower halves are the XMM registers in their homes; the upper ones live in
- * GuestCpu.upper, and every change goes there at once, so that a fault or a signal finds them. What is read or written
- * of them stays in temporaries besides, which later instructions of the block use (LiftUppers); of which it is known
- * that they are zero stands in LiftVectors, so that VEX.128 forms and VZEROUPPER mostly cost nothing. Code without VEX
- * has nothing to do with any of that. */
+ * GuestCpu.upper, and those that a region uses most in host registers while it runs (uppers.c). Which of them are zero is
+ * known in LiftVectors, so that VEX.128 forms and VZEROUPPER mostly cost nothing. Code without VEX has nothing to do with
+ * any of that. */
 #ifndef STELE_LIFT_VEX_H
 #define STELE_LIFT_VEX_H
 
@@ -41,17 +40,19 @@ typedef struct VexPair {
   IrVec half[2];
 } VexPair;
 
-/* The upper half of YMM register `number`, not to be written. */
+/* Where upper halves live: in GuestCpu, and in this host register where the region has that as a home for it. */
+static inline size_t ymm_upper_offset(unsigned number) { return offsetof(GuestCpu, upper) + 16 * number; }
+static inline IrVec ymm_home(unsigned number) { return (IrVec){(uint16_t)a64_upper_home(number)}; }
+
+/* The upper half of YMM register `number`, not to be written. Good until it is. */
 IrVec ymm_upper(Lift *l, unsigned number);
 /* It becomes `value`, which is not to be changed after, or zero. */
 void ymm_write_upper(Lift *l, unsigned number, IrVec value);
 void ymm_zero_upper(Lift *l, unsigned number);
 /* It becomes what the lower half is. */
 void ymm_spread(Lift *l, unsigned number);
-/* It is about to be changed in parts, where it lives. */
+/* It is about to be read or changed in parts, in GuestCpu.upper. */
 void ymm_forget_register(Lift *l, unsigned number);
-/* Nothing is known of upper halves: something else has changed them. */
-void ymm_forget(Lift *l);
 
 /* A vector operand's halves; of 16 bytes or less the lower alone. Memory is read. */
 VexPair vex_read(Lift *l, const X86Insn *insn, unsigned operand);
@@ -62,6 +63,15 @@ void vex_write(Lift *l, const X86Insn *insn, VexPair value);
  * and so are those of `make`, of which there are `halves`. */
 typedef VexPair VexMake(Lift *l, const X86Insn *insn, const void *context);
 VexPair vex_checked(Lift *l, const X86Insn *insn, unsigned halves, VexMake *make, const void *context);
+
+/* Has the host's invalid flag set if results of FMA in these registers, which nothing has looked at, are NaNs. */
+void vex_signal_nans(Lift *l, uint16_t numbers);
+static inline void vex_signal_pending(Lift *l, uint16_t numbers) {
+  if (l->group.pending & numbers) vex_signal_nans(l, l->group.pending & numbers);
+}
+
+/* Whether it is arithmetic on 256 bits whose NaNs are looked at. */
+bool vex_may_make_nans(const X86Insn *insn);
 
 /* The host's invalid flag is clear from here on: what it has said is in MXCSR. */
 void vex_settle(Lift *l);

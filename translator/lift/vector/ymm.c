@@ -1,9 +1,7 @@
 /* YMM registers: upper halves, whole operands, moves. */
 #include "lift/vector/vex.h"
 
-enum { MAX_UPPERS = 8 }; /* that may stay in temporaries, of which there are fifteen, less what a group has saved */
-
-static size_t upper_offset(unsigned number) { return offsetof(GuestCpu, upper) + 16 * number; }
+enum { MAX_UPPERS = 8 }; /* that may stay in temporaries, of which there are fifteen, less homes and what a group has saved */
 
 /* The one that was used longest ago goes. */
 static void make_room(LiftUppers *u, unsigned most) {
@@ -16,29 +14,108 @@ static void make_room(LiftUppers *u, unsigned most) {
   if (count >= most) u->valid &= (uint16_t)~(1u << oldest);
 }
 
+static unsigned most_uppers(const Lift *l) {
+  unsigned taken = l->group.saves < MAX_UPPERS - 2u ? l->group.saves : MAX_UPPERS - 2u;
+  for (unsigned homes = l->uppers.homes; homes; homes &= homes - 1) taken++;
+  return taken < MAX_UPPERS - 1u ? MAX_UPPERS - taken : 1;
+}
+
 static void keep(Lift *l, unsigned number, IrVec value) {
   LiftUppers *u = &l->uppers;
+  unsigned most = most_uppers(l);
   if (number > 15) __builtin_unreachable(); /* or the compiler takes a register's own number for one beyond */
   u->valid &= (uint16_t)~(1u << number);
-  if (value.id < IR_TEMP_FIRST || l->b.cold || l->b.overflow) return;
-  make_room(u, MAX_UPPERS - (l->group.saves < MAX_UPPERS - 2u ? l->group.saves : MAX_UPPERS - 2u));
+  if (value.id < IR_TEMP_FIRST || l->b.cold || l->b.overflow || !most) return;
+  make_room(u, most);
   u->valid |= (uint16_t)(1u << number);
   u->temp[number] = value.id;
   u->used[number] = l->b.count;
 }
 
+/* --- Homes ---------------------------------------------------------------------------------------- */
+
+/* The region is lifted again with homes when the first 256 bits are met: most regions have none, and plan nothing. */
+static bool has_home(Lift *l, unsigned number) {
+  if (!l->uppers.planned) l->uppers.wanted = l->b.overflow = true;
+  return l->uppers.homes >> number & 1;
+}
+
+static IrVec load(Lift *l, unsigned number) {
+  IrVec value = ir_vector_temp(&l->b);
+  ir_load_state_vector(&l->b, 16, value, ymm_upper_offset(number));
+  return value;
+}
+
+static IrVec home_value(Lift *l, unsigned number) {
+  IrVec home = ymm_home(number);
+  if (l->uppers.loaded >> number & 1) return home;
+  if (l->b.cold) return load(l, number); /* in line it stays unloaded */
+  ir_load_state_vector(&l->b, 16, home, ymm_upper_offset(number));
+  l->uppers.loaded |= (uint16_t)(1u << number);
+  return home;
+}
+
+static bool names(const IrInsn *insn, unsigned id, unsigned access) {
+  for (unsigned k = 0; k < 4; k++)
+    if (ir_op_info[insn->op].kind[k] & IR_KIND_V && ir_op_info[insn->op].kind[k] & access && insn->reg[k] == id) return true;
+  return false;
+}
+
+/* The first of this guest instruction's operations on temporary `value`, if all from there on may make `home` instead; -1
+ * otherwise. */
+static int64_t making_of_home(const IrBuilder *b, IrVec value, IrVec home) {
+  for (int64_t i = (int64_t)b->count - 1; i >= 0; i--) {
+    const IrInsn *insn = &b->insns[i];
+    if (ir_op_info[insn->op].effects & ~(IR_EFFECT_RF | IR_EFFECT_WF)) return -1;
+    if (names(insn, home.id, IR_KIND_D)) return -1;
+    if (names(insn, value.id, IR_KIND_D) && !names(insn, value.id, IR_KIND_U)) return i;
+    if (names(insn, home.id, IR_KIND_U)) return -1;
+  }
+  return -1;
+}
+
+/* Has temporary `value` made in the home from the start, where that is possible. */
+static bool make_home(Lift *l, IrVec value, IrVec home) {
+  IrBuilder *b = &l->b;
+  int64_t first = value.id >= IR_TEMP_FIRST && !b->overflow ? making_of_home(b, value, home) : -1;
+  if (first < 0) return false;
+  for (uint32_t i = (uint32_t)first; i < b->count; i++) {
+    IrInsn *insn = &b->insns[i];
+    for (unsigned k = 0; k < 4; k++)
+      if (ir_op_info[insn->op].kind[k] & IR_KIND_V && insn->reg[k] == value.id) insn->reg[k] = home.id;
+    ir_note_temps(insn);
+  }
+  IrInsn *move = &b->insns[first];
+  if (move->op == IR_MOV_16B && move->reg[1] == home.id) ir_make_nop(move);
+  for (unsigned number = 0; number < 16; number++)
+    if (l->uppers.temp[number] == value.id) l->uppers.valid &= (uint16_t)~(1u << number);
+  return true;
+}
+
+static void write_home(Lift *l, unsigned number, IrVec value) {
+  IrVec home = ymm_home(number);
+  if (value.id != home.id && !make_home(l, value, home)) ir_vvv(&l->b, IR_MOV_16B, home, value, value);
+  l->uppers.loaded |= (uint16_t)(1u << number);
+  l->uppers.dirty |= (uint16_t)(1u << number);
+  l->uppers.same &= (uint16_t)~(1u << number);
+}
+
+/* --- Reading -------------------------------------------------------------------------------------- */
+
 IrVec ymm_upper(Lift *l, unsigned number) {
   if (l->vectors.zero_above16 >> number & 1) return IR_VECTOR_ZERO;
   if (l->uppers.same >> number & 1) return lift_xmm(number);
+  if (has_home(l, number)) return home_value(l, number);
   if (l->uppers.valid >> number & 1) {
     l->uppers.used[number] = l->b.count;
     return (IrVec){l->uppers.temp[number]};
   }
-  IrVec value = ir_vector_temp(&l->b);
-  ir_load_state_vector(&l->b, 16, value, upper_offset(number));
+  IrVec value = load(l, number);
   keep(l, number, value);
   return value;
 }
+
+/* --- Writing -------------------------------------------------------------------------------------- */
 
 /* Whether an operation may show the register stored by `store`, or lead to where it is seen. */
 static bool looks_at(const IrInsn *insn, const IrInsn *store) {
@@ -54,17 +131,17 @@ static void drop_store(Lift *l, unsigned number) {
   uint32_t at = l->uppers.store[number];
   if (!(l->uppers.stored >> number & 1) || at >= b->count || b->cold || b->overflow) return;
   IrInsn *store = &b->insns[at];
-  if (store->op != IR_STRQ_STATE || store->imm != (int64_t)(upper_offset(number) / 16) << 10) return;
+  if (store->op != IR_STRQ_STATE || store->imm != (int64_t)(ymm_upper_offset(number) / 16) << 10) return;
   for (const IrInsn *insn = store + 1; insn < b->insns + b->count; insn++)
     if (looks_at(insn, store)) return;
-  *store = (IrInsn){.op = IR_NOP, .size = 8, .reg = {IR_NONE, IR_NONE, IR_NONE, IR_NONE}};
+  ir_make_nop(store);
 }
 
 static void store_upper(Lift *l, unsigned number, IrVec value) {
   LiftUppers *u = &l->uppers;
   drop_store(l, number);
   u->same &= (uint16_t)~(1u << number);
-  ir_store_state_vector(&l->b, 16, value, upper_offset(number));
+  ir_store_state_vector(&l->b, 16, value, ymm_upper_offset(number));
   if (l->b.cold) return;
   u->stored |= (uint16_t)(1u << number);
   u->store[number] = l->b.count - 1;
@@ -75,8 +152,12 @@ void ymm_write_upper(Lift *l, unsigned number, IrVec value) {
     ymm_zero_upper(l, number);
     return;
   }
-  store_upper(l, number, value);
   l->vectors.zero_above16 &= (uint16_t)~(1u << number);
+  if (has_home(l, number)) {
+    write_home(l, number, value);
+    return;
+  }
+  store_upper(l, number, value);
   keep(l, number, value);
 }
 
@@ -85,22 +166,25 @@ void ymm_spread(Lift *l, unsigned number) {
   if (!l->b.cold) l->uppers.same |= (uint16_t)(1u << number);
 }
 
+/* What is in registers does not count any more. */
+static void leave_home(Lift *l, unsigned number) {
+  l->uppers.valid &= (uint16_t)~(1u << number);
+  l->uppers.loaded &= (uint16_t)~(1u << number);
+  l->uppers.dirty &= (uint16_t)~(1u << number);
+}
+
 void ymm_zero_upper(Lift *l, unsigned number) {
   if (l->vectors.zero_above16 >> number & 1) return;
   store_upper(l, number, IR_VECTOR_ZERO);
   l->vectors.zero_above16 |= (uint16_t)(1u << number);
-  l->uppers.valid &= (uint16_t)~(1u << number);
+  leave_home(l, number);
 }
 
 void ymm_forget_register(Lift *l, unsigned number) {
+  if (l->uppers.dirty >> number & 1) ir_store_state_vector(&l->b, 16, ymm_home(number), ymm_upper_offset(number));
   l->vectors.zero_above16 &= (uint16_t)~(1u << number);
-  l->uppers.valid &= (uint16_t)~(1u << number);
+  leave_home(l, number);
   l->uppers.same &= (uint16_t)~(1u << number);
-}
-
-void ymm_forget(Lift *l) {
-  l->vectors.zero_above16 = 0;
-  l->uppers.valid = l->uppers.same = 0;
 }
 
 /* VZEROUPPER, VZEROALL. argument: 1 for all. */
@@ -121,13 +205,13 @@ void vex_lift_zero(Lift *l, const X86Insn *insn, uint32_t argument) {
     }
     if (base.id == IR_NONE) {
       base = ir_temp(&l->b);
-      ir_add_imm(&l->b, 8, base, IR_CPU, (int64_t)upper_offset(0));
+      ir_add_imm(&l->b, 8, base, IR_CPU, (int64_t)ymm_upper_offset(0));
     }
     IrInsn *store = ir_emit(&l->b, IR_STPQ_STATE, 16, A64_VREG_ZERO, base.id, IR_NONE, (int64_t)number << PAIR_SCALE);
     store->reg[3] = A64_VREG_ZERO;
   }
   l->vectors.zero_above16 = 0xffff;
-  l->uppers.valid = l->uppers.same = 0;
+  l->uppers.loaded = l->uppers.dirty = l->uppers.valid = l->uppers.same = 0;
 }
 
 /* --- Memory --------------------------------------------------------------------------------------- */

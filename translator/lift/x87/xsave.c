@@ -9,6 +9,7 @@ static size_t xmm_offset(unsigned number) { return offsetof(GuestCpu, xmm) + 16 
 /* Flags become as an exception shows them. */
 static void synchronise(Lift *l) {
   lift_flags_canonical(l, X86_F_STATUS);
+  lift_uppers_forget(l);
   for (unsigned i = 0; i < 16; i++) ir_store_state_vector(&l->b, 16, lift_xmm(i), xmm_offset(i));
   lift_plain_helper_imm(l, LIFT_HELPER_SSE_STMXCSR, 0);
 }
