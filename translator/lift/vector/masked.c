@@ -157,12 +157,45 @@ void vex_lift_gather(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* --- Signs as masks ------------------------------------------------------------------------------- */
 
+/* Whether each byte of vector register `id` is known to be all zeros or all ones before the operation at `at`: comparisons of
+ * this block have made it, or bitwise operations, minima or maxima of such, as many as `depth` of them one after another. */
+static bool is_byte_mask(const IrBuilder *b, uint32_t at, unsigned id, unsigned depth) {
+  enum { REACH = 64 };
+  if (id == A64_VREG_ZERO) return true;
+  for (uint32_t i = at, end = at > REACH ? at - REACH : 0; i-- > end;) {
+    const IrInsn *insn = &b->insns[i];
+    switch ((IrOp)insn->op) {
+    case IR_BLOCK: case IR_LABEL: case IR_COLD_BEGIN: case IR_COLD_END: case IR_HELPER: return false;
+    default: break;
+    }
+    const uint8_t *kind = ir_op_info[insn->op].kind;
+    bool second = kind[3] & IR_KIND_V && kind[3] & IR_KIND_D && insn->reg[3] == id; /* of a pair of loads */
+    if (second) return false;
+    if (!(kind[0] & IR_KIND_V) || !(kind[0] & IR_KIND_D) || insn->reg[0] != id) continue;
+    switch ((IrOp)insn->op) {
+    case IR_CMEQ_16B: case IR_CMEQ_8H: case IR_CMEQ_4S: case IR_CMEQ_2D:
+    case IR_CMGT_16B: case IR_CMGT_8H: case IR_CMGT_4S: case IR_CMGT_2D: return true;
+    case IR_MOV_16B: return is_byte_mask(b, i, insn->reg[1], depth);
+    case IR_ORR_16B: case IR_AND_16B: case IR_EOR_16B: case IR_UMIN_16B: case IR_UMAX_16B:
+      return depth && is_byte_mask(b, i, insn->reg[1], depth - 1) && is_byte_mask(b, i, insn->reg[2], depth - 1);
+    default: return false;
+    }
+  }
+  return false;
+}
+
+/* Each byte as ones where it has its sign set. */
+static IrVec spread_signs(Lift *l, IrVec value) {
+  enum { DEPTH = 3 };
+  return is_byte_mask(&l->b, l->b.count, value.id, DEPTH) ? value : sse_vv(l, IR_CMLT0_16B, value);
+}
+
 /* VPMOVMSKB: each byte keeps the bit of its place; sums of neighbours, three times, gather eight. */
 static void gather_signs(Lift *l, IrReg d, VexPair value) {
   const uint64_t places = UINT64_C(0x8040201008040201);
   IrVec place = sse_const128(l, places, places), half[2];
   for (unsigned k = 0; k < 2; k++)
-    half[k] = sse_vvv(l, IR_AND_16B, sse_vv(l, IR_CMLT0_16B, value.half[k]), place);
+    half[k] = sse_vvv(l, IR_AND_16B, spread_signs(l, value.half[k]), place);
   IrVec sum = sse_vvv(l, IR_ADDP_16B, half[0], half[1]);
   for (unsigned i = 0; i < 2; i++) ir_vvv(&l->b, IR_ADDP_16B, sum, sum, sum);
   ir_rv_raw(&l->b, IR_FMOV_WS, 4, d, sum, 0);
