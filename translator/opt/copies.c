@@ -88,8 +88,14 @@ static void forward(IrBuilder *b, uint32_t at) {
   IrInsn *move = &b->insns[at];
   bool vector = move->op == IR_MOV_16B;
   if ((!vector && move->op != IR_MOV) || move->temps || move->reg[0] == move->reg[1]) return;
-  Copy c = {.d = move->reg[0], .n = move->reg[1], .kind = vector ? IR_KIND_V : IR_KIND_G,
-            .word = !vector && move->size == 4};
+  Copy c; /* its arrays are not worth clearing for each move */
+  c.d = move->reg[0];
+  c.n = move->reg[1];
+  c.kind = vector ? IR_KIND_V : IR_KIND_G;
+  c.word = !vector && move->size == 4;
+  c.original_changed = false;
+  c.written = 0;
+  c.reads = 0;
   uint32_t end = at + 1, limit = at + REACH < b->count ? at + REACH : b->count;
   for (;; end++) {
     if (end == limit) return;

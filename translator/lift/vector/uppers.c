@@ -13,7 +13,7 @@
 #include "lift/vector/vex.h"
 
 enum {
-  FLOAT_HOMES = 5, /* where results are checked for NaNs, which takes copies */
+  FLOAT_HOMES = 8, /* where results are checked for NaNs, which takes copies */
   LOOP_WEIGHT = 8,
   MAX_LOOPS = 16
 };
