@@ -95,6 +95,19 @@ static void loop_compare_string(int number) {
                    "mov $700, %%ecx\n mov $5, %%al\n repne scasb\n cmpl $0, %1\n je 1b" ::"r"(at), "m"(stop)
                    : "rax", "rcx", "rsi", "rdi", "cc", "memory");
 }
+/* Both halves of YMM0 and YMM2 count alike; whoever is brought out of the loop takes upper halves along. */
+static void loop_uppers(int number) {
+  uint64_t halves[8] = {0};
+  if (!__builtin_cpu_supports("avx2")) {
+    loop_plain(number);
+    return;
+  }
+  __asm__ volatile("vpxor %%ymm0, %%ymm0, %%ymm0\n vpxor %%ymm2, %%ymm2, %%ymm2\n vpcmpeqd %%ymm1, %%ymm1, %%ymm1\n"
+                   "1: vpsubd %%ymm1, %%ymm0, %%ymm0\n vpaddd %%ymm0, %%ymm2, %%ymm2\n vpermq $0x4e, %%ymm2, %%ymm2\n"
+                   "cmpl $0, %1\n je 1b\n vmovdqu %%ymm0, %0\n vmovdqu %%ymm2, 32%0\n vzeroupper"
+                   : "=m"(halves) : "m"(stop) : "cc", "memory", "xmm0", "xmm1", "xmm2");
+  CHECK(halves[0] && !memcmp(halves, halves + 2, 16) && !memcmp(halves + 4, halves + 6, 16));
+}
 static __attribute__((noinline)) int add_one(int value) {
   __asm__ volatile("");
   return value + 1;
@@ -199,6 +212,7 @@ IN_LOOP(returns)
 IN_LOOP(calls)
 IN_LOOP(system_calls)
 IN_LOOP(vectors)
+IN_LOOP(uppers)
 
 /* --- Timers of every thread: each ticks as often as asked --- */
 
@@ -686,6 +700,7 @@ static const Case cases[] = {
     {"wide-exchange", signals_wide_exchange}, {"flags", signals_flags}, {"move-string", signals_move_string},
     {"compare-string", signals_compare_string}, {"indirect", signals_indirect}, {"returns", signals_returns},
     {"calls", signals_calls}, {"system-calls", signals_system_calls}, {"vectors", signals_vectors},
+    {"uppers", signals_uppers},
     {"timers", timers}, {"process-wide", process_wide}, {"terminate", terminate},
     {"sent-exceptions", sent_exceptions}, {"sent-as-faults", sent_as_faults},
     {"sent-as-access", sent_as_access},
