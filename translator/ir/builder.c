@@ -53,13 +53,6 @@ IrInsn *ir_emit(IrBuilder *b, IrOp op, unsigned size, unsigned rd, unsigned rn, 
   return append(b, op, size, rd, rn, rm, IR_NONE, imm);
 }
 
-void ir_mark(IrBuilder *b, IrOp op, uint64_t guest_pc, unsigned cond, unsigned shift) {
-  if (op == IR_BLOCK) b->joins++;
-  IrInsn *mark = append(b, op, 8, IR_NONE, IR_NONE, IR_NONE, IR_NONE, (int64_t)guest_pc);
-  mark->cond = (uint8_t)cond;
-  mark->shift = (uint16_t)shift;
-}
-
 void ir_rrr(IrBuilder *b, IrOp op, unsigned size, IrReg d, IrReg n, IrReg m) {
   append(b, op, size, d.id, n.id, m.id, IR_NONE, 0);
 }

@@ -118,7 +118,13 @@ IrLabel ir_label(IrBuilder *b);
 IrInsn *ir_emit(IrBuilder *b, IrOp op, unsigned size, unsigned rd, unsigned rn, unsigned rm, int64_t imm);
 
 /* GUEST or BLOCK: where guest instructions and basic blocks begin; cond and shift as ops.def says. */
-void ir_mark(IrBuilder *b, IrOp op, uint64_t guest_pc, unsigned cond, unsigned shift);
+static inline void ir_mark(IrBuilder *b, IrOp op, uint64_t guest_pc, unsigned cond, unsigned shift) {
+  if (op == IR_BLOCK) b->joins++;
+  if (b->count == IR_MAX_INSNS - 1) b->overflow = true;
+  else b->count++;
+  b->insns[b->count - 1] = (IrInsn){.op = (uint16_t)op, .size = 8, .cond = (uint8_t)cond, .shift = (uint16_t)shift,
+                                    .reg = {IR_NONE, IR_NONE, IR_NONE, IR_NONE}, .imm = (int64_t)guest_pc};
+}
 
 /* --- Integer operations (size 4 or 8) --- */
 void ir_rrr(IrBuilder *b, IrOp op, unsigned size, IrReg d, IrReg n, IrReg m);
