@@ -89,9 +89,19 @@ uint32_t a64_loop_exit(const uint32_t *words, uint32_t site) {
   return site;
 }
 
+static void move_addresses(uint32_t *words, const A64Tables *tables, uint64_t guest_bias) {
+  uint32_t *end = words + tables->word_count;
+  for (uint32_t *at = end - 2 * tables->address_count; at < end; at += 2) {
+    uint64_t value = ((uint64_t)at[1] << 32 | at[0]) + guest_bias;
+    at[0] = (uint32_t)value;
+    at[1] = (uint32_t)(value >> 32);
+  }
+}
+
 bool a64_relocate(uint32_t *words, const A64Tables *tables, const uint64_t trampolines[A64_TRAMPOLINE_COUNT],
                   uint64_t guest_bias) {
   const A64TableRelocation *end = tables->relocations + tables->relocation_count;
+  move_addresses(words, tables, guest_bias);
   for (const A64TableRelocation *r = tables->relocations; r < end; r++) {
     uint32_t *word = &words[r->word];
     if (r->kind == A64_RELOCATE_GUEST_ADDRESS) {

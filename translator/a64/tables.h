@@ -37,6 +37,9 @@ typedef union A64TableRelocation { /* A64Relocation */
 typedef struct A64Tables {
   uint16_t word_count, instruction_count; /* with and without the literals behind the code */
   uint16_t exit_count, entry_count, relocation_count, indirect_count, pc_map_count;
+  uint16_t address_count; /* guest addresses that stand together, as the last literals, and in no relocation */
+  uint16_t link_veneer;   /* the word through which exits reach A64_TRAMPOLINE_LINK; 0: each leads there by itself */
+  uint16_t outward_count; /* the first exits lead out of the region, and are in the order of their sites; 0: not known */
   const A64TableExit *exits;
   const A64TableEntry *entries;
   const A64TableRelocation *relocations;
@@ -77,6 +80,18 @@ static inline A64PcCursor a64_pc_map_begin(const A64Tables *tables) {
 
 /* Moves to the next boundary, in cursor->last; false behind the last one. Stays within the map, whatever it is. */
 bool a64_pc_map_next(A64PcCursor *cursor);
+
+/* The entry at a distance from the region's, of tables whose entries are ascending; NULL where there is none. */
+static inline const A64TableEntry *a64_entry_at(const A64Tables *tables, int64_t distance) {
+  const A64TableEntry *entries = tables->entries;
+  unsigned low = 0, high = tables->entry_count;
+  while (low < high) {
+    unsigned middle = (low + high) / 2;
+    if (entries[middle].distance < distance) low = middle + 1;
+    else high = middle;
+  }
+  return low < tables->entry_count && entries[low].distance == distance ? &entries[low] : NULL;
+}
 
 /* A64PcMap.guest_offset as a signed distance. */
 static inline uint64_t a64_guest_distance(uint32_t guest_offset) {

@@ -1,10 +1,12 @@
-/* Regions are formed from every seed, and from everywhere their exits lead, as the dispatcher would form them when it
- * comes there; a place that an earlier region can be entered at gets none of its own. */
+/* Where pieces of code begin is found first: at every seed, and wherever their exits lead, as the dispatcher would form regions
+ * when it comes there. Then they are translated, in the order of their addresses: what lies in the way of an earlier one
+ * becomes an entry of that, so that hardly any code is translated twice. At last those of a function become one region. */
 #include "aot/translate.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "aot/join.h"
 #include "guest/memory-map.h"
 #include "mnemonics.h"
 
@@ -26,11 +28,16 @@ typedef struct Work {
   Pipeline *pipeline;
   const Program *program;
   ImageTarget target;
-  Buffer records; /* offsets of the image's records, from the first on */
-  Buffer index;   /* ImageIndex */
+  Buffer pieces;  /* Piece * */
+  uint64_t piece_bytes;
+  Buffer index;   /* ImageIndex; `record`: number of the piece, until pieces are joined */
+  Buffer records; /* of the image */
   Buffer pending; /* uint64_t: places to translate, first come, first served: functions before what data may mean */
   size_t next;    /* in `pending` */
   uint8_t *covered; /* bit n: address n of the code, from `low` on, is an entry or not worth trying */
+  uint8_t *begins;  /* bit n: a piece begins there, unless it is an entry of an earlier one */
+  uint64_t at;      /* address up to which pieces have been translated */
+  bool again;       /* pieces have been found to begin before that */
   uint8_t *translated; /* bit n: the byte is part of a region */
   uint64_t low, high;
   uint64_t *functions;
@@ -60,11 +67,19 @@ static bool test_and_set(uint8_t *bits, uint64_t n) {
   return was;
 }
 
+static bool test(const uint8_t *bits, uint64_t n) { return bits[n / 8] >> (n & 7) & 1; }
+
+/* While places are looked for. */
 static void want(void *context, uint64_t address) {
   Work *w = context;
-  if (!program_code_at(w->program, address)) return;
-  if (w->covered[(address - w->low) / 8] >> ((address - w->low) & 7) & 1) return;
-  append(&w->pending, &address, sizeof address);
+  if (program_code_at(w->program, address) && !test(w->covered, address - w->low))
+    append(&w->pending, &address, sizeof address);
+}
+
+/* While code is translated. */
+static void want_piece(Work *w, uint64_t address) {
+  if (!program_code_at(w->program, address) || test(w->covered, address - w->low)) return;
+  if (!test_and_set(w->begins, address - w->low) && address <= w->at) w->again = true;
 }
 
 /* --- Tables of jumps ---------------------------------------------------------------------------------------------- */
@@ -106,7 +121,7 @@ static void want_tables(Work *w, const LiftRegion *region) {
   }
 }
 
-/* --- Records ------------------------------------------------------------------------------------------------------ */
+/* --- Pieces ------------------------------------------------------------------------------------------------------- */
 
 /* The bytes a region depends on beside its own, as few runs. What was looked for outside the window and not found counts for
  * nothing: less is known without it. */
@@ -130,43 +145,52 @@ static unsigned collect_looks(const LiftRegion *region, ImageLook *looks) {
   return count;
 }
 
-static uint8_t *put(uint8_t *at, const void *data, size_t size) { return (uint8_t *)memcpy(at, data, size) + size; }
-
-/* The arrays, in image_region_at()'s order. */
-static void fill(const Work *w, ImageRecord *record, const ImageLook *looks) {
-  const A64Tables *t = &w->pipeline->tables;
-  uint8_t *at = (uint8_t *)(record + 1);
-  at = put(at, t->exits, t->exit_count * sizeof *t->exits);
-  at = put(at, t->entries, t->entry_count * sizeof *t->entries);
-  at = put(at, looks, record->look_count * sizeof *looks);
-  at = put(at, t->relocations, t->relocation_count * sizeof *t->relocations);
-  at = put(at, t->words, t->word_count * sizeof *t->words);
-  at = put(at, t->indirect_checks, t->indirect_count * sizeof *t->indirect_checks);
-  put(at, t->pc_map, t->pc_map_count * sizeof *t->pc_map);
+/* Copies an array to *at, and moves that on. */
+static const void *put(uint8_t **at, const void *data, size_t size) {
+  void *copy = memcpy(*at, data, size);
+  *at += (size + 7) & ~(size_t)7;
+  return copy;
 }
 
-static void write_record(Work *w) {
-  A64Tables *t = &w->pipeline->tables;
-  a64_pack_pc_map(t, &w->pipeline->table_room);
-  const LiftRegion *region = &w->pipeline->region;
+/* The piece in a block of its own. */
+static Piece *keep_piece(const LiftRegion *region, const A64Tables *from) {
   ImageLook looks[LOOKS_MAX];
-  unsigned look_count = collect_looks(region, looks);
-  ImageRecord head = {.entry = (uint32_t)region->entry, .length = (uint16_t)(region->highest - region->entry),
-                      .word_count = t->word_count, .instruction_count = t->instruction_count,
-                      .exit_count = t->exit_count, .entry_count = t->entry_count,
-                      .relocation_count = t->relocation_count, .indirect_count = t->indirect_count,
-                      .pc_map_count = t->pc_map_count, .look_count = (uint16_t)look_count};
-  uint64_t offset = w->records.size, size = image_record_size(&head);
-  if (size / 8 > UINT16_MAX) return; /* none is: a region has 16 kB of code at most */
-  head.size = (uint16_t)(size / 8);
-  ImageRecord *record = append(&w->records, NULL, size);
-  if (!record) return;
-  *record = head;
-  fill(w, record, looks);
+  size_t look_count = collect_looks(region, looks), exits = from->exit_count * sizeof *from->exits;
+  size_t entries = from->entry_count * sizeof *from->entries, words = from->word_count * sizeof *from->words;
+  size_t relocations = from->relocation_count * sizeof *from->relocations;
+  size_t checks = from->indirect_count * sizeof *from->indirect_checks, map = from->pc_map_count * sizeof *from->pc_map;
+  Piece *piece = malloc(sizeof *piece + look_count * sizeof *looks + exits + entries + words + relocations + checks + map + 64);
+  if (!piece) return NULL;
+  *piece = (Piece){.entry = region->entry, .length = (uint32_t)(region->highest - region->entry),
+                   .look_count = (uint16_t)look_count, .tables = *from};
+  uint8_t *at = (uint8_t *)(piece + 1);
+  A64Tables *t = &piece->tables;
+  piece->looks = put(&at, looks, look_count * sizeof *looks);
+  t->exits = put(&at, from->exits, exits);
+  t->entries = put(&at, from->entries, entries);
+  t->words = put(&at, from->words, words);
+  t->relocations = put(&at, from->relocations, relocations);
+  t->indirect_checks = put(&at, from->indirect_checks, checks);
+  t->pc_map = put(&at, from->pc_map, map);
+  return piece;
+}
+
+static void add_piece(Work *w) {
+  Pipeline *p = w->pipeline;
+  A64Tables *t = &p->tables;
+  a64_pack_pc_map(t, &p->table_room);
+  Piece *piece = keep_piece(&p->region, t);
+  if (!piece || !append(&w->pieces, &piece, sizeof piece)) {
+    free(piece);
+    w->pieces.failed = true;
+    return;
+  }
+  uint32_t number = (uint32_t)(w->pieces.size / sizeof piece) - 1;
+  w->piece_bytes += t->word_count * sizeof *t->words + t->exit_count * sizeof *t->exits + t->pc_map_count * sizeof *t->pc_map;
   for (unsigned i = 0; i < t->entry_count; i++) {
-    uint64_t address = region->entry + (uint64_t)(int64_t)t->entries[i].distance;
+    uint64_t address = piece->entry + (uint64_t)(int64_t)t->entries[i].distance;
     if (test_and_set(w->covered, address - w->low)) continue;
-    append(&w->index, &(ImageIndex){(uint32_t)address, (uint32_t)(offset / 8)}, sizeof(ImageIndex));
+    append(&w->index, &(ImageIndex){(uint32_t)address, number}, sizeof(ImageIndex));
   }
 }
 
@@ -212,22 +236,158 @@ static bool comes_back(const X86Insn *insn) {
   return insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_SYSTEM;
 }
 
+static bool goes_on(const X86Insn *insn) { return insn->flow == X86_FLOW_NEXT || insn->flow == X86_FLOW_COND || comes_back(insn); }
+
+static bool has_target(const X86Insn *insn) {
+  return insn->flow == X86_FLOW_JUMP || insn->flow == X86_FLOW_COND || insn->flow == X86_FLOW_CALL;
+}
+
+/* Where the code of a piece leads. */
+static void want_exits(Work *w, const LiftRegion *region) {
+  for (uint32_t i = 0; i < region->count; i++) {
+    const RegionInsn *r = &region->insns[i];
+    if (r->decode != X86_DECODE_OK) continue;
+    uint64_t next = r->pc + r->insn.length;
+    if (has_target(&r->insn) && r->target == REGION_NO_INSN) want(w, next + (uint64_t)r->insn.imm);
+    if (!r->adjacent && goes_on(&r->insn)) want(w, next);
+  }
+  want_tables(w, region);
+}
+
+static void discover_at(Work *w, uint64_t pc) {
+  LiftRegion *region = &w->pipeline->region;
+  if (test_and_set(w->covered, pc - w->low)) return;
+  RegionWindow window = window_around(program_code_at(w->program, pc), pc);
+  pipeline_analyse(w->pipeline, &window, pc, PIPELINE_INSNS, PIPELINE_STRAIGHT);
+  if (region->insns[0].decode != X86_DECODE_OK) return;
+  test_and_set(w->begins, pc - w->low);
+  for (uint32_t i = 1; i < region->count; i++)
+    if (region->insns[i].entry) test_and_set(w->covered, region->insns[i].pc - w->low);
+  want_exits(w, region);
+}
+
 static void work_at(Work *w, uint64_t pc) {
-  if (w->covered[(pc - w->low) / 8] >> ((pc - w->low) & 7) & 1) return;
   const A64Code *code = &w->pipeline->code;
   const LiftRegion *region = &w->pipeline->region;
   bool made = translate_at(w, pc);
   /* What has the whole process translated otherwise (flags that returns carry) is left to it. */
   if (made && !region->return_reads_flags) {
-    write_record(w);
+    add_piece(w);
     count(w);
   }
   test_and_set(w->covered, pc - w->low);
   if (!made) return;
-  for (uint32_t i = 0; i < code->exit_count; i++) want(w, code->exits[i].guest_pc);
-  want_tables(w, region);
+  for (uint32_t i = 0; i < code->exit_count; i++) want_piece(w, code->exits[i].guest_pc);
   const RegionInsn *last = &region->insns[region->count - 1];
-  if (last->decode == X86_DECODE_OK && comes_back(&last->insn)) want(w, last->pc + last->insn.length);
+  if (last->decode == X86_DECODE_OK && comes_back(&last->insn)) want_piece(w, last->pc + last->insn.length);
+}
+
+static bool failed(const Work *w) { return w->pending.failed || w->pieces.failed || w->index.failed; }
+
+static void discover(Work *w) {
+  program_seeds(w->program, want, w);
+  for (; !failed(w) && w->next < w->pending.size; w->next += sizeof(uint64_t)) {
+    uint64_t pc;
+    memcpy(&pc, w->pending.bytes + w->next, sizeof pc);
+    discover_at(w, pc);
+  }
+}
+
+static bool begins_at(const void *context, uint64_t pc) {
+  const Work *w = context;
+  return pc >= w->low && pc < w->high && test(w->begins, pc - w->low);
+}
+
+/* Once over all code, from its beginning; what was found behind on the way is for the next time. */
+static void translate_all(Work *w, uint64_t most) {
+  w->again = false;
+  for (w->at = w->low; w->at < w->high; w->at++) {
+    if (!w->begins[(w->at - w->low) / 8]) w->at |= 7; /* the code begins at a page */
+    else if (test(w->begins, w->at - w->low) && !test(w->covered, w->at - w->low)) work_at(w, w->at);
+    if (failed(w) || w->piece_bytes >= most) return;
+  }
+}
+
+/* --- Regions of pieces -------------------------------------------------------------------------------------------- */
+
+/* A region that is small costs as much to place and look for as a large one; of a large one more is not wanted. */
+enum { REGION_WORDS = 3500, REGION_GUEST_BYTES = 16384, PIECES_MAX = 256 };
+
+typedef struct Ordered {
+  const Piece *piece;
+  uint32_t number, record; /* as it was found; of the record it is in, in units of 8 bytes from the first; or NO_RECORD */
+} Ordered;
+#define NO_RECORD UINT32_MAX
+
+static int by_entry(const void *a, const void *b) {
+  const Ordered *x = a, *y = b;
+  if (x->piece->entry != y->piece->entry) return x->piece->entry < y->piece->entry ? -1 : 1;
+  return x->number < y->number ? -1 : x->number > y->number;
+}
+
+/* Whether the piece goes on with a region that begins at `first`, and has `words` already. */
+static bool belongs(const Work *w, const Piece *first, uint32_t words, const Piece *piece) {
+  uint64_t distance = piece->entry - first->entry, start, end = function_end(w, first->entry, &start);
+  if (words + piece->tables.word_count > REGION_WORDS || distance > REGION_GUEST_BYTES) return false;
+  return piece->entry < end;
+}
+
+/* As many of the pieces as go together; what does not fit is taken by halves. */
+static void join(Work *w, Joiner *joiner, Ordered *pieces, size_t count) {
+  const Piece *list[PIECES_MAX] = {0};
+  for (size_t i = 0; i < count; i++) list[i] = pieces[i].piece;
+  const ImageRecord *record = join_pieces(joiner, list, count);
+  if (!record && count > 1) {
+    join(w, joiner, pieces, count / 2);
+    join(w, joiner, pieces + count / 2, count - count / 2);
+    return;
+  }
+  uint32_t at = record ? (uint32_t)(w->records.size / 8) : NO_RECORD;
+  for (size_t i = 0; i < count; i++) pieces[i].record = at;
+  if (record) append(&w->records, record, record->size * UINT64_C(8));
+}
+
+static void join_all(Work *w, Joiner *joiner, Ordered *ordered, size_t count) {
+  for (size_t first = 0, next; first < count; first = next) {
+    uint32_t words = 0;
+    for (next = first; next < count && next - first < PIECES_MAX; next++) {
+      const Piece *piece = ordered[next].piece;
+      if (next > first && !belongs(w, ordered[first].piece, words, piece)) break;
+      words += piece->tables.word_count;
+    }
+    join(w, joiner, ordered + first, next - first);
+  }
+}
+
+/* Records instead of numbers of pieces, in the index, which loses what has none. */
+static void name_records(Work *w, const Ordered *ordered, size_t count, uint32_t *records) {
+  ImageIndex *index = (ImageIndex *)w->index.bytes;
+  size_t kept = 0, all = w->index.size / sizeof *index;
+  for (size_t i = 0; i < count; i++) records[ordered[i].number] = ordered[i].record;
+  for (size_t i = 0; i < all; i++) {
+    uint32_t record = records[index[i].record];
+    if (record != NO_RECORD) index[kept++] = (ImageIndex){index[i].address, record};
+  }
+  w->index.size = kept * sizeof *index;
+}
+
+static bool make_records(Work *w) {
+  size_t count = w->pieces.size / sizeof(Piece *);
+  Piece **pieces = (Piece **)w->pieces.bytes;
+  Ordered *ordered = calloc(count + 1, sizeof *ordered);
+  uint32_t *records = calloc(count + 1, sizeof *records);
+  Joiner *joiner = join_new();
+  bool good = ordered && records && joiner;
+  for (size_t i = 0; good && i < count; i++) ordered[i] = (Ordered){pieces[i], (uint32_t)i, NO_RECORD};
+  if (good) {
+    qsort(ordered, count, sizeof *ordered, by_entry);
+    join_all(w, joiner, ordered, count);
+    name_records(w, ordered, count, records);
+  }
+  join_free(joiner);
+  free(records);
+  free(ordered);
+  return good && !w->records.failed;
 }
 
 /* --- The image ---------------------------------------------------------------------------------------------------- */
@@ -271,6 +431,7 @@ static void seal_records(Buffer *image, uint64_t records) {
 
 static bool finish(Work *w) {
   Buffer image = {0};
+  if (!make_records(w)) return false;
   ImageIndex *index = (ImageIndex *)w->index.bytes;
   ImageHead head = {.index_count = (uint32_t)(w->index.size / sizeof *index),
                     .bucket_base = (uint32_t)(w->low / IMAGE_BUCKET_BYTES),
@@ -303,9 +464,10 @@ static bool begin(Work *w) {
     if (part->end > w->high) w->high = part->end;
   }
   w->covered = calloc((w->high - w->low) / 8 + 1, 1);
+  w->begins = calloc((w->high - w->low) / 8 + 1, 1);
   w->translated = calloc((w->high - w->low) / 8 + 1, 1);
   w->functions = program_functions(w->program, &w->function_count);
-  return w->covered && w->translated;
+  return w->covered && w->begins && w->translated;
 }
 
 static uint64_t most_records(const Program *program) {
@@ -319,21 +481,26 @@ static uint64_t most_records(const Program *program) {
 bool aot_translate(Pipeline *pipeline, const Program *program, ImageTarget target, AotImage *ret_image) {
   *ret_image = (AotImage){0};
   Work w = {.pipeline = pipeline, .program = program, .target = target, .image = ret_image};
-  region_forget_decoded(&pipeline->region);
+  LiftRegion *region = &pipeline->region;
+  region_forget_decoded(region);
   bool done = begin(&w);
-  if (done) program_seeds(program, want, &w);
-  uint64_t most = most_records(program);
-  for (; done && w.next < w.pending.size && w.records.size < most; w.next += sizeof(uint64_t)) {
-    uint64_t pc;
-    memcpy(&pc, w.pending.bytes + w.next, sizeof pc);
-    work_at(&w, pc);
-    done = !w.pending.failed && !w.records.failed && !w.index.failed;
+  if (done) {
+    discover(&w);
+    memset(w.covered, 0, (w.high - w.low) / 8 + 1);
+    region->is_entry = begins_at;
+    region->entries = &w;
+    do translate_all(&w, most_records(program));
+    while (w.again && !failed(&w) && w.piece_bytes < most_records(program));
+    region->is_entry = NULL;
   }
-  done = done && finish(&w);
+  done = done && !failed(&w) && finish(&w);
+  for (size_t i = 0; i < w.pieces.size / sizeof(Piece *); i++) free(((Piece **)w.pieces.bytes)[i]);
   free(w.pending.bytes);
+  free(w.pieces.bytes);
   free(w.records.bytes);
   free(w.index.bytes);
   free(w.covered);
+  free(w.begins);
   free(w.translated);
   free(w.functions);
   return done;

@@ -93,6 +93,23 @@ function memset
 
 /* int memcmp(const void *a, const void *b, size_t length) */
 function memcmp
+  subs x2, x2, #32
+  b.lo 4f
+.Lcompare_32:
+  ldp x3, x4, [x0]
+  ldp x5, x6, [x1]
+  ldp x7, x8, [x0, #16]
+  ldp x9, x10, [x1, #16]
+  cmp x3, x5
+  ccmp x4, x6, #0, eq
+  ccmp x7, x9, #0, eq
+  ccmp x8, x10, #0, eq
+  b.ne 4f
+  add x0, x0, #32
+  add x1, x1, #32
+  subs x2, x2, #32
+  b.hs .Lcompare_32
+4:add x2, x2, #32
   subs x2, x2, #8
   b.lo 2f
 1:ldr x3, [x0], #8

@@ -2,7 +2,7 @@
  *
  * A **store** is one file, or the end of one: translations of many files. A **code image** is the part of it made from
  * one file for one kind of processor and one memory model, with a copy of the file's code; a **record** in it is one
- * translated region. All numbers are little endian, all parts aligned to 8 bytes.
+ * region: what the dispatcher would translate in several, up to a function's, put together (aot/join.h). All numbers are little endian, all parts aligned to 8 bytes.
  *
  *   what stands before | header | directory of images | images | trailer
  *   image:   segments | buckets and index: entries by address | copies of the segments | records
@@ -22,7 +22,7 @@
 #define IMAGE_MAGIC UINT64_C(0x65726f74736c7473) /* "stlstore" */
 
 enum {
-  IMAGE_FORMAT = 1,
+  IMAGE_FORMAT = 2,
   IMAGE_HEAD_BYTES = 4096, /* of a file, that its key is made from */
   IMAGE_SEGMENTS_MAX = 16,
   IMAGE_BUCKET_BYTES = 64, /* of guest code */
@@ -78,15 +78,22 @@ typedef struct ImageLook { /* guest bytes that the translation depends on */
   uint32_t address, length;
 } ImageLook;
 
-/* A region. Behind it, in this order: exits, entries, looks, relocations, words, indirect checks, pc_map. Literals with guest
- * addresses count them from the image's base. The looks come beside the region's own bytes, [entry, entry + length). */
+/* What was translated at once: guest bytes [entry, entry + length). */
+typedef struct ImagePart { /* ascending by word */
+  uint32_t entry;  /* from the record's */
+  uint16_t length;
+  uint16_t word;   /* where its code begins */
+} ImagePart;
+
+/* A region. Behind it, in this order: exits, entries, looks, parts, relocations, words, indirect checks, pc_map. Entries are
+ * ascending. Literals with guest addresses count them from the image's base. The looks are all it was made from, ascending and apart. */
 typedef struct ImageRecord {
   uint64_t checksum;      /* of the rest, and of the record's offset in the image */
-  uint32_t entry;         /* from the image's base */
+  uint32_t entry;         /* from the image's base: that of its first part, from which its tables count */
   uint16_t size;          /* of all, in units of 8 bytes */
-  uint16_t length;        /* bytes of guest code translated */
   uint16_t word_count, instruction_count, exit_count, entry_count, relocation_count, indirect_count, pc_map_count,
-      look_count;
+      address_count, link_veneer, outward_count, look_count, part_count;
+  uint16_t zero;
 } ImageRecord;
 
 /* The arrays of a record, in place. */
@@ -94,6 +101,7 @@ typedef struct ImageRegion {
   const ImageRecord *record;
   A64Tables tables;
   const ImageLook *looks;
+  const ImagePart *parts;
 } ImageRegion;
 
 /* A store in memory; nothing of it is copied. */
@@ -132,6 +140,9 @@ bool image_find(const ImageStore *store, uint64_t file, ImageTarget target, Code
 
 /* The image's base when its file is mapped at `address` from `offset` on; false when no segment begins there. */
 bool image_base(const CodeImage *image, uint64_t address, uint64_t offset, uint64_t *ret_base);
+
+/* The record that the index has for `address`, from the image's base, or NULL: it lies within the image, and has not been looked at. */
+const ImageRecord *image_find_record(const CodeImage *image, uint64_t address);
 
 /* The region that can be entered at `address`, from the image's base. False when there is none, or it is damaged. */
 bool image_find_region(const CodeImage *image, uint64_t address, ImageRegion *ret_region);

@@ -86,7 +86,7 @@ uint64_t image_index_offset(uint32_t bucket_count) {
 
 static uint64_t arrays_size(const ImageRecord *r) {
   return r->exit_count * sizeof(A64TableExit) + r->entry_count * sizeof(A64TableEntry) +
-         r->look_count * sizeof(ImageLook) + r->relocation_count * sizeof(A64TableRelocation) +
+         r->look_count * sizeof(ImageLook) + r->part_count * sizeof(ImagePart) + r->relocation_count * sizeof(A64TableRelocation) +
          r->word_count * sizeof(uint32_t) + ((uint64_t)r->indirect_count + r->pc_map_count) * sizeof(uint16_t);
 }
 
@@ -97,15 +97,18 @@ uint64_t image_record_size(const ImageRecord *record) {
 ImageRegion image_region_at(const ImageRecord *r) {
   A64Tables t = {.word_count = r->word_count, .instruction_count = r->instruction_count, .exit_count = r->exit_count,
                  .entry_count = r->entry_count, .relocation_count = r->relocation_count,
-                 .indirect_count = r->indirect_count, .pc_map_count = r->pc_map_count};
+                 .indirect_count = r->indirect_count, .pc_map_count = r->pc_map_count,
+                 .address_count = r->address_count, .link_veneer = r->link_veneer,
+                 .outward_count = r->outward_count};
   t.exits = (const void *)(r + 1);
   t.entries = (const void *)(t.exits + t.exit_count);
   const ImageLook *looks = (const void *)(t.entries + t.entry_count);
-  t.relocations = (const void *)(looks + r->look_count);
+  const ImagePart *parts = (const void *)(looks + r->look_count);
+  t.relocations = (const void *)(parts + r->part_count);
   t.words = (const void *)(t.relocations + t.relocation_count);
   t.indirect_checks = (const void *)(t.words + t.word_count);
   t.pc_map = (const void *)(t.indirect_checks + t.indirect_count);
-  return (ImageRegion){r, t, looks};
+  return (ImageRegion){r, t, looks, parts};
 }
 
 static bool is_whole(const CodeImage *image, uint64_t offset) {
@@ -118,22 +121,24 @@ static bool is_whole(const CodeImage *image, uint64_t offset) {
 }
 
 static bool has_entry(const ImageRegion *region, uint64_t address) {
-  int64_t distance = (int64_t)(address - region->record->entry);
-  for (unsigned i = 0; i < region->tables.entry_count; i++)
-    if (region->tables.entries[i].distance == distance) return true;
-  return false;
+  return a64_entry_at(&region->tables, (int64_t)(address - region->record->entry)) != NULL;
+}
+
+const ImageRecord *image_find_record(const CodeImage *image, uint64_t address) {
+  uint64_t bucket = address / IMAGE_BUCKET_BYTES - image->bucket_base;
+  if (bucket >= image->bucket_count) return NULL;
+  uint32_t i = image->buckets[bucket], end = image->buckets[bucket + 1];
+  if (end > image->index_count) return NULL;
+  while (i < end && image->index[i].address != address) i++;
+  if (i >= end) return NULL;
+  uint64_t offset = (uint64_t)image->index[i].record * 8;
+  return within(offset, sizeof(ImageRecord), image->size) ? (const void *)(image->bytes + offset) : NULL;
 }
 
 bool image_find_region(const CodeImage *image, uint64_t address, ImageRegion *ret_region) {
-  uint64_t bucket = address / IMAGE_BUCKET_BYTES - image->bucket_base;
-  if (bucket >= image->bucket_count) return false;
-  uint32_t i = image->buckets[bucket], end = image->buckets[bucket + 1];
-  if (end > image->index_count) return false;
-  while (i < end && image->index[i].address != address) i++;
-  if (i >= end) return false;
-  uint64_t offset = (uint64_t)image->index[i].record * 8;
-  if (!is_whole(image, offset)) return false;
-  *ret_region = image_region_at((const void *)(image->bytes + offset));
+  const ImageRecord *record = image_find_record(image, address);
+  if (!record || !is_whole(image, (uint64_t)((const uint8_t *)record - image->bytes))) return false;
+  *ret_region = image_region_at(record);
   return has_entry(ret_region, address);
 }
 

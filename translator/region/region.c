@@ -299,6 +299,8 @@ static void find_blocks(LiftRegion *region) {
     if (has_direct_target(&r->insn)) find_target(region, index);
     if (index + 1 < region->count) make_leader(region, index + 1, region_returns_behind(&r->insn));
   }
+  for (uint32_t i = 1; region->is_entry && i < region->count; i++)
+    if (region->is_entry(region->entries, region->insns[i].pc)) make_leader(region, i, true);
   for (unsigned i = 0; i < region->leader_count; i++) { /* several ways in: as good an entry as any */
     RegionInsn *r = &region->insns[region->leaders[i]];
     if (r->predecessors != 1 && r != region->insns) r->entry = true;

@@ -63,6 +63,8 @@ typedef struct LiftRegion {
   bool strict_flags;   /* flags survive calls and returns */
   bool exact_flags;    /* every instruction's flags are kept, read or not, and its NaNs made at once */
   bool checked;        /* the code compares its guest bytes with these whenever it is entered, and looks at no others */
+  bool (*is_entry)(const void *context, uint64_t pc); /* whether the instruction there is to be an entry; NULL: as found */
+  const void *entries; /* its context */
   bool return_reads_flags; /* set by region_analyse(): a call's continuation reads flags (see region.c) */
   uint64_t lowest, highest; /* guest bytes translated */
   uint64_t look_lowest, look_highest; /* all that lie between those the translation depends on */

@@ -43,7 +43,7 @@ typedef struct Chunk {
 
 static struct {
   uint8_t *code; /* first chunk's */
-  uint32_t chunk_bytes, chunk_count, free_count;
+  uint32_t chunk_bytes, chunk_count, free_count, retired_count;
   Chunk *chunks;
   Chunk *current; /* being filled */
   uint64_t begun;
@@ -196,9 +196,11 @@ static void free_chunk(Chunk *chunk) {
   }
   *chunk = (Chunk){.state = CHUNK_FREE};
   cache.free_count++;
+  cache.retired_count--;
 }
 
 static void reclaim(void) {
+  if (!cache.retired_count) return;
   for (uint32_t i = 0; i < cache.chunk_count; i++) {
     Chunk *chunk = &cache.chunks[i];
     if (chunk->state == CHUNK_RETIRED && threads_passed(chunk->deaths)) free_chunk(chunk);
@@ -298,6 +300,7 @@ void cache_each_region(void (*visit)(Region *)) {
 
 static void retire(Chunk *chunk) {
   chunk->state = CHUNK_RETIRED;
+  cache.retired_count++;
   chunk->deaths = runtime.deaths + 1; /* threads_note_deaths() follows */
   if (chunk == cache.current) cache.current = NULL;
 }

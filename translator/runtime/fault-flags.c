@@ -325,8 +325,8 @@ static Past now(const GuestCpu *cpu, const RegionInsn *faulting) {
   return past;
 }
 
-static void recover(GuestCpu *cpu, RuntimeThread *thread, const Region *region) {
-  const LiftRegion *guest = translate_analyse_again(thread, region);
+static void recover(GuestCpu *cpu, RuntimeThread *thread, const Region *region, uint32_t offset) {
+  const LiftRegion *guest = translate_analyse_again(thread, region, offset);
   uint32_t i = guest ? region_find(guest, cpu->rip) : REGION_NO_INSN;
   if (i == REGION_NO_INSN) return;
   uint8_t live = guest->insns[i].live_before;
@@ -344,6 +344,6 @@ void runtime_recover_flags(GuestCpu *cpu, uint64_t host_pc) {
   uint32_t offset;
   base_lock(&runtime.lock);
   const Region *region = detour_region_at(thread, host_pc, &offset);
-  if (region) recover(cpu, thread, region);
+  if (region) recover(cpu, thread, region, offset);
   base_unlock(&runtime.lock);
 }

@@ -119,10 +119,9 @@ static bool is_same(Comparison *c, uint64_t address, uint64_t length) {
 /* Whether the bytes the region was made from stand there. */
 static void compare_guarded(void *argument) {
   Comparison *c = argument;
-  const ImageRecord *record = c->region->record;
   c->lowest = UINT64_MAX;
-  c->same = is_same(c, record->entry, record->length);
-  for (unsigned i = 0; i < record->look_count && c->same; i++)
+  c->same = c->region->record->look_count != 0;
+  for (unsigned i = 0; i < c->region->record->look_count && c->same; i++)
     c->same = is_same(c, c->region->looks[i].address, c->region->looks[i].length);
 }
 
@@ -134,14 +133,35 @@ static bool is_misaligned(const ImageRegion *region, uint64_t entry) {
   return false;
 }
 
-/* Exits to code that is there already lead to it at once. */
-static void link_known(Region *region) {
-  const A64Tables *tables = &region->tables;
-  for (const A64TableExit *exit = tables->exits; exit < tables->exits + tables->exit_count; exit++) {
-    Region *target;
-    uint64_t host_pc = exit->kind == A64_EXIT_LOOP ? 0 : block_map_find(region_exit_target(region, exit), &target);
-    if (host_pc) link_exit(region, exit, target, host_pc);
-  }
+/* --- Regions in use ------------------------------------------------------------------------------------------------ */
+
+/* Beside the guest address of a region's first part, in the block map's keys: the region as a whole. No canonical address,
+ * and no step's (single-step.h). */
+#define UNIT_KEY (UINT64_C(1) << 61)
+
+/* The entry at `pc` of a region that is in the cache becomes one by which it is found. */
+static bool add_entry(Region *region, uint64_t pc) {
+  const A64TableEntry *entry = a64_entry_at(&region->tables, (int64_t)(pc - region->entry));
+  if (!entry) return false;
+  block_map_add(pc, (uint64_t)(uintptr_t)region->code + entry->word * 4u, region);
+  return true;
+}
+
+/* The region of this record, if it is in the cache. What the record says has not been looked at: it only serves to find it. */
+static Region *in_use(const MappedFile *file, const ImageRecord *record) {
+  Region *region;
+  bool found = block_map_find((file->base + record->entry) | UNIT_KEY, &region);
+  return found && region->tables.exits == (const void *)(record + 1) ? region : NULL;
+}
+
+static Region *place(const ImageRegion *found, const MappedFile *file, const Comparison *compared) {
+  uint64_t entry = file->base + found->record->entry;
+  RegionExtent extent = {entry, compared->highest, compared->lowest, compared->highest};
+  Region *region = cache_add_region(&found->tables, &extent, file->base, false);
+  region->parts = found->parts;
+  region->part_count = found->record->part_count;
+  region->unit = entry | UNIT_KEY;
+  return region;
 }
 
 Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *window) {
@@ -151,21 +171,22 @@ Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *wind
     return NULL;
   const MappedFile *file = image_at(pc);
   if (!file) return NULL;
-  if (!image_find_region(&file->image, pc - file->base, &found)) {
+  const ImageRecord *record = image_find_record(&file->image, pc - file->base);
+  Region *region = record ? in_use(file, record) : NULL;
+  if (region && add_entry(region, pc)) return region;
+  if (!record || !image_find_region(&file->image, pc - file->base, &found)) {
     runtime.stats.image_misses++;
     return NULL;
   }
-  uint64_t entry = file->base + found.record->entry;
   Comparison c = {file, &found, window};
   if (!guard_call(thread, compare_guarded, &c) || !c.same || pages_runs_want_checks(&(RegionRun){c.lowest, c.highest}, 1) ||
-      is_misaligned(&found, entry)) {
+      is_misaligned(&found, file->base + found.record->entry)) {
     runtime.stats.image_refusals++;
     return NULL;
   }
-  RegionExtent extent = {entry, entry + found.record->length, c.lowest, c.highest};
-  Region *region = cache_add_region(&found.tables, &extent, file->base, false);
-  block_map_add_region(region);
-  link_known(region);
+  region = place(&found, file, &c);
+  add_entry(region, pc);
+  block_map_add(region->unit, (uint64_t)(uintptr_t)region->code, region); /* last: what others find is whole */
   runtime.stats.image_regions++;
   return region;
 }

@@ -42,6 +42,9 @@ struct Region {
   Link *links_in, *links_out, *links_spare;
   PageRegion *pages, *pages_spare; /* where it is noted, and where it was (pages.c) */
   Dependent *dependent; /* and again (dependents.c) */
+  uint64_t unit;                    /* of one from an image: under which the block map has it as a whole; or 0 */
+  const ImagePart *parts;           /* what it was translated in, if that is more than one; the image's */
+  uint32_t part_count;
   const struct Source *source; /* the guest bytes it was made of, of one that may sleep (sleep.c) */
   Region *next_asleep;                /* among those of one hash */
   Region *sleeps_after, *sleeps_before; /* neighbours in the order in which they fell asleep */
@@ -237,17 +240,17 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
 bool translate_can_read(uint64_t pc);
 void translate_fetch(RuntimeThread *thread, uint64_t pc);
 
-/* Decodes and analyses once more what a region was made of; the lock is held, and the result is good for as long.
- * NULL when the code has changed, or was translated in smaller pieces. */
-const LiftRegion *translate_analyse_again(RuntimeThread *thread, const Region *region);
+/* Decodes and analyses once more what the code at an offset of a region was made of; the lock is held, and the result is good
+ * for as long. NULL when the guest's code has changed, or was translated in smaller pieces. */
+const LiftRegion *translate_analyse_again(RuntimeThread *thread, const Region *region, uint32_t offset);
 
 /* Executable mappings have changed. */
-void translate_forget_window(void);
+void translate_forget_windows(void);
 
 /* --- Code images (images.c) --- */
 
-/* The region for `pc` from an image of the file that is mapped there, with all its entries in the block map. NULL where
- * it has to be translated. The lock is held, and the cache has room. */
+/* The region for `pc` from an image of the file that is mapped there, `pc` as its entry in the block map. Its other entries
+ * come there when they are asked for, too. NULL where it has to be translated. The lock is held, and the cache has room. */
 Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *window);
 
 /* --- Linking (link.c) --- */

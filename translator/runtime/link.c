@@ -21,13 +21,15 @@ static void close_branch(Region *region, const A64TableExit *exit) {
   patch_if_other(branch, a64_retarget(*branch, ((int64_t)exit->site - (int64_t)exit->branch) * 4));
 }
 
-static uint32_t unlinked(const uint32_t *site) {
-  return a64_bl((int64_t)(runtime.trampolines[A64_TRAMPOLINE_LINK] - (uint64_t)(uintptr_t)site));
+static uint32_t unlinked(const Region *region, const uint32_t *site) {
+  uint64_t to = runtime.trampolines[A64_TRAMPOLINE_LINK];
+  if (region->tables.link_veneer) to = (uint64_t)(uintptr_t)word_at(region, region->tables.link_veneer);
+  return a64_bl((int64_t)(to - (uint64_t)(uintptr_t)site));
 }
 
 static void unlink_exit(Region *region, const A64TableExit *exit) {
   uint32_t *site = word_at(region, exit->site);
-  patch_if_other(site, unlinked(site));
+  patch_if_other(site, unlinked(region, site));
   close_branch(region, exit);
 }
 
@@ -57,7 +59,7 @@ static void forget_link_out(Link *link) {
 void link_exit(Region *region, const A64TableExit *exit, Region *target, uint64_t host_pc) {
   if (exit->kind == A64_EXIT_LOOP || region->dead || target->dead) return;
   uint32_t *site = word_at(region, exit->site);
-  if (*site != unlinked(site)) return; /* another thread has just done the same */
+  if (*site != unlinked(region, site)) return; /* another thread has just done the same, or an image's region leads into itself */
   int64_t distance = (int64_t)(host_pc - (uint64_t)(uintptr_t)site);
   cache_patch(site, exit->kind == A64_EXIT_CALL ? a64_bl(distance) : a64_b(distance));
   if (exit->branch != A64_NO_BRANCH && !runtime.concurrent) {
@@ -75,15 +77,28 @@ static bool is_boundary(const Region *region, uint32_t offset) {
   return false;
 }
 
+static const A64TableExit *exit_at(const Region *region, uint32_t site) {
+  const A64TableExit *exits = region->tables.exits;
+  uint32_t low = 0, high = region->tables.outward_count;
+  while (low < high) {
+    uint32_t middle = (low + high) / 2;
+    if (exits[middle].site < site) low = middle + 1;
+    else high = middle;
+  }
+  if (low < region->tables.outward_count && exits[low].site == site) return &exits[low];
+  for (unsigned i = region->tables.outward_count; i < region->tables.exit_count; i++)
+    if (exits[i].site == site) return &exits[i];
+  return NULL;
+}
+
 uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, const A64TableExit **ret_exit,
                           unsigned *ret_flag_form) {
   const Detour *detour = &thread->detour;
   bool stopped = detour->slot && offset > detour->stop_after && is_boundary(region, offset);
   *ret_exit = NULL;
   *ret_flag_form = FLAGS_CANONICAL;
-  for (unsigned i = 0; !stopped && i < region->tables.exit_count; i++) {
-    const A64TableExit *exit = &region->tables.exits[i];
-    if (exit->site * 4 != offset) continue;
+  const A64TableExit *exit = stopped ? NULL : exit_at(region, offset / 4);
+  if (exit) {
     if (!detour->slot) *ret_exit = exit;
     return region_exit_target(region, exit);
   }
@@ -100,6 +115,7 @@ void region_kill(Region *region, DeathCause cause) {
     block_map_remove(region_entry_key(region, i), host_pc);
     thread_forget_entry(region_entry_key(region, i), host_pc);
   }
+  if (region->unit) block_map_remove(region->unit, (uint64_t)(uintptr_t)region->code);
   while (region->links_in) {
     Link *link = region->links_in;
     unlink_exit(link->from, &link->from->tables.exits[link->exit]);

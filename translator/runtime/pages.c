@@ -350,7 +350,7 @@ void runtime_change_begin(void) { base_lock(&runtime.lock); }
 
 void runtime_change_end(uint64_t start, uint64_t length) {
   uint64_t first = page_of(start), end = page_of(start + length + MEMORY_PAGE_SIZE - 1);
-  translate_forget_window();
+  translate_forget_windows();
   bool any = dependents_kill(first, end);
   forget_protection(first, end);
   if (any) threads_note_deaths(NULL);

@@ -39,10 +39,21 @@ static bool executable(uint64_t address, uint64_t *ret_end, int *all_flags) {
   return true;
 }
 
-/* The window of the last translation, which mostly serves the next one too. */
-static RegionWindow last_window;
+/* The windows of the last translations, which mostly serve the next one too: a program and a few libraries take turns. */
+enum { WINDOWS = 4 };
+static RegionWindow windows[WINDOWS];
+static unsigned oldest_window;
 
-void translate_forget_window(void) { __atomic_store_n(&last_window.end, 0, __ATOMIC_RELEASE); }
+void translate_forget_windows(void) {
+  for (unsigned i = 0; i < WINDOWS; i++) __atomic_store_n(&windows[i].end, 0, __ATOMIC_RELEASE);
+}
+
+/* The one that has `room` bytes from `pc` on, or NULL. */
+static const RegionWindow *window_with(uint64_t pc, uint64_t room) {
+  for (unsigned i = 0; i < WINDOWS; i++)
+    if (pc >= windows[i].start && pc + room <= __atomic_load_n(&windows[i].end, __ATOMIC_ACQUIRE)) return &windows[i];
+  return NULL;
+}
 
 /* The end of the pages that an instruction at `pc` may lie in. */
 static uint64_t end_of_instruction(uint64_t pc) {
@@ -84,9 +95,7 @@ static bool window_around(uint64_t pc, RegionWindow *ret_window) {
   return true;
 }
 
-bool translate_can_read(uint64_t pc) {
-  return pc >= last_window.start && pc + INSN_BYTES <= __atomic_load_n(&last_window.end, __ATOMIC_ACQUIRE);
-}
+bool translate_can_read(uint64_t pc) { return window_with(pc, INSN_BYTES) != NULL; }
 
 static void read_byte(void *address) { (void)*(const volatile uint8_t *)address; }
 
@@ -100,9 +109,11 @@ void translate_fetch(RuntimeThread *thread, uint64_t pc) {
 
 static bool find_window(uint64_t pc, RegionWindow *ret_window) {
   enum { ROOM = 4096 };
-  bool serves = pc >= last_window.start && pc + ROOM < __atomic_load_n(&last_window.end, __ATOMIC_ACQUIRE);
-  if (!serves && !window_around(pc, &last_window)) return false;
-  *ret_window = last_window;
+  const RegionWindow *window = window_with(pc, ROOM);
+  if (window) return *ret_window = *window, true;
+  if (!window_around(pc, ret_window)) return false;
+  windows[oldest_window] = *ret_window;
+  oldest_window = (oldest_window + 1) % WINDOWS;
   return true;
 }
 
@@ -140,12 +151,31 @@ static bool analyse(RuntimeThread *thread, const Analysis *a, bool checked) {
   return false;
 }
 
-const LiftRegion *translate_analyse_again(RuntimeThread *thread, const Region *region) {
+/* Of a region from an image: the part with the code at `offset`. */
+static RegionRun part_at(const Region *region, uint32_t offset) {
+  const ImagePart *part = region->parts, *last = part + region->part_count - 1;
+  while (part < last && part[1].word * 4u <= offset) part++;
+  uint64_t start = region->entry + part->entry;
+  return (RegionRun){start, start + part->length};
+}
+
+/* Of a region from an image, whose entries are ascending. */
+static bool region_has_entry(const void *context, uint64_t pc) {
+  const Region *region = context;
+  return a64_entry_at(&region->tables, (int64_t)(pc - region->entry)) != NULL;
+}
+
+const LiftRegion *translate_analyse_again(RuntimeThread *thread, const Region *region, uint32_t offset) {
   RegionWindow window;
-  if (region->checked || !window_around(region->entry, &window)) return NULL;
+  RegionRun made_of = region->parts ? part_at(region, offset) : (RegionRun){region->entry, region->highest};
+  if (region->checked || !window_around(made_of.start, &window)) return NULL;
   make_work();
-  Analysis again = {&work->region, &window, region->entry, PIPELINE_INSNS, PIPELINE_STRAIGHT};
-  return analyse(thread, &again, false) && work->region.highest == region->highest ? &work->region : NULL;
+  Analysis again = {&work->region, &window, made_of.start, PIPELINE_INSNS, PIPELINE_STRAIGHT};
+  work->region.is_entry = region->parts ? region_has_entry : NULL;
+  work->region.entries = region;
+  bool analysed = analyse(thread, &again, false);
+  work->region.is_entry = NULL;
+  return analysed && work->region.highest == made_of.end ? &work->region : NULL;
 }
 
 /* --- The rest --------------------------------------------------------------------------------------------------- */
