@@ -3,18 +3,20 @@
  * Files and folders are named, translated by several threads, and the result is a store (image/image.h), by itself or behind
  * a copy of the translator, which finds it there. */
 #include <errno.h>
-#include <fts.h>
 #include <getopt.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "aot/reuse.h"
+#include "aot/select.h"
 #include "aot/translate.h"
 #include "aot/write-store.h"
 
-enum { EXIT_USAGE = 2, THREADS_MAX = 256 };
+enum { EXIT_USAGE = 2, EXIT_PARTIAL = 3, THREADS_MAX = 256 };
 
 static const char usage[] =
     "usage: stele-aot [OPTIONS] --output STORE FILE|FOLDER...\n"
@@ -24,19 +26,23 @@ static const char usage[] =
     "  -t, --translator FILE  puts the store behind a copy of the translator FILE, which uses it then\n"
     "  -f, --features WORD    the processor to translate for, as `stele --features` prints it there; 0: any\n"
     "  -m, --memory ORDER     plain, ordered (threads share memory) or both (both)\n"
+    "  -l, --loaded           of folders, only programs and the libraries that they name\n"
+    "  -r, --reuse STORE      takes translations of files that are the same from there\n"
+    "  -k, --keep             writes what there is by then when SIGINT or SIGTERM ends it, for --reuse\n"
+    "  -p, --progress         tells on standard output how many files are done, and of how many\n"
     "  -j, --jobs N           threads (one a processor)\n"
     "  -q, --quiet            say nothing unless something is wrong\n"
     "  -h, --help, --version\n";
 
 typedef struct Options {
-  const char *output, *translator;
+  const char *output, *translator, *reuse;
   uint32_t features;
-  bool plain, ordered, quiet;
+  bool plain, ordered, quiet, loaded, keep, progress;
   unsigned jobs;
 } Options;
 
 typedef struct Totals {
-  uint64_t files, regions, instructions, guest_bytes, image_bytes;
+  uint64_t files, taken_over, regions, instructions, guest_bytes, image_bytes;
 } Totals;
 
 typedef struct FileName {
@@ -48,7 +54,9 @@ static struct {
   Options options;
   StoreWriter *writer;
   pthread_mutex_t lock;
-  FTS *walk;
+  Selection files;
+  size_t next, done; /* of them */
+  ImageStore before; /* of --reuse; no bytes: none */
   FileName *met; /* copies and links are translated once */
   size_t met_count, met_capacity;
   Totals totals;
@@ -57,24 +65,33 @@ static struct {
 
 /* --- Files -------------------------------------------------------------------------------------------------------- */
 
-/* The next regular file, or NULL. Freed by the caller. What was named and cannot be read is told. */
-static char *next_file(void) {
-  char *path = NULL;
+static volatile sig_atomic_t stopped; /* by a signal, with --keep */
+
+static void stop(int number) {
+  (void)number;
+  stopped = 1;
+}
+
+/* The next file, or NULL. */
+static const char *next_file(void) {
   pthread_mutex_lock(&work.lock);
-  while (!path && !work.error) {
-    errno = 0;
-    FTSENT *entry = fts_read(work.walk);
-    if (!entry) {
-      work.error = errno; /* 0: that was all */
-      break;
-    }
-    bool unreadable = entry->fts_info == FTS_NS || entry->fts_info == FTS_ERR || entry->fts_info == FTS_DNR;
-    if (unreadable) fprintf(stderr, "stele-aot: %s: %s\n", entry->fts_path, strerror(entry->fts_errno));
-    if (unreadable && !entry->fts_level) work.error = entry->fts_errno;
-    if (entry->fts_info == FTS_F) path = strdup(entry->fts_path);
-  }
+  bool more = !work.error && !stopped && work.next < work.files.count;
+  const char *path = more ? work.files.paths[work.next++] : NULL;
   pthread_mutex_unlock(&work.lock);
   return path;
+}
+
+static void tell_progress(void) {
+  pthread_mutex_lock(&work.lock);
+  work.done++;
+  if (work.options.progress) {
+    printf("%zu %zu\n", work.done, work.files.count);
+    fflush(stdout);
+  }
+  if (!work.options.quiet && isatty(2))
+    fprintf(stderr, "\r%zu of %zu files, %lu MB \033[K", work.done, work.files.count,
+            (unsigned long)(work.totals.image_bytes >> 20));
+  pthread_mutex_unlock(&work.lock);
 }
 
 static bool is_new(FileName name) {
@@ -110,8 +127,24 @@ static void add_totals(const AotImage *image) {
   pthread_mutex_unlock(&work.lock);
 }
 
+/* The image made before, where there is one. */
+static bool take_over(const Program *program, ImageTarget target) {
+  uint64_t size;
+  const uint8_t *image = reuse_find(&work.before, program, target, &size);
+  if (!image) return false;
+  if (!writer_add(work.writer, program->key, program->content, target, image, size)) fail(errno);
+  add_totals(&(AotImage){.size = size});
+  return true;
+}
+
 static void translate_for(Pipeline *pipeline, const Program *program, ImageTarget target) {
   AotImage image;
+  if (take_over(program, target)) {
+    pthread_mutex_lock(&work.lock);
+    work.totals.taken_over++;
+    pthread_mutex_unlock(&work.lock);
+    return;
+  }
   if (!aot_translate(pipeline, program, target, &image)) {
     fail(ENOMEM);
     return;
@@ -130,8 +163,6 @@ static void translate_file(Pipeline *pipeline, const char *path) {
     if (work.options.ordered) translate_for(pipeline, &program, (ImageTarget){work.options.features, 1});
     pthread_mutex_lock(&work.lock);
     work.totals.files++;
-    if (!work.options.quiet && isatty(2)) fprintf(stderr, "\r%lu files, %lu MB \033[K", (unsigned long)work.totals.files,
-                                                  (unsigned long)(work.totals.image_bytes >> 20));
     pthread_mutex_unlock(&work.lock);
   }
   program_close(&program);
@@ -141,9 +172,9 @@ static void *run(void *ignored) {
   (void)ignored;
   Pipeline *pipeline = pipeline_new();
   if (!pipeline) return fail(ENOMEM), NULL;
-  for (char *path; (path = next_file());) {
+  for (const char *path; (path = next_file());) {
     translate_file(pipeline, path);
-    free(path);
+    tell_progress();
   }
   return NULL;
 }
@@ -185,16 +216,22 @@ static Options parse(int argc, char **argv) {
   static const struct option names[] = {
       {"output", required_argument, NULL, 'o'}, {"translator", required_argument, NULL, 't'},
       {"features", required_argument, NULL, 'f'}, {"memory", required_argument, NULL, 'm'},
-      {"jobs", required_argument, NULL, 'j'}, {"quiet", no_argument, NULL, 'q'},
+      {"jobs", required_argument, NULL, 'j'}, {"reuse", required_argument, NULL, 'r'},
+      {"loaded", no_argument, NULL, 'l'}, {"keep", no_argument, NULL, 'k'}, {"progress", no_argument, NULL, 'p'},
+      {"quiet", no_argument, NULL, 'q'},
       {"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
   long processors = sysconf(_SC_NPROCESSORS_ONLN);
   Options options = {.plain = true, .ordered = true, .jobs = processors > 0 ? (unsigned)processors : 1};
-  for (int c; (c = getopt_long(argc, argv, "o:t:f:m:j:qh", names, NULL)) != -1;) switch (c) {
+  for (int c; (c = getopt_long(argc, argv, "o:t:f:m:j:r:lkpqh", names, NULL)) != -1;) switch (c) {
     case 'o': options.output = optarg; break;
     case 't': options.translator = optarg; break;
     case 'f': options.features = (uint32_t)number(optarg, UINT32_MAX, "--features"); break;
     case 'm': set_memory(&options, optarg); break;
     case 'j': options.jobs = (unsigned)number(optarg, THREADS_MAX, "--jobs"); break;
+    case 'r': options.reuse = optarg; break;
+    case 'l': options.loaded = true; break;
+    case 'k': options.keep = true; break;
+    case 'p': options.progress = true; break;
     case 'q': options.quiet = true; break;
     case 'h': fputs(usage, stdout); exit(0);
     case 'V': puts("stele-aot " STELE_VERSION); exit(0);
@@ -219,21 +256,30 @@ static int finish(void) {
   }
   const Totals *t = &work.totals;
   if (!work.options.quiet)
-    fprintf(stderr, "%s%lu files: %lu regions, %lu instructions, %lu kB of code to %lu kB\n", isatty(2) ? "\r" : "",
-            (unsigned long)t->files, (unsigned long)t->regions, (unsigned long)t->instructions,
-            (unsigned long)(t->guest_bytes >> 10), (unsigned long)(t->image_bytes >> 10));
-  return 0;
+    fprintf(stderr, "%s%lu files: %lu regions, %lu instructions, %lu kB of code, %lu images as before; %lu kB\n",
+            isatty(2) ? "\r" : "", (unsigned long)t->files, (unsigned long)t->regions, (unsigned long)t->instructions,
+            (unsigned long)(t->guest_bytes >> 10), (unsigned long)t->taken_over, (unsigned long)(t->image_bytes >> 10));
+  return stopped ? EXIT_PARTIAL : 0;
+}
+
+static void begin(char *const *names) {
+  if (work.options.reuse) reuse_open(work.options.reuse, &work.before); /* nothing there: everything is made */
+  if (work.options.keep) {
+    signal(SIGINT, stop);
+    signal(SIGTERM, stop);
+  }
+  work.writer = writer_begin(work.options.output, work.options.translator);
+  if (!work.writer) {
+    fprintf(stderr, "stele-aot: %s: %s\n", work.options.output, strerror(errno));
+    exit(1);
+  }
+  work.error = select_files(names, work.options.loaded, &work.files);
 }
 
 int main(int argc, char **argv) {
   work.options = parse(argc, argv);
-  work.walk = fts_open(argv + optind, FTS_PHYSICAL | FTS_COMFOLLOW | FTS_NOCHDIR, NULL);
-  work.writer = writer_begin(work.options.output, work.options.translator);
-  if (!work.walk || !work.writer) {
-    fprintf(stderr, "stele-aot: %s: %s\n", work.options.output, strerror(errno));
-    return 1;
-  }
+  begin(argv + optind);
   run_all();
-  fts_close(work.walk);
+  selection_free(&work.files);
   return finish();
 }

@@ -138,6 +138,9 @@ bool image_open_store(const void *bytes, uint64_t size, ImageStore *ret_store);
  * when there is none. */
 bool image_find(const ImageStore *store, uint64_t file, ImageTarget target, CodeImage *ret_image);
 
+/* The image of a file made for just this target. False when there is none. */
+bool image_find_made(const ImageStore *store, uint64_t file, ImageTarget target, CodeImage *ret_image);
+
 /* The image's base when its file is mapped at `address` from `offset` on; false when no segment begins there. */
 bool image_base(const CodeImage *image, uint64_t address, uint64_t offset, uint64_t *ret_base);
 

@@ -68,6 +68,14 @@ bool image_find(const ImageStore *store, uint64_t file, ImageTarget target, Code
   return best && open_image(store, best, ret_image);
 }
 
+bool image_find_made(const ImageStore *store, uint64_t file, ImageTarget target, CodeImage *ret_image) {
+  const ImageEntry *entries = (const void *)((const ImageHeader *)(const void *)store->bytes + 1);
+  for (uint32_t i = first_entry(entries, store->image_count, file); i < store->image_count && entries[i].file == file; i++)
+    if (entries[i].target.ordered == target.ordered && entries[i].target.features == target.features)
+      return open_image(store, &entries[i], ret_image);
+  return false;
+}
+
 bool image_base(const CodeImage *image, uint64_t address, uint64_t offset, uint64_t *ret_base) {
   for (uint32_t i = 0; i < image->segment_count; i++) {
     const ImageSegment *segment = &image->head->segments[i];
