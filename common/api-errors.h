@@ -24,4 +24,5 @@
   ROW(PROGRAM_NOT_EXECUTABLE, "ProgramNotExecutable", 10)                                                              \
   ROW(GUEST_ERROR, "GuestError", 10)                                                                                   \
   ROW(NO_SUCH_STREAM, "NoSuchStream", 3)                                                                               \
-  ROW(UNSUPPORTED, "Unsupported", 13)
+  ROW(UNSUPPORTED, "Unsupported", 13)                                                                                  \
+  ROW(CANCELLED, "Cancelled", 14)

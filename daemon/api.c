@@ -192,6 +192,43 @@ static gboolean on_version(SteleManager1 *object, GDBusMethodInvocation *invocat
   return TRUE;
 }
 
+// --- translations made ahead ---------------------------------------------------------------------
+
+typedef struct Translating {
+  GDBusMethodInvocation *invocation;
+  GCancellable *cancellable;
+  gulong watch; // for the end of the connection
+} Translating;
+
+static void on_translated(GVariant *result, const GError *error, gpointer user_data) {
+  Translating *translating = user_data;
+  if (translating->watch)
+    g_signal_handler_disconnect(g_dbus_method_invocation_get_connection(translating->invocation), translating->watch);
+  on_done(result, error, translating->invocation);
+  g_object_unref(translating->cancellable);
+  g_free(translating);
+}
+
+// It ends with the caller's connection.
+static gboolean on_translate(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name, Api *api) {
+  Translating *translating = g_new(Translating, 1);
+  *translating = (Translating){invocation, g_cancellable_new(), 0};
+  translating->watch = g_signal_connect_swapped(g_dbus_method_invocation_get_connection(invocation), "closed",
+                                                G_CALLBACK(g_cancellable_cancel), translating->cancellable);
+  manager_translate(api->manager, name, translating->cancellable, on_translated, translating);
+  return TRUE;
+}
+
+static gboolean on_translation_stats(SteleManager1 *object, GDBusMethodInvocation *invocation, Api *api) {
+  manager_translation_stats(api->manager, on_done, invocation);
+  return TRUE;
+}
+
+static gboolean on_prune_translations(SteleManager1 *object, GDBusMethodInvocation *invocation, guint64 bytes, Api *api) {
+  manager_prune_translations(api->manager, bytes, on_done, invocation);
+  return TRUE;
+}
+
 // --- programs in guests --------------------------------------------------------------------------
 
 // An invocation holds its connection, and with it a socket, until it is answered: also when nobody is
@@ -435,6 +472,9 @@ static const struct {
     {"handle-exec-signal", G_CALLBACK(on_exec_signal)},
     {"handle-exec-resize", G_CALLBACK(on_exec_resize)},
     {"handle-version", G_CALLBACK(on_version)},
+    {"handle-translate", G_CALLBACK(on_translate)},
+    {"handle-translation-stats", G_CALLBACK(on_translation_stats)},
+    {"handle-prune-translations", G_CALLBACK(on_prune_translations)},
 };
 
 Api *api_new(void) {

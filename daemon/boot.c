@@ -19,6 +19,7 @@ void boot_plan_free(BootPlan *plan) {
   g_free(plan->name);
   g_free(plan->uuid);
   g_free(plan->xml);
+  g_free(plan->translations);
   machine_config_free(plan->config);
   g_free(plan);
 }
@@ -48,9 +49,26 @@ static const char *translator_source(const BootPlan *plan, const HostPaths *path
   return plan->config->translator_source ? plan->config->translator_source : paths->translator_dir;
 }
 
+// What is given to the guest: with translations made ahead, where there are any.
+static const char *shared_translator(const BootPlan *plan, const HostPaths *paths) {
+  return plan->translations ? plan->translations : translator_source(plan, paths);
+}
+
+gboolean boot_plan_wish(const BootPlan *plan, const HostPaths *paths, TranslationsWish *ret_wish, char **ret_translator) {
+  const MachineConfig *config = plan->config;
+  if (config == NULL || paths->libvirt == NULL || config->root_type != ROOT_DIR) return FALSE;
+  *ret_translator = g_build_filename(translator_source(plan, paths), STELE_TRANSLATOR_FILE, NULL);
+  *ret_wish = (TranslationsWish){.root = config->root_source, .translator = *ret_translator, .ahead = config->ahead,
+                                 .memory = g_str_equal(config->memory_model, "tso")       ? "ordered"
+                                           : g_str_equal(config->memory_model, "relaxed") ? "plain"
+                                                                                          : "both",
+                                 .features = plan->features};
+  return !g_str_equal(config->ahead, "off");
+}
+
 static char *exported_translator(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features) {
   return binds(paths, features) ? view_path(paths, plan->uuid, plan->config->translator_tag)
-                                : g_strdup(translator_source(plan, paths));
+                                : g_strdup(shared_translator(plan, paths));
 }
 
 static char *exported_root(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features) {
@@ -93,6 +111,31 @@ static gboolean expand(BootPlan *plan, xmlDoc *document, const HostPaths *paths,
   return TRUE;
 }
 
+// QEMU's processor of mode maximum has these since version 7.2, of what translated code makes use of (A64_HAS_…,
+// translator/a64/registers.h).
+#define MAXIMUM_FEATURES 0x13ff
+
+// The host's own, as the translator reads them there: guests of KVM have its processor.
+static guint32 host_features(const char *translator) {
+  const char *argv[] = {translator, "--features", NULL};
+  g_autofree char *word = NULL;
+  int status = -1;
+  gboolean ran = g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, &word, NULL, &status, NULL);
+  return ran && status == 0 ? (guint32)g_ascii_strtoull(word, NULL, 0) : 0;
+}
+
+// The processor is known where its choice was left to us; otherwise code is for any.
+static void find_translations(BootPlan *plan, xmlDoc *document, const HostPaths *paths, const HypervisorFeatures *features) {
+  TranslationsWish wish;
+  g_autofree char *translator = NULL, *cpu = dup_xpath(document, "name(/domain/cpu)"),
+                  *type = dup_xpath(document, "/domain/@type");
+  gboolean kvm = type ? g_str_equal(type, "kvm") : features->kvm;
+  if (!boot_plan_wish(plan, paths, &wish, &translator)) return;
+  plan->features = cpu ? 0 : kvm ? host_features(translator) : MAXIMUM_FEATURES;
+  wish.features = plan->features;
+  if (translations_are_there(paths, &wish, FALSE)) plan->translations = translations_dup_directory(paths, &wish);
+}
+
 BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *features, const char *author_xml,
                         const char *uuid, GError **error) {
   g_autoptr(xmlDoc) document = domain_document_parse(author_xml, error);
@@ -107,6 +150,7 @@ BootPlan *boot_plan_new(const HostPaths *paths, const HypervisorFeatures *featur
     return NULL;
   }
   if (!machine_config_parse(document, &plan->config, error)) return NULL;
+  find_translations(plan, document, paths, features);
   return expand(plan, document, paths, features, error) ? g_steal_pointer(&plan) : NULL;
 }
 
@@ -272,7 +316,7 @@ static gboolean give_to_qemu(FileWalk *walk, xmlNode *node, GError **error) {
 // --- the other checks ----------------------------------------------------------------------------
 
 static gboolean check_translator(const BootPlan *plan, const HostPaths *paths, GError **error) {
-  g_autofree char *file = g_build_filename(translator_source(plan, paths), STELE_TRANSLATOR_FILE, NULL);
+  g_autofree char *file = g_build_filename(shared_translator(plan, paths), STELE_TRANSLATOR_FILE, NULL);
   return g_access(file, R_OK | X_OK) == 0 ? TRUE
                                           : missing(error, "the translator", file,
                                                     "install it, or name its directory with --translator-dir or "
@@ -369,7 +413,7 @@ static gboolean make_views(const BootPlan *plan, const HostPaths *paths, const H
   const MachineConfig *config = plan->config;
   g_autofree char *translator = exported_translator(plan, paths, features),
                   *root = exported_root(plan, paths, features);
-  if (!share_bind(translator_source(plan, paths), translator, TRUE, error)) return FALSE;
+  if (!share_bind(shared_translator(plan, paths), translator, TRUE, error)) return FALSE;
   if (config->root_type != ROOT_DIR) return TRUE;
   return share_bind(config->root_source, root, config->root_mode != ROOT_RW, error);
 }

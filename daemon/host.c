@@ -18,6 +18,8 @@
 #define INSTALLED_TRANSLATOR "/usr/lib/stele/share"
 #define NETWORK_GUARD        "stele-network-guard.so"
 #define INSTALLED_LIBRARIES  "/usr/lib/stele"
+#define INSTALLED_AOT        "/usr/bin/stele-aot"
+#define TRANSLATIONS_LIMIT   (G_GUINT64_CONSTANT(16) << 30)
 #define LIBVIRT_QEMU_USER    "libvirt-qemu"
 #define CONF_MARK            "# Written by steled; remove this line to keep your own changes.\n"
 
@@ -202,6 +204,17 @@ static char *find_network_guard(void) {
                                                  : g_build_filename(INSTALLED_LIBRARIES, NETWORK_GUARD, NULL);
 }
 
+// As installed, relative to steled or not, or in a build directory.
+static char *find_aot(void) {
+  static const char *const places[] = {"../bin/stele-aot", "../translator/stele-aot"};
+  g_autofree char *self = g_file_read_link("/proc/self/exe", NULL), *directory = g_path_get_dirname(self ? self : "/");
+  for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+    g_autofree char *place = g_build_filename(directory, places[i], NULL);
+    if (g_file_test(place, G_FILE_TEST_IS_EXECUTABLE)) return g_canonicalize_filename(place, NULL);
+  }
+  return g_strdup(INSTALLED_AOT);
+}
+
 // QEMU's user may not be able to go where the library was built.
 static char *place_network_guard(const HostPaths *paths) {
   g_autofree char *source = find_network_guard(), *place = g_build_filename(paths->libvirt, NETWORK_GUARD, NULL);
@@ -277,6 +290,8 @@ HostPaths *host_paths_new(const HostOptions *options, GError **error) {
   paths->translator_dir = first_set(options->translator_dir, "STELE_TRANSLATOR_DIR", INSTALLED_TRANSLATOR);
   paths->machines = g_build_filename(paths->root, "machines", NULL);
   paths->console = g_build_filename(paths->root, "console", NULL);
+  paths->aot = find_aot();
+  paths->translations_limit = options->translations_limit ? options->translations_limit : TRANSLATIONS_LIMIT;
   if (!make_directory(paths->root, error) || !take_lock(paths, error) || !make_directory(paths->console, error))
     return NULL;
   if (options->connect) {
@@ -296,7 +311,8 @@ void host_paths_free(HostPaths *paths) {
   if (paths->lock >= 0) close(paths->lock);
   char *const strings[] = {paths->root,           paths->machines,      paths->console,     paths->shares,
                            paths->lent,           paths->libvirt,       paths->uri,         paths->guest_dir,
-                           paths->translator_dir, paths->network_guard, paths->file_server, paths->confinement};
+                           paths->translator_dir, paths->network_guard, paths->file_server, paths->confinement,
+                           paths->aot};
   for (size_t i = 0; i < G_N_ELEMENTS(strings); i++) g_free(strings[i]);
   qemu_user_free(paths->qemu_user);
   g_free(paths);

@@ -18,6 +18,8 @@ typedef struct HostPaths {
   char *translator_dir; // has the file stele
   char *network_guard;  // library for QEMU; NULL with --connect
   char *file_server;    // program that becomes virtiofsd with fewer capabilities; NULL: virtiofsd as libvirt starts it
+  char *aot;            // the program stele-aot
+  guint64 translations_limit; // bytes that translations made ahead may take (translations.h)
   QemuUser *qemu_user;  // whom QEMU runs as, if that is for steled to arrange; or NULL
   char *confinement;    // how QEMU is confined and what is given up, for people
   int lock;             // held as long as this exists: one steled a root
@@ -25,6 +27,7 @@ typedef struct HostPaths {
 
 typedef struct HostOptions { // each NULL: the default
   const char *root, *connect, *guest_dir, *translator_dir;
+  guint64 translations_limit; // bytes; 0: the default
 } HostOptions;
 
 // Where virtiofsd may be, and how that one is told to do without CAP_MKNOD: a guest's root user makes no device nodes

@@ -41,7 +41,7 @@ static const struct Expectation {
      "<stele:translator> may have source='/absolute/directory', tag='letters, digits, . _ -' (a "
      "letter or digit first, at most 35), cpu='x86-64', "
      "'x86-64-v2', 'x86-64-v3' or 'x86-64-v4', cpu-vendor='GenuineIntel', 'AuthenticAMD' or 'VirtualStele', "
-     "and memory-model='auto', 'tso' or 'relaxed'"},
+     "memory-model='auto', 'tso' or 'relaxed', and ahead='off', 'loaded' or 'all'"},
     {"init", "<stele:init> holds the word system or command, and with system may have "
              "path='/absolute/path'"},
     {"command", "<stele:command> holds one or more <stele:arg> and any number of "
@@ -61,6 +61,7 @@ void machine_config_free(MachineConfig *config) {
   g_free(config->cpu);
   g_free(config->cpu_vendor);
   g_free(config->memory_model);
+  g_free(config->ahead);
   g_free(config->init_path);
   g_strfreev(config->argv);
   g_strfreev(config->env);
@@ -267,8 +268,14 @@ static gboolean read_translator(xmlNode *machine, MachineConfig *config, GError 
   config->cpu = translator ? dup_attribute(translator, "cpu", "x86-64-v3") : g_strdup("x86-64-v3");
   config->cpu_vendor = translator ? dup_attribute(translator, "cpu-vendor", NULL) : NULL;
   config->memory_model = translator ? dup_attribute(translator, "memory-model", "auto") : g_strdup("auto");
+  config->ahead = translator ? dup_attribute(translator, "ahead", "off") : g_strdup("off");
   if (g_str_equal(config->translator_tag, STELE_TAG_ROOT))
     return refuse(translator, "the tag " STELE_TAG_ROOT " is the root's", error);
+  if (g_str_equal(config->ahead, "off")) return TRUE;
+  if (config->root_type != ROOT_DIR)
+    return refuse(translator, "only a root of type dir can be translated ahead: steled does not look into disks", error);
+  if (!g_str_equal(config->cpu, "x86-64-v3"))
+    return refuse(translator, "translations made ahead are for cpu='x86-64-v3'", error);
   return TRUE;
 }
 

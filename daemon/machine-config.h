@@ -25,6 +25,7 @@ typedef struct MachineConfig {
   char *cpu;
   char *cpu_vendor; // NULL: the translator's default
   char *memory_model;
+  char *ahead; // what is translated before the first boot: off, loaded, all
 
   InitKind init;
   char *init_path;  // NULL: /sbin/init

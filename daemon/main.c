@@ -18,6 +18,7 @@
 
 static struct {
   char *socket, *root, *connect, *guest_dir, *translator_dir;
+  gint64 translations_limit; // MiB
   gboolean version;
 } options;
 
@@ -28,6 +29,8 @@ static const GOptionEntry entries[] = {
     {"guest-dir", 0, 0, G_OPTION_ARG_FILENAME, &options.guest_dir, "Take vmlinuz and initrd.img from DIR", "DIR"},
     {"translator-dir", 0, 0, G_OPTION_ARG_FILENAME, &options.translator_dir,
      "Take the translator, a file named stele, from DIR", "DIR"},
+    {"translations-limit", 0, 0, G_OPTION_ARG_INT64, &options.translations_limit,
+     "Let translations made ahead take at most MIB (16384)", "MIB"},
     {"version", 0, 0, G_OPTION_ARG_NONE, &options.version, "Print the version and exit", NULL},
     {NULL}};
 
@@ -39,6 +42,10 @@ static int read_options(int argc, char **argv) {
   g_option_context_set_description(context, "See steled(8). Machines go on running when steled ends.");
   if (!g_option_context_parse(context, &argc, &argv, &error) || argc > 1) {
     g_printerr("steled: %s\nTry 'steled --help'.\n", error ? error->message : "it takes options only");
+    return 1 + 2;
+  }
+  if (options.translations_limit < 0 || options.translations_limit > G_MAXINT32) {
+    g_printerr("steled: --translations-limit takes a number of MiB\n");
     return 1 + 2;
   }
   if (options.version) g_print("steled " STELE_VERSION "\n");
@@ -104,7 +111,8 @@ int main(int argc, char **argv) {
   share_enter_namespace(); // before any thread; what it cannot do is said when a share needs it
   stele_error_quark();     // names errors before any can reach a client
   GError *error = NULL;
-  HostOptions host = {options.root, options.connect, options.guest_dir, options.translator_dir};
+  HostOptions host = {options.root, options.connect, options.guest_dir, options.translator_dir,
+                      (guint64)options.translations_limit << 20};
   g_autoptr(HostPaths) paths = host_paths_new(&host, &error);
   if (paths == NULL) return give_up(error), EXIT_FAILURE;
   g_autofree char *socket = options.socket ? g_canonicalize_filename(options.socket, NULL) : host_default_socket();

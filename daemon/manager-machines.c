@@ -20,6 +20,7 @@ void machine_unref(Machine *machine) {
   if (!g_atomic_int_dec_and_test(&machine->references)) return;
   machine->manager->hooks->ended(machine);
   machine_config_free(machine->config);
+  g_clear_object(&machine->translating);
   g_free(machine->name);
   g_free(machine->uuid);
   g_free(machine->message);

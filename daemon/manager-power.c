@@ -36,7 +36,11 @@ static gboolean start_as_defined(Job *job) {
   Hypervisor *hypervisor = manager->hypervisor;
   job_report_progress(job, "Start", "checking root, kernel and translator");
   job->plan = read_plan(job);
-  if (job->plan == NULL || !boot_plan_prepare(job->plan, manager->paths, hypervisor_features(hypervisor), &job->error))
+  if (job->plan && job_translate_ahead(job)) {
+    boot_plan_free(job->plan);
+    job->plan = read_plan(job);
+  }
+  if (job->error || job->plan == NULL || !boot_plan_prepare(job->plan, manager->paths, hypervisor_features(hypervisor), &job->error))
     return FALSE;
   job_report_progress(job, "Start", "starting QEMU");
   g_autofree char *log = boot_console_log(manager->paths, job->name);
@@ -61,6 +65,7 @@ static void work_start(Job *job) {
 
 static void finish_start(Job *job) {
   Machine *machine = job->machine;
+  job_forget_translations(job);
   if (job->error) {
     machine_apply(machine, MACHINE_START_FAILED, job->error->message);
     job_reply(job);
@@ -91,6 +96,7 @@ void manager_start(Manager *manager, const char *name, const ManagerStartOptions
   job->text = g_strdup(machine->uuid);
   job->flag = machine->foreign;
   job->seconds = options->wait ? MAX(options->timeout, 1) : 0;
+  job_prepare_translations(job);
   job_run(job);
 }
 
@@ -209,7 +215,18 @@ static void finish_destroy(Job *job) {
   if (job->done) machine_wait(machine, WAIT_STOPPED, DESTROY_SECONDS, late, FALSE, job->done, job->user_data);
 }
 
+// A start that is still translating is given up.
+static gboolean give_up_translating(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {
+  Machine *machine = manager_find(manager, name, NULL);
+  if (machine == NULL || machine->life.state != MACHINE_STARTING || machine->translating == NULL) return FALSE;
+  g_autofree char *late = g_strdup_printf("'%s' has not stopped starting within %d s", name, DESTROY_SECONDS);
+  g_cancellable_cancel(machine->translating);
+  machine_wait(machine, WAIT_STOPPED, DESTROY_SECONDS, late, FALSE, done, user_data);
+  return TRUE;
+}
+
 void manager_destroy(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {
+  if (give_up_translating(manager, name, done, user_data)) return;
   Machine *machine = request_begin(manager, name, MACHINE_REQUEST_DESTROY, "destroy", done, user_data);
   if (machine) job_run(job_new(manager, machine, work_destroy, finish_destroy, done, user_data));
 }

@@ -3,6 +3,7 @@
 //   manager-jobs.c          work on threads, and how requests begin
 //   manager-logs.c          keeps logs small
 //   manager-guest.c         the link to a machine's agent, the watch over QEMU and the processes behind its shares
+//   manager-translations.c  translations made ahead
 //   manager-definitions.c, manager-power.c, manager-queries.c    the requests, by area
 //   manager.c               events, and the start
 #pragma once
@@ -24,6 +25,7 @@ typedef struct Machine {
   gboolean found;        // ran when steled started: whether it was ready is not known
   gboolean changing;     // being redefined or undefined
   gboolean gone;         // undefined
+  GCancellable *translating; // while its root is translated ahead, or may be; or NULL
   GQueue waiters;
 
   // Of the running machine, see manager-guest.c.
@@ -101,6 +103,9 @@ struct Job {
   char *name, *text, *old;
   gboolean flag;
   guint seconds;
+  guint64 bytes;
+  GHashTable *roots; // of machines in use
+  GCancellable *cancellable;
   ByteChannel *channel;
   BootPlan *plan;
   HypervisorDomain *domain;
@@ -146,6 +151,17 @@ void machine_guest_command(Machine *machine, const char *json, AgentCommandDone 
 void machine_guest_kill(Machine *machine);
 // Takes in what the guest said before it went.
 void machine_guest_drain(Machine *machine);
+
+// --- manager-translations.c ----------------------------------------------------------------------
+
+// On the main loop, of a job that will call the next.
+void job_prepare_translations(Job *job);
+// Translates what the job's plan asks for, if it is not there. TRUE: it has been made, and the plan does not know of it yet. FALSE,
+// with the job's error when it was cancelled: another failure is told, and the machine starts without.
+gboolean job_translate_ahead(Job *job);
+// On the main loop again.
+void job_forget_translations(Job *job);
+void manager_cancel_translations(Manager *manager);
 
 // --- manager-power.c -----------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ static void add_config(GVariantBuilder *builder, const MachineConfig *config) {
   add_text(builder, "cpu", config->cpu);
   add_text(builder, "cpu-vendor", config->cpu_vendor);
   add_text(builder, "memory-model", config->memory_model);
+  add_text(builder, "ahead", config->ahead);
 }
 
 static void add_running(GVariantBuilder *builder, Machine *machine) {

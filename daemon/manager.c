@@ -158,6 +158,7 @@ Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer
 
 void manager_free(Manager *manager) {
   if (manager == NULL) return;
+  manager_cancel_translations(manager);
   g_thread_pool_free(manager->workers, FALSE, TRUE);
   if (manager->log_check) g_source_remove(manager->log_check);
   g_hash_table_unref(manager->machines);
