@@ -49,14 +49,9 @@ static const char *translator_source(const BootPlan *plan, const HostPaths *path
   return plan->config->translator_source ? plan->config->translator_source : paths->translator_dir;
 }
 
-// What is given to the guest: with translations made ahead, where there are any.
-static const char *shared_translator(const BootPlan *plan, const HostPaths *paths) {
-  return plan->translations ? plan->translations : translator_source(plan, paths);
-}
-
 gboolean boot_plan_wish(const BootPlan *plan, const HostPaths *paths, TranslationsWish *ret_wish, char **ret_translator) {
   const MachineConfig *config = plan->config;
-  if (config == NULL || paths->libvirt == NULL || config->root_type != ROOT_DIR) return FALSE;
+  if (config == NULL || paths->libvirt == NULL || !share_has_namespace() || config->root_type != ROOT_DIR) return FALSE;
   *ret_translator = g_build_filename(translator_source(plan, paths), STELE_TRANSLATOR_FILE, NULL);
   *ret_wish = (TranslationsWish){.root = config->root_source, .translator = *ret_translator, .ahead = config->ahead,
                                  .memory = g_str_equal(config->memory_model, "tso")       ? "ordered"
@@ -68,7 +63,7 @@ gboolean boot_plan_wish(const BootPlan *plan, const HostPaths *paths, Translatio
 
 static char *exported_translator(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features) {
   return binds(paths, features) ? view_path(paths, plan->uuid, plan->config->translator_tag)
-                                : g_strdup(shared_translator(plan, paths));
+                                : g_strdup(translator_source(plan, paths));
 }
 
 static char *exported_root(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features) {
@@ -316,7 +311,7 @@ static gboolean give_to_qemu(FileWalk *walk, xmlNode *node, GError **error) {
 // --- the other checks ----------------------------------------------------------------------------
 
 static gboolean check_translator(const BootPlan *plan, const HostPaths *paths, GError **error) {
-  g_autofree char *file = g_build_filename(shared_translator(plan, paths), STELE_TRANSLATOR_FILE, NULL);
+  g_autofree char *file = g_build_filename(translator_source(plan, paths), STELE_TRANSLATOR_FILE, NULL);
   return g_access(file, R_OK | X_OK) == 0 ? TRUE
                                           : missing(error, "the translator", file,
                                                     "install it, or name its directory with --translator-dir or "
@@ -413,7 +408,8 @@ static gboolean make_views(const BootPlan *plan, const HostPaths *paths, const H
   const MachineConfig *config = plan->config;
   g_autofree char *translator = exported_translator(plan, paths, features),
                   *root = exported_root(plan, paths, features);
-  if (!share_bind(shared_translator(plan, paths), translator, TRUE, error)) return FALSE;
+  if (!share_bind(translator_source(plan, paths), translator, TRUE, error)) return FALSE;
+  if (plan->translations && !share_cover(plan->translations, translator, STELE_TRANSLATOR_FILE, error)) return FALSE;
   if (config->root_type != ROOT_DIR) return TRUE;
   return share_bind(config->root_source, root, config->root_mode != ROOT_RW, error);
 }

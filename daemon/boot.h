@@ -13,11 +13,11 @@ typedef struct BootPlan {
   char *xml;             // for libvirt
   MachineConfig *config; // NULL: a plain VM
   guint32 features;      // of its processor, for translations made ahead (stele-aot(1)); 0: not known
-  char *translations;    // directory with the translator and what was translated ahead; NULL: there is none
+  char *translations;    // directory with a translator that has what was translated ahead; NULL: there is none
 } BootPlan;
 
 // What is to be translated ahead for a machine of this plan, with strings of the plan's and *ret_translator, to be freed.
-// FALSE: nothing.
+// FALSE: nothing, or this steled cannot give it to the machine.
 gboolean boot_plan_wish(const BootPlan *plan, const HostPaths *paths, TranslationsWish *ret_wish, char **ret_translator);
 
 void boot_plan_free(BootPlan *plan);

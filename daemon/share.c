@@ -68,6 +68,18 @@ gboolean share_bind(const char *source, const char *target, gboolean readonly, G
   return FALSE;
 }
 
+gboolean share_cover(const char *directory, const char *view, const char *name, GError **error) {
+  g_autofree char *source = g_build_filename(directory, name, NULL), *target = g_build_filename(view, name, NULL);
+  unsigned long flags = MS_NOSUID | MS_NODEV | MS_RDONLY;
+  if (mount(source, target, NULL, MS_BIND, NULL) == 0 &&
+      mount(NULL, target, NULL, MS_REMOUNT | MS_BIND | flags | kept_flags(target), NULL) == 0)
+    return TRUE;
+  int number = errno;
+  g_set_error(error, STELE_ERROR, number == ENOENT ? STELE_ERROR_MISSING_FILE : STELE_ERROR_UNSUPPORTED,
+              "cannot share '%s': %s", source, g_strerror(number));
+  return FALSE;
+}
+
 void share_unbind(const char *target) {
   while (namespace_errno == 0 && umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {
   }

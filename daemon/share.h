@@ -18,6 +18,9 @@ gboolean share_has_namespace(void);
 // STELE_ERROR_UNSUPPORTED or STELE_ERROR_MISSING_FILE.
 gboolean share_bind(const char *source, const char *target, gboolean readonly, GError **error);
 
+// Has a file of a view that share_bind() made show the one of that name in `directory` instead. It goes with the view.
+gboolean share_cover(const char *directory, const char *view, const char *name, GError **error);
+
 // Undoes it, as far as it was done; removes `target`.
 void share_unbind(const char *target);
 

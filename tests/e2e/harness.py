@@ -83,8 +83,9 @@ class Events:
 class Steled:
     """A private steled and the vmctl that talks to it."""
 
-    def __init__(self, directory, guest_dir=None, translator_dir=None):
+    def __init__(self, directory, guest_dir=None, translator_dir=None, arguments=()):
         self.directory = directory
+        self.arguments = list(arguments)
         self.socket = os.path.join(directory, "socket")
         self.guest_dir = guest_dir or os.path.join(BUILD, "guest-image")
         self.translator_dir = translator_dir or os.path.join(BUILD, "guest-share")
@@ -95,7 +96,7 @@ class Steled:
         log = open(os.path.join(self.directory, "steled.log"), "ab")
         self.process = subprocess.Popen(
             [os.path.join(BUILD, "steled"), "--socket", self.socket, "--root", os.path.join(self.directory, "state"),
-             "--guest-dir", self.guest_dir, "--translator-dir", self.translator_dir],
+             "--guest-dir", self.guest_dir, "--translator-dir", self.translator_dir, *self.arguments],
             stdout=subprocess.PIPE, stderr=log, start_new_session=True)
         log.close()
         ready = select.select([self.process.stdout], [], [], 60 * PATIENCE)[0]
