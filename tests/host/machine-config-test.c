@@ -66,6 +66,11 @@ static const struct {
     {"name with a C1 control", "<domain><name>a\302\233b</name></domain>", STELE_ERROR_INVALID_XML, "steer"},
     {"name written backwards", "<domain><name>a\342\200\256b</name></domain>", STELE_ERROR_INVALID_XML, "steer"},
     {"network", MACHINE(ROOT "<s:network host-loopback='maybe'/>"), STELE_ERROR_INVALID_MACHINE, "host-loopback="},
+    {"ahead", MACHINE(ROOT "<s:translator ahead='sometimes'/>"), STELE_ERROR_INVALID_MACHINE, "'off', 'loaded' or 'all'"},
+    {"ahead of a disk", MACHINE("<s:rootfs type='disk' source='/i'/><s:translator ahead='all'/>"),
+     STELE_ERROR_INVALID_MACHINE, "type dir"},
+    {"ahead for a processor without AVX", MACHINE(ROOT "<s:translator cpu='x86-64-v2' ahead='loaded'/>"),
+     STELE_ERROR_INVALID_MACHINE, "cpu='x86-64-v3'"},
     {"memory model", MACHINE(ROOT "<s:translator memory-model='sc'/>"), STELE_ERROR_INVALID_MACHINE,
      "'auto', 'tso' or 'relaxed'"},
     {"host name", MACHINE(ROOT "<s:hostname>a b</s:hostname>"), STELE_ERROR_INVALID_MACHINE, "63 letters"},
@@ -102,10 +107,17 @@ Test(machine_config, defaults_of_a_directory) {
   cr_expect_str_eq(config->root_source, "/r");
   cr_expect_str_eq(config->translator_tag, "stele");
   cr_expect_str_eq(config->memory_model, "auto");
+  cr_expect_str_eq(config->ahead, "off");
   cr_expect_null(config->cpu_vendor);
   cr_expect_null(config->translator_source);
   cr_expect_null(config->hostname);
   cr_expect_not(config->host_loopback);
+}
+
+Test(machine_config, ahead) {
+  g_autoptr(MachineConfig) config = parse(MACHINE(ROOT "<s:translator ahead='loaded'/>"), NULL);
+  cr_assert_not_null(config);
+  cr_expect_str_eq(config->ahead, "loaded");
 }
 
 Test(machine_config, host_loopback) {
