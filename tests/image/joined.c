@@ -107,8 +107,9 @@ static void check_image(const CodeImage *image) {
   uint32_t last = 0;
   for (uint32_t i = 0; i < image->index_count; i++) {
     ImageRegion region;
-    if (!image_find_region(image, image->index[i].address, &region)) {
-      fprintf(stderr, "image-joined: no region at 0x%x\n", image->index[i].address);
+    uint64_t address = image_indexed_address(image, i);
+    if (!image_find_region(image, address, &region)) {
+      fprintf(stderr, "image-joined: no region at 0x%lx\n", (unsigned long)address);
       exit(1);
     }
     if (image->index[i].record == last) continue;

@@ -71,7 +71,7 @@ static bool same_region(const ImageRegion *a, const ImageRegion *b) {
 static void compare_image(const CodeImage *image, const CodeImage *intact, unsigned step) {
   for (uint32_t i = (uint32_t)next_random(step); i < intact->index_count; i += step) {
     ImageRegion found, expected;
-    uint64_t address = intact->index[i].address;
+    uint64_t address = image_indexed_address(intact, i);
     if (!image_find_region(intact, address, &expected)) fail("the whole store lacks what its index names", address);
     if (!image_find_region(image, address, &found)) {
       refused++;
@@ -137,7 +137,7 @@ static void flip_in_records(Bytes *b) {
   ImageStore store = {b->bytes + (whole_store.bytes - whole.bytes), whole_store.size, whole_store.image_count};
   for (uint32_t i = 0; i < intact.index_count; i++) {
     ImageRegion region;
-    if (!image_find_region(&intact, intact.index[i].address, &region)) fail("the whole store lacks a region", i);
+    if (!image_find_region(&intact, image_indexed_address(&intact, i), &region)) fail("the whole store lacks a region", i);
     uint8_t *record = b->bytes + ((const uint8_t *)region.record - whole.bytes);
     for (unsigned turn = 0; turn < 8; turn++) {
       uint64_t bit = next_random(region.record->size * UINT64_C(64));
@@ -145,8 +145,8 @@ static void flip_in_records(Bytes *b) {
       record[bit / 8] ^= (uint8_t)(1u << (bit & 7));
       ImageRegion wrong;
       if (image_find(&store, entries[0].file, entries[0].target, &image) &&
-          image_find_region(&image, intact.index[i].address, &wrong))
-        fail("a region with a wrong bit is given out", intact.index[i].address);
+          image_find_region(&image, image_indexed_address(&intact, i), &wrong))
+        fail("a region with a wrong bit is given out", image_indexed_address(&intact, i));
       record[bit / 8] ^= (uint8_t)(1u << (bit & 7));
     }
   }

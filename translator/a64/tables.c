@@ -68,7 +68,8 @@ bool a64_make_tables(const A64Code *code, uint64_t guest_entry, A64TableRoom *ro
     room->exits[i].all = distance | (uint64_t)(exit->site / 4) << 36 | branch << 49 | (uint64_t)exit->kind << 62;
   }
   for (uint32_t i = 0; i < entries; i++)
-    room->entries[i].all = (code->entries[i].guest_pc - guest_entry) << 16 >> 16 | (uint64_t)code->entries[i].host_offset << 46;
+    if (!a64_make_entry((int64_t)(code->entries[i].guest_pc - guest_entry), code->entries[i].host_offset / 4, &room->entries[i]))
+      return false;
   const A64Relocation *from = code->relocations;
   for (uint32_t i = 0; i < relocations; i++)
     room->relocations[i].all = from[i].offset / 4 | (uint32_t)from[i].kind << 16 | (uint32_t)from[i].trampoline << 24;

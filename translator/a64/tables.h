@@ -5,7 +5,7 @@
 
 #include "a64/emit.h"
 
-enum { A64_TABLES_MAX_WORDS = 8190, A64_NO_BRANCH = 8191 };
+enum { A64_TABLES_MAX_WORDS = 8190, A64_NO_BRANCH = 8191, A64_TABLES_ENTRY_BITS = 19 };
 
 typedef union A64TableExit { /* A64Exit */
   struct {
@@ -19,10 +19,10 @@ typedef union A64TableExit { /* A64Exit */
 
 typedef union A64TableEntry { /* A64Entry */
   struct {
-    int64_t distance : 48;
-    uint64_t word : 16;
+    int32_t distance : A64_TABLES_ENTRY_BITS; /* a region's instructions lie closer together than a function's */
+    uint32_t word : 32 - A64_TABLES_ENTRY_BITS;
   };
-  uint64_t all;
+  uint32_t all;
 } A64TableEntry;
 
 typedef union A64TableRelocation { /* A64Relocation */
@@ -80,6 +80,13 @@ static inline A64PcCursor a64_pc_map_begin(const A64Tables *tables) {
 
 /* Moves to the next boundary, in cursor->last; false behind the last one. Stays within the map, whatever it is. */
 bool a64_pc_map_next(A64PcCursor *cursor);
+
+/* False where it is too far. */
+static inline bool a64_make_entry(int64_t distance, uint32_t word, A64TableEntry *ret_entry) {
+  const int64_t reach = INT64_C(1) << (A64_TABLES_ENTRY_BITS - 1);
+  ret_entry->all = ((uint32_t)distance & ((1u << A64_TABLES_ENTRY_BITS) - 1)) | word << A64_TABLES_ENTRY_BITS;
+  return distance >= -reach && distance < reach;
+}
 
 /* The entry at a distance from the region's, of tables whose entries are ascending; NULL where there is none. */
 static inline const A64TableEntry *a64_entry_at(const A64Tables *tables, int64_t distance) {

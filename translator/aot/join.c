@@ -124,11 +124,8 @@ static void take_tables(Joiner *j, const Piece *piece, uint32_t first) {
     j->exits[j->exit_count++] = exit;
   }
   for (uint32_t i = 0; i < t->entry_count; i++) {
-    A64TableEntry entry = t->entries[i];
-    entry.distance += moved;
-    entry.word = (uint16_t)(entry.word + first);
-    j->targets[j->entry_count] = (Target){entry.distance, (uint16_t)entry.word};
-    j->entries[j->entry_count++] = entry;
+    const A64TableEntry entry = t->entries[i];
+    j->targets[j->entry_count++] = (Target){entry.distance + moved, (uint16_t)(entry.word + first)};
   }
   for (uint32_t i = 0; i < t->indirect_count; i++) j->checks[j->check_count++] = (uint16_t)(t->indirect_checks[i] + first);
 }
@@ -186,7 +183,7 @@ static void sort_entries(Joiner *j) {
     if (!kept || j->targets[kept - 1].distance != j->targets[i].distance) j->targets[kept++] = j->targets[i];
   j->entry_count = kept;
   for (uint32_t i = 0; i < kept; i++)
-    j->entries[i].all = ((uint64_t)j->targets[i].distance & ((UINT64_C(1) << 48) - 1)) | (uint64_t)j->targets[i].word << 48;
+    if (!a64_make_entry(j->targets[i].distance, j->targets[i].word, &j->entries[i])) j->full = true;
 }
 
 static const Target *inner_target(const Joiner *j, const A64TableExit *exit) {

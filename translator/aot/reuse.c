@@ -55,7 +55,7 @@ static bool is_of(const CodeImage *image, const Program *program) {
 static bool is_whole(const CodeImage *image) {
   for (uint32_t i = 0; i < image->index_count; i++) {
     ImageRegion region;
-    if (!image_find_region(image, image->index[i].address, &region)) return false;
+    if (!image_find_region(image, image_indexed_address(image, i), &region)) return false;
   }
   return true;
 }

@@ -24,13 +24,19 @@ typedef struct Buffer {
   bool failed;
 } Buffer;
 
+/* An entry, and where it leads. */
+typedef struct Place {
+  uint32_t address;
+  uint32_t target; /* number of a piece; once they are joined the offset of a record from the first, in units of 8 bytes */
+} Place;
+
 typedef struct Work {
   Pipeline *pipeline;
   const Program *program;
   ImageTarget target;
   Buffer pieces;  /* Piece * */
   uint64_t piece_bytes;
-  Buffer index;   /* ImageIndex; `record`: number of the piece, until pieces are joined */
+  Buffer places;  /* Place, each address once */
   Buffer records; /* of the image */
   Buffer pending; /* uint64_t: places to translate, first come, first served: functions before what data may mean */
   size_t next;    /* in `pending` */
@@ -190,7 +196,7 @@ static void add_piece(Work *w) {
   for (unsigned i = 0; i < t->entry_count; i++) {
     uint64_t address = piece->entry + (uint64_t)(int64_t)t->entries[i].distance;
     if (test_and_set(w->covered, address - w->low)) continue;
-    append(&w->index, &(ImageIndex){(uint32_t)address, number}, sizeof(ImageIndex));
+    append(&w->places, &(Place){(uint32_t)address, number}, sizeof(Place));
   }
 }
 
@@ -282,7 +288,7 @@ static void work_at(Work *w, uint64_t pc) {
   if (last->decode == X86_DECODE_OK && comes_back(&last->insn)) want_piece(w, last->pc + last->insn.length);
 }
 
-static bool failed(const Work *w) { return w->pending.failed || w->pieces.failed || w->index.failed; }
+static bool failed(const Work *w) { return w->pending.failed || w->pieces.failed || w->places.failed; }
 
 static void discover(Work *w) {
   program_seeds(w->program, want, w);
@@ -359,16 +365,16 @@ static void join_all(Work *w, Joiner *joiner, Ordered *ordered, size_t count) {
   }
 }
 
-/* Records instead of numbers of pieces, in the index, which loses what has none. */
+/* Records instead of numbers of pieces, for the places, which lose what has none. */
 static void name_records(Work *w, const Ordered *ordered, size_t count, uint32_t *records) {
-  ImageIndex *index = (ImageIndex *)w->index.bytes;
-  size_t kept = 0, all = w->index.size / sizeof *index;
+  Place *places = (Place *)w->places.bytes;
+  size_t kept = 0, all = w->places.size / sizeof *places;
   for (size_t i = 0; i < count; i++) records[ordered[i].number] = ordered[i].record;
   for (size_t i = 0; i < all; i++) {
-    uint32_t record = records[index[i].record];
-    if (record != NO_RECORD) index[kept++] = (ImageIndex){index[i].address, record};
+    uint32_t record = records[places[i].target];
+    if (record != NO_RECORD) places[kept++] = (Place){places[i].address, record};
   }
-  w->index.size = kept * sizeof *index;
+  w->places.size = kept * sizeof *places;
 }
 
 static bool make_records(Work *w) {
@@ -393,7 +399,7 @@ static bool make_records(Work *w) {
 /* --- The image ---------------------------------------------------------------------------------------------------- */
 
 static int by_address(const void *a, const void *b) {
-  const ImageIndex *x = a, *y = b;
+  const Place *x = a, *y = b;
   return x->address < y->address ? -1 : x->address > y->address;
 }
 
@@ -412,12 +418,24 @@ static uint64_t add_segments(const Program *program, ImageHead *head, Buffer *co
 }
 
 /* Where each bucket's addresses begin in the index, and the end. */
-static void fill_buckets(ImageBucket *buckets, const ImageHead *head, const ImageIndex *index) {
+static void fill_buckets(ImageBucket *buckets, const ImageHead *head, const Place *places) {
   uint32_t i = 0;
   for (uint32_t bucket = 0; bucket <= head->bucket_count; bucket++) {
-    while (i < head->index_count && index[i].address / IMAGE_BUCKET_BYTES < head->bucket_base + bucket) i++;
+    while (i < head->index_count && places[i].address / IMAGE_BUCKET_BYTES < head->bucket_base + bucket) i++;
     buckets[bucket] = i;
   }
+}
+
+/* The index, for records that begin at `records`; what is too far for it is left out of the places, too. */
+static uint32_t fill_index(ImageIndex *index, Place *places, uint32_t count, uint64_t records) {
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    uint64_t record = records / 8 + places[i].target;
+    if (record > IMAGE_RECORD_MAX) continue;
+    index[kept].all = (uint32_t)record << 6 | places[i].address % IMAGE_BUCKET_BYTES;
+    places[kept++] = places[i];
+  }
+  return kept;
 }
 
 /* Records say where they stand: their checksums are made last. */
@@ -430,25 +448,24 @@ static void seal_records(Buffer *image, uint64_t records) {
 }
 
 static bool finish(Work *w) {
-  Buffer image = {0};
+  Buffer image = {0}, copies = {0};
   if (!make_records(w)) return false;
-  ImageIndex *index = (ImageIndex *)w->index.bytes;
-  ImageHead head = {.index_count = (uint32_t)(w->index.size / sizeof *index),
-                    .bucket_base = (uint32_t)(w->low / IMAGE_BUCKET_BYTES),
+  Place *places = (Place *)w->places.bytes;
+  uint32_t count = (uint32_t)(w->places.size / sizeof *places);
+  ImageHead head = {.bucket_base = (uint32_t)(w->low / IMAGE_BUCKET_BYTES),
                     .bucket_count = (uint32_t)((w->high - w->low) / IMAGE_BUCKET_BYTES)};
-  Buffer copies = {0};
   uint64_t index_offset = image_index_offset(head.bucket_count);
-  uint64_t records = add_segments(w->program, &head, &copies, index_offset + w->index.size);
-  for (uint32_t i = 0; i < head.index_count; i++) index[i].record += (uint32_t)(records / 8);
-  if (index) qsort(index, head.index_count, sizeof *index, by_address);
-  append(&image, NULL, index_offset);
-  append(&image, index, w->index.size);
+  uint64_t index_end = (index_offset + count * sizeof(ImageIndex) + 7) & ~UINT64_C(7);
+  uint64_t records = add_segments(w->program, &head, &copies, index_end);
+  if (places) qsort(places, count, sizeof *places, by_address);
+  append(&image, NULL, index_end);
   append(&image, copies.bytes, copies.size);
   append(&image, w->records.bytes, w->records.size);
   free(copies.bytes);
   if (image.failed || copies.failed) return free(image.bytes), false;
+  head.index_count = fill_index((ImageIndex *)(image.bytes + index_offset), places, count, records);
   memcpy(image.bytes, &head, sizeof head);
-  fill_buckets((ImageBucket *)(image.bytes + sizeof head), &head, index);
+  fill_buckets((ImageBucket *)(image.bytes + sizeof head), &head, places);
   seal_records(&image, records);
   w->image->bytes = image.bytes;
   w->image->size = image.size;
@@ -498,7 +515,7 @@ bool aot_translate(Pipeline *pipeline, const Program *program, ImageTarget targe
   free(w.pending.bytes);
   free(w.pieces.bytes);
   free(w.records.bytes);
-  free(w.index.bytes);
+  free(w.places.bytes);
   free(w.covered);
   free(w.begins);
   free(w.translated);

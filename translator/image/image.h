@@ -69,10 +69,16 @@ typedef struct ImageHead { /* of an image; buckets and index follow, then record
 /* A bucket is where in the index its addresses begin; one more stands for the end. */
 typedef uint32_t ImageBucket;
 
-typedef struct ImageIndex { /* ascending by address */
-  uint32_t address; /* of an entry, from the image's base */
-  uint32_t record;  /* offset in the image, in units of 8 bytes */
+/* Of an entry, by ascending address within its bucket: how far behind the bucket's beginning it is, and where in the image its
+ * record is, in units of 8 bytes. */
+typedef union ImageIndex {
+  struct {
+    uint32_t behind : 6; /* IMAGE_BUCKET_BYTES */
+    uint32_t record : 26;
+  };
+  uint32_t all;
 } ImageIndex;
+#define IMAGE_RECORD_MAX (UINT32_MAX >> 6) /* what is further in an image is in no index */
 
 typedef struct ImageLook { /* guest bytes that the translation depends on */
   uint32_t address, length;
@@ -146,6 +152,9 @@ bool image_base(const CodeImage *image, uint64_t address, uint64_t offset, uint6
 
 /* The record that the index has for `address`, from the image's base, or NULL: it lies within the image, and has not been looked at. */
 const ImageRecord *image_find_record(const CodeImage *image, uint64_t address);
+
+/* The address that a row of the index is for, from the image's base; 0 where buckets are damaged. */
+uint64_t image_indexed_address(const CodeImage *image, uint32_t row);
 
 /* The region that can be entered at `address`, from the image's base. False when there is none, or it is damaged. */
 bool image_find_region(const CodeImage *image, uint64_t address, ImageRegion *ret_region);

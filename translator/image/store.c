@@ -137,10 +137,21 @@ const ImageRecord *image_find_record(const CodeImage *image, uint64_t address) {
   if (bucket >= image->bucket_count) return NULL;
   uint32_t i = image->buckets[bucket], end = image->buckets[bucket + 1];
   if (end > image->index_count) return NULL;
-  while (i < end && image->index[i].address != address) i++;
+  while (i < end && image->index[i].behind != address % IMAGE_BUCKET_BYTES) i++;
   if (i >= end) return NULL;
   uint64_t offset = (uint64_t)image->index[i].record * 8;
   return within(offset, sizeof(ImageRecord), image->size) ? (const void *)(image->bytes + offset) : NULL;
+}
+
+uint64_t image_indexed_address(const CodeImage *image, uint32_t row) {
+  uint32_t low = 0, high = image->bucket_count;
+  while (low < high) { /* the first bucket that ends behind it */
+    uint32_t middle = low + (high - low) / 2;
+    if (image->buckets[middle + 1] <= row) low = middle + 1;
+    else high = middle;
+  }
+  if (low == image->bucket_count) return 0;
+  return ((uint64_t)image->bucket_base + low) * IMAGE_BUCKET_BYTES + image->index[row].behind;
 }
 
 bool image_find_region(const CodeImage *image, uint64_t address, ImageRegion *ret_region) {
