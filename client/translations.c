@@ -32,16 +32,16 @@ static int run_translate(Session *session, int argc, char **argv) {
   return EXIT_OK;
 }
 
-const Command command_translate = {
-    "translate",
-    "NAME",
-    "translate a machine's root ahead, or anew as it is now",
-    "What is translated its definition says (<stele:translator ahead='loaded'/> or 'all'); a machine that runs uses it when it "
-    "is next started. ^C ends it; what is done by then is not done again.",
-    1,
-    1,
-    NULL,
-    run_translate};
+const Command command_translate = {"translate",
+                                   "NAME",
+                                   "translate a machine's root ahead, or anew as it is now",
+                                   "What is translated its definition says (<stele:translator ahead='loaded'/> or "
+                                   "'all'); a machine that runs uses it when it "
+                                   "is next started. ^C ends it; what is done by then is not done again.",
+                                   1,
+                                   1,
+                                   NULL,
+                                   run_translate};
 
 // --- cache ---------------------------------------------------------------------------------------
 
@@ -132,12 +132,12 @@ static int run_cache(Session *session, int argc, char **argv) {
   return stats ? print_stats(session) : prune(session);
 }
 
-const Command command_cache = {
-    "cache",
-    "stats|prune",
-    "show or remove translations made ahead",
-    "prune removes what no machine uses just now, the longest unused first, until the host's limit is kept, or --keep's.",
-    1,
-    1,
-    cache_options,
-    run_cache};
+const Command command_cache = {"cache",
+                               "stats|prune",
+                               "show or remove translations made ahead",
+                               "prune removes what no machine uses just now, the longest unused first, until the "
+                               "host's limit is kept, or --keep's.",
+                               1,
+                               1,
+                               cache_options,
+                               run_cache};

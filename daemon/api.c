@@ -224,7 +224,8 @@ static gboolean on_translation_stats(SteleManager1 *object, GDBusMethodInvocatio
   return TRUE;
 }
 
-static gboolean on_prune_translations(SteleManager1 *object, GDBusMethodInvocation *invocation, guint64 bytes, Api *api) {
+static gboolean on_prune_translations(SteleManager1 *object, GDBusMethodInvocation *invocation, guint64 bytes,
+                                      Api *api) {
   manager_prune_translations(api->manager, bytes, on_done, invocation);
   return TRUE;
 }

@@ -49,11 +49,14 @@ static const char *translator_source(const BootPlan *plan, const HostPaths *path
   return plan->config->translator_source ? plan->config->translator_source : paths->translator_dir;
 }
 
-gboolean boot_plan_wish(const BootPlan *plan, const HostPaths *paths, TranslationsWish *ret_wish, char **ret_translator) {
+gboolean boot_plan_wish(const BootPlan *plan, const HostPaths *paths, TranslationsWish *ret_wish,
+                        char **ret_translator) {
   const MachineConfig *config = plan->config;
   if (config == NULL || paths->libvirt == NULL || !share_has_namespace() || config->root_type != ROOT_DIR) return FALSE;
   *ret_translator = g_build_filename(translator_source(plan, paths), STELE_TRANSLATOR_FILE, NULL);
-  *ret_wish = (TranslationsWish){.root = config->root_source, .translator = *ret_translator, .ahead = config->ahead,
+  *ret_wish = (TranslationsWish){.root = config->root_source,
+                                 .translator = *ret_translator,
+                                 .ahead = config->ahead,
                                  .memory = g_str_equal(config->memory_model, "tso")       ? "ordered"
                                            : g_str_equal(config->memory_model, "relaxed") ? "plain"
                                                                                           : "both",
@@ -115,12 +118,14 @@ static guint32 host_features(const char *translator) {
   const char *argv[] = {translator, "--features", NULL};
   g_autofree char *word = NULL;
   int status = -1;
-  gboolean ran = g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, &word, NULL, &status, NULL);
+  gboolean ran =
+      g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, &word, NULL, &status, NULL);
   return ran && status == 0 ? (guint32)g_ascii_strtoull(word, NULL, 0) : 0;
 }
 
 // The processor is known where its choice was left to us; otherwise code is for any.
-static void find_translations(BootPlan *plan, xmlDoc *document, const HostPaths *paths, const HypervisorFeatures *features) {
+static void find_translations(BootPlan *plan, xmlDoc *document, const HostPaths *paths,
+                              const HypervisorFeatures *features) {
   TranslationsWish wish;
   g_autofree char *translator = NULL, *cpu = dup_xpath(document, "name(/domain/cpu)"),
                   *type = dup_xpath(document, "/domain/@type");

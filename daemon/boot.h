@@ -16,9 +16,10 @@ typedef struct BootPlan {
   char *translations;    // directory with a translator that has what was translated ahead; NULL: there is none
 } BootPlan;
 
-// What is to be translated ahead for a machine of this plan, with strings of the plan's and *ret_translator, to be freed.
-// FALSE: nothing, or this steled cannot give it to the machine.
-gboolean boot_plan_wish(const BootPlan *plan, const HostPaths *paths, TranslationsWish *ret_wish, char **ret_translator);
+// What is to be translated ahead for a machine of this plan, with strings of the plan's and *ret_translator, to be
+// freed. FALSE: nothing, or this steled cannot give it to the machine.
+gboolean boot_plan_wish(const BootPlan *plan, const HostPaths *paths, TranslationsWish *ret_wish,
+                        char **ret_translator);
 
 void boot_plan_free(BootPlan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BootPlan, boot_plan_free)

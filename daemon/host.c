@@ -309,10 +309,10 @@ void host_paths_free(HostPaths *paths) {
   if (paths == NULL) return;
   if (paths->libvirt) share_unbind(paths->libvirt);
   if (paths->lock >= 0) close(paths->lock);
-  char *const strings[] = {paths->root,           paths->machines,      paths->console,     paths->shares,
-                           paths->lent,           paths->libvirt,       paths->uri,         paths->guest_dir,
-                           paths->translator_dir, paths->network_guard, paths->file_server, paths->confinement,
-                           paths->aot};
+  char *const strings[] = {
+      paths->root,        paths->machines,    paths->console,   paths->shares,         paths->lent,
+      paths->libvirt,     paths->uri,         paths->guest_dir, paths->translator_dir, paths->network_guard,
+      paths->file_server, paths->confinement, paths->aot};
   for (size_t i = 0; i < G_N_ELEMENTS(strings); i++) g_free(strings[i]);
   qemu_user_free(paths->qemu_user);
   g_free(paths);

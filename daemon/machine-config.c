@@ -273,7 +273,8 @@ static gboolean read_translator(xmlNode *machine, MachineConfig *config, GError 
     return refuse(translator, "the tag " STELE_TAG_ROOT " is the root's", error);
   if (g_str_equal(config->ahead, "off")) return TRUE;
   if (config->root_type != ROOT_DIR)
-    return refuse(translator, "only a root of type dir can be translated ahead: steled does not look into disks", error);
+    return refuse(translator, "only a root of type dir can be translated ahead: steled does not look into disks",
+                  error);
   if (!g_str_equal(config->cpu, "x86-64-v3"))
     return refuse(translator, "translations made ahead are for cpu='x86-64-v3'", error);
   return TRUE;

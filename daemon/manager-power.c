@@ -40,7 +40,8 @@ static gboolean start_as_defined(Job *job) {
     boot_plan_free(job->plan);
     job->plan = read_plan(job);
   }
-  if (job->error || job->plan == NULL || !boot_plan_prepare(job->plan, manager->paths, hypervisor_features(hypervisor), &job->error))
+  if (job->error || job->plan == NULL ||
+      !boot_plan_prepare(job->plan, manager->paths, hypervisor_features(hypervisor), &job->error))
     return FALSE;
   job_report_progress(job, "Start", "starting QEMU");
   g_autofree char *log = boot_console_log(manager->paths, job->name);

@@ -19,12 +19,12 @@ typedef struct Machine {
   Manager *manager;
   char *name, *uuid;
   MachineLife life;
-  char *message;         // for a person: why the state is what it is
-  MachineConfig *config; // as it was booted, or as it is defined; NULL: a plain VM
-  gboolean foreign;      // known to libvirt only, not in our store
-  gboolean found;        // ran when steled started: whether it was ready is not known
-  gboolean changing;     // being redefined or undefined
-  gboolean gone;         // undefined
+  char *message;             // for a person: why the state is what it is
+  MachineConfig *config;     // as it was booted, or as it is defined; NULL: a plain VM
+  gboolean foreign;          // known to libvirt only, not in our store
+  gboolean found;            // ran when steled started: whether it was ready is not known
+  gboolean changing;         // being redefined or undefined
+  gboolean gone;             // undefined
   GCancellable *translating; // while its root is translated ahead, or may be; or NULL
   GQueue waiters;
 
@@ -156,8 +156,8 @@ void machine_guest_drain(Machine *machine);
 
 // On the main loop, of a job that will call the next.
 void job_prepare_translations(Job *job);
-// Translates what the job's plan asks for, if it is not there. TRUE: it has been made, and the plan does not know of it yet. FALSE,
-// with the job's error when it was cancelled: another failure is told, and the machine starts without.
+// Translates what the job's plan asks for, if it is not there. TRUE: it has been made, and the plan does not know of it
+// yet. FALSE, with the job's error when it was cancelled: another failure is told, and the machine starts without.
 gboolean job_translate_ahead(Job *job);
 // On the main loop again.
 void job_forget_translations(Job *job);

@@ -39,7 +39,8 @@ static void on_progress(guint done, guint count, gpointer user_data) {
 static gboolean make(Job *job, const TranslationsWish *wish, const char *operation, GError **error) {
   Telling telling = {job, operation, 0};
   job_report_progress(job, operation, "looking for programs to translate");
-  return translations_make(job->manager->paths, wish, job->roots, job->cancellable, on_progress, &telling, &job->result, error);
+  return translations_make(job->manager->paths, wish, job->roots, job->cancellable, on_progress, &telling, &job->result,
+                           error);
 }
 
 void job_prepare_translations(Job *job) {
@@ -80,10 +81,11 @@ static void work_translate(Job *job) {
   if (wanted)
     make(job, &wish, "Translate", &job->error);
   else
-    g_set_error(&job->error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
-                "machine '%s' asks for nothing to be translated ahead: <stele:translator ahead='loaded'/> or 'all' does, "
-                "with a root that is a directory and the embedded libvirt",
-                job->name);
+    g_set_error(
+        &job->error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
+        "machine '%s' asks for nothing to be translated ahead: <stele:translator ahead='loaded'/> or 'all' does, "
+        "with a root that is a directory and the embedded libvirt",
+        job->name);
 }
 
 void job_forget_translations(Job *job) {
@@ -95,7 +97,8 @@ static void finish_translate(Job *job) {
   job_reply(job);
 }
 
-void manager_translate(Manager *manager, const char *name, GCancellable *cancellable, ManagerDone done, gpointer user_data) {
+void manager_translate(Manager *manager, const char *name, GCancellable *cancellable, ManagerDone done,
+                       gpointer user_data) {
   Machine *machine = request_find(manager, name, done, user_data);
   if (machine == NULL) return;
   if (machine->translating || machine->foreign) {

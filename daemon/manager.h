@@ -48,7 +48,8 @@ void manager_read_console_log(Manager *manager, const char *name, guint bytes, M
 // The result is an int32: a file descriptor that is the callee's to close.
 void manager_open_console(Manager *manager, const char *name, gboolean force, ManagerDone done, gpointer user_data);
 void manager_version(Manager *manager, ManagerDone done, gpointer user_data);
-void manager_translate(Manager *manager, const char *name, GCancellable *cancellable, ManagerDone done, gpointer user_data);
+void manager_translate(Manager *manager, const char *name, GCancellable *cancellable, ManagerDone done,
+                       gpointer user_data);
 void manager_translation_stats(Manager *manager, ManagerDone done, gpointer user_data);
 // Removes what machines do not use, the longest unused first, until `bytes` are left.
 void manager_prune_translations(Manager *manager, guint64 bytes, ManagerDone done, gpointer user_data);

@@ -37,7 +37,8 @@ static GMutex removing; // guards the next, and what is listed and removed
 static char *at_work;   // directory that something is being made in, or NULL
 
 static gboolean fail(GError **error, const char *what, const char *path) {
-  SteleError code = errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? STELE_ERROR_STORAGE_FULL : STELE_ERROR_STORAGE;
+  SteleError code =
+      errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? STELE_ERROR_STORAGE_FULL : STELE_ERROR_STORAGE;
   g_set_error(error, STELE_ERROR, code, "cannot %s %s: %s", what, path, g_strerror(errno));
   return FALSE;
 }
@@ -116,7 +117,8 @@ gboolean translations_are_there(const HostPaths *paths, const TranslationsWish *
 
 // --- the process ---------------------------------------------------------------------------------
 
-// What stele-aot is given to open; -1: not there. It gets to them by their numbers, whoever may search the directories above.
+// What stele-aot is given to open; -1: not there. It gets to them by their numbers, whoever may search the directories
+// above.
 typedef struct Given {
   int program, root, translator, work, before;
 } Given;
@@ -195,13 +197,14 @@ static char *dup_fd_path(int fd, const char *below) {
   return g_strdup_printf("/proc/self/fd/%d%s%s", fd, below ? "/" : "", below ? below : "");
 }
 
-static pid_t start(const HostPaths *paths, const TranslationsWish *wish, const Given *given, int *ret_out, GError **error) {
+static pid_t start(const HostPaths *paths, const TranslationsWish *wish, const Given *given, int *ret_out,
+                   GError **error) {
   g_autofree char *root = dup_fd_path(given->root, NULL), *store = dup_fd_path(given->work, STORE),
                   *translator = dup_fd_path(given->translator, NULL), *before = dup_fd_path(given->before, NULL),
                   *features = g_strdup_printf("%u", wish->features);
   g_autoptr(GPtrArray) argv = g_ptr_array_new();
-  const char *const always[] = {"stele-aot",    "--quiet", "--keep",      "--progress",  "--features", features, "--memory",
-                                wish->memory,   "--output", store, "--translator", translator};
+  const char *const always[] = {"stele-aot", "--quiet",    "--keep",   "--progress", "--features",   features,
+                                "--memory",  wish->memory, "--output", store,        "--translator", translator};
   for (size_t i = 0; i < G_N_ELEMENTS(always); i++) g_ptr_array_add(argv, (char *)always[i]);
   if (g_str_equal(wish->ahead, "loaded")) g_ptr_array_add(argv, "--loaded");
   if (given->before >= 0) g_ptr_array_add(argv, "--reuse");
@@ -268,7 +271,8 @@ static gboolean explain(int status, const Listening *l, GCancellable *cancellabl
                   strstr(l->said->str, g_strerror(EDQUOT));
   if (status == EXIT_PARTIAL || g_cancellable_is_cancelled(cancellable))
     g_set_error(error, STELE_ERROR, STELE_ERROR_CANCELLED,
-                "translating was cancelled after %u of %u files: what is done is taken over the next time", l->done, l->count);
+                "translating was cancelled after %u of %u files: what is done is taken over the next time", l->done,
+                l->count);
   else if (full)
     g_set_error(error, STELE_ERROR, STELE_ERROR_STORAGE_FULL,
                 "there is no room for translations: 'vmctl cache prune' makes some; stele-aot says: %s", l->said->str);
@@ -323,11 +327,12 @@ static void remove_work(const char *directory, int work) {
   rmdir(path);
 }
 
-static gboolean make(const HostPaths *paths, const TranslationsWish *wish, const char *directory, GCancellable *cancellable,
-                     Listening *l, GError **error) {
+static gboolean make(const HostPaths *paths, const TranslationsWish *wish, const char *directory,
+                     GCancellable *cancellable, Listening *l, GError **error) {
   Given given;
-  gboolean good = open_given(paths, wish, directory, &given, error) && run(paths, wish, &given, cancellable, l, error) &&
-                  publish(directory, given.work, error) && note_made(directory, wish, l->count, error);
+  gboolean good = open_given(paths, wish, directory, &given, error) &&
+                  run(paths, wish, &given, cancellable, l, error) && publish(directory, given.work, error) &&
+                  note_made(directory, wish, l->count, error);
   if (good) remove_work(directory, given.work);
   close_given(&given);
   return good;
