@@ -19,10 +19,11 @@ typedef struct HostPaths {
   char *network_guard;  // library for QEMU; NULL with --connect
   char *file_server;    // program that becomes virtiofsd with fewer capabilities; NULL: virtiofsd as libvirt starts it
   char *aot;            // the program stele-aot
-  guint64 translations_limit; // bytes that translations made ahead may take (translations.h)
-  QemuUser *qemu_user;        // whom QEMU runs as, if that is for steled to arrange; or NULL
-  char *confinement;          // how QEMU is confined and what is given up, for people
-  int lock;                   // held as long as this exists: one steled a root
+  // Bytes that translations made ahead may take (translations.h).
+  guint64 translations_limit;
+  QemuUser *qemu_user; // whom QEMU runs as, if that is for steled to arrange; or NULL
+  char *confinement;   // how QEMU is confined and what is given up, for people
+  int lock;            // held as long as this exists: one steled a root
 } HostPaths;
 
 typedef struct HostOptions { // each NULL: the default
