@@ -134,8 +134,10 @@ static void take_boundaries(Joiner *j, const Piece *piece, uint32_t first) {
   const uint32_t distance_mask = (1u << 30) - 1;
   for (A64PcCursor at = a64_pc_map_begin(&piece->tables); a64_pc_map_next(&at) && fits(j, j->boundary_count, 1, BOUNDARIES_MAX);) {
     uint32_t guest = at.last.guest_offset, moved = (uint32_t)(piece->entry - j->entry);
-    j->boundaries[j->boundary_count++] = (A64PcMap){at.last.host_offset + first * 4,
-                                                    ((guest + moved) & distance_mask) | (guest & ~distance_mask)};
+    A64PcMap *boundary = &j->boundaries[j->boundary_count++];
+    *boundary = at.last;
+    boundary->host_offset += first * 4;
+    boundary->guest_offset = ((guest + moved) & distance_mask) | (guest & ~distance_mask);
   }
 }
 
