@@ -14,13 +14,15 @@
 #include "errors.h"
 #include "share.h"
 
-#define INSTALLED_GUEST      "/usr/lib/stele/guest"
-#define INSTALLED_TRANSLATOR "/usr/lib/stele/share"
+#define INSTALLED_GUEST      STELE_LIBRARY_DIR "/guest"
+#define INSTALLED_TRANSLATOR STELE_LIBRARY_DIR "/share"
+#define BUILT_GUEST          "guest-image" // in the build directory, where ./dev guest-image makes them
+#define BUILT_TRANSLATOR     "guest-share"
 #define NETWORK_GUARD        "stele-network-guard.so"
-#define INSTALLED_LIBRARIES  "/usr/lib/stele"
 #define INSTALLED_AOT        "/usr/bin/stele-aot"
 #define TRANSLATIONS_LIMIT   (G_GUINT64_CONSTANT(16) << 30)
 #define LIBVIRT_QEMU_USER    "libvirt-qemu"
+#define STATE_FORMAT         1 // counts changes to what is kept under the root that an older steled would misread
 #define CONF_MARK            "# Written by steled; remove this line to keep your own changes.\n"
 
 static gboolean fail(GError **error, const char *what, const char *path) {
@@ -201,7 +203,7 @@ static char *find_network_guard(void) {
   g_autofree char *self = g_file_read_link("/proc/self/exe", NULL), *directory = g_path_get_dirname(self ? self : "/"),
                   *beside = g_build_filename(directory, NETWORK_GUARD, NULL);
   return g_file_test(beside, G_FILE_TEST_EXISTS) ? g_steal_pointer(&beside)
-                                                 : g_build_filename(INSTALLED_LIBRARIES, NETWORK_GUARD, NULL);
+                                                 : g_build_filename(STELE_LIBRARY_DIR, NETWORK_GUARD, NULL);
 }
 
 // As installed, relative to steled or not, or in a build directory.
@@ -279,20 +281,54 @@ static gboolean take_lock(HostPaths *paths, GError **error) {
   return FALSE;
 }
 
+// --- the format of the state ---------------------------------------------------------------------
+
+// What a newer steled left may mean something else than it says to this one. A root without the note is of format 1,
+// before which there was none.
+static gboolean check_format(const char *root, GError **error) {
+  g_autofree char *path = g_build_filename(root, "format", NULL), *text = NULL;
+  guint64 format = 0;
+  if (g_file_get_contents(path, &text, NULL, NULL)) {
+    if (g_ascii_string_to_unsigned(g_strstrip(text), 10, 1, STATE_FORMAT, &format, NULL)) return TRUE;
+    g_set_error(error, STELE_ERROR, STELE_ERROR_STORAGE,
+                "the state in %s is of format '%.20s', and this steled (" STELE_VERSION
+                ") knows those up to %d: use the newer steled that wrote it, or another place with --root",
+                root, text, STATE_FORMAT);
+    return FALSE;
+  }
+  g_autofree char *note = g_strdup_printf("%d\n", STATE_FORMAT);
+  return g_file_set_contents(path, note, -1, NULL) ? TRUE : fail(error, "write", path);
+}
+
 // --- paths ---------------------------------------------------------------------------------------
+
+static char *own_directory(void) {
+  g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+  return g_path_get_dirname(self ? self : "/");
+}
+
+// The build directory's for a steled that runs there, as HOST/daemon/steled; otherwise where it is installed.
+static char *find_directory(const char *installed, const char *built) {
+  g_autofree char *own = own_directory(), *directory = g_build_filename(own, "..", "..", built, NULL);
+  gboolean use_built = !g_str_equal(own, STELE_PROGRAM_DIR) && g_file_test(directory, G_FILE_TEST_IS_DIR);
+  return use_built ? g_canonicalize_filename(directory, NULL) : g_strdup(installed);
+}
 
 HostPaths *host_paths_new(const HostOptions *options, GError **error) {
   g_autoptr(HostPaths) paths = g_new0(HostPaths, 1);
   paths->lock = -1;
   g_autofree char *own = g_build_filename(g_get_user_state_dir(), "stele", NULL);
   paths->root = first_set(options->root, "STELE_STATE_DIR", geteuid() == 0 ? "/var/lib/stele" : own);
-  paths->guest_dir = first_set(options->guest_dir, "STELE_GUEST_DIR", INSTALLED_GUEST);
-  paths->translator_dir = first_set(options->translator_dir, "STELE_TRANSLATOR_DIR", INSTALLED_TRANSLATOR);
+  g_autofree char *guest = find_directory(INSTALLED_GUEST, BUILT_GUEST),
+                  *translator = find_directory(INSTALLED_TRANSLATOR, BUILT_TRANSLATOR);
+  paths->guest_dir = first_set(options->guest_dir, "STELE_GUEST_DIR", guest);
+  paths->translator_dir = first_set(options->translator_dir, "STELE_TRANSLATOR_DIR", translator);
   paths->machines = g_build_filename(paths->root, "machines", NULL);
   paths->console = g_build_filename(paths->root, "console", NULL);
   paths->aot = find_aot();
   paths->translations_limit = options->translations_limit ? options->translations_limit : TRANSLATIONS_LIMIT;
-  if (!make_directory(paths->root, error) || !take_lock(paths, error) || !make_directory(paths->console, error))
+  if (!make_directory(paths->root, error) || !take_lock(paths, error) || !check_format(paths->root, error) ||
+      !make_directory(paths->console, error))
     return NULL;
   if (options->connect) {
     paths->uri = g_strdup(options->connect);

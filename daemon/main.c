@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "activation.h"
 #include "api.h"
 #include "errors.h"
 #include "host.h"
@@ -75,16 +76,17 @@ static gboolean give_up(GError *error) {
 
 // For systemd, and for scripts that read our output.
 static void announce(const char *socket) {
+  activation_notify("READY=1");
   g_print("steled: ready at %s\n", socket);
   fflush(stdout);
 }
 
-static gboolean serve(HostPaths *paths, Api *api, const char *socket) {
+static gboolean serve(HostPaths *paths, Api *api, const char *socket, int inherited) {
   GError *error = NULL;
   Manager *manager = manager_new(paths, &api_observer, api, &error);
   if (manager == NULL) return give_up(error);
   api_set_manager(api, manager);
-  Server *server = server_new(socket, api_add_peer, api, &error);
+  Server *server = server_new(socket, inherited, api_add_peer, api, &error);
   if (server == NULL) {
     give_up(error);
   } else {
@@ -93,6 +95,7 @@ static gboolean serve(HostPaths *paths, Api *api, const char *socket) {
     g_unix_signal_add(SIGINT, on_signal, loop);
     announce(socket);
     g_main_loop_run(loop);
+    activation_notify("STOPPING=1");
     g_main_loop_unref(loop);
     server_free(server);
   }
@@ -108,6 +111,9 @@ int main(int argc, char **argv) {
   if (parsed) return parsed - 1;
   signal(SIGPIPE, SIG_IGN);
   g_log_set_default_handler(log_a_line, NULL);
+  g_autofree char *socket = NULL;
+  int inherited = activation_take_socket(&socket);
+  if (socket == NULL) socket = options.socket ? g_canonicalize_filename(options.socket, NULL) : host_default_socket();
   share_enter_namespace(); // before any thread; what it cannot do is said when a share needs it
   stele_error_quark();     // names errors before any can reach a client
   GError *error = NULL;
@@ -115,6 +121,5 @@ int main(int argc, char **argv) {
                       (guint64)options.translations_limit << 20};
   g_autoptr(HostPaths) paths = host_paths_new(&host, &error);
   if (paths == NULL) return give_up(error), EXIT_FAILURE;
-  g_autofree char *socket = options.socket ? g_canonicalize_filename(options.socket, NULL) : host_default_socket();
-  return serve(paths, api_new(), socket) ? EXIT_SUCCESS : EXIT_FAILURE;
+  return serve(paths, api_new(), socket, inherited) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -30,7 +30,7 @@ struct Server {
   GCancellable *closing;
   char *guid;
   GDBusAuthObserver *observer;
-  char *path;
+  char *path; // NULL: not ours to remove
   ServerNewPeer new_peer;
   gpointer user_data;
 };
@@ -182,14 +182,31 @@ static void set_access(const char *path) {
   g_chmod(path, shared ? 0660 : 0600);
 }
 
-Server *server_new(const char *path, ServerNewPeer new_peer, gpointer user_data, GError **error) {
-  if (strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path) {
-    fail(error, path, "the path is longer than the 107 bytes a socket's may have");
-    return NULL;
-  }
-  if (!clear_path(path, error)) return NULL;
+// Who may connect to it is its owner's to say; may_use() still holds.
+static gboolean listen_at_inherited(Server *server, int fd, GError **error) {
+  g_autoptr(GSocket) socket = g_socket_new_from_fd(fd, error);
+  if (socket == NULL) close(fd);
+  return socket && g_socket_listener_add_socket(G_SOCKET_LISTENER(server->service), socket, NULL, error);
+}
+
+static gboolean listen_at(Server *server, const char *path, GError **error) {
+  if (strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path)
+    return fail(error, path, "the path is longer than the 107 bytes a socket's may have");
+  if (!clear_path(path, error)) return FALSE;
+  g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
+  mode_t mask = umask(0177);
+  gboolean listens = g_socket_listener_add_address(G_SOCKET_LISTENER(server->service), address, G_SOCKET_TYPE_STREAM,
+                                                   G_SOCKET_PROTOCOL_DEFAULT, NULL, NULL, error);
+  umask(mask);
+  if (!listens) return FALSE;
+  server->path = g_strdup(path);
+  set_access(path);
+  return TRUE;
+}
+
+Server *server_new(const char *path, int inherited, ServerNewPeer new_peer, gpointer user_data, GError **error) {
   Server *server = g_new0(Server, 1);
-  *server = (Server){.path = g_strdup(path), .new_peer = new_peer, .user_data = user_data};
+  *server = (Server){.new_peer = new_peer, .user_data = user_data};
   server->observer = g_dbus_auth_observer_new();
   g_signal_connect(server->observer, "authorize-authenticated-peer", G_CALLBACK(on_authorize), NULL);
   g_signal_connect(server->observer, "allow-mechanism", G_CALLBACK(on_mechanism), NULL);
@@ -199,17 +216,10 @@ Server *server_new(const char *path, ServerNewPeer new_peer, gpointer user_data,
   server->service = g_socket_service_new();
   g_socket_listener_set_backlog(G_SOCKET_LISTENER(server->service), BACKLOG);
   g_signal_connect(server->service, "incoming", G_CALLBACK(on_incoming), server);
-  g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
-  mode_t mask = umask(0177);
-  gboolean listens = g_socket_listener_add_address(G_SOCKET_LISTENER(server->service), address, G_SOCKET_TYPE_STREAM,
-                                                   G_SOCKET_PROTOCOL_DEFAULT, NULL, NULL, error);
-  umask(mask);
-  if (!listens) {
-    g_clear_object(&server->service);
+  if (!(inherited >= 0 ? listen_at_inherited(server, inherited, error) : listen_at(server, path, error))) {
     server_free(server);
     return NULL;
   }
-  set_access(path);
   g_socket_service_start(server->service);
   return server;
 }
@@ -220,8 +230,8 @@ void server_free(Server *server) {
     g_socket_service_stop(server->service);
     g_socket_listener_close(G_SOCKET_LISTENER(server->service));
     g_object_unref(server->service);
-    unlink(server->path);
   }
+  if (server->path) unlink(server->path);
   g_cancellable_cancel(server->closing);
   g_thread_pool_free(server->authenticators, FALSE, TRUE);
   g_object_unref(server->closing);
