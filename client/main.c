@@ -10,9 +10,10 @@
 #include <unistd.h>
 
 static const Command *const commands[] = {
-    &command_define,  &command_undefine, &command_start,  &command_shutdown, &command_destroy,   &command_reboot,
-    &command_suspend, &command_resume,   &command_list,   &command_info,     &command_dumpxml,   &command_console,
-    &command_shell,   &command_exec,     &command_events, &command_version,  &command_translate, &command_cache,
+    &command_define,  &command_undefine, &command_start,     &command_shutdown, &command_destroy,
+    &command_reboot,  &command_suspend,  &command_resume,    &command_list,     &command_info,
+    &command_dumpxml, &command_console,  &command_shell,     &command_exec,     &command_events,
+    &command_doctor,  &command_version,  &command_translate, &command_cache,
 };
 
 // What people type who come from docker, virsh and the shell.

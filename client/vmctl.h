@@ -37,7 +37,7 @@ typedef struct Command {
 
 extern const Command command_define, command_undefine, command_start, command_shutdown, command_destroy, command_reboot,
     command_suspend, command_resume, command_list, command_info, command_dumpxml, command_console, command_shell,
-    command_exec, command_events, command_version, command_translate, command_cache;
+    command_exec, command_events, command_doctor, command_version, command_translate, command_cache;
 
 // --- connection.c: talking to steled -------------------------------------------------------------
 

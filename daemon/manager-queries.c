@@ -212,6 +212,8 @@ void manager_version(Manager *manager, ManagerDone done, gpointer user_data) {
   add_text(&versions, "uri", hypervisor_uri(manager->hypervisor));
   add_text(&versions, "root", manager->paths->root);
   add_text(&versions, "confinement", manager->paths->confinement);
+  add_text(&versions, "guest-dir", manager->paths->guest_dir);
+  add_text(&versions, "translator-dir", manager->paths->translator_dir);
   g_variant_builder_add(&versions, "{sv}", "pid", g_variant_new_int32(getpid()));
   g_autoptr(GVariant) result = g_variant_ref_sink(g_variant_builder_end(&versions));
   done(result, NULL, user_data);

@@ -9,10 +9,10 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <unistd.h>
+#include "binfmt-rule.h"
 #include "mounts.h"
 
-#define TRANSLATOR  STELE_SHARE_MOUNT_POINT "/" STELE_TRANSLATOR_FILE
-#define BINFMT_MISC "/proc/sys/fs/binfmt_misc"
+#define TRANSLATOR STELE_SHARE_MOUNT_POINT "/" STELE_TRANSLATOR_FILE
 
 // The interpreter must be static: of what the kernel pins at registration (flag F), a loader and
 // libraries would not be part.
@@ -59,16 +59,8 @@ int translator_mount(const Config *config, char *message, size_t message_size) {
   return r;
 }
 
-// Fields of the ELF header (elf(5)) that tell an x86-64 program: magic, 64 bit, little endian, version;
-// EXEC or DYN; machine 62. The ABI bytes and the padding may be anything.
-#define ANY8 "\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00"
-#define ELF_MAGIC                                                                                                      \
-  "\\x7f"                                                                                                              \
-  "ELF\\x02\\x01\\x01\\x00" ANY8 "\\x02\\x00\\x3e\\x00"
-#define ELF_MASK "\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00" ANY8 "\\xfe\\xff\\xff\\xff"
-
 int translator_register(char *message, size_t message_size) {
-  static const char rule[] = ":stele-x86_64:M::" ELF_MAGIC ":" ELF_MASK ":" TRANSLATOR ":POCF";
+  static const char rule[] = BINFMT_RULE(TRANSLATOR);
   int r = 0;
   if (mount("binfmt_misc", BINFMT_MISC, "binfmt_misc", 0, NULL) < 0 && errno != EBUSY) r = -errno;
   int fd = r == 0 ? open(BINFMT_MISC "/register", O_WRONLY | O_CLOEXEC) : -1;

@@ -7,6 +7,7 @@
 #include <linux/fcntl.h>
 #include <linux/prctl.h>
 
+#include "binfmt/binfmt.h"
 #include "linux/host-stat.h"
 #include "linux/linux.h"
 #include "linux/store.h"
@@ -17,7 +18,8 @@ enum { EXIT_USAGE = 2, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127, SCRIPT_TEXT 
 
 static const char usage[] =
     "usage: stele [OPTIONS] PROGRAM [ARGUMENTS...]\n"
-    "Runs an x86-64 Linux program on an AArch64 kernel.\n"
+    "       stele install-binfmt [--force] [--transient] | remove-binfmt | status\n"
+    "Runs an x86-64 Linux program on an AArch64 kernel, or has the kernel run all of them so (see stele(1)).\n"
     "\n"
     "  --argv0 NAME    what the program finds as argv[0]; default: PROGRAM\n"
     "  --execfn NAME   what it finds as AT_EXECFN; default: PROGRAM\n"
@@ -238,6 +240,7 @@ static Invocation parse_command_line(const Start *start) {
     else fail(EXIT_USAGE, "unknown option %s; try --help", option);
   }
   if (!*at) fail(EXIT_USAGE, "which program? Try --help");
+  if (at == start->argv + 1 && binfmt_is_command(*at)) quit(binfmt_run(at, auxv_value(start, AT_PAGESZ, 0)));
   invocation.path = *at;
   invocation.rest = at + 1;
   if (!invocation.argv0) invocation.argv0 = invocation.path;
