@@ -33,11 +33,11 @@ class Daemon:
         self.directory, self.options = directory, options
         self.socket = path or os.path.join(directory, "socket")
         self.process = None
-        self.wrapper = []
+        self.wrapper, self.descriptors = [], []
 
     def start(self):
         command = [*self.wrapper, STELED, "--root", os.path.join(self.directory, "root"), "--socket", self.socket, *self.options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=self.descriptors)
         Daemon.started.append(self)
         line = self.process.stdout.readline()
         if "ready" not in line:
@@ -101,6 +101,91 @@ def sockets(directory):
     contains(Daemon(directory).refuse(), "another steled listens there")
     listener.close()  # and leaves the file, as a killed steled would
     Daemon(directory).start().stop()
+
+
+def activated(directory):
+    """A socket that a service manager opened: served, told of being ready, and left for the next steled, with what waits there."""
+    path, notify = os.path.join(directory, "socket"), os.path.join(directory, "notify")
+    listener, told = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(path)
+    listener.listen()
+    told.bind(notify)
+    told.settimeout(60)
+    daemon = Daemon(directory, "--socket", os.path.join(directory, "another"))
+    # Descriptor 3, as sd_listen_fds(3) has it, and one that is no socket behind it.
+    os.set_inheritable(listener.fileno(), True)
+    daemon.descriptors = [listener.fileno()]
+    daemon.wrapper = ["bash", "-c", f'exec 3<&{listener.fileno()} 4</dev/null; export LISTEN_PID=$$ LISTEN_FDS=2 NOTIFY_SOCKET={notify}; exec "$@"', "-"]
+    daemon.start()
+    assert told.recv(100) == b"READY=1"
+    assert daemon.names() == []
+    assert not os.path.exists(os.path.join(directory, "another"))
+    daemon.stop()
+    assert told.recv(100) == b"STOPPING=1"
+    waiting = subprocess.Popen([VMCTL, "--socket", path, "--json", "list"], stdout=subprocess.PIPE, text=True)
+    daemon.start()
+    assert json.loads(waiting.communicate(timeout=60)[0]) == [], "who came between two of them is served"
+    daemon.stop()
+    listener.close()
+    os.remove(path)
+    # A manager that speaks to somebody else, by number, is not listened to.
+    os.environ.update(LISTEN_PID="1", LISTEN_FDS="1")
+    try:
+        other = Daemon(directory, path=os.path.join(directory, "own")).start()
+        other.stop()
+        assert not os.path.exists(other.socket)
+    finally:
+        del os.environ["LISTEN_PID"], os.environ["LISTEN_FDS"]
+
+
+def state_format(directory):
+    """State that a newer steled left is refused and not changed; that of one before there was a format is taken."""
+    daemon = Daemon(directory).start()
+    note = os.path.join(directory, "root", "format")
+    assert open(note).read() == "1\n"
+    daemon.stop()
+    for text in ("2\n", "x", "0\n", ""):
+        with open(note, "w") as file:
+            file.write(text)
+        contains(Daemon(directory).refuse(), f"is of format '{text.strip()}'")
+        assert open(note).read() == text
+    os.remove(note)
+    Daemon(directory).start().stop()
+    assert open(note).read() == "1\n"
+
+
+def doctor(directory):
+    """Each finding has a result and, unless it is fine, a remedy; what is wrong shows in the exit status."""
+    guest, share = os.path.join(directory, "guest"), os.path.join(directory, "share")
+    os.mkdir(guest)
+    os.mkdir(share)
+    daemon = Daemon(directory, "--guest-dir", guest, "--translator-dir", share)
+
+    def look(status, *arguments):
+        found = json.loads(daemon.vmctl("--json", "doctor", *arguments, status=status).stdout)
+        for finding in found:
+            assert finding["message"] and finding["result"] in ("ok", "note", "wrong"), finding
+            assert ("remedy" in finding) == (finding["result"] != "ok"), finding
+        return {finding["check"]: finding["result"] for finding in found}
+
+    assert look(1)["steled"] == "wrong"
+    daemon.start()
+    found = look(1)
+    assert (found["steled"], found["guest-image"], found["translator"]) == ("ok", "wrong", "wrong"), found
+    with open(os.path.join(guest, "vmlinuz"), "wb") as file:
+        file.write(bytes(56) + b"ARM\x64" + bytes(8))
+    with open(os.path.join(guest, "initrd.img"), "wb") as file:
+        file.write(b"070701")
+    shutil.copy(STELED, os.path.join(share, "stele"))  # an ELF program, for this processor
+    found = look(None)
+    arm64 = os.uname().machine == "aarch64"
+    assert (found["guest-image"], found["translator"]) == ("ok", "ok" if arm64 else "wrong"), found
+    text = daemon.vmctl("doctor", status=None).stdout
+    contains(text, "apt install --reinstall stele-guest" if not arm64 else "guest-image")
+    assert look(1, "nobody") == {"machine": "wrong"}
+    daemon.vmctl("define", "-", text=PLAIN.format(name="vm", extra=""))
+    assert look(0, "vm") == {"machine": "note", "translated-by": "note"}
+    daemon.stop()
 
 
 def strangers(directory):
@@ -810,7 +895,7 @@ def load(directory):
     daemon.stop()
 
 
-TESTS = [one_a_root, sockets, strangers, members, garbage, broken_messages, deaf_peers, flooding_peers, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
+TESTS = [one_a_root, sockets, activated, state_format, doctor, strangers, members, garbage, broken_messages, deaf_peers, flooding_peers, silence, definitions, encodings, usage, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs,
          qemu_that_hangs_unwatched, qemu_that_hangs_asked,
          lent_files, failing_starts, leftovers, own_settings, other_libvirt, load]
