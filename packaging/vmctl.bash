@@ -2,7 +2,7 @@
 # list, options of a command's --help.
 _vmctl_machines() { vmctl "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $1 }'; }
 _vmctl_commands() { vmctl --help | awk '/^  [a-z]/ { print $1 }'; }
-_vmctl_options() { vmctl "$1" --help 2>/dev/null | grep -oE -- '--[a-z][a-z-]*'; }
+_vmctl_options() { vmctl "$1" --help 2>/dev/null | grep -oE -- '--[a-z][a-z-]*' | sort -u; }
 
 _vmctl() {
   local current=${COMP_WORDS[COMP_CWORD]} command='' words='' socket=() i
