@@ -41,6 +41,9 @@ def commands(place):
         steled.vmctl("resume", "life")
         events.wait(name="life", state="running")
         check_equal(steled.sh("life", "echo back"), "back\n", "exec after resume")
+        found = {row["check"]: row for row in json.loads(steled.vmctl("doctor", "--json", "life").stdout)}
+        check_equal([found[name]["result"] for name in ("machine", "options", "translated-by", "cache")], ["ok", "ok", "ok", "note"], "doctor")
+        check_contains(found["options"]["message"], "cpu x86-64-v3", "doctor")
         boot_id = steled.sh("life", "cat /proc/sys/kernel/random/boot_id")
         steled.vmctl("reboot", "--wait", "life", timeout=240)
         check(steled.sh("life", "cat /proc/sys/kernel/random/boot_id") != boot_id, "the machine has booted anew")
