@@ -1,5 +1,5 @@
-// The rule by which the kernel hands x86-64 programs to the translator (Linux, Documentation/admin-guide/binfmt-misc.rst),
-// for the agent in a machine and for a host without one.
+// The rule by which the kernel hands x86-64 programs to the translator (Linux,
+// Documentation/admin-guide/binfmt-misc.rst), for the agent in a machine and for a host without one.
 #pragma once
 
 #define BINFMT_RULE_NAME "stele-x86_64"
