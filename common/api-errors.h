@@ -24,4 +24,8 @@
   ROW(PROGRAM_NOT_EXECUTABLE, "ProgramNotExecutable", 10)                                                              \
   ROW(GUEST_ERROR, "GuestError", 10)                                                                                   \
   ROW(NO_SUCH_STREAM, "NoSuchStream", 3)                                                                               \
-  ROW(UNSUPPORTED, "Unsupported", 13)
+  ROW(UNSUPPORTED, "Unsupported", 13)                                                                                  \
+  ROW(NO_SUCH_IMAGE, "NoSuchImage", 3)                                                                                 \
+  ROW(INVALID_IMAGE, "InvalidImage", 6)                                                                                \
+  ROW(FETCH_FAILED, "FetchFailed", 14)                                                                                 \
+  ROW(CANCELLED, "Cancelled", 15)

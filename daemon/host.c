@@ -277,7 +277,10 @@ HostPaths *host_paths_new(const HostOptions *options, GError **error) {
   paths->translator_dir = first_set(options->translator_dir, "STELE_TRANSLATOR_DIR", INSTALLED_TRANSLATOR);
   paths->machines = g_build_filename(paths->root, "machines", NULL);
   paths->console = g_build_filename(paths->root, "console", NULL);
-  if (!make_directory(paths->root, error) || !take_lock(paths, error) || !make_directory(paths->console, error))
+  paths->images = g_build_filename(paths->root, "images", NULL);
+  paths->changes = g_build_filename(paths->root, "changes", NULL);
+  if (!make_directory(paths->root, error) || !take_lock(paths, error) || !make_directory(paths->console, error) ||
+      !make_directory(paths->changes, error))
     return NULL;
   if (options->connect) {
     paths->uri = g_strdup(options->connect);
@@ -296,7 +299,8 @@ void host_paths_free(HostPaths *paths) {
   if (paths->lock >= 0) close(paths->lock);
   char *const strings[] = {paths->root,           paths->machines,      paths->console,     paths->shares,
                            paths->lent,           paths->libvirt,       paths->uri,         paths->guest_dir,
-                           paths->translator_dir, paths->network_guard, paths->file_server, paths->confinement};
+                           paths->translator_dir, paths->network_guard, paths->file_server, paths->confinement,
+                           paths->images,         paths->changes};
   for (size_t i = 0; i < G_N_ELEMENTS(strings); i++) g_free(strings[i]);
   qemu_user_free(paths->qemu_user);
   g_free(paths);

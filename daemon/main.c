@@ -18,6 +18,8 @@
 
 static struct {
   char *socket, *root, *connect, *guest_dir, *translator_dir;
+  gint64 image_max;
+  int image_stall;
   gboolean version;
 } options;
 
@@ -28,6 +30,10 @@ static const GOptionEntry entries[] = {
     {"guest-dir", 0, 0, G_OPTION_ARG_FILENAME, &options.guest_dir, "Take vmlinuz and initrd.img from DIR", "DIR"},
     {"translator-dir", 0, 0, G_OPTION_ARG_FILENAME, &options.translator_dir,
      "Take the translator, a file named stele, from DIR", "DIR"},
+    {"image-max", 0, 0, G_OPTION_ARG_INT64, &options.image_max, "Refuse images that unpack to more (default 65536)",
+     "MIB"},
+    {"image-stall", 0, 0, G_OPTION_ARG_INT, &options.image_stall,
+     "Give a registry up that sends nothing for so long (default 60)", "SECONDS"},
     {"version", 0, 0, G_OPTION_ARG_NONE, &options.version, "Print the version and exit", NULL},
     {NULL}};
 
@@ -107,6 +113,8 @@ int main(int argc, char **argv) {
   HostOptions host = {options.root, options.connect, options.guest_dir, options.translator_dir};
   g_autoptr(HostPaths) paths = host_paths_new(&host, &error);
   if (paths == NULL) return give_up(error), EXIT_FAILURE;
+  paths->image_max = (guint64)CLAMP(options.image_max, 0, G_MAXINT64 >> 20) << 20;
+  paths->image_stall = (guint)MAX(options.image_stall, 0);
   g_autofree char *socket = options.socket ? g_canonicalize_filename(options.socket, NULL) : host_default_socket();
   return serve(paths, api_new(), socket) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -3,6 +3,7 @@
 // sees only the job), and what follows on the main loop (a finish_… function). See manager-private.h.
 #include "manager-private.h"
 
+#include <glib/gstdio.h>
 #include "errors.h"
 #include "log-file.h"
 
@@ -104,6 +105,14 @@ static void work_undefine(Job *job) {
   // here.
   hypervisor_undefine(manager->hypervisor, job->name, job->flag ? &job->error : NULL);
   if (job->error == NULL) log_file_remove(log);
+  if (job->error == NULL && job->text) g_unlink(job->text);
+}
+
+char *machine_dup_own_changes(Machine *machine) {
+  const char *changes = machine->config ? machine->config->changes : NULL;
+  g_autofree char *file = g_strconcat(machine->uuid, ".img", NULL),
+                  *own = g_build_filename(machine->manager->paths->changes, file, NULL);
+  return changes && g_str_equal(changes, own) ? g_steal_pointer(&own) : NULL;
 }
 
 static void finish_undefine(Job *job) {
@@ -124,6 +133,7 @@ void manager_undefine(Manager *manager, const char *name, ManagerDone done, gpoi
   machine->changing = TRUE;
   Job *job = job_new(manager, machine, work_undefine, finish_undefine, done, user_data);
   job->flag = machine->foreign;
+  job->text = machine_dup_own_changes(machine);
   job_run(job);
 }
 

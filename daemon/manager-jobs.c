@@ -18,6 +18,7 @@ static void job_free(Job *job) {
   if (job->domain) hypervisor_domain_free(job->domain);
   if (job->result) g_variant_unref(job->result);
   g_clear_error(&job->error);
+  if (job->free_data && job->data) job->free_data(job->data);
   g_free(job->name);
   g_free(job->text);
   g_free(job->old);
@@ -54,7 +55,8 @@ void job_run(Job *job) {
 typedef struct ProgressReport {
   Manager *manager;
   char *name;
-  const char *operation, *message;
+  const char *operation;
+  char *message;
 } ProgressReport;
 
 static gboolean deliver_progress(gpointer user_data) {
@@ -62,13 +64,18 @@ static gboolean deliver_progress(gpointer user_data) {
   Manager *manager = report->manager;
   manager->observer->progress(report->name, report->operation, report->message, manager->user_data);
   g_free(report->name);
+  g_free(report->message);
   g_free(report);
   return G_SOURCE_REMOVE;
 }
 
 void job_report_progress(Job *job, const char *operation, const char *message) {
+  manager_report_progress(job->manager, job->name, operation, message);
+}
+
+void manager_report_progress(Manager *manager, const char *name, const char *operation, const char *message) {
   ProgressReport *report = g_new(ProgressReport, 1);
-  *report = (ProgressReport){job->manager, g_strdup(job->name), operation, message};
+  *report = (ProgressReport){manager, g_strdup(name), operation, g_strdup(message)};
   g_idle_add_full(G_PRIORITY_DEFAULT, deliver_progress, report, NULL);
 }
 

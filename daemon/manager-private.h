@@ -4,10 +4,12 @@
 //   manager-logs.c          keeps logs small
 //   manager-guest.c         the link to a machine's agent, the watch over QEMU and the processes behind its shares
 //   manager-definitions.c, manager-power.c, manager-queries.c    the requests, by area
+//   manager-images.c        requests about images, and machines made of them
 //   manager.c               events, and the start
 #pragma once
 
 #include "boot.h"
+#include "image-fetch.h"
 #include "machine-store.h"
 #include "machine.h"
 #include "manager.h"
@@ -24,6 +26,7 @@ typedef struct Machine {
   gboolean found;        // ran when steled started: whether it was ready is not known
   gboolean changing;     // being redefined or undefined
   gboolean gone;         // undefined
+  gboolean discarded;    // is to be undefined as soon as it has stopped
   GQueue waiters;
 
   // Of the running machine, see manager-guest.c.
@@ -35,6 +38,8 @@ typedef struct Machine {
   char *agent_version, *guest_state, *guest_message;
   gint64 ready_ms;
   gboolean command_ended; // init=command, and the agent said so
+  gboolean command_signalled;
+  guint command_value; // its exit status, or the signal
   GPtrArray *share_watches;
   ProcessWatch *qemu;
   guint share_grace, qemu_grace; // sources
@@ -45,6 +50,7 @@ typedef struct ManagerHooks {
   void (*ended)(Machine *machine); // QEMU has ended, or the machine is being forgotten
   // The guest cannot come up, for the reason given.
   void (*boot_failed)(Machine *machine, const char *message);
+  void (*stopped)(Machine *machine);
 } ManagerHooks;
 
 struct Manager {
@@ -52,6 +58,7 @@ struct Manager {
   HostPaths *paths;
   Hypervisor *hypervisor;
   MachineStore *store;
+  ImageStore *images;
   GHashTable *machines; // name -> Machine
   GHashTable *defining; // names whose definition is under way
   GThreadPool *workers;
@@ -105,6 +112,8 @@ struct Job {
   BootPlan *plan;
   HypervisorDomain *domain;
   HypervisorUsage usage;
+  gpointer data; // of the request's own
+  GDestroyNotify free_data;
   GVariant *result;
   GError *error;
 };
@@ -113,6 +122,8 @@ Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*fin
              gpointer user_data);
 void job_run(Job *job);
 void job_reply(Job *job);
+// Progress under another name than a machine's, also from a worker thread.
+void manager_report_progress(Manager *manager, const char *name, const char *operation, const char *message);
 // The part on the main loop, and the job's end.
 void job_complete(Job *job);
 // From a worker thread.
@@ -132,6 +143,11 @@ Machine *request_begin(Manager *manager, const char *name, MachineEvent request,
 // Keeps the logs of machines small as long as any runs.
 void manager_watch_logs(Manager *manager);
 
+// --- manager-definitions.c -----------------------------------------------------------------------
+
+// The disk that Create made for the machine's changes, which nothing else knows; or NULL.
+char *machine_dup_own_changes(Machine *machine);
+
 // --- manager-guest.c -----------------------------------------------------------------------------
 
 void machine_guest_start(Machine *machine, int id);
@@ -146,6 +162,11 @@ void machine_guest_command(Machine *machine, const char *json, AgentCommandDone 
 void machine_guest_kill(Machine *machine);
 // Takes in what the guest said before it went.
 void machine_guest_drain(Machine *machine);
+
+// --- manager-images.c ----------------------------------------------------------------------------
+
+// Removes a machine that is to go by itself, if its time has come.
+void machine_discard_when_due(Machine *machine, gboolean closed);
 
 // --- manager-power.c -----------------------------------------------------------------------------
 
