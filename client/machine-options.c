@@ -5,8 +5,7 @@
 
 MachineOptions machine_options;
 
-// 512M, 2g, 1048576. FALSE: none of these.
-static gboolean read_size(const char *text, guint64 *ret_bytes) {
+gboolean machine_options_read_size(const char *text, guint64 *ret_bytes) {
   char *end = NULL;
   guint64 value = g_ascii_isdigit(*text) ? g_ascii_strtoull(text, &end, 10) : 0;
   static const char units[] = "kmgt";
@@ -21,7 +20,7 @@ static gboolean read_size(const char *text, guint64 *ret_bytes) {
 
 static gboolean check_size(Session *session, const char *option, const char *text) {
   guint64 ignored;
-  if (text == NULL || read_size(text, &ignored)) return TRUE;
+  if (text == NULL || machine_options_read_size(text, &ignored)) return TRUE;
   g_autofree char *message = g_strdup_printf("--%s takes a size like 512M or 2G, not '%s'", option, text);
   print_error(session, NULL, EXIT_USAGE, message);
   return FALSE;
@@ -78,14 +77,15 @@ static void add_text(GVariantBuilder *builder, const char *key, const char *text
 
 static void add_size(GVariantBuilder *builder, const char *key, const char *text) {
   guint64 bytes;
-  if (text && read_size(text, &bytes)) g_variant_builder_add(builder, "{sv}", key, g_variant_new_uint64(bytes));
+  if (text && machine_options_read_size(text, &bytes))
+    g_variant_builder_add(builder, "{sv}", key, g_variant_new_uint64(bytes));
 }
 
 // A share's directory on the host may be said from here.
-static GVariant *absolute_shares(void) {
+GVariant *machine_options_shares(char **given) {
   GVariantBuilder shares;
   g_variant_builder_init(&shares, G_VARIANT_TYPE("as"));
-  for (char **share = machine_options.shares; share && *share; share++) {
+  for (char **share = given; share && *share; share++) {
     gsize length = strcspn(*share, ":");
     g_autofree char *source = g_strndup(*share, length), *path = g_canonicalize_filename(source, NULL);
     g_variant_builder_add_value(&shares, g_variant_new_take_string(g_strconcat(path, *share + length, NULL)));
@@ -100,7 +100,8 @@ void machine_options_begin(GVariantBuilder *builder, GVariant *description) {
   add_size(builder, "memory", machine_options.memory);
   add_size(builder, "disk", machine_options.disk);
   add_text(builder, "hostname", machine_options.hostname);
-  if (machine_options.shares) g_variant_builder_add(builder, "{sv}", "shares", absolute_shares());
+  if (machine_options.shares)
+    g_variant_builder_add(builder, "{sv}", "shares", machine_options_shares(machine_options.shares));
   if (machine_options.ports)
     g_variant_builder_add(builder, "{sv}", "ports", g_variant_new_strv((const char *const *)machine_options.ports, -1));
 }

@@ -50,6 +50,11 @@ GPtrArray *machine_options_env(GVariant *description);
 const char *machine_options_user(GVariant *description);
 const char *machine_options_cwd(GVariant *description);
 
+// 512M, 2g, 1048576. FALSE: none of these.
+gboolean machine_options_read_size(const char *text, guint64 *ret_bytes);
+// Shares with the host's directories made absolute: a floating "as".
+GVariant *machine_options_shares(char **shares);
+
 // Options of Create: begins them with what does not depend on a command, and adds the command.
 void machine_options_begin(GVariantBuilder *builder, GVariant *description);
 void machine_options_add_command(GVariantBuilder *builder, GVariant *description, const char *const *argv);

@@ -169,6 +169,22 @@ static gboolean on_remove_port(SteleManager1 *object, GDBusMethodInvocation *inv
   return TRUE;
 }
 
+static gboolean on_change(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name, GVariant *changes,
+                          Api *api) {
+  MachineChanges wanted = {0};
+  g_autofree const char **add_shares = NULL, **remove_shares = NULL, **add_ports = NULL, **remove_ports = NULL;
+  const ApiOption rows[] = {{"memory", "t", &wanted.memory},   {"cpus", "u", &wanted.cpus},
+                            {"add-shares", "as", &add_shares}, {"remove-shares", "as", &remove_shares},
+                            {"add-ports", "as", &add_ports},   {"remove-ports", "as", &remove_ports}};
+  if (!api_read_options(invocation, changes, rows, G_N_ELEMENTS(rows))) return TRUE;
+  wanted.add_shares = add_shares;
+  wanted.remove_shares = remove_shares;
+  wanted.add_ports = add_ports;
+  wanted.remove_ports = remove_ports;
+  manager_change(api->manager, name, &wanted, api_reply, invocation);
+  return TRUE;
+}
+
 static gboolean on_clone(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
                          const char *new_name, Api *api) {
   manager_clone(api->manager, name, new_name, api_reply, invocation);
@@ -424,6 +440,7 @@ static const struct {
     {"handle-add-port", G_CALLBACK(on_add_port)},
     {"handle-remove-port", G_CALLBACK(on_remove_port)},
     {"handle-clone", G_CALLBACK(on_clone)},
+    {"handle-change", G_CALLBACK(on_change)},
     {"handle-exec", G_CALLBACK(on_exec)},
     {"handle-exec-wait", G_CALLBACK(on_exec_wait)},
     {"handle-exec-signal", G_CALLBACK(on_exec_signal)},

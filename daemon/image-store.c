@@ -336,7 +336,9 @@ static char **dup_blobs(const ImageManifest *manifest) {
 
 static ImageRecord *commit(ImageStore *store, ImageRecord *record, const char *name, GError **error) {
   g_mutex_lock(&store->lock);
-  gboolean good = write_record(store, record, error) && write_name(store, name, record->id, error);
+  // Another name of the same layers may have been removed, and the root with it, since it was looked for.
+  gboolean good = g_file_test(record->path, G_FILE_TEST_EXISTS) || fail(error, "find", record->path);
+  good = good && write_record(store, record, error) && write_name(store, name, record->id, error);
   g_mutex_unlock(&store->lock);
   if (good) return record;
   image_record_free(record);

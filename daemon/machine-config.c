@@ -411,6 +411,20 @@ static gboolean find_machine(xmlNode *node, xmlNode **ret_machine, GError **erro
   return TRUE;
 }
 
+gboolean machine_share_parse(const char *text, MachineShare *ret_share, GError **error) {
+  g_auto(GStrv) parts = g_strsplit(text, ":", 3);
+  guint count = g_strv_length(parts);
+  const char *mode = count == 3 ? parts[2] : "rw";
+  if (count < 2 || *parts[0] != '/' || *parts[1] != '/' || !(g_str_equal(mode, "ro") || g_str_equal(mode, "rw"))) {
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_ARGUMENT,
+                "a share is /HOST/DIRECTORY:/GUEST/PATH or that with :ro, not '%s'", text);
+    return FALSE;
+  }
+  *ret_share =
+      (MachineShare){.source = g_strdup(parts[0]), .target = g_strdup(parts[1]), .readonly = g_str_equal(mode, "ro")};
+  return TRUE;
+}
+
 gboolean machine_port_parse(const char *text, MachinePort *ret_port, GError **error) {
   g_autoptr(GRegex) pattern = g_regex_new("^(?:([0-9.]+):)?([0-9]{1,5}):([0-9]{1,5})(?:/(tcp|udp))?$", 0, 0, NULL);
   g_autoptr(GMatchInfo) match = NULL;

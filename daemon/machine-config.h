@@ -74,6 +74,9 @@ char *domain_text_declare_utf8(const char *xml);
 // The domain's name; valid as long as the document.
 char *domain_document_dup_name(xmlDoc *document);
 
+// Reads /HOST/DIRECTORY:/GUEST/PATH[:ro|:rw] as people write it; STELE_ERROR_INVALID_ARGUMENT. What is stored is the
+// caller's.
+gboolean machine_share_parse(const char *text, MachineShare *ret_share, GError **error);
 // Reads [ADDRESS:]HOST:GUEST[/udp] as people write it; STELE_ERROR_INVALID_ARGUMENT. What is stored is the caller's.
 gboolean machine_port_parse(const char *text, MachinePort *ret_port, GError **error);
 

@@ -95,6 +95,24 @@ void manager_define(Manager *manager, const char *xml, gboolean replace, Manager
   job_run(job);
 }
 
+// --- change ---------------------------------------------------------------------------------------
+
+// The definition is small and on disk: reading it here keeps it from changing between reading and writing.
+void manager_change(Manager *manager, const char *name, const MachineChanges *changes, ManagerDone done,
+                    gpointer user_data) {
+  GError *error = NULL;
+  Machine *machine = manager_find(manager, name, &error);
+  if (machine && machine->foreign)
+    g_set_error(&error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "'%s' is no machine of steled's: change it with virsh",
+                name);
+  g_autofree char *old = error ? NULL : machine_store_read(manager->store, name, &error);
+  g_autofree char *xml = old ? machine_edit(old, changes, &error) : NULL;
+  if (xml)
+    manager_define(manager, xml, TRUE, done, user_data);
+  else
+    request_refuse(done, user_data, error);
+}
+
 // --- undefine -------------------------------------------------------------------------------------
 
 static void work_undefine(Job *job) {

@@ -259,14 +259,13 @@ static gboolean put_command(GString *xml, const Creation *it, GError **error) {
   return TRUE;
 }
 
-// HOST:GUEST[:ro|:rw]
-static gboolean put_share(GString *xml, const char *share, GError **error) {
-  g_auto(GStrv) parts = g_strsplit(share, ":", 3);
-  guint count = g_strv_length(parts);
-  const char *mode = count == 3 ? parts[2] : "rw";
-  if (count < 2 || *parts[0] != '/' || *parts[1] != '/' || !(g_str_equal(mode, "ro") || g_str_equal(mode, "rw")))
-    return refuse(error, "a share is /HOST/DIRECTORY:/GUEST/PATH or that with :ro, not '%s'", share);
-  put(xml, "      <stele:share source='%s' target='%s' mode='%s'/>\n", parts[0], parts[1], mode);
+static gboolean put_share(GString *xml, const char *text, GError **error) {
+  MachineShare share = {NULL};
+  if (!machine_share_parse(text, &share, error)) return FALSE;
+  put(xml, "      <stele:share source='%s' target='%s' mode='%s'/>\n", share.source, share.target,
+      share.readonly ? "ro" : "rw");
+  g_free(share.source);
+  g_free(share.target);
   return TRUE;
 }
 

@@ -5,6 +5,7 @@
 
 #include "agent-link.h"
 #include "host.h"
+#include "machine-edit.h"
 
 typedef struct Manager Manager;
 
@@ -31,6 +32,9 @@ typedef struct ManagerStartOptions {
 } ManagerStartOptions;
 
 void manager_define(Manager *manager, const char *xml, gboolean replace, ManagerDone done, gpointer user_data);
+// The changes are copied. A machine that runs goes on as it is.
+void manager_change(Manager *manager, const char *name, const MachineChanges *changes, ManagerDone done,
+                    gpointer user_data);
 void manager_undefine(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
 void manager_start(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done,
                    gpointer user_data);
