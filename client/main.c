@@ -10,14 +10,17 @@
 #include <unistd.h>
 
 const Command *const all_commands[] = {
-    &command_define,  &command_undefine, &command_start,      &command_shutdown,
-    &command_destroy, &command_reboot,   &command_suspend,    &command_resume,
-    &command_list,    &command_info,     &command_dumpxml,    &command_console,
-    &command_shell,   &command_exec,     &command_events,     &command_version,
-    &command_image,   &command_create,   &command_run,        &command_logs,
-    &command_wait,    &command_stats,    &command_top,        &command_edit,
-    &command_clone,   &command_port,     &command_explain,    &command_cp,
-    &command_set,     &command_share,    &command_completion, NULL,
+    &command_define,   &command_undefine,   &command_start,
+    &command_shutdown, &command_destroy,    &command_reboot,
+    &command_suspend,  &command_resume,     &command_list,
+    &command_info,     &command_dumpxml,    &command_console,
+    &command_shell,    &command_exec,       &command_events,
+    &command_version,  &command_image,      &command_create,
+    &command_run,      &command_logs,       &command_wait,
+    &command_stats,    &command_top,        &command_edit,
+    &command_clone,    &command_port,       &command_explain,
+    &command_cp,       &command_set,        &command_autostart,
+    &command_share,    &command_completion, NULL,
 };
 
 // What people type who come from docker, virsh and the shell.

@@ -1,4 +1,4 @@
-// vmctl set and share: changes to a definition without an editor.
+// vmctl set, autostart and share: changes to a definition without an editor.
 #include "vmctl.h"
 
 #include <string.h>
@@ -56,6 +56,27 @@ const Command command_set = {"set",
                              1,
                              options,
                              run_set};
+
+// --- autostart ------------------------------------------------------------------------------------
+
+static gboolean off;
+static const GOptionEntry autostart_options[] = {{"off", 0, 0, G_OPTION_ARG_NONE, &off, "No longer", NULL}, {NULL}};
+
+static int run_autostart(Session *session, int argc, char **argv) {
+  GVariantBuilder changes;
+  g_variant_builder_init(&changes, G_VARIANT_TYPE_VARDICT);
+  g_variant_builder_add(&changes, "{sv}", "autostart", g_variant_new_string(off ? "no" : "yes"));
+  return change(session, argv[0], &changes);
+}
+
+const Command command_autostart = {"autostart",
+                                   "NAME",
+                                   "start a machine whenever the host has been booted",
+                                   "With the first steled that runs then.",
+                                   1,
+                                   1,
+                                   autostart_options,
+                                   run_autostart};
 
 // --- share ----------------------------------------------------------------------------------------
 

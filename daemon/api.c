@@ -173,9 +173,10 @@ static gboolean on_change(SteleManager1 *object, GDBusMethodInvocation *invocati
                           Api *api) {
   MachineChanges wanted = {0};
   g_autofree const char **add_shares = NULL, **remove_shares = NULL, **add_ports = NULL, **remove_ports = NULL;
-  const ApiOption rows[] = {{"memory", "t", &wanted.memory},   {"cpus", "u", &wanted.cpus},
-                            {"add-shares", "as", &add_shares}, {"remove-shares", "as", &remove_shares},
-                            {"add-ports", "as", &add_ports},   {"remove-ports", "as", &remove_ports}};
+  const ApiOption rows[] = {{"memory", "t", &wanted.memory},         {"cpus", "u", &wanted.cpus},
+                            {"autostart", "s", &wanted.autostart},   {"add-shares", "as", &add_shares},
+                            {"remove-shares", "as", &remove_shares}, {"add-ports", "as", &add_ports},
+                            {"remove-ports", "as", &remove_ports}};
   if (!api_read_options(invocation, changes, rows, G_N_ELEMENTS(rows))) return TRUE;
   wanted.add_shares = add_shares;
   wanted.remove_shares = remove_shares;

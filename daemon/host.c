@@ -82,10 +82,12 @@ static gboolean same_boot(const char *note) {
 
 // What is under run/ describes processes. After a boot of the host it would make libvirt look for
 // VMs that are gone, and skip autostart.
-static gboolean clear_after_boot(const char *root, GError **error) {
+static gboolean clear_after_boot(HostPaths *paths, GError **error) {
+  const char *root = paths->root;
   g_autofree char *note = g_build_filename(root, "boot-id", NULL), *run = g_build_filename(root, "run", NULL);
   g_autofree char *now = NULL;
-  if (same_boot(note)) return TRUE;
+  paths->new_boot = !same_boot(note);
+  if (!paths->new_boot) return TRUE;
   if (nftw(run, remove_entry, 16, FTW_DEPTH | FTW_PHYS) < 0 && errno != ENOENT) return fail(error, "clear", run);
   if (!g_file_get_contents("/proc/sys/kernel/random/boot_id", &now, NULL, NULL)) return TRUE;
   return g_file_set_contents(note, now, -1, NULL) ? TRUE : fail(error, "write", note);
@@ -240,7 +242,7 @@ static gboolean make_closed(const char *path, GError **error) {
 }
 
 static gboolean prepare_embedded(HostPaths *paths, GError **error) {
-  if (!find_libvirt_user(paths, error) || !clear_after_boot(paths->root, error)) return FALSE;
+  if (!find_libvirt_user(paths, error) || !clear_after_boot(paths, error)) return FALSE;
   if (paths->qemu_user && !open_root(paths, error)) return FALSE;
   if (!make_short_name(paths, paths->qemu_user, error) || !write_conf(paths, error)) return FALSE;
   make_lock_directory();

@@ -24,6 +24,7 @@ typedef struct HostPaths {
   char *confinement;    // how QEMU is confined and what is given up, for people
   guint64 image_max;    // bytes an image may unpack to; 0: the default
   guint image_stall;    // seconds a registry may send nothing; 0: the default
+  gboolean new_boot;    // no steled has run here since the host was booted
   int lock;             // held as long as this exists: one steled a root
 } HostPaths;
 

@@ -36,7 +36,7 @@ static const struct Expectation {
 } expectations[] = {
     {"machine", "<stele:machine> holds one <stele:rootfs type=… source=…/> and at most one each of "
                 "<stele:translator/>, <stele:init>, <stele:command>, <stele:hostname> and <stele:network/>, any number "
-                "of <stele:share/>, and may have remove='closed' or 'stopped'"},
+                "of <stele:share/>, and may have remove='closed' or 'stopped' and autostart='yes' or 'no'"},
     {"rootfs", "<stele:rootfs> has type='dir' or 'disk', source='/absolute/path', and may have "
                "arch='x86_64', mode='overlay', 'rw' or 'ro', changes='/absolute/path' with overlay, image='NAME', and "
                "for a disk format='raw' or 'qcow2' and "
@@ -462,7 +462,9 @@ gboolean machine_config_parse(xmlDoc *document, MachineConfig **ret_config, GErr
   if (hostname) config->hostname = g_strstrip(dup_text(hostname));
   if (!read_network(machine, config, error)) return FALSE;
   read_shares(machine, config);
-  g_autofree char *remove = dup_attribute(machine, "remove", NULL);
+  g_autofree char *remove = dup_attribute(machine, "remove", NULL),
+                  *autostart = dup_attribute(machine, "autostart", "no");
+  config->autostart = g_str_equal(autostart, "yes");
   config->remove = index_of(remove_words, G_N_ELEMENTS(remove_words), remove, REMOVE_NEVER);
   *ret_config = g_steal_pointer(&config);
   return TRUE;

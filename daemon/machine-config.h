@@ -34,6 +34,7 @@ typedef struct MachineConfig {
   char *changes;     // an ext4 image for the overlay's changes, or NULL
   char *image;       // what the root is of, or NULL
   RemoveWhen remove;
+  gboolean autostart; // with the first steled after the host was booted
 
   char *translator_source; // host directory, or NULL for the installed one
   char *translator_tag;

@@ -135,5 +135,6 @@ char *machine_edit(const char *xml, const MachineChanges *changes, GError **erro
   xmlNode *domain = xmlDocGetRootElement(document), *machine = find(find(domain, "metadata"), "machine");
   if (changes->memory) change_memory(domain, changes->memory);
   if (changes->cpus) change_cpus(domain, changes->cpus);
+  if (changes->autostart && machine) set(machine, "autostart", changes->autostart);
   return change_each(machine, changes, error) ? domain_xml_to_string(document) : NULL;
 }

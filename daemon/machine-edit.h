@@ -7,6 +7,7 @@
 typedef struct MachineChanges { // what is 0 or NULL stays as it is
   guint64 memory;               // bytes
   guint cpus;
+  const char *autostart;                                // yes or no
   const char *const *add_shares, *const *remove_shares; // as machine_share_parse() reads them; targets in the guest
   const char *const *add_ports, *const *remove_ports;   // as machine_port_parse() reads them; the host's [ADDRESS:]PORT
 } MachineChanges;

@@ -146,6 +146,20 @@ static void discard_left_over(Manager *manager) {
   for (GList *item = machines; item; item = item->next) machine_discard_when_due(item->data, TRUE);
 }
 
+static void on_started_by_itself(GVariant *result, const GError *error, gpointer user_data) {
+  if (error) g_debug("not started by itself: %s", error->message); // the machine's state says it, too
+}
+
+static void start_by_itself(Manager *manager) {
+  const ManagerStartOptions options = {.wait = FALSE};
+  g_autoptr(GList) machines = g_hash_table_get_values(manager->machines);
+  for (GList *item = machines; item; item = item->next) {
+    const Machine *machine = item->data;
+    if (machine->config && machine->config->autostart && machine->life.state == MACHINE_STOPPED)
+      manager_start(manager, machine->name, &options, on_started_by_itself, NULL);
+  }
+}
+
 Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer user_data, GError **error) {
   Manager *manager = g_new0(Manager, 1);
   manager->paths = paths;
@@ -166,6 +180,7 @@ Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer
   }
   restore_foreign(manager, domains);
   discard_left_over(manager);
+  if (paths->new_boot) start_by_itself(manager);
   return manager;
 }
 
