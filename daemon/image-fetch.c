@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -248,8 +249,23 @@ static gboolean from_debian(Fetch *fetch, GError **error) {
   return run_into_layer(fetch, argv, TRUE, &config, error);
 }
 
+// What is packed would grow while it is packed.
+static gboolean holds_store(const Fetch *fetch) {
+  char *directory = realpath(fetch->request->source, NULL),
+       *store = realpath(image_store_directory(fetch->store), NULL);
+  gsize length = directory ? strlen(directory) : 0;
+  gboolean holds = store && length && strncmp(store, directory, length) == 0 &&
+                   (length == 1 || store[length] == '/' || store[length] == 0);
+  free(directory);
+  free(store);
+  return holds;
+}
+
 static gboolean from_directory(Fetch *fetch, GError **error) {
   const ImageConfig config = {NULL};
+  if (holds_store(fetch))
+    return refuse(error, STELE_ERROR_INVALID_ARGUMENT, "%s cannot become an image: steled keeps its images in it",
+                  fetch->request->source);
   const char *const argv[] = {"tar",
                               "-C",
                               fetch->request->source,

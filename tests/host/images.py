@@ -206,6 +206,8 @@ def sources(directory):
     text = os.path.join(directory, "text")
     open(text, "w").write("just text")
     daemon.refuses("image", "import", text, saying="is no archive")
+    for place in ("/", directory, daemon.root):
+        daemon.refuses("image", "import", place, saying="steled keeps its images in it", status=5)
     daemon.refuses("image", "inspect", "absent", saying="there is no image 'absent'", status=3)
     equal(daemon.entries("staging"), [], "nothing half done is left")
     equal(os.stat(daemon.store()).st_mode & 0o777, 0o700, "the store's mode")
