@@ -283,6 +283,11 @@ def definitions(directory):
     daemon.refuses("clone", "first", "a/b", saying="plain name")
     equal(len(os.listdir(os.path.join(daemon.root, "changes"))), 2, "a refused clone leaves no disk")
     edit(daemon, directory)
+    for words, expected in (("vmctl st", "start stats"), ("vmctl image pr", "prune"), ("vmctl start se", "second"), ("vmctl run on", "one:latest")):
+        shell = (f"vmctl() {{ '{VMCTL}' --socket '{daemon.socket}' \"$@\"; }}; source <(vmctl completion bash); cd '{daemon.root}/changes';"
+                 f" COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _vmctl; echo ${{COMPREPLY[@]}}")
+        result = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
+        equal((result.stdout.split()[:len(expected.split())], result.stderr), (expected.split(), ""), f"completion of '{words}'")
     daemon.stop()
 
 
