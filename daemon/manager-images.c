@@ -108,7 +108,7 @@ void manager_pull_image(Manager *manager, const char *source, const char *name, 
                  .manager = manager};
   job->data = pull;
   job->free_data = pull_free;
-  job_run(job);
+  g_thread_pool_push(manager->pullers, job, NULL);
 }
 
 // --- list, inspect, remove, prune -----------------------------------------------------------------

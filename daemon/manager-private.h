@@ -62,7 +62,8 @@ struct Manager {
   GHashTable *machines; // name -> Machine
   GHashTable *defining; // names whose definition is under way
   GThreadPool *workers;
-  guint log_check; // source
+  GThreadPool *pullers; // for what may take as long as a registry likes
+  guint log_check;      // source
   const ManagerObserver *observer;
   gpointer user_data;
 };

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#define PULLERS_MAX 8  // more pulls wait
 #define WORKERS_MAX 64 // a worker may be kept for seconds by a QEMU that does not answer
 
 // --- events ---------------------------------------------------------------------------------------
@@ -169,6 +170,7 @@ Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer
   manager->machines = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)machine_unref);
   manager->defining = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   manager->workers = g_thread_pool_new(job_worker, manager, WORKERS_MAX, FALSE, NULL);
+  manager->pullers = g_thread_pool_new(job_worker, manager, PULLERS_MAX, FALSE, NULL);
   manager->store = machine_store_open(paths->machines, error);
   if (manager->store) manager->images = image_store_open(paths->images, paths->image_max, error);
   if (manager->images) manager->hypervisor = hypervisor_open(paths->uri, on_event, manager, error);
@@ -186,6 +188,7 @@ Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer
 
 void manager_free(Manager *manager) {
   if (manager == NULL) return;
+  g_thread_pool_free(manager->pullers, FALSE, TRUE);
   g_thread_pool_free(manager->workers, FALSE, TRUE);
   if (manager->log_check) g_source_remove(manager->log_check);
   g_hash_table_unref(manager->machines);
