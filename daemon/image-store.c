@@ -127,6 +127,24 @@ void image_store_unstage(ImageStore *store, char *staging) {
   g_atomic_int_add(&store->staged, -1);
 }
 
+// Written and synced elsewhere and moved: directories that are read for names never have half a file in them, nor one
+// with a name of its own.
+static gboolean put_file(ImageStore *store, const char *path, const char *text, GError **error) {
+  g_autofree char *draft = g_build_filename(store->staging, "draft-XXXXXX", NULL);
+  int fd = g_mkstemp_full(draft, O_WRONLY | O_CLOEXEC, 0600);
+  size_t size = strlen(text);
+  gboolean good = fd >= 0;
+  if (good && write(fd, text, size) != (ssize_t)size) good = FALSE, errno = errno ? errno : ENOSPC;
+  good = good && fsync(fd) == 0;
+  int number = errno;
+  if (fd >= 0) close(fd);
+  errno = number;
+  if (good && g_rename(draft, path) == 0) return TRUE;
+  fail(error, "write", path);
+  if (fd >= 0) g_unlink(draft);
+  return FALSE;
+}
+
 // --- records --------------------------------------------------------------------------------------
 
 static void put_list(GKeyFile *file, const char *key, char **list) {
@@ -155,12 +173,8 @@ static gboolean write_record(ImageStore *store, const ImageRecord *record, GErro
   put_text(file, "config", "user", record->config.user);
   put_text(file, "config", "cwd", record->config.cwd);
   put_text(file, "config", "stop-signal", record->config.stop_signal);
-  g_autoptr(GError) trouble = NULL;
-  if (g_key_file_save_to_file(file, path, &trouble)) return TRUE;
-  gboolean full = g_error_matches(trouble, G_FILE_ERROR, G_FILE_ERROR_NOSPC);
-  g_set_error(error, STELE_ERROR, full ? STELE_ERROR_STORAGE_FULL : STELE_ERROR_STORAGE, "cannot write %s",
-              trouble->message);
-  return FALSE;
+  g_autofree char *text = g_key_file_to_data(file, NULL, NULL);
+  return put_file(store, path, text, error);
 }
 
 static char **get_list(GKeyFile *file, const char *key) {
@@ -215,8 +229,7 @@ static char *read_name(ImageStore *store, const char *name) {
 
 static gboolean write_name(ImageStore *store, const char *name, const char *id, GError **error) {
   g_autofree char *path = name_path(store, name);
-  if (g_file_set_contents(path, id, -1, NULL)) return TRUE;
-  return fail(error, "write", path);
+  return put_file(store, path, id, error);
 }
 
 static gboolean check_name(const char *name, GError **error) {
