@@ -84,6 +84,7 @@ GDBusProxy *session_connect(Session *session, GError **error) {
 
 typedef struct Call {
   Progress *progress;
+  const char *subject;
   gboolean done;
   GVariant *result;
   GUnixFDList *fds;
@@ -99,11 +100,12 @@ static void on_reply(GObject *proxy, GAsyncResult *result, gpointer user_data) {
 static void on_signal(GDBusProxy *proxy, const char *sender, const char *signal, GVariant *arguments,
                       gpointer user_data) {
   Call *call = user_data;
-  const char *message = "", *state = "";
+  const char *message = "", *state = "", *name = "";
   if (g_str_equal(signal, "Progress") && g_variant_is_of_type(arguments, G_VARIANT_TYPE("(sss)")))
-    g_variant_get(arguments, "(&s&s&s)", NULL, NULL, &message);
+    g_variant_get(arguments, "(&s&s&s)", &name, NULL, &message);
   else if (g_str_equal(signal, "MachineChanged") && g_variant_is_of_type(arguments, G_VARIANT_TYPE("(sssss)")))
-    g_variant_get(arguments, "(&s&s&s&s&s)", NULL, NULL, &state, NULL, NULL);
+    g_variant_get(arguments, "(&s&s&s&s&s)", &name, NULL, &state, NULL, NULL);
+  if (call->subject && !g_str_equal(call->subject, name)) return;
   if (*message || *state) progress_say(call->progress, *message ? message : state);
 }
 
@@ -118,7 +120,7 @@ GVariant *session_call_with_fds(Session *session, const char *method, GVariant *
   g_autoptr(GVariant) owned = arguments ? g_variant_ref_sink(arguments) : NULL;
   GDBusProxy *proxy = session_connect(session, error);
   if (proxy == NULL) return NULL;
-  Call call = {.progress = session->quiet ? NULL : progress_new()};
+  Call call = {.progress = session->quiet ? NULL : progress_new(), .subject = session->subject};
   gulong watch = g_signal_connect(proxy, "g-signal", G_CALLBACK(on_signal), &call);
   g_dbus_proxy_call_with_unix_fd_list(proxy, method, owned, G_DBUS_CALL_FLAGS_NONE, G_MAXINT, NULL, NULL, on_reply,
                                       &call);

@@ -117,7 +117,7 @@ static int await_end(Session *session, guint64 stream, GThread **outputs) {
 }
 
 // fds: stdin, stdout, stderr, or a terminal.
-static int converse(Session *session, guint64 stream, const int *fds, int count) {
+static int converse(Session *session, guint64 stream, const int *fds, int count, gboolean no_input) {
   gboolean tty = count == 1;
   static Copy in; // its thread may outlive this function
   in = (Copy){STDIN_FILENO, fds[0], !tty};
@@ -129,7 +129,9 @@ static int converse(Session *session, guint64 stream, const int *fds, int count)
   follow_signals(runs, tty);
   outputs[0] = g_thread_new("stdout", copy_all, &out);
   if (!tty) outputs[1] = g_thread_new("stderr", copy_all, &err);
-  g_thread_unref(g_thread_new("stdin", copy_all, &in)); // may be in read() when all is over; the exit ends it
+  if (no_input && !tty) close(fds[0]);
+  if (!no_input)
+    g_thread_unref(g_thread_new("stdin", copy_all, &in)); // may be in read() when all is over; the exit ends it
   return await_end(session, stream, outputs);
 }
 
@@ -144,26 +146,31 @@ static void add_variable(GPtrArray *env, const char *entry) {
     g_ptr_array_add(env, g_strdup_printf("%s=%s", entry, own));
 }
 
-static GVariant *make_options(gboolean tty) {
+GPtrArray *exec_environment(char **given) {
+  GPtrArray *env = g_ptr_array_new_with_free_func(g_free);
+  for (char **entry = given; entry && *entry; entry++) add_variable(env, *entry);
+  return env;
+}
+
+static GVariant *make_options(const ExecSettings *settings) {
   guint rows = 0, columns = 0;
   const char *term = g_getenv("TERM");
-  g_autoptr(GPtrArray) env = g_ptr_array_new_with_free_func(g_free);
-  if (tty && term) g_ptr_array_add(env, g_strconcat("TERM=", term, NULL));
-  for (char **entry = environment; entry && *entry; entry++) add_variable(env, *entry);
-  if (tty) terminal_get_size(&rows, &columns);
+  g_autoptr(GPtrArray) env = exec_environment(settings->env);
+  if (settings->tty && term) g_ptr_array_insert(env, 0, g_strconcat("TERM=", term, NULL));
+  if (settings->tty) terminal_get_size(&rows, &columns);
   GVariantBuilder builder;
   g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
   g_variant_builder_add(&builder, "{sv}", "env", g_variant_new_strv((const char *const *)env->pdata, env->len));
-  g_variant_builder_add(&builder, "{sv}", "tty", g_variant_new_boolean(tty));
+  g_variant_builder_add(&builder, "{sv}", "tty", g_variant_new_boolean(settings->tty));
   g_variant_builder_add(&builder, "{sv}", "rows", g_variant_new_uint32(rows));
   g_variant_builder_add(&builder, "{sv}", "columns", g_variant_new_uint32(columns));
-  if (directory) g_variant_builder_add(&builder, "{sv}", "cwd", g_variant_new_string(directory));
-  if (user) g_variant_builder_add(&builder, "{sv}", "user", g_variant_new_string(user));
+  if (settings->cwd) g_variant_builder_add(&builder, "{sv}", "cwd", g_variant_new_string(settings->cwd));
+  if (settings->user) g_variant_builder_add(&builder, "{sv}", "user", g_variant_new_string(settings->user));
   return g_variant_builder_end(&builder);
 }
 
-static gboolean check_environment(Session *session) {
-  for (char **entry = environment; entry && *entry; entry++) {
+gboolean exec_check_environment(Session *session, char **given) {
+  for (char **entry = given; entry && *entry; entry++) {
     if (**entry && **entry != '=') continue;
     g_autofree char *message = g_strdup_printf("--env takes NAME=VALUE or NAME, not '%s'", *entry);
     print_error(session, NULL, EXIT_USAGE, message);
@@ -172,12 +179,10 @@ static gboolean check_environment(Session *session) {
   return TRUE;
 }
 
-static int run_program(Session *session, const char *name, char **argv) {
-  if (!check_environment(session)) return EXIT_USAGE;
-  gboolean tty = !no_tty && (want_tty || terminal_is_interactive());
+int exec_program(Session *session, const char *name, const char *const *argv, const ExecSettings *settings) {
   GError *error = NULL;
   g_autoptr(GUnixFDList) list = NULL;
-  GVariant *arguments = g_variant_new("(s^as@a{sv})", name, argv, make_options(tty));
+  GVariant *arguments = g_variant_new("(s^as@a{sv})", name, argv, make_options(settings));
   g_autoptr(GVariant) result = session_call_with_fds(session, "Exec", arguments, &list, &error);
   if (result == NULL || list == NULL) return session_fail_exec(session, error);
   guint64 stream;
@@ -185,7 +190,14 @@ static int run_program(Session *session, const char *name, char **argv) {
   g_variant_get(result, "(t@ah)", &stream, &handles);
   int count = 0;
   g_autofree int *fds = g_unix_fd_list_steal_fds(list, &count);
-  return converse(session, stream, fds, count);
+  return converse(session, stream, fds, count, settings->no_input);
+}
+
+static int run_program(Session *session, const char *name, char **argv) {
+  if (!exec_check_environment(session, environment)) return EXIT_USAGE;
+  const ExecSettings settings = {
+      .env = environment, .cwd = directory, .user = user, .tty = !no_tty && (want_tty || terminal_is_interactive())};
+  return exec_program(session, name, (const char *const *)argv, &settings);
 }
 
 static char *read_all(int fd) {

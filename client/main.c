@@ -9,11 +9,13 @@
 #include <string.h>
 #include <unistd.h>
 
-static const Command *const commands[] = {
-    &command_define,  &command_undefine, &command_start,     &command_shutdown, &command_destroy,
-    &command_reboot,  &command_suspend,  &command_resume,    &command_list,     &command_info,
-    &command_dumpxml, &command_console,  &command_shell,     &command_exec,     &command_events,
-    &command_doctor,  &command_version,  &command_translate, &command_cache,
+const Command *const all_commands[] = {
+    &command_define,    &command_undefine, &command_start,      &command_shutdown,  &command_destroy, &command_reboot,
+    &command_suspend,   &command_resume,   &command_list,       &command_info,      &command_dumpxml, &command_console,
+    &command_shell,     &command_exec,     &command_events,     &command_doctor,    &command_version, &command_image,
+    &command_create,    &command_run,      &command_logs,       &command_wait,      &command_stats,   &command_top,
+    &command_edit,      &command_clone,    &command_port,       &command_explain,   &command_cp,      &command_set,
+    &command_autostart, &command_share,    &command_completion, &command_translate, &command_cache,   NULL,
 };
 
 // What people type who come from docker, virsh and the shell.
@@ -24,7 +26,7 @@ static const struct {
 
 static void print_usage(void) {
   g_print("usage: vmctl [--socket PATH] [--json] COMMAND [OPTIONS] [ARGUMENTS]\n\n");
-  for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) g_print("  %-10s %s\n", commands[i]->name, commands[i]->summary);
+  for (size_t i = 0; all_commands[i]; i++) g_print("  %-10s %s\n", all_commands[i]->name, all_commands[i]->summary);
   g_print("\nAlso:");
   for (size_t i = 0; i < G_N_ELEMENTS(aliases); i++)
     g_print(" %s (%s)%s", aliases[i].alias, aliases[i].name, i + 1 < G_N_ELEMENTS(aliases) ? "," : "\n");
@@ -34,8 +36,8 @@ static void print_usage(void) {
 static const Command *find_command(const char *name) {
   for (size_t i = 0; i < G_N_ELEMENTS(aliases); i++)
     if (g_str_equal(aliases[i].alias, name)) name = aliases[i].name;
-  for (size_t i = 0; i < G_N_ELEMENTS(commands); i++)
-    if (g_str_equal(commands[i]->name, name)) return commands[i];
+  for (size_t i = 0; all_commands[i]; i++)
+    if (g_str_equal(all_commands[i]->name, name)) return all_commands[i];
   return NULL;
 }
 
@@ -60,11 +62,11 @@ static guint distance(const char *a, const char *b) {
 static const char *suggest(const char *name) {
   const char *nearest = NULL;
   guint least = MIN(3, (guint)strlen(name));
-  for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
-    guint off = distance(name, commands[i]->name);
+  for (size_t i = 0; all_commands[i]; i++) {
+    guint off = distance(name, all_commands[i]->name);
     if (off >= least) continue;
     least = off;
-    nearest = commands[i]->name;
+    nearest = all_commands[i]->name;
   }
   return nearest;
 }
@@ -91,7 +93,7 @@ static GOptionContext *make_context(const Command *command, Session *session) {
   g_autofree char *summary = g_strdup_printf("vmctl %s: %s", command->name, command->summary);
   g_option_context_set_summary(context, summary);
   g_option_context_set_description(context, command->details);
-  g_option_context_set_strict_posix(context, command->most < 0);
+  g_option_context_set_strict_posix(context, command->most == -1);
   if (command->options) g_option_context_add_main_entries(context, command->options, NULL);
   g_option_context_add_main_entries(context, common, NULL);
   return context;

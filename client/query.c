@@ -44,7 +44,7 @@ static char *value_to_text(const char *key, GVariant *value) {
   return g_variant_print(value, FALSE);
 }
 
-static int print_dictionary(Session *session, const char *method, GVariant *arguments) {
+int print_dictionary(Session *session, const char *method, GVariant *arguments) {
   GError *error = NULL;
   g_autoptr(GVariant) result = session_call(session, method, arguments, &error);
   if (result == NULL) return session_fail(session, error);

@@ -21,23 +21,28 @@ enum {
 };
 
 typedef struct Session {
-  const char *socket; // where steled listens
-  GDBusProxy *steled; // connected on first use
-  gboolean json;      // --json
-  gboolean quiet;     // a program has the terminal: no progress on it
+  const char *socket;  // where steled listens
+  GDBusProxy *steled;  // connected on first use
+  gboolean json;       // --json
+  gboolean quiet;      // a program has the terminal: no progress on it
+  const char *subject; // whose progress is shown; NULL: all
 } Session;
 
 typedef struct Command {
   const char *name, *arguments, *summary;
   const char *details;         // shown by --help below the options, or NULL
-  int least, most;             // how many arguments; most -1: any number, and options end at the first
+  int least, most;             // how many arguments; most -1: any number, and options end at the first;
+                               // -2: any number
   const GOptionEntry *options; // besides --json, or NULL
   int (*run)(Session *session, int argc, char **argv); // the arguments only; returns the exit code
 } Command;
 
 extern const Command command_define, command_undefine, command_start, command_shutdown, command_destroy, command_reboot,
     command_suspend, command_resume, command_list, command_info, command_dumpxml, command_console, command_shell,
-    command_exec, command_events, command_doctor, command_version, command_translate, command_cache;
+    command_exec, command_events, command_doctor, command_version, command_image, command_create, command_run,
+    command_logs, command_wait, command_stats, command_top, command_edit, command_clone, command_port, command_explain,
+    command_cp, command_set, command_share, command_autostart, command_completion, command_translate, command_cache;
+extern const Command *const all_commands[]; // ends with NULL
 
 // --- connection.c: talking to steled -------------------------------------------------------------
 
@@ -58,7 +63,27 @@ int session_fail_exec(Session *session, GError *error);
 // Where steled is when nothing says otherwise: this user's if it is there, otherwise the host's.
 char *default_socket(void);
 
+// --- image.c -------------------------------------------------------------------------------------
+
+// The image, pulled if it is not there yet; its description (InspectImage), or NULL and error.
+GVariant *image_ensure(Session *session, const char *image, gboolean insecure, GError **error);
+// A list of texts in a description; NULL: none. Free with g_free().
+const char **lookup_strings(GVariant *description, const char *key);
+
 // --- exec.c --------------------------------------------------------------------------------------
+
+typedef struct ExecSettings {
+  char **env;             // NAME=VALUE, or NAME for our own value; or NULL
+  const char *cwd, *user; // or NULL
+  gboolean tty, no_input;
+} ExecSettings;
+
+// Runs a program in the machine with our standard streams, or on our terminal; returns its exit code.
+int exec_program(Session *session, const char *name, const char *const *argv, const ExecSettings *settings);
+// Whether all are NAME=VALUE or NAME; otherwise an error has been printed.
+gboolean exec_check_environment(Session *session, char **environment);
+// With NAME alone made NAME=VALUE of our own, or left out.
+GPtrArray *exec_environment(char **environment);
 
 // Runs a shell script in the machine and waits for its end. *ret_output is what it printed. -1 and error when it could
 // not be run, otherwise its exit code.
@@ -73,6 +98,8 @@ void print_json(GVariant *value);
 void print_error(Session *session, const char *name, int code, const char *message);
 // The value of a string key of an a{sv}, or "".
 const char *lookup_string(GVariant *dictionary, const char *key);
+// Calls a method whose result is a dictionary, and prints that.
+int print_dictionary(Session *session, const char *method, GVariant *arguments);
 // Rows of `columns` cells, the first row being the head; column widths follow the text.
 void print_table(const GPtrArray *cells, guint columns);
 // A copy without what would steer a terminal (common/text.h), on one line, or with its lines kept.

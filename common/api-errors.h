@@ -25,4 +25,7 @@
   ROW(GUEST_ERROR, "GuestError", 10)                                                                                   \
   ROW(NO_SUCH_STREAM, "NoSuchStream", 3)                                                                               \
   ROW(UNSUPPORTED, "Unsupported", 13)                                                                                  \
-  ROW(CANCELLED, "Cancelled", 14)
+  ROW(NO_SUCH_IMAGE, "NoSuchImage", 3)                                                                                 \
+  ROW(INVALID_IMAGE, "InvalidImage", 6)                                                                                \
+  ROW(FETCH_FAILED, "FetchFailed", 14)                                                                                 \
+  ROW(CANCELLED, "Cancelled", 15)

@@ -63,8 +63,14 @@
 // overlay: the root is mounted read-only below an overlay whose upper layer is guest memory and
 // vanishes with the boot; rw: written through; ro: read-only.
 #define STELE_PARAM_MODE "stele.mode"
+// DEVICE[,FSTYPE] (default ext4): a disk that holds the overlay's upper layer, so that changes outlast the boot.
+#define STELE_PARAM_CHANGES "stele.changes"
+// TAG:rw:PATH or TAG:ro:PATH: mount the virtiofs share TAG at PATH of the userspace. May be repeated, up to
+// STELE_SHARES_MAX times; a byte of PATH that is white space, a quote, '%' or a control character is %XX.
+#define STELE_PARAM_SHARE "stele.share"
+#define STELE_SHARES_MAX  16
 // system: execute the distribution's /sbin/init (or the path given as system:PATH);
-// command: run STELE_PARAM_COMMAND, then power off.
+// command: run STELE_PARAM_COMMAND, then power off; none: run nothing but a reaper of orphans until asked to stop.
 #define STELE_PARAM_INIT "stele.init"
 // Host name, set before the init runs.
 #define STELE_PARAM_HOSTNAME "stele.hostname"
@@ -79,9 +85,9 @@
 // would break it. Not written by steled: for <cmdline>.
 #define STELE_PARAM_UNITS "stele.units"
 // Base64 (RFC 4648, padded, no line breaks) of a JSON object
-//   {"argv": ["/usr/bin/env", "A"], "env": ["K=V"], "cwd": "/", "user": "name-or-uid"}
+//   {"argv": ["/usr/bin/env", "A"], "env": ["K=V"], "cwd": "/", "user": "name-or-uid", "stop-signal": 15}
 // argv is required and not empty, argv[0] is looked up in PATH when it has no '/'. env adds to the
-// agent's default environment. When the command ends the agent prints
+// agent's default environment; stop-signal is what asks the command to stop. When the command ends the agent prints
 //   stele-agent: command exited with status N   or   stele-agent: command was killed by signal N
 // on the console and powers the machine off.
 #define STELE_PARAM_COMMAND "stele.command"
@@ -92,6 +98,7 @@
 // Tags steled gives to the shares it adds.
 #define STELE_TAG_TRANSLATOR "stele"
 #define STELE_TAG_ROOT       "stele-root"
+#define STELE_TAG_SHARE      "stele-share-" // and a number
 
 // --- 2. agent channel ---------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ typedef struct AgentStatus {
   char *version, *state, *message;
   gint64 ready_ms;
   gboolean command_ended; // of init=command
+  gboolean command_signalled;
+  guint command_value; // its exit status, or the signal that killed it
 } AgentStatus;
 
 // None of these may free the link, but `ended`.

@@ -30,15 +30,20 @@ static char *dup_text(const JsonDocument *document, const JsonNode *object, cons
 
 gboolean agent_message_read_status(const char *json, gsize size, AgentStatus *ret_status) {
   JsonDocument document;
-  int64_t ready_ms = 0;
+  int64_t ready_ms = 0, value = 0;
+  bool signalled = false;
   if (!parse_object(&document, json, size)) return FALSE;
   const JsonNode *root = document.nodes, *command = json_member(&document, root, "command");
   json_get_integer(&document, json_member(&document, root, "ready-ms"), &ready_ms);
+  if (command && json_get_integer(&document, json_member(&document, command, "value"), &value) < 0) value = 0;
+  if (command) json_get_boolean(&document, json_member(&document, command, "signalled"), &signalled);
   *ret_status = (AgentStatus){.version = dup_text(&document, root, "version"),
                               .state = dup_text(&document, root, "state"),
                               .message = dup_text(&document, root, "message"),
                               .ready_ms = MAX(ready_ms, 0),
-                              .command_ended = command && command->type == JSON_OBJECT};
+                              .command_ended = command && command->type == JSON_OBJECT,
+                              .command_signalled = signalled,
+                              .command_value = (guint)CLAMP(value, 0, 255)};
   json_free(&document);
   return TRUE;
 }

@@ -1,12 +1,14 @@
 // See api.h. A handler's signature is gdbus-codegen's; `handlers` at the end binds them. Replies
-// are made in one place, on_done(): a method's result is the tuple of what its manager_…() call
+// are made in one place, api_reply(): a method's result is the tuple of what its manager_…() call
 // gave.
 #include "api.h"
 
 #include <gio/gunixfdlist.h>
 #include <signal.h>
 #include <unistd.h>
+#include "api-images.h"
 #include "api-names.h"
+#include "api-options.h"
 #include "errors.h"
 #include "peer-calls.h"
 #include "stele-manager.h"
@@ -21,6 +23,7 @@ struct Api {
   GHashTable *peers;   // GDBusConnection -> Peer
   GHashTable *streams; // id -> ApiStream
   guint64 next_stream;
+  ApiImages *images;
 };
 
 // A connection, and the signals that were sent there and may not have left yet.
@@ -44,14 +47,6 @@ typedef struct ApiStream {
 
 // --- replies -------------------------------------------------------------------------------------
 
-static void on_done(GVariant *result, const GError *error, gpointer user_data) {
-  GDBusMethodInvocation *invocation = user_data;
-  if (error)
-    g_dbus_method_invocation_return_gerror(invocation, error);
-  else
-    g_dbus_method_invocation_return_value(invocation, result ? g_variant_new_tuple(&result, 1) : NULL);
-}
-
 static void on_console(GVariant *result, const GError *error, gpointer user_data) {
   GDBusMethodInvocation *invocation = user_data;
   if (error) {
@@ -63,48 +58,13 @@ static void on_console(GVariant *result, const GError *error, gpointer user_data
   g_dbus_method_invocation_return_value_with_unix_fd_list(invocation, g_variant_new("(h)", 0), list);
 }
 
-// Options are a dictionary; an unknown key or a wrong type is refused, not ignored.
-typedef struct OptionRow {
-  const char *name, *type;
-  void *target; // gboolean, guint, const char * or const char **
-} OptionRow;
-
-static gboolean store_option(const OptionRow *row, GVariant *value) {
-  if (!g_variant_is_of_type(value, G_VARIANT_TYPE(row->type))) return FALSE;
-  if (*row->type == 'b') *(gboolean *)row->target = g_variant_get_boolean(value);
-  if (*row->type == 'u') *(guint *)row->target = g_variant_get_uint32(value);
-  if (*row->type == 's') *(const char **)row->target = g_variant_get_string(value, NULL);
-  if (*row->type == 'a') g_free(*(const char ***)row->target); // said twice: the last one counts
-  if (*row->type == 'a') *(const char ***)row->target = g_variant_get_strv(value, NULL);
-  return TRUE;
-}
-
-static gboolean read_options(GDBusMethodInvocation *invocation, GVariant *options, const OptionRow *rows, gsize count) {
-  GVariantIter iterator;
-  const char *key;
-  GVariant *value;
-  gboolean good = TRUE;
-  g_variant_iter_init(&iterator, options);
-  while (good && g_variant_iter_next(&iterator, "{&sv}", &key, &value)) {
-    gsize i = 0;
-    while (i < count && !g_str_equal(rows[i].name, key)) i++;
-    good = i < count && store_option(&rows[i], value);
-    g_variant_unref(value);
-    if (!good)
-      g_dbus_method_invocation_return_error(invocation, STELE_ERROR, STELE_ERROR_INVALID_ARGUMENT,
-                                            i < count ? "option '%s' has the wrong type" : "there is no option '%s'",
-                                            key);
-  }
-  return good;
-}
-
 // --- methods that pass through -------------------------------------------------------------------
 
 static gboolean on_define(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *xml, GVariant *options,
                           Api *api) {
   gboolean replace = FALSE;
-  const OptionRow rows[] = {{"replace", "b", &replace}};
-  if (read_options(invocation, options, rows, 1)) manager_define(api->manager, xml, replace, on_done, invocation);
+  const ApiOption rows[] = {{"replace", "b", &replace}};
+  if (api_read_options(invocation, options, rows, 1)) manager_define(api->manager, xml, replace, api_reply, invocation);
   return TRUE;
 }
 
@@ -113,7 +73,7 @@ typedef void (*WaitingCall)(Manager *manager, const char *name, const ManagerSta
                             gpointer user_data);
 
 static gboolean pass(Api *api, GDBusMethodInvocation *invocation, const char *name, NamedCall function) {
-  function(api->manager, name, on_done, invocation);
+  function(api->manager, name, api_reply, invocation);
   return TRUE;
 }
 
@@ -139,8 +99,8 @@ static gboolean on_info(SteleManager1 *object, GDBusMethodInvocation *invocation
 
 static gboolean pass_waiting(Api *api, GDBusMethodInvocation *invocation, const char *name, GVariant *options,
                              WaitingCall function, ManagerStartOptions defaults) {
-  const OptionRow rows[] = {{"wait", "b", &defaults.wait}, {"timeout", "u", &defaults.timeout}};
-  if (read_options(invocation, options, rows, 2)) function(api->manager, name, &defaults, on_done, invocation);
+  const ApiOption rows[] = {{"wait", "b", &defaults.wait}, {"timeout", "u", &defaults.timeout}};
+  if (api_read_options(invocation, options, rows, 2)) function(api->manager, name, &defaults, api_reply, invocation);
   return TRUE;
 }
 
@@ -160,35 +120,80 @@ static gboolean on_reboot(SteleManager1 *object, GDBusMethodInvocation *invocati
 }
 
 static gboolean on_list(SteleManager1 *object, GDBusMethodInvocation *invocation, Api *api) {
-  manager_list(api->manager, on_done, invocation);
+  manager_list(api->manager, api_reply, invocation);
   return TRUE;
 }
 
 static gboolean on_dump_xml(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
                             GVariant *options, Api *api) {
   gboolean full = FALSE;
-  const OptionRow rows[] = {{"full", "b", &full}};
-  if (read_options(invocation, options, rows, 1)) manager_dump_xml(api->manager, name, full, on_done, invocation);
+  const ApiOption rows[] = {{"full", "b", &full}};
+  if (api_read_options(invocation, options, rows, 1)) manager_dump_xml(api->manager, name, full, api_reply, invocation);
   return TRUE;
 }
 
 static gboolean on_open_console(SteleManager1 *object, GDBusMethodInvocation *invocation, GUnixFDList *fds,
                                 const char *name, GVariant *options, Api *api) {
   gboolean force = FALSE;
-  const OptionRow rows[] = {{"force", "b", &force}};
-  if (read_options(invocation, options, rows, 1))
+  const ApiOption rows[] = {{"force", "b", &force}};
+  if (api_read_options(invocation, options, rows, 1))
     manager_open_console(api->manager, name, force, on_console, invocation);
   return TRUE;
 }
 
 static gboolean on_read_console_log(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
                                     guint bytes, Api *api) {
-  manager_read_console_log(api->manager, name, bytes, on_done, invocation);
+  manager_read_console_log(api->manager, name, bytes, api_reply, invocation);
+  return TRUE;
+}
+
+static gboolean on_open_console_log(SteleManager1 *object, GDBusMethodInvocation *invocation, GUnixFDList *fds,
+                                    const char *name, Api *api) {
+  manager_open_console_log(api->manager, name, on_console, invocation);
+  return TRUE;
+}
+
+static gboolean on_stats(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name, Api *api) {
+  return pass(api, invocation, name, manager_stats);
+}
+
+static gboolean on_add_port(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
+                            const char *port, Api *api) {
+  manager_forward_port(api->manager, name, port, TRUE, api_reply, invocation);
+  return TRUE;
+}
+
+static gboolean on_remove_port(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
+                               const char *port, Api *api) {
+  manager_forward_port(api->manager, name, port, FALSE, api_reply, invocation);
+  return TRUE;
+}
+
+static gboolean on_change(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name, GVariant *changes,
+                          Api *api) {
+  MachineChanges wanted = {0};
+  g_autofree const char **add_shares = NULL, **remove_shares = NULL, **add_ports = NULL, **remove_ports = NULL;
+  const ApiOption rows[] = {{"memory", "t", &wanted.memory},         {"cpus", "u", &wanted.cpus},
+                            {"autostart", "s", &wanted.autostart},   {"add-shares", "as", &add_shares},
+                            {"remove-shares", "as", &remove_shares}, {"add-ports", "as", &add_ports},
+                            {"remove-ports", "as", &remove_ports}};
+  if (!api_read_options(invocation, changes, rows, G_N_ELEMENTS(rows))) return TRUE;
+  wanted.add_shares = add_shares;
+  wanted.remove_shares = remove_shares;
+  wanted.add_ports = add_ports;
+  wanted.remove_ports = remove_ports;
+  manager_change(api->manager, name, &wanted, api_reply, invocation);
+  return TRUE;
+}
+
+static gboolean on_clone(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
+                         const char *new_name, Api *api) {
+  manager_clone(api->manager, name, new_name, api_reply, invocation);
   return TRUE;
 }
 
 static gboolean on_version(SteleManager1 *object, GDBusMethodInvocation *invocation, Api *api) {
-  manager_version(api->manager, on_done, invocation);
+  manager_version(api->manager, api_reply, invocation);
   return TRUE;
 }
 
@@ -309,11 +314,11 @@ static void start_program(ApiStream *stream, GDBusMethodInvocation *invocation) 
   g_autofree const char **argv = NULL, **env = NULL;
   g_autoptr(GVariant) options = NULL;
   AgentExecRequest request = {0};
-  const OptionRow rows[] = {{"env", "as", &env},          {"cwd", "s", &request.cwd},
+  const ApiOption rows[] = {{"env", "as", &env},          {"cwd", "s", &request.cwd},
                             {"user", "s", &request.user}, {"tty", "b", &request.tty},
                             {"rows", "u", &request.rows}, {"columns", "u", &request.columns}};
   g_variant_get(g_dbus_method_invocation_get_parameters(invocation), "(&s^a&s@a{sv})", NULL, &argv, &options);
-  if (!read_options(invocation, options, rows, G_N_ELEMENTS(rows))) {
+  if (!api_read_options(invocation, options, rows, G_N_ELEMENTS(rows))) {
     forget_stream(stream);
     return;
   }
@@ -401,6 +406,7 @@ static void on_closed(GDBusConnection *connection, gboolean remote_vanished, GEr
   Api *api = user_data;
   g_hash_table_foreach_remove(api->streams, belongs_to, connection);
   g_hash_table_remove(api->peers, connection);
+  api_images_closed(api->images, connection);
   g_dbus_interface_skeleton_unexport_from_connection(G_DBUS_INTERFACE_SKELETON(api->skeleton), connection);
   g_object_unref(connection);
 }
@@ -468,6 +474,12 @@ static const struct {
     {"handle-dump-xml", G_CALLBACK(on_dump_xml)},
     {"handle-open-console", G_CALLBACK(on_open_console)},
     {"handle-read-console-log", G_CALLBACK(on_read_console_log)},
+    {"handle-open-console-log", G_CALLBACK(on_open_console_log)},
+    {"handle-stats", G_CALLBACK(on_stats)},
+    {"handle-add-port", G_CALLBACK(on_add_port)},
+    {"handle-remove-port", G_CALLBACK(on_remove_port)},
+    {"handle-clone", G_CALLBACK(on_clone)},
+    {"handle-change", G_CALLBACK(on_change)},
     {"handle-exec", G_CALLBACK(on_exec)},
     {"handle-exec-wait", G_CALLBACK(on_exec_wait)},
     {"handle-exec-signal", G_CALLBACK(on_exec_signal)},
@@ -486,16 +498,19 @@ Api *api_new(void) {
   api->next_stream = 1;
   for (size_t i = 0; i < G_N_ELEMENTS(handlers); i++)
     g_signal_connect(api->skeleton, handlers[i].signal, handlers[i].handler, api);
+  api->images = api_images_new(api->skeleton);
   return api;
 }
 
 void api_set_manager(Api *api, Manager *manager) {
   api->manager = manager;
+  api_images_set_manager(api->images, manager);
 }
 
 void api_free(Api *api) {
   g_hash_table_unref(api->streams);
   g_hash_table_unref(api->peers);
+  api_images_free(api->images);
   g_object_unref(api->skeleton);
   g_free(api);
 }

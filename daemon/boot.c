@@ -73,6 +73,19 @@ static char *exported_root(const BootPlan *plan, const HostPaths *paths, const H
   return binds(paths, features) ? view_path(paths, plan->uuid, STELE_TAG_ROOT) : g_strdup(plan->config->root_source);
 }
 
+static char *exported_share(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features, guint i) {
+  const MachineShare *share = plan->config->shares->pdata[i];
+  g_autofree char *tag = g_strdup_printf(STELE_TAG_SHARE "%u", i);
+  return binds(paths, features) ? view_path(paths, plan->uuid, tag) : g_strdup(share->source);
+}
+
+static char **exported_shares(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features) {
+  guint count = plan->config ? plan->config->shares->len : 0;
+  char **directories = g_new0(char *, count + 1);
+  for (guint i = 0; i < count; i++) directories[i] = exported_share(plan, paths, features, i);
+  return directories;
+}
+
 // --- reading and expanding -----------------------------------------------------------------------
 
 static char *dup_xpath(xmlDoc *document, const char *path) {
@@ -92,12 +105,14 @@ static gboolean expand(BootPlan *plan, xmlDoc *document, const HostPaths *paths,
   g_autofree char *translator = plan->config ? exported_translator(plan, paths, features) : NULL;
   g_autofree char *root = plan->config ? exported_root(plan, paths, features) : NULL;
   g_autofree char *log = boot_console_log(paths, plan->name);
+  g_auto(GStrv) shares = exported_shares(plan, paths, features);
   DomainHost host = {.kvm = features->kvm,
                      .cpus = g_get_num_processors(),
                      .kernel = kernel,
                      .initrd = initrd,
                      .translator_dir = translator,
                      .root_dir = root,
+                     .share_dirs = (const char *const *)shares,
                      .readonly_element = features->readonly_virtiofs,
                      .console_log = paths->libvirt ? log : NULL,
                      .embedded = paths->libvirt != NULL,
@@ -313,6 +328,14 @@ static gboolean give_to_qemu(FileWalk *walk, xmlNode *node, GError **error) {
   return !is_qcow2(node) || lend_backing_files(walk, path, error);
 }
 
+// FALSE with errno.
+static gboolean is_directory(const char *path) {
+  GStatBuf status;
+  if (g_stat(path, &status) < 0) return FALSE;
+  errno = ENOTDIR;
+  return S_ISDIR(status.st_mode);
+}
+
 // --- the other checks ----------------------------------------------------------------------------
 
 static gboolean check_translator(const BootPlan *plan, const HostPaths *paths, GError **error) {
@@ -335,7 +358,10 @@ static gboolean check_cpu(const BootPlan *plan, GError **error) {
 
 static gboolean check_root(const BootPlan *plan, GError **error) {
   const MachineConfig *config = plan->config;
-  if (config->root_type == ROOT_DISK) return TRUE; // check_files() looks for it, the guest's agent into it
+  if (config->init == INIT_NONE && config->root_type == ROOT_DIR && !is_directory(config->root_source))
+    return missing(error, "the root directory", config->root_source, "make it, or correct its path");
+  if (config->root_type == ROOT_DISK || config->init == INIT_NONE)
+    return TRUE; // check_files() looks for it, the guest's agent into it
   const char *init = config->init_path ? config->init_path : "/sbin/init";
   return root_check_program(config->root_source, config->init == INIT_SYSTEM ? init : config->argv[0], error);
 }
@@ -415,8 +441,16 @@ static gboolean make_views(const BootPlan *plan, const HostPaths *paths, const H
                   *root = exported_root(plan, paths, features);
   if (!share_bind(translator_source(plan, paths), translator, TRUE, error)) return FALSE;
   if (plan->translations && !share_cover(plan->translations, translator, STELE_TRANSLATOR_FILE, error)) return FALSE;
-  if (config->root_type != ROOT_DIR) return TRUE;
-  return share_bind(config->root_source, root, config->root_mode != ROOT_RW, error);
+  if (config->root_type == ROOT_DIR && !share_bind(config->root_source, root, config->root_mode != ROOT_RW, error))
+    return FALSE;
+  for (guint i = 0; i < config->shares->len; i++) {
+    const MachineShare *share = config->shares->pdata[i];
+    g_autofree char *view = exported_share(plan, paths, features, i);
+    if (!is_directory(share->source))
+      return missing(error, "the shared directory", share->source, "make it, or correct its path");
+    if (!share_bind(share->source, view, share->readonly, error)) return FALSE;
+  }
+  return TRUE;
 }
 
 gboolean boot_plan_prepare(BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features, GError **error) {

@@ -182,23 +182,47 @@ static void add_translator(Expansion *x) {
   add_share(x, x->host->translator_dir, x->config->translator_tag, TRUE);
 }
 
-static void add_disk_root(Expansion *x) {
-  const MachineConfig *config = x->config;
-  xmlNode *devices = find(x->domain, "devices");
-  xmlNode *disk = xmlNewNode(NULL, (const xmlChar *)"disk");
-  // The guest is told /dev/vda, so this disk comes before any other of the author's virtio disks.
-  xmlNode *first = xmlFirstElementChild(devices);
-  if (first)
+// The guest is told which disk is whose by their order (/dev/vda, /dev/vdb), so these come before any other of the
+// author's virtio disks.
+static xmlNode *add_disk(Expansion *x, const char *file, const char *format, const char *target, gboolean readonly) {
+  xmlNode *devices = find(x->domain, "devices"), *disk = xmlNewNode(NULL, (const xmlChar *)"disk");
+  xmlNode *after = find_device(x, "disk", "target", "dev", "vda"), *first = xmlFirstElementChild(devices);
+  if (after)
+    xmlAddNextSibling(after, disk);
+  else if (first)
     xmlAddPrevSibling(first, disk);
   else
     xmlAddChild(devices, disk);
   xmlNewProp(disk, (const xmlChar *)"type", (const xmlChar *)"file");
   xmlNewProp(disk, (const xmlChar *)"device", (const xmlChar *)"disk");
-  add(disk, "driver", NULL, "name", "qemu", "type", config->disk_format, "discard", "unmap", NULL);
-  add(disk, "source", NULL, "file", config->root_source, NULL);
-  add(disk, "target", NULL, "dev", "vda", "bus", "virtio", NULL);
-  if (config->root_mode != ROOT_RW) add(disk, "readonly", NULL, NULL);
+  add(disk, "driver", NULL, "name", "qemu", "type", format, "discard", "unmap", NULL);
+  add(disk, "source", NULL, "file", file, NULL);
+  add(disk, "target", NULL, "dev", target, "bus", "virtio", NULL);
+  if (readonly) add(disk, "readonly", NULL, NULL);
   place(x, disk);
+  return disk;
+}
+
+static const char *changes_target(Expansion *x) {
+  return x->config->root_type == ROOT_DISK ? "vdb" : "vda";
+}
+
+static void add_changes(Expansion *x) {
+  if (x->config->changes && find_device(x, "disk", "target", "dev", changes_target(x)) == NULL)
+    add_disk(x, x->config->changes, "raw", changes_target(x), FALSE);
+}
+
+static void add_shares(Expansion *x) {
+  for (guint i = 0; i < x->config->shares->len; i++) {
+    const MachineShare *share = x->config->shares->pdata[i];
+    g_autofree char *tag = g_strdup_printf(STELE_TAG_SHARE "%u", i);
+    add_share(x, x->host->share_dirs[i], tag, share->readonly);
+  }
+}
+
+static void add_disk_root(Expansion *x) {
+  const MachineConfig *config = x->config;
+  add_disk(x, config->root_source, config->disk_format, "vda", config->root_mode != ROOT_RW);
 }
 
 static void add_root(Expansion *x) {
@@ -331,6 +355,7 @@ static char *encode_command(const MachineConfig *config) {
   if (config->env && *config->env) json_member_strings(&json, "env", (const char *const *)config->env);
   if (config->cwd) json_member_string(&json, "cwd", config->cwd);
   if (config->user) json_member_string(&json, "user", config->user);
+  if (config->stop_signal) json_member_integer(&json, "stop-signal", config->stop_signal);
   json_close(&json, '}');
   if (json.error) g_error("no memory");
   char *encoded = g_base64_encode(json.data, json.size);
@@ -341,6 +366,19 @@ static char *encode_command(const MachineConfig *config) {
 static char *root_parameter(Expansion *x) {
   if (x->config->root_type == ROOT_DIR) return g_strdup("virtiofs:" STELE_TAG_ROOT);
   return g_strdup_printf("disk:/dev/vda,%s", x->config->disk_fstype);
+}
+
+// See STELE_PARAM_SHARE.
+static void append_shares(Expansion *x, GString *line) {
+  for (guint i = 0; i < x->config->shares->len; i++) {
+    const MachineShare *share = x->config->shares->pdata[i];
+    g_string_append_printf(line, " " STELE_PARAM_SHARE "=" STELE_TAG_SHARE "%u:%s:", i, share->readonly ? "ro" : "rw");
+    for (const char *c = share->target; *c; c++)
+      if ((guchar)*c <= ' ' || strchr("\"'%\\", *c) || *c == 127)
+        g_string_append_printf(line, "%%%02X", (guchar)*c);
+      else
+        g_string_append_c(line, *c);
+  }
 }
 
 // The author's name for the machine, if a guest can have it as its host name.
@@ -356,6 +394,7 @@ static void append_our_parameters(Expansion *x, GString *line, const char *autho
   const MachineConfig *config = x->config;
   g_autofree char *root = root_parameter(x), *hostname = hostname_parameter(x);
   g_autofree char *command = config->init == INIT_COMMAND ? encode_command(config) : NULL;
+  g_autofree char *changes = config->changes ? g_strdup_printf("/dev/%s,ext4", changes_target(x)) : NULL;
   g_autofree char *init =
       g_strconcat(init_kind_name(config->init), config->init_path ? ":" : "", config->init_path, NULL);
   const struct {
@@ -376,6 +415,7 @@ static void append_our_parameters(Expansion *x, GString *line, const char *autho
       {x->tcg, "arm64.nosve", NULL},
       {TRUE, STELE_PARAM_ROOT, root},
       {TRUE, STELE_PARAM_MODE, root_mode_name(config->root_mode)},
+      {changes != NULL, STELE_PARAM_CHANGES, changes},
       {TRUE, STELE_PARAM_INIT, init},
       {hostname != NULL, STELE_PARAM_HOSTNAME, hostname},
       // systemd would put the root's /etc/hostname over the name the agent sets
@@ -398,6 +438,7 @@ static gboolean add_command_line(Expansion *x, GError **error) {
   xmlFree(content);
   g_autoptr(GString) line = g_string_new(NULL);
   append_our_parameters(x, line, author);
+  append_shares(x, line);
   if (*author) g_string_append_printf(line, "%s%s", line->len ? " " : "", author);
   if (line->len >= STELE_COMMAND_LINE_MAX) {
     g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_MACHINE,
@@ -418,11 +459,25 @@ static gboolean add_command_line(Expansion *x, GError **error) {
 
 static void (*const steps[])(Expansion *) = {
     add_type, // first: later steps ask whether this is emulation
-    add_uuid,           add_memory,     add_vcpus,         add_os,
-    add_memory_backing, add_cpu,        add_features,      add_lifecycle,
+    add_uuid,
+    add_memory,
+    add_vcpus,
+    add_os,
+    add_memory_backing,
+    add_cpu,
+    add_features,
+    add_lifecycle,
     note_used_slots, // before the devices that are placed
-    add_root,           add_translator, add_usb,           add_serial_controller,
-    add_channels,       add_console,    add_small_devices, add_network,
+    add_root,
+    add_changes,
+    add_translator,
+    add_shares,
+    add_usb,
+    add_serial_controller,
+    add_channels,
+    add_console,
+    add_small_devices,
+    add_network,
     add_network_guard,
 };
 

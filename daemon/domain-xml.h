@@ -8,17 +8,18 @@
 
 // What the expansion has to know about the host, found out by host.c or given by a test.
 typedef struct DomainHost {
-  gboolean kvm;                // KVM for AArch64 guests
-  unsigned cpus;               // online
-  const char *kernel, *initrd; // of the installed guest
-  const char *translator_dir;  // as the hypervisor is to export it
-  const char *root_dir;        // ditto, for type='dir' roots
-  gboolean readonly_element;   // libvirt takes <readonly/> on virtiofs
-  const char *console_log;     // file QEMU writes the console to
-  gboolean embedded;           // libvirt runs inside steled
-  const char *network_guard;   // library that keeps QEMU's user network off loopback, or NULL
-  const char *file_server;     // what to run as virtiofsd, or NULL for libvirt's choice
-  const char *uuid;            // of the machine
+  gboolean kvm;                  // KVM for AArch64 guests
+  unsigned cpus;                 // online
+  const char *kernel, *initrd;   // of the installed guest
+  const char *translator_dir;    // as the hypervisor is to export it
+  const char *root_dir;          // ditto, for type='dir' roots
+  const char *const *share_dirs; // ditto, for each share of the machine in its order
+  gboolean readonly_element;     // libvirt takes <readonly/> on virtiofs
+  const char *console_log;       // file QEMU writes the console to
+  gboolean embedded;             // libvirt runs inside steled
+  const char *network_guard;     // library that keeps QEMU's user network off loopback, or NULL
+  const char *file_server;       // what to run as virtiofsd, or NULL for libvirt's choice
+  const char *uuid;              // of the machine
 } DomainHost;
 
 // Expands `document` in place. config may be NULL: a plain VM, which only gets its UUID.

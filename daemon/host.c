@@ -86,10 +86,12 @@ static gboolean same_boot(const char *note) {
 
 // What is under run/ describes processes. After a boot of the host it would make libvirt look for
 // VMs that are gone, and skip autostart.
-static gboolean clear_after_boot(const char *root, GError **error) {
+static gboolean clear_after_boot(HostPaths *paths, GError **error) {
+  const char *root = paths->root;
   g_autofree char *note = g_build_filename(root, "boot-id", NULL), *run = g_build_filename(root, "run", NULL);
   g_autofree char *now = NULL;
-  if (same_boot(note)) return TRUE;
+  paths->new_boot = !same_boot(note);
+  if (!paths->new_boot) return TRUE;
   if (nftw(run, remove_entry, 16, FTW_DEPTH | FTW_PHYS) < 0 && errno != ENOENT) return fail(error, "clear", run);
   if (!g_file_get_contents("/proc/sys/kernel/random/boot_id", &now, NULL, NULL)) return TRUE;
   return g_file_set_contents(note, now, -1, NULL) ? TRUE : fail(error, "write", note);
@@ -255,7 +257,7 @@ static gboolean make_closed(const char *path, GError **error) {
 }
 
 static gboolean prepare_embedded(HostPaths *paths, GError **error) {
-  if (!find_libvirt_user(paths, error) || !clear_after_boot(paths->root, error)) return FALSE;
+  if (!find_libvirt_user(paths, error) || !clear_after_boot(paths, error)) return FALSE;
   if (paths->qemu_user && !open_root(paths, error)) return FALSE;
   if (!make_short_name(paths, paths->qemu_user, error) || !write_conf(paths, error)) return FALSE;
   make_lock_directory();
@@ -325,10 +327,12 @@ HostPaths *host_paths_new(const HostOptions *options, GError **error) {
   paths->translator_dir = first_set(options->translator_dir, "STELE_TRANSLATOR_DIR", translator);
   paths->machines = g_build_filename(paths->root, "machines", NULL);
   paths->console = g_build_filename(paths->root, "console", NULL);
+  paths->images = g_build_filename(paths->root, "images", NULL);
+  paths->changes = g_build_filename(paths->root, "changes", NULL);
   paths->aot = find_aot();
   paths->translations_limit = options->translations_limit ? options->translations_limit : TRANSLATIONS_LIMIT;
   if (!make_directory(paths->root, error) || !take_lock(paths, error) || !check_format(paths->root, error) ||
-      !make_directory(paths->console, error))
+      !make_directory(paths->console, error) || !make_directory(paths->changes, error))
     return NULL;
   if (options->connect) {
     paths->uri = g_strdup(options->connect);
@@ -348,7 +352,7 @@ void host_paths_free(HostPaths *paths) {
   char *const strings[] = {
       paths->root,        paths->machines,    paths->console,   paths->shares,         paths->lent,
       paths->libvirt,     paths->uri,         paths->guest_dir, paths->translator_dir, paths->network_guard,
-      paths->file_server, paths->confinement, paths->aot};
+      paths->file_server, paths->confinement, paths->aot,       paths->images,         paths->changes};
   for (size_t i = 0; i < G_N_ELEMENTS(strings); i++) g_free(strings[i]);
   qemu_user_free(paths->qemu_user);
   g_free(paths);

@@ -10,6 +10,8 @@ typedef struct HostPaths {
   char *root;           // all of steled's state
   char *machines;       // definitions
   char *console;        // console logs, NAME.log
+  char *images;         // see image-store.h
+  char *changes;        // disks for what machines made of images change, UUID.img
   char *shares;         // views of shared directories, by machine and tag, for virtiofsd alone
   char *lent;           // by machine: views of files for QEMU's user, and notes of what is lent to it
   char *libvirt;        // root of the embedded libvirt, a short name for root; NULL with --connect
@@ -23,6 +25,9 @@ typedef struct HostPaths {
   guint64 translations_limit;
   QemuUser *qemu_user; // whom QEMU runs as, if that is for steled to arrange; or NULL
   char *confinement;   // how QEMU is confined and what is given up, for people
+  guint64 image_max;   // bytes an image may unpack to; 0: the default
+  guint image_stall;   // seconds a registry may send nothing; 0: the default
+  gboolean new_boot;   // no steled has run here since the host was booted
   int lock;            // held as long as this exists: one steled a root
 } HostPaths;
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <libvirt-glib/libvirt-glib.h>
+#include <libvirt/libvirt-qemu.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
 #include "errors.h"
@@ -290,6 +291,68 @@ gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUs
   *ret_usage =
       (HypervisorUsage){.memory = (guint64)info.memory * 1024, .cpu_time = info.cpuTime, .vcpus = info.nrVirtCpu};
   return TRUE;
+}
+
+// --- statistics ----------------------------------------------------------------------------------
+
+// virConnectGetAllDomainStats(3) names its numbers: of each disk and card those with its number in them.
+static void add_stat(HypervisorStats *stats, const char *name, guint64 value) {
+  const struct {
+    const char *prefix, *suffix;
+    guint64 *sum, factor;
+  } rows[] = {{"cpu.time", "", &stats->cpu_time, 1},
+              {"balloon.current", "", &stats->memory, 1024},
+              {"balloon.rss", "", &stats->resident, 1024},
+              {"block.", ".rd.bytes", &stats->block_read, 1},
+              {"block.", ".wr.bytes", &stats->block_written, 1},
+              {"net.", ".rx.bytes", &stats->net_received, 1},
+              {"net.", ".tx.bytes", &stats->net_sent, 1}};
+  for (gsize i = 0; i < G_N_ELEMENTS(rows); i++)
+    if (*rows[i].suffix ? g_str_has_prefix(name, rows[i].prefix) && g_str_has_suffix(name, rows[i].suffix)
+                        : g_str_equal(name, rows[i].prefix))
+      *rows[i].sum += value * rows[i].factor;
+}
+
+gboolean hypervisor_stats(Hypervisor *hypervisor, const char *name, HypervisorStats *ret_stats, GError **error) {
+  g_auto(Domain) domain = lookup(hypervisor, name, error);
+  if (domain == NULL) return FALSE;
+  virDomainPtr domains[] = {domain, NULL};
+  virDomainStatsRecordPtr *records = NULL;
+  unsigned wanted =
+      VIR_DOMAIN_STATS_CPU_TOTAL | VIR_DOMAIN_STATS_BALLOON | VIR_DOMAIN_STATS_BLOCK | VIR_DOMAIN_STATS_INTERFACE;
+  *ret_stats = (HypervisorStats){0};
+  int count = virDomainListGetStats(domains, wanted, &records, VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT);
+  if (count < 0) set_error(error, "cannot look at", name);
+  for (int i = 0; i < count; i++)
+    for (int k = 0; k < records[i]->nparams; k++)
+      if (records[i]->params[k].type == VIR_TYPED_PARAM_ULLONG)
+        add_stat(ret_stats, records[i]->params[k].field, records[i]->params[k].value.ul);
+  if (records) virDomainStatsRecordListFree(records);
+  return count >= 0;
+}
+
+// --- ports ---------------------------------------------------------------------------------------
+
+// libvirt 9 takes <portForward> without doing it. The commands answer nothing when they did what they were told (QEMU,
+// hmp-commands.hx); the first network card's backend is libvirt's hostnet0.
+gboolean hypervisor_forward_port(Hypervisor *hypervisor, const char *name, gboolean add, const char *protocol,
+                                 const char *address, guint host_port, guint guest_port, GError **error) {
+  g_auto(Domain) domain = lookup(hypervisor, name, error);
+  if (domain == NULL) return FALSE;
+  g_autofree char *command =
+      add ? g_strdup_printf("hostfwd_add hostnet0 %s:%s:%u-:%u", protocol, address, host_port, guest_port)
+          : g_strdup_printf("hostfwd_remove hostnet0 %s:%s:%u", protocol, address, host_port);
+  char *answer = NULL;
+  if (virDomainQemuMonitorCommand(domain, command, &answer, VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP) < 0) {
+    set_error(error, "cannot forward a port of", name);
+    return FALSE;
+  }
+  g_autofree char *said = g_strdup(answer ? answer : "");
+  free(answer);
+  if (*g_strstrip(said) == 0 || (!add && g_str_has_prefix(said, "host forwarding rule"))) return TRUE;
+  g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_ARGUMENT, "cannot forward port %s:%u to '%s': %s", address,
+              host_port, name, said);
+  return FALSE;
 }
 
 // --- streams -------------------------------------------------------------------------------------

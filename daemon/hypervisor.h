@@ -36,6 +36,10 @@ typedef struct HypervisorUsage {
   guint vcpus;
 } HypervisorUsage;
 
+typedef struct HypervisorStats { // since its start; bytes, nanoseconds
+  guint64 cpu_time, memory, resident, block_read, block_written, net_received, net_sent;
+} HypervisorStats;
+
 typedef struct HypervisorFeatures {
   unsigned long libvirt, emulator; // versions, major * 1000000 + minor * 1000 + release
   gboolean kvm;                    // for AArch64 guests
@@ -74,6 +78,14 @@ gboolean hypervisor_reboot(Hypervisor *hypervisor, const char *name, GError **er
 // inactive: the definition instead of what runs.
 char *hypervisor_dump_xml(Hypervisor *hypervisor, const char *name, gboolean inactive, GError **error);
 gboolean hypervisor_usage(Hypervisor *hypervisor, const char *name, HypervisorUsage *ret_usage, GError **error);
+
+// BLOCKING. What libvirt counts of a running domain; what it does not is 0.
+gboolean hypervisor_stats(Hypervisor *hypervisor, const char *name, HypervisorStats *ret_stats, GError **error);
+
+// BLOCKING. Lets connections to a port of the host reach one of a guest with user-mode networking; FALSE and
+// STELE_ERROR_INVALID_ARGUMENT when QEMU refuses, as for a port that is taken. add: otherwise no longer.
+gboolean hypervisor_forward_port(Hypervisor *hypervisor, const char *name, gboolean add, const char *protocol,
+                                 const char *address, guint host_port, guint guest_port, GError **error);
 
 // BLOCKING. The console, or the virtio-serial channel of that name.
 ByteChannel *hypervisor_open_console(Hypervisor *hypervisor, const char *name, gboolean force, GError **error);

@@ -16,7 +16,9 @@
 
 static const char *const root_types[] = {[ROOT_DIR] = "dir", [ROOT_DISK] = "disk"};
 static const char *const root_modes[] = {[ROOT_OVERLAY] = "overlay", [ROOT_RW] = "rw", [ROOT_RO] = "ro"};
-static const char *const init_kinds[] = {[INIT_SYSTEM] = "system", [INIT_COMMAND] = "command"};
+static const char *const remove_words[] = {
+    [REMOVE_NEVER] = "", [REMOVE_CLOSED] = "closed", [REMOVE_STOPPED] = "stopped"};
+static const char *const init_kinds[] = {[INIT_SYSTEM] = "system", [INIT_COMMAND] = "command", [INIT_NONE] = "none"};
 
 const char *root_type_name(RootType type) {
   return root_types[type];
@@ -33,21 +35,25 @@ static const struct Expectation {
   const char *element, *expected;
 } expectations[] = {
     {"machine", "<stele:machine> holds one <stele:rootfs type=… source=…/> and at most one each of "
-                "<stele:translator/>, <stele:init>, <stele:command>, <stele:hostname> and <stele:network/>"},
+                "<stele:translator/>, <stele:init>, <stele:command>, <stele:hostname> and <stele:network/>, any number "
+                "of <stele:share/>, and may have remove='closed' or 'stopped' and autostart='yes' or 'no'"},
     {"rootfs", "<stele:rootfs> has type='dir' or 'disk', source='/absolute/path', and may have "
-               "arch='x86_64', mode='overlay', 'rw' or 'ro', and for a disk format='raw' or 'qcow2' and "
+               "arch='x86_64', mode='overlay', 'rw' or 'ro', changes='/absolute/path' with overlay, image='NAME', and "
+               "for a disk format='raw' or 'qcow2' and "
                "fstype='ext4' or 'erofs'"},
     {"translator",
      "<stele:translator> may have source='/absolute/directory', tag='letters, digits, . _ -' (a "
      "letter or digit first, at most 35), cpu='x86-64', "
      "'x86-64-v2', 'x86-64-v3' or 'x86-64-v4', cpu-vendor='GenuineIntel', 'AuthenticAMD' or 'VirtualStele', "
      "memory-model='auto', 'tso' or 'relaxed', and ahead='off', 'loaded' or 'all'"},
-    {"init", "<stele:init> holds the word system or command, and with system may have "
+    {"init", "<stele:init> holds the word system, command or none, and with system may have "
              "path='/absolute/path'"},
     {"command", "<stele:command> holds one or more <stele:arg> and any number of "
                 "<stele:env name='NAME'>value</stele:env> (a NAME of letters, digits and '_'), and may have "
-                "cwd='/absolute/path' and user='NAME'"},
-    {"network", "<stele:network> may have host-loopback='off' or 'on'"},
+                "cwd='/absolute/path', user='NAME' or 'NAME:GROUP' and stop-signal='1' to '64'"},
+    {"network", "<stele:network> may have host-loopback='off' or 'on' and any number of <stele:port host='PORT' or "
+                "'ADDRESS:PORT' guest='PORT'/>, which may have protocol='tcp' or 'udp'"},
+    {"share", "<stele:share> has source='/absolute/directory', target='/absolute/path' and may have mode='rw' or 'ro'"},
     {"hostname", "<stele:hostname> holds up to 63 letters, digits and '-'"},
 };
 
@@ -68,7 +74,25 @@ void machine_config_free(MachineConfig *config) {
   g_free(config->cwd);
   g_free(config->user);
   g_free(config->hostname);
+  g_free(config->changes);
+  g_free(config->image);
+  if (config->shares) g_ptr_array_unref(config->shares);
+  if (config->ports) g_ptr_array_unref(config->ports);
   g_free(config);
+}
+
+static void share_free(gpointer data) {
+  MachineShare *share = data;
+  g_free(share->source);
+  g_free(share->target);
+  g_free(share);
+}
+
+static void port_free(gpointer data) {
+  MachinePort *port = data;
+  g_free(port->protocol);
+  g_free(port->address);
+  g_free(port);
 }
 
 // --- the domain document -------------------------------------------------------------------------
@@ -162,7 +186,7 @@ xmlDoc *domain_document_parse(const char *xml, GError **error) {
 // --- the schema ----------------------------------------------------------------------------------
 
 // The elements directly inside <machine>, each a definition of the same name in machine.rng.
-static const char *const parts[] = {"rootfs", "translator", "init", "command", "hostname", "network"};
+static const char *const parts[] = {"rootfs", "translator", "init", "command", "hostname", "network", "share"};
 
 // The schema with another start, so that a part can be judged by itself: for the whole, libxml2
 // says only that it does not fit.
@@ -257,6 +281,10 @@ static gboolean read_rootfs(xmlNode *machine, MachineConfig *config, GError **er
   config->root_mode = index_of(root_modes, G_N_ELEMENTS(root_modes), mode, fallback);
   if (erofs && config->root_mode == ROOT_RW)
     return refuse(rootfs, "an erofs image cannot be written: mode must be overlay or ro", error);
+  config->changes = dup_attribute(rootfs, "changes", NULL);
+  config->image = dup_attribute(rootfs, "image", NULL);
+  if (config->changes && (mode == NULL || config->root_mode != ROOT_OVERLAY))
+    return refuse(rootfs, "changes are an overlay's: mode must be overlay", error);
   return TRUE;
 }
 
@@ -271,12 +299,58 @@ static gboolean read_translator(xmlNode *machine, MachineConfig *config, GError 
   config->ahead = translator ? dup_attribute(translator, "ahead", "off") : g_strdup("off");
   if (g_str_equal(config->translator_tag, STELE_TAG_ROOT))
     return refuse(translator, "the tag " STELE_TAG_ROOT " is the root's", error);
+  if (g_str_has_prefix(config->translator_tag, STELE_TAG_SHARE))
+    return refuse(translator, "tags that begin with " STELE_TAG_SHARE " are those of shares", error);
   if (g_str_equal(config->ahead, "off")) return TRUE;
   if (config->root_type != ROOT_DIR)
     return refuse(translator, "only a root of type dir can be translated ahead: steled does not look into disks",
                   error);
   if (!g_str_equal(config->cpu, "x86-64-v3"))
     return refuse(translator, "translations made ahead are for cpu='x86-64-v3'", error);
+  return TRUE;
+}
+
+static void read_shares(xmlNode *machine, MachineConfig *config) {
+  config->shares = g_ptr_array_new_with_free_func(share_free);
+  for (xmlNode *node = xmlFirstElementChild(machine); node; node = xmlNextElementSibling(node)) {
+    if (!g_str_equal((const char *)node->name, "share")) continue;
+    MachineShare *share = g_new0(MachineShare, 1);
+    g_autofree char *mode = dup_attribute(node, "mode", "rw");
+    *share = (MachineShare){.source = dup_attribute(node, "source", NULL),
+                            .target = dup_attribute(node, "target", NULL),
+                            .readonly = g_str_equal(mode, "ro")};
+    g_ptr_array_add(config->shares, share);
+  }
+}
+
+static gboolean read_port_number(xmlNode *node, const char *text, guint *ret_port, GError **error) {
+  *ret_port = (guint)g_ascii_strtoull(text, NULL, 10);
+  if (*ret_port >= 1 && *ret_port <= 65535) return TRUE;
+  refuse(node->parent, "a port is a number from 1 to 65535", error);
+  return FALSE;
+}
+
+static gboolean read_port(xmlNode *node, MachineConfig *config, GError **error) {
+  g_autofree char *host = dup_attribute(node, "host", ""), *guest = dup_attribute(node, "guest", "");
+  char *colon = strchr(host, ':');
+  if (colon) *colon = 0;
+  MachinePort *port = g_new0(MachinePort, 1);
+  *port = (MachinePort){.protocol = dup_attribute(node, "protocol", "tcp"),
+                        .address = g_strdup(colon ? host : "127.0.0.1")};
+  g_ptr_array_add(config->ports, port);
+  g_autoptr(GInetAddress) address = g_inet_address_new_from_string(port->address);
+  if (address == NULL) return refuse(node->parent, "the address of a port is none", error);
+  return read_port_number(node, colon ? colon + 1 : host, &port->host, error) &&
+         read_port_number(node, guest, &port->guest, error);
+}
+
+static gboolean read_network(xmlNode *machine, MachineConfig *config, GError **error) {
+  xmlNode *network = child_element(machine, STELE_MACHINE_NAMESPACE, "network");
+  g_autofree char *loopback = network ? dup_attribute(network, "host-loopback", "off") : NULL;
+  config->host_loopback = g_strcmp0(loopback, "on") == 0;
+  config->ports = g_ptr_array_new_with_free_func(port_free);
+  for (xmlNode *node = network ? xmlFirstElementChild(network) : NULL; node; node = xmlNextElementSibling(node))
+    if (!read_port(node, config, error)) return FALSE;
   return TRUE;
 }
 
@@ -297,6 +371,8 @@ static void read_command(xmlNode *command, MachineConfig *config) {
   config->env = (char **)g_ptr_array_steal(env, NULL);
   config->cwd = dup_attribute(command, "cwd", NULL);
   config->user = dup_attribute(command, "user", NULL);
+  g_autofree char *signal = dup_attribute(command, "stop-signal", "0");
+  config->stop_signal = (guint)g_ascii_strtoull(signal, NULL, 10);
 }
 
 static gboolean read_init(xmlNode *machine, MachineConfig *config, GError **error) {
@@ -308,8 +384,8 @@ static gboolean read_init(xmlNode *machine, MachineConfig *config, GError **erro
   if (init) config->init_path = dup_attribute(init, "path", NULL);
   if (config->init == INIT_COMMAND && command == NULL)
     return refuse(init, "init is command but there is no <stele:command>", error);
-  if (config->init == INIT_SYSTEM && command)
-    return refuse(command, "there is a <stele:command> but init is system", error);
+  if (config->init != INIT_COMMAND && command)
+    return refuse(command, "there is a <stele:command> but init is not command", error);
   if (command) read_command(command, config);
   if (command && *config->argv[0] == 0) return refuse(command, "the first <stele:arg> is empty", error);
   return TRUE;
@@ -343,6 +419,43 @@ static gboolean find_machine(xmlNode *node, xmlNode **ret_machine, GError **erro
   return TRUE;
 }
 
+gboolean machine_share_parse(const char *text, MachineShare *ret_share, GError **error) {
+  g_auto(GStrv) parts = g_strsplit(text, ":", 3);
+  guint count = g_strv_length(parts);
+  const char *mode = count == 3 ? parts[2] : "rw";
+  if (count < 2 || *parts[0] != '/' || *parts[1] != '/' || !(g_str_equal(mode, "ro") || g_str_equal(mode, "rw"))) {
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_ARGUMENT,
+                "a share is /HOST/DIRECTORY:/GUEST/PATH or that with :ro, not '%s'", text);
+    return FALSE;
+  }
+  *ret_share =
+      (MachineShare){.source = g_strdup(parts[0]), .target = g_strdup(parts[1]), .readonly = g_str_equal(mode, "ro")};
+  return TRUE;
+}
+
+gboolean machine_port_parse(const char *text, MachinePort *ret_port, GError **error) {
+  g_autoptr(GRegex) pattern = g_regex_new("^(?:([0-9.]+):)?([0-9]{1,5}):([0-9]{1,5})(?:/(tcp|udp))?$", 0, 0, NULL);
+  g_autoptr(GMatchInfo) match = NULL;
+  gboolean good = g_regex_match(pattern, text, 0, &match);
+  g_autofree char *address = good ? g_match_info_fetch(match, 1) : NULL,
+                  *host = good ? g_match_info_fetch(match, 2) : NULL,
+                  *guest = good ? g_match_info_fetch(match, 3) : NULL,
+                  *protocol = good ? g_match_info_fetch(match, 4) : NULL;
+  g_autoptr(GInetAddress) parsed = address && *address ? g_inet_address_new_from_string(address) : NULL;
+  guint64 from = good ? g_ascii_strtoull(host, NULL, 10) : 0, to = good ? g_ascii_strtoull(guest, NULL, 10) : 0;
+  if (from < 1 || from > 65535 || to < 1 || to > 65535 || (*address && parsed == NULL)) {
+    g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_ARGUMENT,
+                "a port is HOST:GUEST or ADDRESS:HOST:GUEST, numbers from 1 to 65535, perhaps with /udp, not '%s'",
+                text);
+    return FALSE;
+  }
+  *ret_port = (MachinePort){.protocol = g_strdup(protocol && *protocol ? protocol : "tcp"),
+                            .address = g_strdup(*address ? address : "127.0.0.1"),
+                            .host = (guint)from,
+                            .guest = (guint)to};
+  return TRUE;
+}
+
 gboolean machine_config_parse(xmlDoc *document, MachineConfig **ret_config, GError **error) {
   *ret_config = NULL;
   xmlNode *machine = NULL;
@@ -355,9 +468,12 @@ gboolean machine_config_parse(xmlDoc *document, MachineConfig **ret_config, GErr
   if (!read_init(machine, config, error)) return FALSE;
   xmlNode *hostname = child_element(machine, STELE_MACHINE_NAMESPACE, "hostname");
   if (hostname) config->hostname = g_strstrip(dup_text(hostname));
-  xmlNode *network = child_element(machine, STELE_MACHINE_NAMESPACE, "network");
-  g_autofree char *loopback = network ? dup_attribute(network, "host-loopback", "off") : NULL;
-  config->host_loopback = g_strcmp0(loopback, "on") == 0;
+  if (!read_network(machine, config, error)) return FALSE;
+  read_shares(machine, config);
+  g_autofree char *remove = dup_attribute(machine, "remove", NULL),
+                  *autostart = dup_attribute(machine, "autostart", "no");
+  config->autostart = g_str_equal(autostart, "yes");
+  config->remove = index_of(remove_words, G_N_ELEMENTS(remove_words), remove, REMOVE_NEVER);
   *ret_config = g_steal_pointer(&config);
   return TRUE;
 }

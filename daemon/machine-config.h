@@ -10,7 +10,19 @@
 
 typedef enum RootType { ROOT_DIR, ROOT_DISK } RootType;
 typedef enum RootMode { ROOT_OVERLAY, ROOT_RW, ROOT_RO } RootMode;
-typedef enum InitKind { INIT_SYSTEM, INIT_COMMAND } InitKind;
+typedef enum InitKind { INIT_SYSTEM, INIT_COMMAND, INIT_NONE } InitKind;
+// When a machine goes by itself: never, when the connection that made it is closed, or when it has stopped.
+typedef enum RemoveWhen { REMOVE_NEVER, REMOVE_CLOSED, REMOVE_STOPPED } RemoveWhen;
+
+typedef struct MachineShare {
+  char *source, *target; // of the host, in the guest
+  gboolean readonly;
+} MachineShare;
+
+typedef struct MachinePort {
+  char *protocol, *address; // tcp or udp; of the host
+  guint host, guest;
+} MachinePort;
 
 // What the machine element says, defaults filled in.
 typedef struct MachineConfig {
@@ -19,6 +31,10 @@ typedef struct MachineConfig {
   char *root_source; // absolute path on the host
   char *disk_format; // raw or qcow2; disk roots only
   char *disk_fstype; // ext4 or erofs; disk roots only
+  char *changes;     // an ext4 image for the overlay's changes, or NULL
+  char *image;       // what the root is of, or NULL
+  RemoveWhen remove;
+  gboolean autostart; // with the first steled after the host was booted
 
   char *translator_source; // host directory, or NULL for the installed one
   char *translator_tag;
@@ -28,13 +44,16 @@ typedef struct MachineConfig {
   char *ahead; // what is translated before the first boot: off, loaded, all
 
   InitKind init;
-  char *init_path;  // NULL: /sbin/init
-  char **argv;      // init = command only
-  char **env;       // K=V
-  char *cwd, *user; // or NULL
-  char *hostname;   // or NULL
+  char *init_path;   // NULL: /sbin/init
+  char **argv;       // init = command only
+  char **env;        // K=V
+  char *cwd, *user;  // or NULL
+  guint stop_signal; // 0: the agent's default
+  char *hostname;    // or NULL
 
   gboolean host_loopback; // the guest may reach the host's 127.0.0.1
+  GPtrArray *shares;      // of MachineShare
+  GPtrArray *ports;       // of MachinePort
 } MachineConfig;
 
 void machine_config_free(MachineConfig *config);
@@ -56,6 +75,12 @@ char *domain_text_declare_utf8(const char *xml);
 
 // The domain's name; valid as long as the document.
 char *domain_document_dup_name(xmlDoc *document);
+
+// Reads /HOST/DIRECTORY:/GUEST/PATH[:ro|:rw] as people write it; STELE_ERROR_INVALID_ARGUMENT. What is stored is the
+// caller's.
+gboolean machine_share_parse(const char *text, MachineShare *ret_share, GError **error);
+// Reads [ADDRESS:]HOST:GUEST[/udp] as people write it; STELE_ERROR_INVALID_ARGUMENT. What is stored is the caller's.
+gboolean machine_port_parse(const char *text, MachinePort *ret_port, GError **error);
 
 // Reads the machine element. Returns TRUE with *ret_config NULL when the document has none.
 // STELE_ERROR_INVALID_MACHINE with the line and what was expected.

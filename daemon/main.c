@@ -20,6 +20,8 @@
 static struct {
   char *socket, *root, *connect, *guest_dir, *translator_dir;
   gint64 translations_limit; // MiB
+  gint64 image_max;
+  int image_stall;
   gboolean version;
 } options;
 
@@ -32,6 +34,10 @@ static const GOptionEntry entries[] = {
      "Take the translator, a file named stele, from DIR", "DIR"},
     {"translations-limit", 0, 0, G_OPTION_ARG_INT64, &options.translations_limit,
      "Let translations made ahead take at most MIB (16384)", "MIB"},
+    {"image-max", 0, 0, G_OPTION_ARG_INT64, &options.image_max, "Refuse images that unpack to more (default 65536)",
+     "MIB"},
+    {"image-stall", 0, 0, G_OPTION_ARG_INT, &options.image_stall,
+     "Give a registry up that sends nothing for so long (default 60)", "SECONDS"},
     {"version", 0, 0, G_OPTION_ARG_NONE, &options.version, "Print the version and exit", NULL},
     {NULL}};
 
@@ -121,5 +127,7 @@ int main(int argc, char **argv) {
                       (guint64)options.translations_limit << 20};
   g_autoptr(HostPaths) paths = host_paths_new(&host, &error);
   if (paths == NULL) return give_up(error), EXIT_FAILURE;
+  paths->image_max = (guint64)CLAMP(options.image_max, 0, G_MAXINT64 >> 20) << 20;
+  paths->image_stall = (guint)MAX(options.image_stall, 0);
   return serve(paths, api_new(), socket, inherited) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

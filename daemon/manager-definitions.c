@@ -3,6 +3,7 @@
 // sees only the job), and what follows on the main loop (a finish_… function). See manager-private.h.
 #include "manager-private.h"
 
+#include <glib/gstdio.h>
 #include "errors.h"
 #include "log-file.h"
 
@@ -94,6 +95,24 @@ void manager_define(Manager *manager, const char *xml, gboolean replace, Manager
   job_run(job);
 }
 
+// --- change ---------------------------------------------------------------------------------------
+
+// The definition is small and on disk: reading it here keeps it from changing between reading and writing.
+void manager_change(Manager *manager, const char *name, const MachineChanges *changes, ManagerDone done,
+                    gpointer user_data) {
+  GError *error = NULL;
+  Machine *machine = manager_find(manager, name, &error);
+  if (machine && machine->foreign)
+    g_set_error(&error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "'%s' is no machine of steled's: change it with virsh",
+                name);
+  g_autofree char *old = error ? NULL : machine_store_read(manager->store, name, &error);
+  g_autofree char *xml = old ? machine_edit(old, changes, &error) : NULL;
+  if (xml)
+    manager_define(manager, xml, TRUE, done, user_data);
+  else
+    request_refuse(done, user_data, error);
+}
+
 // --- undefine -------------------------------------------------------------------------------------
 
 static void work_undefine(Job *job) {
@@ -104,6 +123,14 @@ static void work_undefine(Job *job) {
   // here.
   hypervisor_undefine(manager->hypervisor, job->name, job->flag ? &job->error : NULL);
   if (job->error == NULL) log_file_remove(log);
+  if (job->error == NULL && job->text) g_unlink(job->text);
+}
+
+char *machine_dup_own_changes(Machine *machine) {
+  const char *changes = machine->config ? machine->config->changes : NULL;
+  g_autofree char *file = g_strconcat(machine->uuid, ".img", NULL),
+                  *own = g_build_filename(machine->manager->paths->changes, file, NULL);
+  return changes && g_str_equal(changes, own) ? g_steal_pointer(&own) : NULL;
 }
 
 static void finish_undefine(Job *job) {
@@ -124,6 +151,7 @@ void manager_undefine(Manager *manager, const char *name, ManagerDone done, gpoi
   machine->changing = TRUE;
   Job *job = job_new(manager, machine, work_undefine, finish_undefine, done, user_data);
   job->flag = machine->foreign;
+  job->text = machine_dup_own_changes(machine);
   job_run(job);
 }
 

@@ -33,6 +33,8 @@ static void on_status(const AgentStatus *status, gpointer user_data) {
   keep_text(&machine->guest_message, status->message);
   machine->ready_ms = status->ready_ms;
   machine->command_ended = status->command_ended;
+  machine->command_signalled = status->command_signalled;
+  machine->command_value = status->command_value;
   set_agent(machine, TRUE);
   if (g_str_equal(machine->guest_state, STELE_GUEST_READY)) {
     machine->found = FALSE;

@@ -20,6 +20,7 @@ static void job_free(Job *job) {
   g_clear_error(&job->error);
   g_clear_object(&job->cancellable);
   if (job->roots) g_hash_table_unref(job->roots);
+  if (job->free_data && job->data) job->free_data(job->data);
   g_free(job->name);
   g_free(job->text);
   g_free(job->old);
@@ -55,8 +56,9 @@ void job_run(Job *job) {
 
 typedef struct ProgressReport {
   Manager *manager;
-  char *name, *message;
+  char *name;
   const char *operation;
+  char *message;
 } ProgressReport;
 
 static gboolean deliver_progress(gpointer user_data) {
@@ -70,8 +72,12 @@ static gboolean deliver_progress(gpointer user_data) {
 }
 
 void job_report_progress(Job *job, const char *operation, const char *message) {
+  manager_report_progress(job->manager, job->name, operation, message);
+}
+
+void manager_report_progress(Manager *manager, const char *name, const char *operation, const char *message) {
   ProgressReport *report = g_new(ProgressReport, 1);
-  *report = (ProgressReport){job->manager, g_strdup(job->name), g_strdup(message), operation};
+  *report = (ProgressReport){manager, g_strdup(name), operation, g_strdup(message)};
   g_idle_add_full(G_PRIORITY_DEFAULT, deliver_progress, report, NULL);
 }
 

@@ -143,6 +143,7 @@ static void entered_stopped(Machine *machine) {
   machine->manager->hooks->ended(machine);
   machine->found = FALSE;
   if (!machine->foreign) boot_clean_up(machine->manager->paths, machine->uuid);
+  machine->manager->hooks->stopped(machine);
 }
 
 gboolean machine_apply(Machine *machine, MachineEvent event, const char *message) {

@@ -31,6 +31,17 @@ static void add_share_logs(Job *job) {
   }
 }
 
+static gboolean forward_ports(Job *job) {
+  const MachineConfig *config = job->plan->config;
+  for (guint i = 0; config && i < config->ports->len; i++) {
+    const MachinePort *port = config->ports->pdata[i];
+    if (!hypervisor_forward_port(job->manager->hypervisor, job->name, TRUE, port->protocol, port->address, port->host,
+                                 port->guest, &job->error))
+      return FALSE;
+  }
+  return TRUE;
+}
+
 static gboolean start_as_defined(Job *job) {
   Manager *manager = job->manager;
   Hypervisor *hypervisor = manager->hypervisor;
@@ -49,7 +60,7 @@ static gboolean start_as_defined(Job *job) {
   if (!hypervisor_define(hypervisor, job->plan->xml, &job->error) ||
       !hypervisor_start(hypervisor, job->name, &job->error))
     return FALSE;
-  if (boot_check_started(job->plan, manager->paths, &job->error)) return TRUE;
+  if (boot_check_started(job->plan, manager->paths, &job->error) && forward_ports(job)) return TRUE;
   hypervisor_destroy(hypervisor, job->name, NULL);
   return FALSE;
 }

@@ -5,10 +5,12 @@
 //   manager-guest.c         the link to a machine's agent, the watch over QEMU and the processes behind its shares
 //   manager-translations.c  translations made ahead
 //   manager-definitions.c, manager-power.c, manager-queries.c    the requests, by area
+//   manager-images.c        requests about images, and machines made of them
 //   manager.c               events, and the start
 #pragma once
 
 #include "boot.h"
+#include "image-fetch.h"
 #include "machine-store.h"
 #include "machine.h"
 #include "manager.h"
@@ -26,6 +28,7 @@ typedef struct Machine {
   gboolean changing;         // being redefined or undefined
   gboolean gone;             // undefined
   GCancellable *translating; // while its root is translated ahead, or may be; or NULL
+  gboolean discarded;        // is to be undefined as soon as it has stopped
   GQueue waiters;
 
   // Of the running machine, see manager-guest.c.
@@ -37,6 +40,8 @@ typedef struct Machine {
   char *agent_version, *guest_state, *guest_message;
   gint64 ready_ms;
   gboolean command_ended; // init=command, and the agent said so
+  gboolean command_signalled;
+  guint command_value; // its exit status, or the signal
   GPtrArray *share_watches;
   ProcessWatch *qemu;
   guint share_grace, qemu_grace; // sources
@@ -47,6 +52,7 @@ typedef struct ManagerHooks {
   void (*ended)(Machine *machine); // QEMU has ended, or the machine is being forgotten
   // The guest cannot come up, for the reason given.
   void (*boot_failed)(Machine *machine, const char *message);
+  void (*stopped)(Machine *machine);
 } ManagerHooks;
 
 struct Manager {
@@ -54,10 +60,12 @@ struct Manager {
   HostPaths *paths;
   Hypervisor *hypervisor;
   MachineStore *store;
+  ImageStore *images;
   GHashTable *machines; // name -> Machine
   GHashTable *defining; // names whose definition is under way
   GThreadPool *workers;
-  guint log_check; // source
+  GThreadPool *pullers; // for what may take as long as a registry likes
+  guint log_check;      // source
   const ManagerObserver *observer;
   gpointer user_data;
 };
@@ -110,6 +118,8 @@ struct Job {
   BootPlan *plan;
   HypervisorDomain *domain;
   HypervisorUsage usage;
+  gpointer data; // of the request's own
+  GDestroyNotify free_data;
   GVariant *result;
   GError *error;
 };
@@ -118,6 +128,8 @@ Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*fin
              gpointer user_data);
 void job_run(Job *job);
 void job_reply(Job *job);
+// Progress under another name than a machine's, also from a worker thread.
+void manager_report_progress(Manager *manager, const char *name, const char *operation, const char *message);
 // The part on the main loop, and the job's end.
 void job_complete(Job *job);
 // From a worker thread.
@@ -136,6 +148,11 @@ Machine *request_begin(Manager *manager, const char *name, MachineEvent request,
 
 // Keeps the logs of machines small as long as any runs.
 void manager_watch_logs(Manager *manager);
+
+// --- manager-definitions.c -----------------------------------------------------------------------
+
+// The disk that Create made for the machine's changes, which nothing else knows; or NULL.
+char *machine_dup_own_changes(Machine *machine);
 
 // --- manager-guest.c -----------------------------------------------------------------------------
 
@@ -162,6 +179,11 @@ gboolean job_translate_ahead(Job *job);
 // On the main loop again.
 void job_forget_translations(Job *job);
 void manager_cancel_translations(Manager *manager);
+
+// --- manager-images.c ----------------------------------------------------------------------------
+
+// Removes a machine that is to go by itself, if its time has come.
+void machine_discard_when_due(Machine *machine, gboolean closed);
 
 // --- manager-power.c -----------------------------------------------------------------------------
 

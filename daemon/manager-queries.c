@@ -97,6 +97,10 @@ static void finish_info(Job *job) {
   add_usage(&info, job);
   if (machine->config) add_config(&info, machine->config);
   if (machine_state_is_active(machine->life.state)) add_running(&info, machine);
+  if (machine->command_ended) {
+    guint status = machine->command_value + (machine->command_signalled ? 128 : 0);
+    g_variant_builder_add(&info, "{sv}", "command-status", g_variant_new_uint32(status));
+  }
   if (g_access(log, R_OK) == 0) add_text(&info, "console-log", log);
   job->result = g_variant_builder_end(&info);
   job_reply(job);
@@ -122,6 +126,92 @@ void manager_read_console_log(Manager *manager, const char *name, guint bytes, M
   job->seconds = MIN(bytes, LOG_READ_MAX);
   job_run(job);
 }
+
+// A descriptor of the log as it is written: who reads it sees it grow, and be emptied when it is long.
+static void work_open_console_log(Job *job) {
+  g_autofree char *path = boot_console_log(job->manager->paths, job->name);
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd >= 0)
+    job->result = g_variant_new_int32(fd);
+  else
+    g_set_error(&job->error, STELE_ERROR, STELE_ERROR_WRONG_STATE,
+                "machine '%s' has no log: it has not been started, or its console is none of steled's", job->name);
+}
+
+void manager_open_console_log(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {
+  Machine *machine = request_find(manager, name, done, user_data);
+  if (machine) job_run(job_new(manager, machine, work_open_console_log, NULL, done, user_data));
+}
+
+// --- statistics and ports -------------------------------------------------------------------------
+
+static void work_stats(Job *job) {
+  HypervisorStats stats = {0};
+  if (!hypervisor_stats(job->manager->hypervisor, job->name, &stats, &job->error)) return;
+  const struct {
+    const char *key;
+    guint64 value;
+  } rows[] = {{"cpu-time", stats.cpu_time},
+              {"memory", stats.memory},
+              {"memory-resident", stats.resident},
+              {"block-read", stats.block_read},
+              {"block-written", stats.block_written},
+              {"net-received", stats.net_received},
+              {"net-sent", stats.net_sent}};
+  GVariantBuilder builder;
+  g_variant_builder_init(&builder, G_VARIANT_TYPE("a{st}"));
+  for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) g_variant_builder_add(&builder, "{st}", rows[i].key, rows[i].value);
+  job->result = g_variant_builder_end(&builder);
+}
+
+static gboolean check_active(Machine *machine, const char *verb, GError **error);
+
+void manager_stats(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {
+  GError *error = NULL;
+  Machine *machine = manager_find(manager, name, &error);
+  if (machine && check_active(machine, "measure", &error))
+    job_run(job_new(manager, machine, work_stats, NULL, done, user_data));
+  else
+    request_refuse(done, user_data, error);
+}
+
+typedef struct PortRequest {
+  MachinePort port;
+  gboolean add;
+} PortRequest;
+
+static void port_request_free(gpointer data) {
+  PortRequest *request = data;
+  g_free(request->port.protocol);
+  g_free(request->port.address);
+  g_free(request);
+}
+
+static void work_port(Job *job) {
+  const PortRequest *request = job->data;
+  hypervisor_forward_port(job->manager->hypervisor, job->name, request->add, request->port.protocol,
+                          request->port.address, request->port.host, request->port.guest, &job->error);
+}
+
+void manager_forward_port(Manager *manager, const char *name, const char *port, gboolean add, ManagerDone done,
+                          gpointer user_data) {
+  GError *error = NULL;
+  Machine *machine = manager_find(manager, name, &error);
+  PortRequest *request = g_new0(PortRequest, 1);
+  request->add = add;
+  if (machine == NULL || !check_active(machine, "forward a port of", &error) ||
+      !machine_port_parse(port, &request->port, &error)) {
+    port_request_free(request);
+    request_refuse(done, user_data, error);
+    return;
+  }
+  Job *job = job_new(manager, machine, work_port, NULL, done, user_data);
+  job->data = request;
+  job->free_data = port_request_free;
+  job_run(job);
+}
+
+// --- the console, both ways -----------------------------------------------------------------------
 
 static void work_console(Job *job) {
   job->channel = hypervisor_open_console(job->manager->hypervisor, job->name, job->flag, &job->error);

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#define PULLERS_MAX 8  // more pulls wait
 #define WORKERS_MAX 64 // a worker may be kept for seconds by a QEMU that does not answer
 
 // --- events ---------------------------------------------------------------------------------------
@@ -74,7 +75,12 @@ static void on_event(const char *name, HypervisorEvent event, gpointer user_data
 
 // --- starting -------------------------------------------------------------------------------------
 
-static const ManagerHooks hooks = {.ended = machine_guest_stop, .boot_failed = machine_end_failed_boot};
+static void on_stopped(Machine *machine) {
+  machine_discard_when_due(machine, FALSE);
+}
+
+static const ManagerHooks hooks = {
+    .ended = machine_guest_stop, .boot_failed = machine_end_failed_boot, .stopped = on_stopped};
 
 // A machine as the store and libvirt know it after steled, or the host, was started anew.
 static void restore_machine(Machine *machine, const char *author_xml, const HypervisorDomain *domain) {
@@ -135,6 +141,26 @@ static void restore_foreign(Manager *manager, GPtrArray *domains) {
   }
 }
 
+// Connections do not outlive steled, nor do the machines that were to go with them.
+static void discard_left_over(Manager *manager) {
+  g_autoptr(GList) machines = g_hash_table_get_values(manager->machines);
+  for (GList *item = machines; item; item = item->next) machine_discard_when_due(item->data, TRUE);
+}
+
+static void on_started_by_itself(GVariant *result, const GError *error, gpointer user_data) {
+  if (error) g_debug("not started by itself: %s", error->message); // the machine's state says it, too
+}
+
+static void start_by_itself(Manager *manager) {
+  const ManagerStartOptions options = {.wait = FALSE};
+  g_autoptr(GList) machines = g_hash_table_get_values(manager->machines);
+  for (GList *item = machines; item; item = item->next) {
+    const Machine *machine = item->data;
+    if (machine->config && machine->config->autostart && machine->life.state == MACHINE_STOPPED)
+      manager_start(manager, machine->name, &options, on_started_by_itself, NULL);
+  }
+}
+
 Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer user_data, GError **error) {
   Manager *manager = g_new0(Manager, 1);
   manager->paths = paths;
@@ -144,8 +170,10 @@ Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer
   manager->machines = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)machine_unref);
   manager->defining = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   manager->workers = g_thread_pool_new(job_worker, manager, WORKERS_MAX, FALSE, NULL);
+  manager->pullers = g_thread_pool_new(job_worker, manager, PULLERS_MAX, FALSE, NULL);
   manager->store = machine_store_open(paths->machines, error);
-  if (manager->store) manager->hypervisor = hypervisor_open(paths->uri, on_event, manager, error);
+  if (manager->store) manager->images = image_store_open(paths->images, paths->image_max, error);
+  if (manager->images) manager->hypervisor = hypervisor_open(paths->uri, on_event, manager, error);
   g_autoptr(GPtrArray) domains = manager->hypervisor ? hypervisor_list(manager->hypervisor, error) : NULL;
   if (domains) boot_end_leftovers(paths, domains);
   if (domains == NULL || !restore_stored(manager, domains, error)) {
@@ -153,17 +181,21 @@ Manager *manager_new(HostPaths *paths, const ManagerObserver *observer, gpointer
     return NULL;
   }
   restore_foreign(manager, domains);
+  discard_left_over(manager);
+  if (paths->new_boot) start_by_itself(manager);
   return manager;
 }
 
 void manager_free(Manager *manager) {
   if (manager == NULL) return;
   manager_cancel_translations(manager);
+  g_thread_pool_free(manager->pullers, FALSE, TRUE);
   g_thread_pool_free(manager->workers, FALSE, TRUE);
   if (manager->log_check) g_source_remove(manager->log_check);
   g_hash_table_unref(manager->machines);
   g_hash_table_unref(manager->defining);
   hypervisor_close(manager->hypervisor);
   machine_store_close(manager->store);
+  image_store_close(manager->images);
   g_free(manager);
 }

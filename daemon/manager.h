@@ -5,6 +5,7 @@
 
 #include "agent-link.h"
 #include "host.h"
+#include "machine-edit.h"
 
 typedef struct Manager Manager;
 
@@ -31,6 +32,9 @@ typedef struct ManagerStartOptions {
 } ManagerStartOptions;
 
 void manager_define(Manager *manager, const char *xml, gboolean replace, ManagerDone done, gpointer user_data);
+// The changes are copied. A machine that runs goes on as it is.
+void manager_change(Manager *manager, const char *name, const MachineChanges *changes, ManagerDone done,
+                    gpointer user_data);
 void manager_undefine(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
 void manager_start(Manager *manager, const char *name, const ManagerStartOptions *options, ManagerDone done,
                    gpointer user_data);
@@ -45,14 +49,44 @@ void manager_list(Manager *manager, ManagerDone done, gpointer user_data);
 void manager_info(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
 void manager_dump_xml(Manager *manager, const char *name, gboolean full, ManagerDone done, gpointer user_data);
 void manager_read_console_log(Manager *manager, const char *name, guint bytes, ManagerDone done, gpointer user_data);
-// The result is an int32: a file descriptor that is the callee's to close.
+// The results are int32s: a file descriptor that is the callee's to close.
 void manager_open_console(Manager *manager, const char *name, gboolean force, ManagerDone done, gpointer user_data);
+void manager_open_console_log(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
+void manager_stats(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
+// port: see machine_port_parse().
+void manager_forward_port(Manager *manager, const char *name, const char *port, gboolean add, ManagerDone done,
+                          gpointer user_data);
 void manager_version(Manager *manager, ManagerDone done, gpointer user_data);
 void manager_translate(Manager *manager, const char *name, GCancellable *cancellable, ManagerDone done,
                        gpointer user_data);
 void manager_translation_stats(Manager *manager, ManagerDone done, gpointer user_data);
 // Removes what machines do not use, the longest unused first, until `bytes` are left.
 void manager_prune_translations(Manager *manager, guint64 bytes, ManagerDone done, gpointer user_data);
+
+// --- images and machines made of them: manager-images.c -------------------------------------------
+
+// What is done for whom may be given up by g_cancellable_cancel(). The cancellable is referenced.
+void manager_pull_image(Manager *manager, const char *source, const char *name, const char *authfile, gboolean insecure,
+                        GCancellable *cancellable, ManagerDone done, gpointer user_data);
+void manager_list_images(Manager *manager, ManagerDone done, gpointer user_data);
+void manager_inspect_image(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
+void manager_remove_image(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
+void manager_prune_images(Manager *manager, gboolean unused, ManagerDone done, gpointer user_data);
+
+// As the options of Create in org.stele.Manager1.xml; what is 0 or NULL is left to defaults.
+typedef struct CreateRequest {
+  const char *name, *image;
+  const char *init, *mode, *remove, *user, *cwd, *stop_signal, *hostname;
+  const char *const *argv, *const *env, *const *shares, *const *ports;
+  guint cpus;
+  guint64 memory, disk; // bytes
+} CreateRequest;
+
+void manager_create(Manager *manager, const CreateRequest *request, ManagerDone done, gpointer user_data);
+// A stopped machine once more, under another name, with a copy of its changes if they are its own.
+void manager_clone(Manager *manager, const char *name, const char *new_name, ManagerDone done, gpointer user_data);
+// The connection that made a machine to be removed with it has been closed.
+void manager_discard(Manager *manager, const char *name);
 
 // Comes back when programs can be started in the machine: at once, or when a boot that is under way
 // is done.

@@ -43,7 +43,8 @@ void agent_describe_status(const Agent *agent, Buffer *json) {
   json_member_integer(json, "protocol", STELE_PROTOCOL_VERSION);
   json_member_string(json, "state", agent_state_name(agent->state));
   json_member_string(json, "message", agent->message);
-  json_member_string(json, "init", agent->config.init_kind == INIT_COMMAND ? "command" : "system");
+  static const char *const inits[] = {[INIT_SYSTEM] = "system", [INIT_COMMAND] = "command", [INIT_NONE] = "none"};
+  json_member_string(json, "init", inits[agent->config.init_kind]);
   json_member_integer(json, "uptime-ms", (int64_t)agent_now_ms());
   json_member_integer(json, "ready-ms", (int64_t)agent->ready_ms);
   if (agent->command_ended) describe_command(agent, json);

@@ -29,6 +29,50 @@ static int parse_root(Config *config, const char *value) {
   return r == 0 && strncmp(config->root_source, "/dev/", 5) == 0 ? 0 : -EINVAL;
 }
 
+static int parse_changes(Config *config, const char *value) {
+  const char *comma = strchr(value, ',');
+  int length = comma ? (int)(comma - value) : (int)strlen(value);
+  if (strncmp(value, "/dev/", 5) != 0 || length >= (int)sizeof config->changes_device) return -EINVAL;
+  snprintf(config->changes_device, sizeof config->changes_device, "%.*s", length, value);
+  return copy(config->changes_fstype, sizeof config->changes_fstype, comma ? comma + 1 : "ext4");
+}
+
+static int hex_digit(char c) {
+  return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+static int decode_percent(char *to, size_t size, const char *from) {
+  size_t length = 0;
+  for (; *from; from++) {
+    int byte = (unsigned char)*from;
+    if (*from == '%') {
+      int high = hex_digit(from[1]), low = high < 0 ? -1 : hex_digit(from[2]);
+      if (low < 0 || (high | low) == 0) return -EINVAL;
+      byte = high << 4 | low;
+      from += 2;
+    }
+    if (length + 1 >= size) return -EINVAL;
+    to[length++] = (char)byte;
+  }
+  to[length] = 0;
+  return 0;
+}
+
+static int parse_share(Config *config, const char *value) {
+  const char *colon = strchr(value, ':');
+  if (config->share_count == STELE_SHARES_MAX || !colon) return -EINVAL;
+  ConfigShare *share = &config->shares[config->share_count];
+  size_t length = (size_t)(colon - value);
+  if (length == 0 || length >= sizeof share->tag) return -EINVAL;
+  memcpy(share->tag, value, length);
+  share->tag[length] = 0;
+  share->readonly = strncmp(colon, ":ro:/", 5) == 0;
+  if (!share->readonly && strncmp(colon, ":rw:/", 5) != 0) return -EINVAL;
+  int r = decode_percent(share->path, sizeof share->path, colon + 4);
+  if (r == 0) config->share_count++;
+  return r;
+}
+
 static int parse_mode(Config *config, const char *value) {
   static const char *const names[] = {[ROOT_OVERLAY] = "overlay", [ROOT_RW] = "rw", [ROOT_RO] = "ro"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -41,6 +85,7 @@ static int parse_mode(Config *config, const char *value) {
 
 static int parse_init(Config *config, const char *value) {
   if (strcmp(value, "command") == 0) return config->init_kind = INIT_COMMAND, 0;
+  if (strcmp(value, "none") == 0) return config->init_kind = INIT_NONE, 0;
   if (strncmp(value, "system", 6) != 0) return -EINVAL;
   config->init_kind = INIT_SYSTEM;
   if (value[6] == 0) return 0;
@@ -84,7 +129,9 @@ static const struct Parameter {
 } parameters[] = {
     {STELE_PARAM_ROOT, parse_root, "virtiofs:TAG or disk:/dev/DEVICE[,FSTYPE]"},
     {STELE_PARAM_MODE, parse_mode, "overlay, rw or ro"},
-    {STELE_PARAM_INIT, parse_init, "system, system:/PATH or command"},
+    {STELE_PARAM_CHANGES, parse_changes, "/dev/DEVICE[,FSTYPE]"},
+    {STELE_PARAM_SHARE, parse_share, "TAG:rw:/PATH or TAG:ro:/PATH"},
+    {STELE_PARAM_INIT, parse_init, "system, system:/PATH, command or none"},
     {STELE_PARAM_HOSTNAME, parse_hostname, "a host name of at most 64 bytes"},
     {STELE_PARAM_TRANSLATOR, parse_translator, "the tag of the translator share"},
     {STELE_PARAM_CPU, parse_cpu, "a CPU level"},

@@ -8,13 +8,21 @@
 
 typedef enum RootKind { ROOT_UNSET, ROOT_VIRTIOFS, ROOT_DISK } RootKind;
 typedef enum RootMode { ROOT_OVERLAY, ROOT_RW, ROOT_RO } RootMode;
-typedef enum InitKind { INIT_SYSTEM, INIT_COMMAND } InitKind;
+typedef enum InitKind { INIT_SYSTEM, INIT_COMMAND, INIT_NONE } InitKind;
+
+typedef struct ConfigShare {
+  char tag[40], path[256];
+  bool readonly;
+} ConfigShare;
 
 typedef struct Config {
   RootKind root_kind;
   char root_source[128]; // virtiofs tag, or block device under /dev
   char root_fstype[16];  // of a disk
   RootMode root_mode;
+  char changes_device[64], changes_fstype[16]; // of the overlay's upper layer; empty: guest memory
+  ConfigShare shares[STELE_SHARES_MAX];
+  int share_count;
   InitKind init_kind;
   char init_path[256]; // of the distribution's init
   bool all_units;      // none of systemd's units is masked for being of no use

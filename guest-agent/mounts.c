@@ -59,5 +59,5 @@ int mounts_early(const char **ret_where) {
 }
 
 int mounts_userspace(InitKind init, const char **ret_where) {
-  return mount_rows(userspace_rows, sizeof userspace_rows / sizeof *userspace_rows, init == INIT_COMMAND, ret_where);
+  return mount_rows(userspace_rows, sizeof userspace_rows / sizeof *userspace_rows, init != INIT_SYSTEM, ret_where);
 }

@@ -69,6 +69,8 @@ static int read_request(ProgramRequest *request, const JsonDocument *document) {
   if (r == 0 && tty) r = json_get_boolean(document, tty, &request->tty);
   if (r == 0) r = get_size(document, "rows", &request->rows);
   if (r == 0) r = get_size(document, "cols", &request->columns);
+  if (r == 0) r = get_size(document, "stop-signal", &request->stop_signal);
+  if (r == 0 && request->stop_signal > 64) r = -EINVAL;
   for (char **entry = request->env; r == 0 && entry && *entry; entry++)
     if (!strchr(*entry, '=') || **entry == '=') r = -EINVAL;
   return r;

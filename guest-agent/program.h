@@ -16,6 +16,7 @@ typedef struct ProgramRequest {
   char *user;  // NULL: root
   bool tty;
   unsigned short rows, columns;
+  unsigned short stop_signal; // of a machine's command; 0: SIGTERM
 } ProgramRequest;
 
 // Reads a request. -EINVAL: not of the documented shape; -ENOMEM, -E2BIG. Freed with program_free()

@@ -14,7 +14,7 @@
 #include "mounts.h"
 
 #define LOWER  "/run/root-lower"
-#define LAYERS "/run/root-layers" // the overlay's writable layer: guest memory
+#define LAYERS "/run/root-layers" // the overlay's writable layer: guest memory, or the disk for changes
 
 // Why a root could not be mounted, as far as the errno tells.
 static const char *advice(const Config *config, int error) {
@@ -40,15 +40,25 @@ static int mount_source(const Config *config, const char *target, char *message,
   return r;
 }
 
+// What is freed in the guest is given back to the host: its file is sparse.
+static int mount_layers(const Config *config, char *message, size_t size) {
+  if (!config->changes_device[0]) return mounts_add("tmpfs", LAYERS, "tmpfs", 0, "mode=0755");
+  int r = mounts_add(config->changes_device, LAYERS, config->changes_fstype, MS_NOATIME, "discard");
+  if (r < 0)
+    snprintf(message, size, "cannot mount the disk for changes '%s' (%s): %s; check the image on the host",
+             config->changes_device, config->changes_fstype, strerror(-r));
+  return r;
+}
+
 static int mount_overlay(const Config *config, char *message, size_t size) {
   int r = mount_source(config, LOWER, message, size);
   if (r < 0) return r;
-  r = mounts_add("tmpfs", LAYERS, "tmpfs", 0, "mode=0755");
+  r = mount_layers(config, message, size);
+  if (r < 0) return r;
   mkdir(LAYERS "/upper", 0755);
   mkdir(LAYERS "/work", 0755);
-  if (r == 0)
-    r = mounts_add("overlay", NEW_ROOT, "overlay", 0,
-                   "lowerdir=" LOWER ",upperdir=" LAYERS "/upper,workdir=" LAYERS "/work");
+  r = mounts_add("overlay", NEW_ROOT, "overlay", 0,
+                 "lowerdir=" LOWER ",upperdir=" LAYERS "/upper,workdir=" LAYERS "/work");
   if (r < 0) snprintf(message, size, "cannot put the overlay over the root file system: %s", strerror(-r));
   return r;
 }

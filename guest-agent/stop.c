@@ -27,6 +27,7 @@ static void unmount_everything(void) {
   sync();
   umount2(NEW_ROOT, MNT_DETACH);
   umount2("/run/root-lower", MNT_DETACH);
+  umount2("/run/root-layers", MNT_DETACH);
   sync();
 }
 

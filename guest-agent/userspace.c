@@ -166,6 +166,30 @@ static void reap_until_done(pid_t command) {
   _exit(0);
 }
 
+// Without a command: orphans are reaped, among them programs the host started, until the agent asks for the end.
+static void end_by_signal(int signal) {
+  _exit(0);
+}
+
+static void reap_for_ever(int report_fd) {
+  struct sigaction end = {.sa_handler = end_by_signal};
+  ProgramReport started = {.pid = getpid()};
+  siginfo_t child;
+  sigset_t children;
+  program_reset_signals();
+  sigemptyset(&children);
+  sigaddset(&children, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &children, NULL);
+  sigaction(SIGTERM, &end, NULL);
+  if (write(report_fd, &started, sizeof started) < 0) _exit(1);
+  close(report_fd);
+  for (;;) {
+    sigwaitinfo(&children, &child);
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
+  }
+}
+
 static void run_command(Agent *agent, int report_fd) {
   ProgramRequest request;
   int r = program_parse(&request, agent->config.command, strlen(agent->config.command));
@@ -185,6 +209,25 @@ static void run_command(Agent *agent, int report_fd) {
   reap_until_done(command);
 }
 
+static void make_directories(const char *path) {
+  char part[sizeof((ConfigShare *)0)->path];
+  for (size_t i = 1; path[i - 1]; i++) {
+    if (path[i] && path[i] != '/') continue;
+    snprintf(part, sizeof part, "%.*s", (int)i, path);
+    mkdir(part, 0755);
+  }
+}
+
+// Inside the userspace's root, so that its links lead nowhere else.
+static void mount_shares(const Config *config, int report_fd) {
+  for (int i = 0; i < config->share_count; i++) {
+    const ConfigShare *share = &config->shares[i];
+    make_directories(share->path);
+    if (mount(share->tag, share->path, "virtiofs", share->readonly ? MS_RDONLY : 0, NULL) < 0)
+      report_failure(report_fd, errno, "cannot mount a share of the host at %s: %s", share->path);
+  }
+}
+
 static void become_userspace(Agent *agent, int report_fd) {
   const char *where = "";
   int r = mounts_userspace(agent->config.init_kind, &where);
@@ -195,6 +238,8 @@ static void become_userspace(Agent *agent, int report_fd) {
   offer_modules();
   offer_container_storage(&agent->config);
   umask(022);
+  mount_shares(&agent->config, report_fd);
+  if (agent->config.init_kind == INIT_NONE) reap_for_ever(report_fd);
   if (agent->config.init_kind == INIT_COMMAND) run_command(agent, report_fd);
   setsid();
   open_console();
@@ -264,6 +309,7 @@ UserspaceEnd userspace_ended(Agent *agent, int status, int *ret_command_status) 
   if (agent->config.init_kind == INIT_COMMAND && WIFEXITED(status) &&
       read(result_pipe[0], ret_command_status, sizeof *ret_command_status) == sizeof *ret_command_status)
     return USERSPACE_COMMAND_DONE;
+  if (agent->config.init_kind == INIT_NONE && WIFEXITED(status)) return USERSPACE_POWEROFF;
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGHUP) return USERSPACE_REBOOT;
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGINT) return USERSPACE_POWEROFF;
   return USERSPACE_DIED;
@@ -292,9 +338,19 @@ static void run_stop_command(int action) {
   program_exec(&request, null);
 }
 
+// What the command wants to be told its end by.
+static int stop_signal(const Agent *agent) {
+  ProgramRequest request;
+  int r = program_parse(&request, agent->config.command, strlen(agent->config.command));
+  int signal = r == 0 && request.stop_signal ? request.stop_signal : SIGTERM;
+  program_free(&request);
+  return signal;
+}
+
 static int ask_to_stop(Agent *agent, int action) {
   if (agent->userspace.systemd) return kill(agent->userspace.pid, systemd_signal(action)) < 0 ? -errno : 0;
-  if (agent->config.init_kind == INIT_COMMAND) return kill(agent->userspace.pid, SIGTERM) < 0 ? -errno : 0;
+  if (agent->config.init_kind == INIT_COMMAND) return kill(agent->userspace.pid, stop_signal(agent)) < 0 ? -errno : 0;
+  if (agent->config.init_kind == INIT_NONE) return kill(agent->userspace.pid, SIGTERM) < 0 ? -errno : 0;
   pid_t pid = userspace_fork(agent);
   if (pid == 0) run_stop_command(action);
   return pid < 0 ? pid : 0;
@@ -309,7 +365,7 @@ int userspace_stop(Agent *agent, int action) {
 void userspace_remind(Agent *agent) {
   agent->userspace.remind_at = 0;
   if (!agent->userspace.pid) return;
-  if (agent->config.init_kind == INIT_COMMAND)
+  if (agent->config.init_kind != INIT_SYSTEM)
     kill(agent->userspace.pid, SIGKILL);
   else
     userspace_stop(agent, agent->stop_action);

@@ -59,12 +59,13 @@ Test(agent_message, wrong_types_count_as_missing) {
 Test(agent_message, status) {
   static const char text[] =
       "{\"version\":\"1\",\"state\":\"ready\",\"message\":\"a\\u001b]0;title\\u0007b\\u009bc\\u202ed\","
-      "\"ready-ms\":5,\"command\":{\"signalled\":false,\"value\":0}}";
+      "\"ready-ms\":5,\"command\":{\"signalled\":true,\"value\":9}}";
   AgentStatus status;
   cr_assert(agent_message_read_status(text, strlen(text), &status));
   cr_expect_str_eq(status.state, "ready");
   cr_expect_str_eq(status.message, "abcd");
   cr_expect(status.ready_ms == 5 && status.command_ended);
+  cr_expect(status.command_signalled && status.command_value == 9);
   agent_message_clear_status(&status);
 }
 

@@ -11,6 +11,8 @@
 
 #define LIBVIRT_SCHEMA "/usr/share/libvirt/schemas/domain.rng"
 
+static const char *const share_dirs[] = {"/views/stele-share-0", "/views/stele-share-1", NULL};
+
 static DomainHost make_host(gboolean kvm) {
   return (DomainHost){.kvm = kvm,
                       .cpus = 8,
@@ -18,6 +20,7 @@ static DomainHost make_host(gboolean kvm) {
                       .initrd = "/guest/initrd.img",
                       .translator_dir = "/views/stele",
                       .root_dir = "/views/stele-root",
+                      .share_dirs = share_dirs,
                       .readonly_element = kvm,
                       .console_log = "/log/dev.log",
                       .embedded = !kvm,
