@@ -209,7 +209,7 @@ static void on_translated(GVariant *result, const GError *error, gpointer user_d
   Translating *translating = user_data;
   if (translating->watch)
     g_signal_handler_disconnect(g_dbus_method_invocation_get_connection(translating->invocation), translating->watch);
-  on_done(result, error, translating->invocation);
+  api_reply(result, error, translating->invocation);
   g_object_unref(translating->cancellable);
   g_free(translating);
 }
@@ -225,13 +225,13 @@ static gboolean on_translate(SteleManager1 *object, GDBusMethodInvocation *invoc
 }
 
 static gboolean on_translation_stats(SteleManager1 *object, GDBusMethodInvocation *invocation, Api *api) {
-  manager_translation_stats(api->manager, on_done, invocation);
+  manager_translation_stats(api->manager, api_reply, invocation);
   return TRUE;
 }
 
 static gboolean on_prune_translations(SteleManager1 *object, GDBusMethodInvocation *invocation, guint64 bytes,
                                       Api *api) {
-  manager_prune_translations(api->manager, bytes, on_done, invocation);
+  manager_prune_translations(api->manager, bytes, api_reply, invocation);
   return TRUE;
 }
 

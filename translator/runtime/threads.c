@@ -264,7 +264,7 @@ void runtime_lock_inherited(const BaseLock *lock) {
   if (lock != &runtime.lock) return;
   RuntimeThread *before = NULL;
   for (RuntimeThread *t = runtime.threads; t; before = t, t = t->next) t->previous = before;
-  translate_forget_window();
+  translate_forget_windows();
   pages_recover();
   sleep_recover();
   cache_recover();
