@@ -146,7 +146,7 @@ static void load_on_entry(Lift *l, const LiftBlock *block) {
   bool first = l->index == 0; /* nothing comes from above */
   if (!first) ir_cold_begin(b);
   ir_mark(b, IR_BLOCK, pc, true, ir_label(b).id);
-  if (!first) ir_mark(b, IR_GUEST, pc, FLAGS_CANONICAL, 0);
+  ir_mark(b, IR_GUEST, pc, FLAGS_CANONICAL, 0); /* else a region of several would take the loads for what is before it */
   load_homes(l, block->uppers_loaded);
   if (first) return;
   ir_branch(b, (IrLabel){block->label});
