@@ -13,19 +13,28 @@ static char *command_names(void) {
   return g_string_free(names, FALSE);
 }
 
+// Options are those that a subcommand's --help names; --socket is handed to what asks for names.
 static void print_bash(void) {
   g_autofree char *names = command_names();
-  g_print("_vmctl() {\n"
-          "  local word=${COMP_WORDS[COMP_CWORD]}\n"
-          "  if ((COMP_CWORD == 1)); then\n"
-          "    COMPREPLY=($(compgen -W '%s' -- \"$word\"))\n"
-          "  elif [[ ${COMP_WORDS[1]} == image && COMP_CWORD -eq 2 ]]; then\n"
-          "    COMPREPLY=($(compgen -W 'pull import list inspect remove prune' -- \"$word\"))\n"
-          "  elif [[ ${COMP_WORDS[1]} == image || ${COMP_WORDS[1]} == run ]]; then\n"
-          "    COMPREPLY=($(compgen -f -W \"$(" IMAGES ")\" -- \"$word\"))\n"
-          "  else\n"
-          "    COMPREPLY=($(compgen -f -W \"$(" NAMES ")\" -- \"$word\"))\n"
+  g_print("_vmctl_ask() { vmctl \"${socket[@]}\" \"$@\" list 2>/dev/null | sed 1d | cut -d' ' -f1; }\n"
+          "_vmctl_options() { vmctl \"$1\" --help 2>/dev/null | grep -oE -- '--[a-z][a-z-]*' | sort -u; }\n"
+          "_vmctl() {\n"
+          "  local word=${COMP_WORDS[COMP_CWORD]} command= words= files= socket=() i\n"
+          "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
+          "    case ${COMP_WORDS[i]} in\n"
+          "      --socket) socket=(--socket \"${COMP_WORDS[i + 1]}\"); i=$((i + 1)) ;;\n"
+          "      -*) ;;\n"
+          "      *) command=${COMP_WORDS[i]}; break ;;\n"
+          "    esac\n"
+          "  done\n"
+          "  if [[ ${COMP_WORDS[COMP_CWORD - 1]} == --socket ]]; then files=-f\n"
+          "  elif [[ ! $command ]]; then words='%s --socket --json --help --version'\n"
+          "  elif [[ $word == -* ]]; then words=$(_vmctl_options \"$command\")\n"
+          "  elif [[ $command == image && COMP_CWORD -eq i+1 ]]; then words='pull import list inspect remove prune'\n"
+          "  elif [[ $command == image || $command == run ]]; then files=-f words=$(_vmctl_ask image)\n"
+          "  else files=-f words=$(_vmctl_ask)\n"
           "  fi\n"
+          "  mapfile -t COMPREPLY < <(compgen $files -W \"$words\" -- \"$word\")\n"
           "}\n"
           "complete -F _vmctl vmctl\n",
           names);

@@ -704,6 +704,7 @@ TESTS = [sources, removal, definitions, autostart, bad_images, confinement, regi
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored behind '&', by programs started here, too
     failed = 0
     if os.geteuid() != 0:
         print("images are unpacked as root: left out")
