@@ -13,3 +13,6 @@ typedef enum SteleError {
   STELE_API_ERRORS(ROW)
 #undef ROW
 } SteleError;
+
+// Sets the error, its text cleaned for terminals (text.h): names in it may be strangers'. Returns FALSE.
+gboolean stele_refuse(GError **error, SteleError code, const char *format, ...) G_GNUC_PRINTF(3, 4);

@@ -30,17 +30,6 @@ typedef struct Fetch {
   gboolean from_registry; // may stall
 } Fetch;
 
-static gboolean refuse(GError **error, SteleError code, const char *format, ...) G_GNUC_PRINTF(3, 4);
-
-static gboolean refuse(GError **error, SteleError code, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  g_autofree char *message = g_strdup_vprintf(format, arguments);
-  va_end(arguments);
-  g_set_error_literal(error, STELE_ERROR, code, message);
-  return FALSE;
-}
-
 // --- watching a program fetch ---------------------------------------------------------------------
 
 static guint64 directory_bytes(const char *path) {
@@ -71,15 +60,15 @@ static gboolean on_tick(gpointer user_data, GError **error) {
                   *message = g_strdup_printf("%s: %s", fetch->doing, size);
   fetch->say(message, fetch->user_data);
   if (image_store_bytes_left(fetch->store, NULL) == 0)
-    return refuse(error, STELE_ERROR_STORAGE_FULL,
-                  "the disk of %s is full; nothing half done was kept: free some space and try again",
-                  image_store_directory(fetch->store));
+    return stele_refuse(error, STELE_ERROR_STORAGE_FULL,
+                        "the disk of %s is full; nothing half done was kept: free some space and try again",
+                        image_store_directory(fetch->store));
   if (fetched > fetch->bytes_max)
-    return refuse(error, STELE_ERROR_INVALID_IMAGE, "%s is larger than an image may be", fetch->request->source);
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "%s is larger than an image may be", fetch->request->source);
   if (fetch->from_registry && now - fetch->grown > (gint64)stall * G_USEC_PER_SEC)
-    return refuse(error, STELE_ERROR_FETCH_FAILED,
-                  "the registry of %s has sent nothing for %u s: try again later, what was fetched is kept",
-                  fetch->request->source, stall);
+    return stele_refuse(error, STELE_ERROR_FETCH_FAILED,
+                        "the registry of %s has sent nothing for %u s: try again later, what was fetched is kept",
+                        fetch->request->source, stall);
   return TRUE;
 }
 
@@ -156,12 +145,12 @@ static gboolean move_layout(Fetch *fetch, const char *from, GError **error) {
     g_autofree char *blob = g_build_filename(blobs, entry, NULL),
                     *to = g_build_filename(fetch->staging, "blobs", "sha256", entry, NULL);
     if (g_rename(blob, to) < 0)
-      return refuse(error, STELE_ERROR_STORAGE, "cannot put in place %s: %s", to, g_strerror(errno));
+      return stele_refuse(error, STELE_ERROR_STORAGE, "cannot put in place %s: %s", to, g_strerror(errno));
   }
   g_autofree char *index_to = g_build_filename(fetch->staging, "index.json", NULL),
                   *mark_to = g_build_filename(fetch->staging, "oci-layout", NULL);
   if (g_rename(index, index_to) == 0 && g_rename(mark, mark_to) == 0) return TRUE;
-  return refuse(error, STELE_ERROR_STORAGE, "cannot put in place %s: %s", index_to, g_strerror(errno));
+  return stele_refuse(error, STELE_ERROR_STORAGE, "cannot put in place %s: %s", index_to, g_strerror(errno));
 }
 
 // Layers of docker's archives are plain, and skopeo (1.9) calls them gzip's in its manifest. It compresses them, but
@@ -188,8 +177,9 @@ static gboolean from_transport(Fetch *fetch, GError **error) {
 static gboolean from_path_as(Fetch *fetch, const char *transport, GError **error) {
   g_autofree char *from = g_strconcat(transport, fetch->request->source, NULL);
   if (strchr(fetch->request->source, ':'))
-    return refuse(error, STELE_ERROR_INVALID_ARGUMENT,
-                  "%s: a path with a colon cannot be told from one with a tag: rename it", fetch->request->source);
+    return stele_refuse(error, STELE_ERROR_INVALID_ARGUMENT,
+                        "%s: a path with a colon cannot be told from one with a tag: rename it",
+                        fetch->request->source);
   return copy_by_skopeo(fetch, from, error);
 }
 
@@ -197,7 +187,7 @@ static gboolean from_path_as(Fetch *fetch, const char *transport, GError **error
 
 static int create_file(const char *path, GError **error) {
   int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (fd < 0) refuse(error, STELE_ERROR_STORAGE, "cannot make %s: %s", path, g_strerror(errno));
+  if (fd < 0) stele_refuse(error, STELE_ERROR_STORAGE, "cannot make %s: %s", path, g_strerror(errno));
   return fd;
 }
 
@@ -212,7 +202,7 @@ static gboolean make_layout(Fetch *fetch, const char *file, LayerCompression com
   gboolean good = image_layer_check(file, &layer, &budget, fetch->cancellable, error);
   g_autofree char *blob = good ? g_build_filename(fetch->staging, "blobs", "sha256", layer.digest + 7, NULL) : NULL;
   if (good && g_rename(file, blob) < 0)
-    good = refuse(error, STELE_ERROR_STORAGE, "cannot put in place %s: %s", blob, g_strerror(errno));
+    good = stele_refuse(error, STELE_ERROR_STORAGE, "cannot put in place %s: %s", blob, g_strerror(errno));
   good = good && image_manifest_write(fetch->staging, &layer, config, error);
   g_free(layer.media_type);
   g_free(layer.digest);
@@ -264,8 +254,8 @@ static gboolean holds_store(const Fetch *fetch) {
 static gboolean from_directory(Fetch *fetch, GError **error) {
   const ImageConfig config = {NULL};
   if (holds_store(fetch))
-    return refuse(error, STELE_ERROR_INVALID_ARGUMENT, "%s cannot become an image: steled keeps its images in it",
-                  fetch->request->source);
+    return stele_refuse(error, STELE_ERROR_INVALID_ARGUMENT, "%s cannot become an image: steled keeps its images in it",
+                        fetch->request->source);
   const char *const argv[] = {"tar",
                               "-C",
                               fetch->request->source,
@@ -299,7 +289,7 @@ static gboolean copy_file(Fetch *fetch, const char *to, char **ret_digest, GErro
   guint64 size = 0;
   ssize_t n = 0;
   gboolean good =
-      fd >= 0 && (from >= 0 || refuse(error, STELE_ERROR_MISSING_FILE, "%s: %s", source, g_strerror(errno)));
+      fd >= 0 && (from >= 0 || stele_refuse(error, STELE_ERROR_MISSING_FILE, "%s: %s", source, g_strerror(errno)));
   while (good && (n = read(from, bytes, sizeof zeros)) > 0) {
     g_checksum_update(sum, bytes, n);
     gboolean hole = n == sizeof zeros && memcmp(bytes, zeros, sizeof zeros) == 0;
@@ -308,13 +298,13 @@ static gboolean copy_file(Fetch *fetch, const char *to, char **ret_digest, GErro
     if (number) break;
     if (size % (16 << 20) < sizeof zeros) good = on_tick(fetch, error);
     if (good && g_cancellable_is_cancelled(fetch->cancellable))
-      good = refuse(error, STELE_ERROR_CANCELLED, "given up: nothing of it was kept");
+      good = stele_refuse(error, STELE_ERROR_CANCELLED, "given up: nothing of it was kept");
   }
   if (good && n < 0) number = errno;
   if (good && number == 0 && ftruncate(fd, (off_t)size) < 0) number = errno;
   if (good && number)
-    good = refuse(error, number == ENOSPC ? STELE_ERROR_STORAGE_FULL : STELE_ERROR_STORAGE, "cannot copy %s: %s",
-                  source, g_strerror(number));
+    good = stele_refuse(error, number == ENOSPC ? STELE_ERROR_STORAGE_FULL : STELE_ERROR_STORAGE, "cannot copy %s: %s",
+                        source, g_strerror(number));
   if (from >= 0) close(from);
   if (fd >= 0) close(fd);
   if (good) *ret_digest = g_strdup(g_checksum_get_string(sum));
@@ -347,8 +337,8 @@ static gboolean read_head(const char *path, Head *ret_head, GError **error) {
                                                : -2;
   int number = errno;
   if (fd >= 0) close(fd);
-  if (n == -2) return refuse(error, STELE_ERROR_INVALID_IMAGE, "%s is neither a file nor a directory", path);
-  if (n < 0) return refuse(error, STELE_ERROR_MISSING_FILE, "%s: %s", path, g_strerror(number));
+  if (n == -2) return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "%s is neither a file nor a directory", path);
+  if (n < 0) return stele_refuse(error, STELE_ERROR_MISSING_FILE, "%s: %s", path, g_strerror(number));
   ret_head->size = (gsize)n;
   return TRUE;
 }
@@ -365,8 +355,8 @@ static gboolean check_qcow2(const Head *head, GError **error) {
   static const guint8 none[8];
   gboolean alone = head->size >= 80 && memcmp(head->bytes + 8, none, 8) == 0 &&
                    ((head->bytes[7] < 3 && head->bytes[7]) || (head->bytes[79] & 4) == 0);
-  return alone || refuse(error, STELE_ERROR_INVALID_IMAGE,
-                         "it stands on another file: flatten it first (qemu-img convert -O qcow2)");
+  return alone || stele_refuse(error, STELE_ERROR_INVALID_IMAGE,
+                               "it stands on another file: flatten it first (qemu-img convert -O qcow2)");
 }
 
 static ImageRecord *take_disk(Fetch *fetch, const char *name, const Head *head, GError **error) {
@@ -398,14 +388,14 @@ static gboolean from_archive(Fetch *fetch, const Head *head, GError **error) {
   fetch->doing = "looking into it";
   if (archive_has(fetch, "manifest.json")) return from_path_as(fetch, DOCKER_ARCHIVE, error);
   if (archive_has(fetch, "oci-layout")) return from_path_as(fetch, "oci-archive:", error);
-  if (g_cancellable_is_cancelled(fetch->cancellable)) return refuse(error, STELE_ERROR_CANCELLED, "given up");
+  if (g_cancellable_is_cancelled(fetch->cancellable)) return stele_refuse(error, STELE_ERROR_CANCELLED, "given up");
   for (gsize i = 0; i < G_N_ELEMENTS(packers); i++)
     if (has(head, 0, packers[i].magic, packers[i].size)) return from_tar_through(fetch, packers[i].program, error);
   if (has(head, 0, "\x1f\x8b", 2)) return from_tar(fetch, LAYER_GZIP, error);
   if (has(head, 257, "ustar", 5)) return from_tar(fetch, LAYER_PLAIN, error);
-  return refuse(error, STELE_ERROR_INVALID_IMAGE,
-                "%s is no archive, no image of a disk with ext4 or erofs alone, and no qcow2 image",
-                fetch->request->source);
+  return stele_refuse(error, STELE_ERROR_INVALID_IMAGE,
+                      "%s is no archive, no image of a disk with ext4 or erofs alone, and no qcow2 image",
+                      fetch->request->source);
 }
 
 static gboolean from_path(Fetch *fetch, const Head *head, GError **error) {
@@ -454,7 +444,7 @@ static gboolean fetch_layout(Fetch *fetch, const Head *head, GError **error) {
 static gboolean check_source(const char *source, GError **error) {
   if (*source && *source != '-' && g_str_is_ascii(source) && strpbrk(source, " \t\n'\"\\") == NULL) return TRUE;
   if (*source == '/') return TRUE;
-  return refuse(error, STELE_ERROR_INVALID_ARGUMENT, "'%s' names no image", source);
+  return stele_refuse(error, STELE_ERROR_INVALID_ARGUMENT, "'%s' names no image", source);
 }
 
 static ImageRecord *fetch_and_take(Fetch *fetch, const char *name, GError **error) {
@@ -479,7 +469,8 @@ ImageRecord *image_fetch(ImageStore *store, const ImageRequest *request, GCancel
                  .user_data = user_data,
                  .bytes_max = image_store_bytes_left(store, NULL)};
   if (geteuid() != 0) {
-    refuse(error, STELE_ERROR_UNSUPPORTED, "images are unpacked with the owners their files have: run steled as root");
+    stele_refuse(error, STELE_ERROR_UNSUPPORTED,
+                 "images are unpacked with the owners their files have: run steled as root");
     return NULL;
   }
   if (!check_source(request->source, error)) return NULL;

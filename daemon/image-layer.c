@@ -7,7 +7,6 @@
 #include <unistd.h>
 #include <zlib.h>
 #include "errors.h"
-#include "text.h"
 
 #define BLOCK      512
 #define LONG_MAX_  (1024 * 1024) // bytes of a pax header or a long name
@@ -29,17 +28,6 @@ typedef struct Walk {
   guint64 size;
   int zero_blocks;
 } Walk;
-
-static gboolean refuse(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-
-static gboolean refuse(GError **error, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  g_autofree char *message = g_strdup_vprintf(format, arguments), *clean = text_clean(message, strlen(message));
-  va_end(arguments);
-  g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_IMAGE, "%s", clean ? clean : "no memory");
-  return FALSE;
-}
 
 // --- tar ------------------------------------------------------------------------------------------
 
@@ -86,20 +74,21 @@ static gboolean read_pax(Walk *walk, GError **error) {
     char *after = NULL;
     guint64 length = g_ascii_isdigit(*at) ? g_ascii_strtoull(at, &after, 10) : 0;
     if (length < 5 || length > (guint64)(end - at) || *after != ' ' || at[length - 1] != '\n')
-      return refuse(error, "a pax header in it is damaged");
+      return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "a pax header in it is damaged");
     g_autofree char *record = g_strndup(after + 1, (gsize)(at + length - 1 - (after + 1)));
     char *value = strchr(record, '=');
     at += length;
-    if (value == NULL) return refuse(error, "a pax header in it is damaged");
+    if (value == NULL) return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "a pax header in it is damaged");
     *value++ = 0;
     if (g_str_has_prefix(record, "GNU.sparse."))
-      return refuse(error, "it has a sparse file, whose size cannot be checked: make it without (tar without -S)");
+      return stele_refuse(error, STELE_ERROR_INVALID_IMAGE,
+                          "it has a sparse file, whose size cannot be checked: make it without (tar without -S)");
     if (g_str_equal(record, "path")) g_free(walk->path), walk->path = g_strdup(value);
     if (g_str_equal(record, "linkpath")) g_free(walk->link), walk->link = g_strdup(value);
     if (g_str_equal(record, "size")) {
       walk->sized = TRUE;
       if (!g_ascii_string_to_unsigned(value, 10, 0, G_MAXINT64, &walk->size, NULL))
-        return refuse(error, "a pax header in it has a size that is none");
+        return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "a pax header in it has a size that is none");
     }
   }
   return TRUE;
@@ -127,8 +116,10 @@ static gboolean spend(Walk *walk, const char *path, guint64 size, GError **error
     return FALSE;
   }
   if (bytes > budget->bytes)
-    return refuse(error, "it unpacks to more than the %s that an image may, at %.*s", most, NAME_SHOWN, path);
-  if (budget->entries == 0) return refuse(error, "it has more files than an image may");
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "it unpacks to more than the %s that an image may, at %.*s",
+                        most, NAME_SHOWN, path);
+  if (budget->entries == 0)
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "it has more files than an image may");
   budget->bytes -= bytes;
   budget->entries--;
   return TRUE;
@@ -136,12 +127,17 @@ static gboolean spend(Walk *walk, const char *path, guint64 size, GError **error
 
 static gboolean check_entry(Walk *walk, char type, const char *path, guint64 size, GError **error) {
   g_autofree char *link = walk->link ? g_strdup(walk->link) : g_strndup((const char *)walk->block + 157, 100);
-  if (*path == 0) return refuse(error, "it has an entry without a name");
-  if (leads_out(path)) return refuse(error, "it has the entry '%.*s', which leads out of the root", NAME_SHOWN, path);
+  if (*path == 0) return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "it has an entry without a name");
+  if (leads_out(path))
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "it has the entry '%.*s', which leads out of the root",
+                        NAME_SHOWN, path);
   if (type == '1' && leads_out(link))
-    return refuse(error, "its entry '%.*s' is a hard link to '%.*s', which leads out of the root", NAME_SHOWN, path,
-                  NAME_SHOWN, link);
-  if (type == 'S') return refuse(error, "'%.*s' in it is sparse, so that its size cannot be checked", NAME_SHOWN, path);
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE,
+                        "its entry '%.*s' is a hard link to '%.*s', which leads out of the root", NAME_SHOWN, path,
+                        NAME_SHOWN, link);
+  if (type == 'S')
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "'%.*s' in it is sparse, so that its size cannot be checked",
+                        NAME_SHOWN, path);
   return spend(walk, path, size, error);
 }
 
@@ -149,10 +145,13 @@ static gboolean on_header(Walk *walk, GError **error) {
   const guint8 *block = walk->block;
   char type = (char)block[156];
   guint64 size = 0;
-  if (!checksum_holds(block)) return refuse(error, "it is no tar archive, or damaged: a header's checksum is wrong");
-  if (!read_number(block + 124, 12, &size)) return refuse(error, "a header in it has a size that is none");
+  if (!checksum_holds(block))
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE,
+                        "it is no tar archive, or damaged: a header's checksum is wrong");
+  if (!read_number(block + 124, 12, &size))
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "a header in it has a size that is none");
   if (strchr("xLK", type) && type) {
-    if (size > LONG_MAX_) return refuse(error, "a header in it is longer than 1 MiB");
+    if (size > LONG_MAX_) return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "a header in it is longer than 1 MiB");
     walk->special = g_string_new(NULL);
     walk->special_type = type;
     walk->special_left = size;
@@ -160,7 +159,7 @@ static gboolean on_header(Walk *walk, GError **error) {
     return size ? TRUE : end_special(walk, error);
   }
   if (type == 'g') { // of all that follow; nothing in it matters here, and nothing of it may
-    if (size > LONG_MAX_) return refuse(error, "a header in it is longer than 1 MiB");
+    if (size > LONG_MAX_) return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "a header in it is longer than 1 MiB");
     walk->skip = (size + BLOCK - 1) / BLOCK * BLOCK;
     return TRUE;
   }
@@ -188,7 +187,8 @@ static gboolean on_block(Walk *walk, GError **error) {
   gboolean zero = TRUE;
   for (int i = 0; i < BLOCK && zero; i++) zero = walk->block[i] == 0;
   if (zero) return walk->zero_blocks++, TRUE;
-  if (walk->zero_blocks == 1) return refuse(error, "it is damaged: a block of zeros stands among its entries");
+  if (walk->zero_blocks == 1)
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "it is damaged: a block of zeros stands among its entries");
   return on_header(walk, error);
 }
 
@@ -228,12 +228,14 @@ static gboolean inflate_chunk(Inflater *it, Walk *walk, guint8 *bytes, gsize cou
   it->stream.avail_in = (uInt)count;
   while (it->stream.avail_in > 0 || it->stream.avail_out == 0) {
     if (it->ended && it->stream.avail_in == 0) return TRUE;
-    if (it->ended && inflateReset(&it->stream) != Z_OK) return refuse(error, "its gzip data is damaged");
+    if (it->ended && inflateReset(&it->stream) != Z_OK)
+      return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "its gzip data is damaged");
     it->ended = FALSE;
     it->stream.next_out = it->out;
     it->stream.avail_out = CHUNK;
     int r = inflate(&it->stream, Z_NO_FLUSH);
-    if (r != Z_OK && r != Z_STREAM_END && r != Z_BUF_ERROR) return refuse(error, "its gzip data is damaged");
+    if (r != Z_OK && r != Z_STREAM_END && r != Z_BUF_ERROR)
+      return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "its gzip data is damaged");
     if (!feed(walk, it->out, CHUNK - it->stream.avail_out, error)) return FALSE;
     it->ended = r == Z_STREAM_END;
     if (r == Z_BUF_ERROR) break;
@@ -261,7 +263,7 @@ static gboolean check_digest(GChecksum *sum, char **digest, const char *what, GE
   if (expected == NULL) *digest = g_strconcat("sha256:", got, NULL);
   if (expected == NULL) return TRUE;
   if (g_str_has_prefix(expected, "sha256:") && g_str_equal(expected + 7, got)) return TRUE;
-  return refuse(error, "its %s has the digest sha256:%s, not %s", what, got, expected);
+  return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "its %s has the digest sha256:%s, not %s", what, got, expected);
 }
 
 static gboolean read_blob(int fd, ImageLayer *layer, Walk *walk, GChecksum *packed, GCancellable *cancellable,
@@ -270,7 +272,8 @@ static gboolean read_blob(int fd, ImageLayer *layer, Walk *walk, GChecksum *pack
   Inflater inflater = {.out = out};
   gboolean gzip = image_layer_compression(layer->media_type) == LAYER_GZIP, good = TRUE;
   guint64 total = 0;
-  if (gzip && inflateInit2(&inflater.stream, 15 + 16) != Z_OK) return refuse(error, "no memory");
+  if (gzip && inflateInit2(&inflater.stream, 15 + 16) != Z_OK)
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "no memory");
   while (good) {
     ssize_t n = read(fd, in, CHUNK);
     if (n < 0 && errno == EINTR) continue;
@@ -290,8 +293,10 @@ static gboolean read_blob(int fd, ImageLayer *layer, Walk *walk, GChecksum *pack
   }
   if (layer->digest == NULL) layer->size = total;
   if (good && total != layer->size)
-    good = refuse(error, "it has %" G_GUINT64_FORMAT " bytes, not %" G_GUINT64_FORMAT, total, layer->size);
-  if (good && gzip && !inflater.ended) good = refuse(error, "its gzip data ends too early");
+    good = stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "it has %" G_GUINT64_FORMAT " bytes, not %" G_GUINT64_FORMAT,
+                        total, layer->size);
+  if (good && gzip && !inflater.ended)
+    good = stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "its gzip data ends too early");
   if (gzip) inflateEnd(&inflater.stream);
   return good;
 }
@@ -301,11 +306,12 @@ gboolean image_layer_check(const char *file, ImageLayer *layer, ImageBudget *bud
   Walk walk = {.budget = budget, .unpacked = g_checksum_new(G_CHECKSUM_SHA256)};
   g_autoptr(GChecksum) packed = g_checksum_new(G_CHECKSUM_SHA256);
   int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-  gboolean good = fd >= 0 || refuse(error, "it is missing (%s)", g_strerror(errno));
+  gboolean good = fd >= 0 || stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "it is missing (%s)", g_strerror(errno));
   good = good && read_blob(fd, layer, &walk, packed, cancellable, error) &&
          check_digest(packed, &layer->digest, "blob", error) &&
          check_digest(walk.unpacked, &layer->diff_id, "content", error);
-  if (good && (walk.skip > 0 || walk.filled > 0 || walk.special)) good = refuse(error, "its archive ends too early");
+  if (good && (walk.skip > 0 || walk.filled > 0 || walk.special))
+    good = stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "its archive ends too early");
   if (fd >= 0) close(fd);
   if (walk.special) g_string_free(walk.special, TRUE);
   g_free(walk.path);

@@ -4,7 +4,6 @@
 #include <string.h>
 #include "errors.h"
 #include "json.h"
-#include "text.h"
 
 #define DOCUMENT_MAX (4 * 1024 * 1024)
 #define LAYERS_MAX   127 // as many as overlayfs' users ever make
@@ -38,17 +37,6 @@ void image_manifest_free(ImageManifest *manifest) {
   g_free(manifest);
 }
 
-static gboolean refuse(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-
-static gboolean refuse(GError **error, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  g_autofree char *message = g_strdup_vprintf(format, arguments), *clean = text_clean(message, strlen(message));
-  va_end(arguments);
-  g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_IMAGE, "%s", clean ? clean : "no memory");
-  return FALSE;
-}
-
 // --- documents ------------------------------------------------------------------------------------
 
 typedef struct Document {
@@ -70,16 +58,19 @@ static gboolean digest_is_well_formed(const char *digest) {
 static gboolean parse(Document *document, char *text, gsize size, const char *what, GError **error) {
   document->text = text;
   int r = json_parse(&document->json, text, size);
-  if (r < 0) return refuse(error, "its %s is %s", what, r == -E2BIG ? "too large" : "no JSON");
-  return document->json.nodes[0].type == JSON_OBJECT || refuse(error, "its %s is no JSON object", what);
+  if (r < 0)
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "its %s is %s", what, r == -E2BIG ? "too large" : "no JSON");
+  return document->json.nodes[0].type == JSON_OBJECT ||
+         stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "its %s is no JSON object", what);
 }
 
 static gboolean load(Document *document, const char *path, const char *what, gsize *ret_size, GError **error) {
   char *text = NULL;
   g_autoptr(GMappedFile) file = g_mapped_file_new(path, FALSE, NULL);
-  if (file == NULL) return refuse(error, "its %s is missing", what);
+  if (file == NULL) return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "its %s is missing", what);
   *ret_size = g_mapped_file_get_length(file);
-  if (*ret_size > DOCUMENT_MAX) return refuse(error, "its %s is larger than 4 MiB", what);
+  if (*ret_size > DOCUMENT_MAX)
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "its %s is larger than 4 MiB", what);
   text = g_malloc(*ret_size + 1);
   if (*ret_size) memcpy(text, g_mapped_file_get_contents(file), *ret_size);
   text[*ret_size] = 0;
@@ -93,11 +84,13 @@ static char *blob_path(const char *layout, const char *digest) {
 static gboolean load_blob(Document *document, const char *layout, const char *digest, const char *what,
                           GError **error) {
   gsize size = 0;
-  if (!digest_is_well_formed(digest)) return refuse(error, "its %s has no digest of the form sha256:…", what);
+  if (!digest_is_well_formed(digest))
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "its %s has no digest of the form sha256:…", what);
   g_autofree char *path = blob_path(layout, digest);
   if (!load(document, path, what, &size, error)) return FALSE;
   g_autofree char *got = g_compute_checksum_for_data(G_CHECKSUM_SHA256, (const guint8 *)document->text, size);
-  return g_str_equal(got, digest + 7) || refuse(error, "its %s has the digest sha256:%s, not %s", what, got, digest);
+  return g_str_equal(got, digest + 7) ||
+         stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "its %s has the digest sha256:%s, not %s", what, got, digest);
 }
 
 static const JsonNode *member(const Document *document, const JsonNode *object, const char *name) {
@@ -147,22 +140,26 @@ static gboolean read_layer(ImageManifest *manifest, const Document *document, co
   g_ptr_array_add(manifest->layers, layer);
   layer->media_type = dup_string(document, node, "mediaType");
   layer->digest = dup_string(document, node, "digest");
-  if (!digest_is_well_formed(layer->digest)) return refuse(error, "a layer has no digest of the form sha256:…");
+  if (!digest_is_well_formed(layer->digest))
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "a layer has no digest of the form sha256:…");
   const JsonNode *number = member(document, node, "size");
   if (number == NULL || json_get_integer(&document->json, number, &size) < 0 || size < 0)
-    return refuse(error, "a layer has no size");
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "a layer has no size");
   layer->size = (guint64)size;
   if (layer->media_type && image_layer_compression(layer->media_type) != LAYER_UNKNOWN) return TRUE;
-  return refuse(error, "a layer is of the type %s, which cannot be unpacked: layers may be tar or tar with gzip",
-                layer->media_type ? layer->media_type : "(none)");
+  return stele_refuse(error, STELE_ERROR_INVALID_IMAGE,
+                      "a layer is of the type %s, which cannot be unpacked: layers may be tar or tar with gzip",
+                      layer->media_type ? layer->media_type : "(none)");
 }
 
 static gboolean read_layers(ImageManifest *manifest, const Document *document, GError **error) {
   const JsonNode *layers = member(document, NULL, "layers");
-  if (layers == NULL || layers->type != JSON_ARRAY) return refuse(error, "its manifest has no layers");
+  if (layers == NULL || layers->type != JSON_ARRAY)
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "its manifest has no layers");
   for (const JsonNode *node = json_first(&document->json, layers); node;
        node = json_next(&document->json, layers, node)) {
-    if (manifest->layers->len == LAYERS_MAX) return refuse(error, "it has more than %d layers", LAYERS_MAX);
+    if (manifest->layers->len == LAYERS_MAX)
+      return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "it has more than %d layers", LAYERS_MAX);
     if (!read_layer(manifest, document, node, error)) return FALSE;
   }
   return TRUE;
@@ -171,17 +168,20 @@ static gboolean read_layers(ImageManifest *manifest, const Document *document, G
 static gboolean check_platform(const Document *document, GError **error) {
   g_autofree char *architecture = dup_string(document, NULL, "architecture"), *os = dup_string(document, NULL, "os");
   if (g_strcmp0(architecture, "amd64") == 0 && g_strcmp0(os, "linux") == 0) return TRUE;
-  return refuse(error, "it is for %s on %s: machines run x86-64 programs, so that it takes an image for linux/amd64",
-                os ? os : "an unnamed system", architecture ? architecture : "an unnamed processor");
+  return stele_refuse(error, STELE_ERROR_INVALID_IMAGE,
+                      "it is for %s on %s: machines run x86-64 programs, so that it takes an image for linux/amd64",
+                      os ? os : "an unnamed system", architecture ? architecture : "an unnamed processor");
 }
 
 static gboolean read_diff_ids(ImageManifest *manifest, const Document *document, GError **error) {
   const JsonNode *rootfs = member(document, NULL, "rootfs");
   g_auto(GStrv) ids = rootfs ? dup_strings(document, rootfs, "diff_ids") : NULL;
   if (ids == NULL || g_strv_length(ids) != manifest->layers->len)
-    return refuse(error, "its configuration and its manifest do not have the same number of layers");
+    return stele_refuse(error, STELE_ERROR_INVALID_IMAGE,
+                        "its configuration and its manifest do not have the same number of layers");
   for (guint i = 0; i < manifest->layers->len; i++) {
-    if (!digest_is_well_formed(ids[i])) return refuse(error, "a layer has no diff ID of the form sha256:…");
+    if (!digest_is_well_formed(ids[i]))
+      return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "a layer has no diff ID of the form sha256:…");
     ((ImageLayer *)manifest->layers->pdata[i])->diff_id = g_strdup(ids[i]);
   }
   return TRUE;

@@ -200,17 +200,6 @@ static void creation_free(gpointer data) {
   g_free(it);
 }
 
-static gboolean refuse(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-
-static gboolean refuse(GError **error, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  g_autofree char *message = g_strdup_vprintf(format, arguments);
-  va_end(arguments);
-  g_set_error_literal(error, STELE_ERROR, STELE_ERROR_INVALID_ARGUMENT, message);
-  return FALSE;
-}
-
 static void put(GString *xml, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
 static void put(GString *xml, const char *format, ...) {
@@ -238,7 +227,8 @@ static void put_root(GString *xml, const Creation *it, const ImageRecord *record
 
 static gboolean put_env(GString *xml, const char *entry, GError **error) {
   const char *equals = strchr(entry, '=');
-  if (equals == NULL || equals == entry) return refuse(error, "'%s' is no NAME=VALUE", entry);
+  if (equals == NULL || equals == entry)
+    return stele_refuse(error, STELE_ERROR_INVALID_ARGUMENT, "'%s' is no NAME=VALUE", entry);
   g_autofree char *name = g_strndup(entry, (gsize)(equals - entry));
   put(xml, "        <stele:env name='%s'>%s</stele:env>\n", name, equals + 1);
   return TRUE;
@@ -246,7 +236,8 @@ static gboolean put_env(GString *xml, const char *entry, GError **error) {
 
 static gboolean put_command(GString *xml, const Creation *it, GError **error) {
   if (!g_str_equal(it->init, "command")) return TRUE;
-  if (it->argv == NULL || *it->argv == NULL) return refuse(error, "the image names no command: give one");
+  if (it->argv == NULL || *it->argv == NULL)
+    return stele_refuse(error, STELE_ERROR_INVALID_ARGUMENT, "the image names no command: give one");
   g_string_append(xml, "      <stele:command");
   put_attribute(xml, "cwd", it->cwd);
   put_attribute(xml, "user", it->user);
@@ -367,14 +358,16 @@ static gboolean check_request(const CreateRequest *request, GError **error) {
                            *const modes[] = {"lasting", "overlay", "ro", NULL},
                            *const removes[] = {"", "closed", "stopped", NULL};
   if (!g_strv_contains(inits, request->init))
-    return refuse(error, "init is system, command or none, not '%s'", request->init);
+    return stele_refuse(error, STELE_ERROR_INVALID_ARGUMENT, "init is system, command or none, not '%s'",
+                        request->init);
   if (!g_strv_contains(modes, request->mode))
-    return refuse(error, "mode is lasting, overlay or ro, not '%s'", request->mode);
+    return stele_refuse(error, STELE_ERROR_INVALID_ARGUMENT, "mode is lasting, overlay or ro, not '%s'", request->mode);
   if (!g_strv_contains(removes, request->remove))
-    return refuse(error, "remove is closed or stopped, not '%s'", request->remove);
-  if (request->disk && request->disk < DISK_BYTES_MIN) return refuse(error, "a disk for changes has at least 16 MiB");
+    return stele_refuse(error, STELE_ERROR_INVALID_ARGUMENT, "remove is closed or stopped, not '%s'", request->remove);
+  if (request->disk && request->disk < DISK_BYTES_MIN)
+    return stele_refuse(error, STELE_ERROR_INVALID_ARGUMENT, "a disk for changes has at least 16 MiB");
   if (request->stop_signal && *request->stop_signal && signal_number(request->stop_signal) - 1 > 63)
-    return refuse(error, "there is no signal '%s'", request->stop_signal);
+    return stele_refuse(error, STELE_ERROR_INVALID_ARGUMENT, "there is no signal '%s'", request->stop_signal);
   return TRUE;
 }
 
