@@ -103,7 +103,7 @@ static void end_instruction(Lift *l, const RegionInsn *r) {
 }
 
 /* Code that nothing guards against changes compares itself with what it was made of: the guest bytes, in words, with
- * constants. Now and then it asks whether it still has to. */
+ * constants. Now and then it asks whether it still has to, unless others may change it: no guard is ever enough then. */
 static void check_source(Lift *l, const LiftRegion *region) {
   const size_t budget = offsetof(GuestCpu, check_budget);
   IrBuilder *b = &l->b;
@@ -128,6 +128,7 @@ static void check_source(Lift *l, const LiftRegion *region) {
     else ir_rrr(b, IR_ORR, 8, differs, differs, now);
   }
   lift_raise_if_not_zero(l, 8, differs, LIFT_CODE_CHANGED);
+  if (region->window.unwatched) return;
   ir_load_state(b, 8, left, budget);
   ir_add_imm(b, 8, left, left, -1);
   ir_store_state(b, 8, left, budget);

@@ -131,7 +131,7 @@ static RegionWindow copy_source(const RegionWindow *window, uint64_t pc) {
   uint64_t start = pc & ~UINT64_C(7), length = window->end - start;
   if (length > CHECKED_BYTES) length = CHECKED_BYTES;
   memcpy(source, (const void *)(uintptr_t)start, length);
-  return (RegionWindow){.start = start, .end = start + length, .bytes = source};
+  return (RegionWindow){.start = start, .end = start + length, .bytes = source, .unwatched = window->unwatched};
 }
 
 static void analyse_guarded(void *argument) {
