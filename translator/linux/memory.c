@@ -230,16 +230,25 @@ uint64_t linux_memory_object(const HostStat *status) {
   return ((status->device * UINT64_C(0x9e3779b97f4a7c15)) ^ status->inode) | UINT64_C(1) << 63;
 }
 
+/* Whether nobody can write or cut a file any more, and nobody has a mapping that could: such seals are never taken off
+ * (fcntl(2), "File Sealing"). Container run-times execute themselves from a memfd with them. */
+static bool is_sealed(int fd) {
+  const int64_t contents = F_SEAL_WRITE | F_SEAL_SHRINK;
+  int64_t seals = host_call(__NR_fcntl, fd, F_GET_SEALS);
+  return seals >= 0 && (seals & contents) == contents;
+}
+
 /* Whether a file may be changed while it is mapped without a call or a store here that tells. Of a private mapping that
  * is assumed where this process can write the file (linux_watch_opened() sees it when that begins later), or its child
- * could: it has a descriptor for writing, or the file has no name any more. Programs and libraries are not so. A file
- * with a name that another process writes in place meanwhile is not noticed unless it is mapped shared. */
+ * could: it has a descriptor for writing, or the file has no name any more. Programs and libraries are not so, nor is
+ * what is sealed. A file with a name that another process writes in place meanwhile is not noticed unless it is mapped
+ * shared. */
 static bool is_unwatched_file(bool shared, bool executable, int fd, const HostStat *status, uint64_t object) {
   MemoryRange view;
-  if (shared) return !linux_watch_is_own(object) && !is_installed(fd);
+  if (shared) return !linux_watch_is_own(object) && !is_installed(fd) && !is_sealed(fd);
   if ((status->mode & FILE_TYPE) != FILE_REGULAR) return false; /* /dev/zero */
   int64_t flags = host_call(__NR_fcntl, fd, F_GETFL);
-  if (status->links == 0 || (flags > 0 && flags & OPEN_ACCESS_MODE)) return true;
+  if (status->links == 0 || (flags > 0 && flags & OPEN_ACCESS_MODE)) return !is_sealed(fd);
   bool mapped_shared = memory_map_next_view(object, MEMORY_SHARED, 0, &view);
   if (!mapped_shared && !executable) return false;
   bool installed = is_installed(fd);
