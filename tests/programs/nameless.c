@@ -1,16 +1,19 @@
 /*
- * A program without a name: executed from a sealed memfd, as container run times execute themselves, and from a file
- * that is deleted meanwhile. /proc/self/exe still leads to it: to read, to ask about, and to execute once more. What is
- * sealed is translated like any program; the deleted file's code is checked when it is entered, which stays as it is made.
+ * A program without a name: executed from a sealed memfd or a mount of its own, as container run times execute
+ * themselves, and from a file that is deleted meanwhile. /proc/self/exe still leads to it: to read, to ask about, to
+ * mount, and to execute once more. What is sealed is translated like any program; the deleted file's code is checked
+ * when it is entered, and stays as it was made.
  * Build: dynamic static
  * At most: checked-regions 4200
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -98,10 +101,40 @@ static void deleted(void) {
   close(fd);
 }
 
+/* Mounted over a file, opened, and gone from there. */
+static int mount_self(const char *file) {
+  if (mount("/proc/self/exe", file, NULL, MS_BIND, NULL) < 0) return -1;
+  int fd = open(file, O_PATH | O_CLOEXEC);
+  return umount2(file, MNT_DETACH) < 0 ? -1 : fd;
+}
+
+static int run_mounted(const char *file) {
+  int fd = mount_self(file);
+  if (fd >= 0) fexecve(fd, (char *[]){"nameless", "again", NULL}, environ);
+  printf("mounted: error %d\n", errno);
+  return 1;
+}
+
+/* Where mounts are nobody else's, which the program has to be executed in to be mounted: root's alone to make. */
+static void mounted(const char *program) {
+  char file[] = "/tmp/stele-nameless-XXXXXX";
+  close(mkstemp(file));
+  pid_t child = fork();
+  if (child == 0) {
+    if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
+      execl(program, "nameless", "mounted", file, NULL);
+    _exit(errno);
+  }
+  end("mounted", child);
+  unlink(file);
+}
+
 int main(int argc, char **argv) {
   if (argc > 1 && !strcmp(argv[1], "again")) return 9;
+  if (argc > 2) return run_mounted(argv[2]);
   if (argc > 1) return look(argv[1]);
   from_memory();
   deleted();
+  mounted(argv[0]);
   return 0;
 }

@@ -155,6 +155,14 @@ int64_t sys_faccessat2(GuestCpu *cpu, const uint64_t a[6]) {
                                a[3]);
 }
 
+/* --- mounts ------------------------------------------------------------------------------------------ */
+
+/* Container run-times make a mount of their program, to execute themselves from where nobody can write. */
+int64_t sys_mount(GuestCpu *cpu, const uint64_t a[6]) {
+  char replacement[LINUX_PATH_MAX];
+  return linux_guest_call_list(linux_thread(cpu), __NR_mount, linux_path(a[0], replacement), a[1], a[2], a[3], a[4]);
+}
+
 /* --- links ------------------------------------------------------------------------------------------- */
 
 static int64_t readlink_at(GuestCpu *cpu, uint64_t dirfd, uint64_t path, uint64_t to, uint64_t size) {
