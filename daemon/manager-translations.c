@@ -22,22 +22,16 @@ static GHashTable *roots_in_use(Manager *manager) {
 typedef struct Telling {
   Job *job;
   const char *operation;
-  gint64 next; // time
 } Telling;
-
-#define TELL_EVERY_US 200000
 
 static void on_progress(guint done, guint count, gpointer user_data) {
   Telling *telling = user_data;
-  gint64 now = g_get_monotonic_time();
-  if (now < telling->next && done < count) return;
-  telling->next = now + TELL_EVERY_US;
   g_autofree char *message = g_strdup_printf("translating the root's programs: %u of %u files", done, count);
   job_report_progress(telling->job, telling->operation, message);
 }
 
 static gboolean make(Job *job, const TranslationsWish *wish, const char *operation, GError **error) {
-  Telling telling = {job, operation, 0};
+  Telling telling = {job, operation};
   job_report_progress(job, operation, "looking for programs to translate");
   return translations_make(job->manager->paths, wish, job->roots, job->cancellable, on_progress, &telling, &job->result,
                            error);

@@ -28,6 +28,7 @@
 #define GROUP        "translations"
 #define NOBODY       65534
 #define POLL_MS      200
+#define TELL_MS      200
 #define PATIENCE_MS  30000 // after SIGTERM, for what is done to be written
 #define SAID_MAX     2000
 #define EXIT_PARTIAL 3 // stele-aot(1)
@@ -67,7 +68,7 @@ static char *dup_identity(const char *path) {
 
 static guint64 bytes_of(const char *path) {
   struct stat status;
-  return stat(path, &status) == 0 ? (guint64)status.st_blocks * 512 : 0;
+  return lstat(path, &status) == 0 ? (guint64)status.st_blocks * 512 : 0;
 }
 
 // --- info ----------------------------------------------------------------------------------------
@@ -145,10 +146,25 @@ static int open_or_say(const char *path, int flags, GError **error) {
   return fd;
 }
 
+// What is being made, or was: in a directory whose user may have put anything there. It must be a file of that user's
+// own, no link to one that he could not read. -1 with errno otherwise.
+static int open_store(int work, struct stat *ret_status) {
+  struct stat owner;
+  int fd = openat(work, STORE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (fd < 0) return -1;
+  if (fstat(fd, ret_status) == 0 && fstat(work, &owner) == 0 && S_ISREG(ret_status->st_mode) &&
+      ret_status->st_uid == owner.st_uid)
+    return fd;
+  close(fd);
+  errno = EPERM;
+  return -1;
+}
+
 static gboolean open_given(const HostPaths *paths, const TranslationsWish *wish, const char *directory, Given *ret,
                            GError **error) {
-  g_autofree char *work = g_build_filename(directory, WORK, NULL), *partial = g_build_filename(work, STORE, NULL),
+  g_autofree char *work = g_build_filename(directory, WORK, NULL),
                   *whole = g_build_filename(directory, STELE_TRANSLATOR_FILE, NULL);
+  struct stat status;
   *ret = (Given){-1, -1, -1, -1, -1};
   ret->root = open_or_say(wish->root, O_RDONLY | O_DIRECTORY, error);
   if (ret->root < 0) return FALSE;
@@ -158,7 +174,7 @@ static gboolean open_given(const HostPaths *paths, const TranslationsWish *wish,
   ret->work = open_or_say(work, O_RDONLY | O_DIRECTORY, error);
   ret->translator = ret->work < 0 ? -1 : open_or_say(wish->translator, O_RDONLY, error);
   ret->program = ret->translator < 0 ? -1 : open_or_say(paths->aot, O_RDONLY, error);
-  ret->before = open(partial, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  ret->before = ret->work < 0 ? -1 : open_store(ret->work, &status);
   if (ret->before < 0) ret->before = open(whole, O_RDONLY | O_CLOEXEC);
   return ret->program >= 0;
 }
@@ -226,12 +242,24 @@ typedef struct Listening {
   TranslationsProgress progress;
   gpointer user_data;
   guint done, count;
+  gboolean whole;       // the end has been told
+  gint64 next;          // time at which progress is told again
   GString *line, *said; // said: what is no progress
 } Listening;
 
+// Now and then, however much is said, and once at the end.
+static void tell_progress(Listening *l) {
+  gint64 now = g_get_monotonic_time();
+  gboolean end = l->done >= l->count && !l->whole;
+  if (now < l->next && !end) return;
+  l->whole |= end;
+  l->next = now + TELL_MS * 1000;
+  l->progress(l->done, l->count, l->user_data);
+}
+
 static void take_line(Listening *l) {
   if (sscanf(l->line->str, "%u %u", &l->done, &l->count) == 2)
-    l->progress(l->done, l->count, l->user_data);
+    tell_progress(l);
   else if (l->said->len + l->line->len < SAID_MAX)
     g_string_append_printf(l->said, "%s%s", l->said->len ? "; " : "", l->line->str);
   g_string_truncate(l->line, 0);
@@ -246,7 +274,7 @@ static void take_bytes(Listening *l, const char *bytes, gssize size) {
   }
 }
 
-// Until the process ends. Its exit status, or -1.
+// Until the process ends, or has closed its output, which is then its end. Its exit status, or -1.
 static int listen_to(pid_t child, int out, GCancellable *cancellable, Listening *l) {
   gint64 asked = 0;
   int status = -1;
@@ -260,6 +288,7 @@ static int listen_to(pid_t child, int out, GCancellable *cancellable, Listening 
     if (cancelled && asked == 0) kill(child, SIGTERM), asked = g_get_monotonic_time();
     if (cancelled && g_get_monotonic_time() - asked > PATIENCE_MS * 1000) kill(child, SIGKILL);
   }
+  kill(child, SIGKILL); // it changes nothing of one that is ending by itself
   if (l->line->len) take_line(l);
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
@@ -293,27 +322,31 @@ static gboolean run(const HostPaths *paths, const TranslationsWish *wish, const 
 
 // --- making --------------------------------------------------------------------------------------
 
-static gboolean copy_all(int from, int to) {
+static gboolean copy(int from, int to, guint64 size) {
   g_autofree char *buffer = g_malloc(1 << 20);
-  for (gssize got; (got = read(from, buffer, 1 << 20)) != 0;) {
+  while (size) {
+    gssize got = read(from, buffer, MIN(size, 1 << 20));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return FALSE;
+    if (got == 0) errno = EIO; // it has been cut
+    if (got <= 0) return FALSE;
     for (gssize done = 0, wrote; done < got; done += wrote)
       if ((wrote = write(to, buffer + done, (gsize)(got - done))) < 0) return FALSE;
+    size -= (guint64)got;
   }
   return fchmod(to, 0755) == 0 && fsync(to) == 0;
 }
 
-// A copy: whoever made it may have kept it open. It must be a file of his own, no link to one that he could not read.
-static gboolean publish(const char *directory, int work, GError **error) {
+// A copy, of what it is now: whoever made it may have kept it open.
+static gboolean publish(const HostPaths *paths, const char *directory, int work, GError **error) {
   g_autofree char *temporary = g_build_filename(directory, STELE_TRANSLATOR_FILE ".new", NULL),
                   *path = g_build_filename(directory, STELE_TRANSLATOR_FILE, NULL);
-  struct stat status, owner;
-  int from = openat(work, STORE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-  gboolean own = from >= 0 && fstat(from, &status) == 0 && fstat(work, &owner) == 0 && S_ISREG(status.st_mode) &&
-                 status.st_uid == owner.st_uid;
-  int to = own ? open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600) : -1;
-  gboolean good = to >= 0 && copy_all(from, to) && rename(temporary, path) == 0;
+  struct stat status;
+  int from = open_store(work, &status), to = -1;
+  if (from >= 0 && (guint64)status.st_size > paths->translations_limit)
+    errno = EFBIG;
+  else if (from >= 0)
+    to = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+  gboolean good = to >= 0 && copy(from, to, (guint64)status.st_size) && rename(temporary, path) == 0;
   if (!good) fail(error, "write", path);
   if (!good && to >= 0) unlink(temporary);
   if (to >= 0) close(to);
@@ -331,7 +364,7 @@ static gboolean make(const HostPaths *paths, const TranslationsWish *wish, const
                      GCancellable *cancellable, Listening *l, GError **error) {
   Given given;
   gboolean good = open_given(paths, wish, directory, &given, error) &&
-                  run(paths, wish, &given, cancellable, l, error) && publish(directory, given.work, error) &&
+                  run(paths, wish, &given, cancellable, l, error) && publish(paths, directory, given.work, error) &&
                   note_made(directory, wish, l->count, error);
   if (good) remove_work(directory, given.work);
   close_given(&given);

@@ -149,7 +149,7 @@ def await_that(condition, what):
 
 
 def partial(steled):
-    return glob.glob(os.path.join(steled.directory, "state/translations/*/work/store"))
+    return glob.glob(os.path.join(steled.directory, "state", "translations", "*", "work", "store"))
 
 
 def working(steled):
