@@ -52,23 +52,21 @@ struct A64Emitter {
   bool cold;
   uint32_t *at, *start, *limit; /* the buffer being written: of hot or of cold code */
   uint32_t *other_at;           /* how far the other one has come */
-  uint32_t index; /* of the IR operation being emitted */
 
-  A64PcMap *map_at; /* behind the hot rows of the PC map */
+  A64PcMap *map_at, *map_limit; /* behind the hot rows of the PC map */
   uint32_t free_general, free_vector; /* host registers not taken by temporaries */
-  uint64_t guest_pc;
-  uint8_t flag_form;
+  uint64_t guest_entry;
+  uint32_t guest_offset; /* A64PcMap.guest_offset */
   uint16_t uppers, uppers_before_cold; /* A64PcMap.uppers */
   bool asks_misaligned, misaligned; /* its ordered accesses may be (A64EmitOptions) */
 
   uint32_t fixup_count, literal_count, literal_use_count, cold_map_count, next_label;
 
-  uint8_t general[IR_MAX_TEMPS], vector[IR_MAX_TEMPS];          /* host register of each temporary */
-  uint32_t general_last[IR_MAX_TEMPS], vector_last[IR_MAX_TEMPS]; /* index of the last use */
-  uint16_t general_calls[IR_MAX_TEMPS]; /* helper calls before the definition */
-  bool general_crosses[IR_MAX_TEMPS];
+  uint8_t general[IR_MAX_TEMPS], vector[IR_MAX_TEMPS]; /* host register of each temporary */
+  uint32_t kept[2][IR_MAX_TEMPS];       /* general, vector: index of the LOOP_END it lives until; where there are loops */
+  uint16_t general_calls[IR_MAX_TEMPS]; /* 1 + helper calls before its first appearance; where there are calls */
+  bool general_crosses[IR_MAX_TEMPS];   /* and whether it appears behind one more */
   uint32_t labels[IR_MAX_LABELS];
-  uint32_t label_index[IR_MAX_LABELS];
   uint64_t label_pc[IR_MAX_LABELS]; /* of labels bound by BLOCK */
   uint16_t label_uppers[IR_MAX_LABELS]; /* of those: A64PcMap.uppers there */
   uint16_t label_exit[IR_MAX_LABELS]; /* 1 + index of the exit a label stands directly before */
@@ -84,54 +82,74 @@ size_t a64_emitter_size(void) { return sizeof(A64Emitter); }
 
 /* --- Lifetimes ------------------------------------------------------------------------------------ */
 
-static void scan_operand(Emitter *e, uint32_t i, unsigned kind, unsigned id, unsigned calls) {
-  if (kind & IR_KIND_V) {
-    e->vector_last[id] = i;
-    return;
-  }
-  if (e->general[id] == 0) { /* first appearance */
-    e->general[id] = 1;
-    e->general_calls[id] = (uint16_t)calls;
-  }
-  if (e->general_calls[id] != calls) e->general_crosses[id] = true;
-  e->general_last[id] = i;
+static uint8_t *host_of(Emitter *e, unsigned kind, unsigned id) { return kind & IR_KIND_V ? &e->vector[id] : &e->general[id]; }
+
+/* Whether this is, seen from the end, the first appearance of a temporary: its last. */
+static inline bool note_appearance(Emitter *e, unsigned kind, unsigned id) {
+  uint8_t *host = host_of(e, kind, id);
+  if (*host == NO_REGISTER) return false;
+  *host = NO_REGISTER;
+  return true;
 }
 
-/* A local loop keeps alive what was made before it and is used in it. */
-static void extend_over_loop(Emitter *e, uint32_t head, uint32_t end) {
-  for (uint32_t i = head; i < end; i++) {
-    const IrInsn *insn = &e->b->insns[i];
-    for (unsigned k = 0; k < 4; k++) {
-      unsigned id = insn->reg[k], kind = ir_op_info[insn->op].kind[k];
-      if (!(insn->temps >> k & 1)) continue;
-      uint32_t *last = kind & IR_KIND_V ? &e->vector_last[id] : &e->general_last[id];
-      if (*last < end) *last = end;
+static IrInsn *head_of_loop(const Emitter *e, const IrInsn *end) {
+  IrInsn *at = e->b->insns + (end - e->b->insns);
+  while (at->op != IR_LABEL || at->imm != end->imm) at--;
+  return at;
+}
+
+/* A local loop keeps alive what is used in it until its end, where that is released (release_loop()). */
+static void keep_over_loop(Emitter *e, const IrInsn *end) {
+  for (const IrInsn *insn = head_of_loop(e, end); insn < end; insn++)
+    for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
+      unsigned k = (unsigned)__builtin_ctz(temps), kind = ir_op_info[insn->op].kind[k], id = insn->reg[k];
+      if (note_appearance(e, kind, id)) e->kept[kind & IR_KIND_V ? 1 : 0][id] = (uint32_t)(end - e->b->insns);
     }
+}
+
+/* From the end, each operation is told which of its temporaries it is the last to use. */
+static void find_last_uses(Emitter *e) {
+  const IrBuilder *b = e->b;
+  for (IrInsn *insn = b->insns + b->count; insn-- > b->insns;) {
+    if (insn->op == IR_LOOP_END) keep_over_loop(e, insn);
+    unsigned last = 0;
+    for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
+      unsigned k = (unsigned)__builtin_ctz(temps);
+      if (note_appearance(e, ir_op_info[insn->op].kind[k], insn->reg[k])) last |= 1u << k;
+    }
+    insn->last = (uint8_t)last;
+  }
+}
+
+/* Which general temporaries live across a helper call. */
+static void find_crossings(Emitter *e) {
+  const IrBuilder *b = e->b;
+  unsigned calls = 1; /* 0: no appearance yet */
+  memset(e->general_calls + IR_TEMP_FIRST, 0, (b->next_temp - IR_TEMP_FIRST) * sizeof *e->general_calls);
+  for (const IrInsn *insn = b->insns, *end = insn + b->count; insn < end; insn++) {
+    for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
+      unsigned k = (unsigned)__builtin_ctz(temps), id = insn->reg[k];
+      if (ir_op_info[insn->op].kind[k] & IR_KIND_V) continue;
+      if (!e->general_calls[id]) e->general_calls[id] = (uint16_t)calls;
+      if (e->general_calls[id] != calls) e->general_crosses[id] = true;
+    }
+    calls += insn->op == IR_HELPER || insn->op == IR_SYSCALL;
   }
 }
 
 static void scan_lifetimes(Emitter *e) {
   const IrBuilder *b = e->b;
-  memset(e->general + IR_TEMP_FIRST, 0, b->next_temp - IR_TEMP_FIRST);
-  memset(e->general_crosses + IR_TEMP_FIRST, 0, (b->next_temp - IR_TEMP_FIRST) * sizeof(bool));
-  unsigned calls = 0;
-  const IrInsn *insn = b->insns;
-  for (uint32_t i = 0, count = b->count; i < count; i++, insn++) {
-    if (insn->op == IR_GUEST) continue;
-    for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
-      unsigned k = (unsigned)__builtin_ctz(temps);
-      scan_operand(e, i, ir_op_info[insn->op].kind[k], insn->reg[k], calls);
-    }
-    switch (insn->op) {
-    case IR_HELPER:
-    case IR_SYSCALL: calls++; break;
-    case IR_LABEL: e->label_index[insn->imm] = i; break;
-    case IR_LOOP_END: extend_over_loop(e, e->label_index[insn->imm], i); break;
-    default: break;
-    }
+  unsigned general = b->next_temp - IR_TEMP_FIRST, vector = b->next_vector_temp - IR_TEMP_FIRST;
+  memset(e->general + IR_TEMP_FIRST, 0, general);
+  memset(e->vector + IR_TEMP_FIRST, 0, vector);
+  if (b->has_loops) {
+    memset(e->kept[0] + IR_TEMP_FIRST, 0, general * sizeof(uint32_t));
+    memset(e->kept[1] + IR_TEMP_FIRST, 0, vector * sizeof(uint32_t));
   }
-  memset(e->general + IR_TEMP_FIRST, NO_REGISTER, b->next_temp - IR_TEMP_FIRST);
-  memset(e->vector + IR_TEMP_FIRST, NO_REGISTER, b->next_vector_temp - IR_TEMP_FIRST);
+  find_last_uses(e);
+  if (!b->has_calls) return;
+  memset(e->general_crosses + IR_TEMP_FIRST, 0, general * sizeof(bool));
+  find_crossings(e);
 }
 
 static unsigned take(Emitter *e, uint32_t *free_set, uint32_t allowed) {
@@ -149,7 +167,7 @@ static unsigned take(Emitter *e, uint32_t *free_set, uint32_t allowed) {
 static A64Reg general(Emitter *e, unsigned id) {
   if (id < IR_TEMP_FIRST) return A64_X(id);
   if (e->general[id] == NO_REGISTER) {
-    uint32_t allowed = e->general_crosses[id] ? ~A64_TEMPS_CALLER_SAVED : UINT32_MAX;
+    uint32_t allowed = e->b->has_calls && e->general_crosses[id] ? ~A64_TEMPS_CALLER_SAVED : UINT32_MAX;
     e->general[id] = (uint8_t)take(e, &e->free_general, allowed);
   }
   return A64_X(e->general[id]);
@@ -161,27 +179,26 @@ static A64Vec vector(Emitter *e, unsigned id) {
   return (A64Vec){e->vector[id]};
 }
 
-static void release_operand(Emitter *e, unsigned kind, unsigned id) {
-  if (kind & IR_KIND_V) {
-    if (e->vector_last[id] == e->index) e->free_vector |= 1u << e->vector[id];
-  } else if (e->general_last[id] == e->index) {
-    e->free_general |= 1u << e->general[id];
+static inline void release_operand(Emitter *e, unsigned kind, unsigned id) {
+  if (kind & IR_KIND_V) e->free_vector |= 1u << e->vector[id];
+  else e->free_general |= 1u << e->general[id];
+}
+
+/* The operation's temporaries in `operands` (bit k: reg[k]). */
+static inline void release_operands(Emitter *e, const IrInsn *insn, unsigned operands) {
+  for (; operands; operands &= operands - 1) {
+    unsigned k = (unsigned)__builtin_ctz(operands);
+    release_operand(e, ir_op_info[insn->op].kind[k], insn->reg[k]);
   }
 }
 
-/* Those of an operation's temporaries whose kind has, of D and U, just `access`. */
-static void release_operands(Emitter *e, const IrInsn *insn, unsigned mask, unsigned access) {
-  for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
-    unsigned k = (unsigned)__builtin_ctz(temps), kind = ir_op_info[insn->op].kind[k];
-    if ((kind & mask) == access) release_operand(e, kind, insn->reg[k]);
-  }
-}
-
-/* What a local loop has kept alive (extend_over_loop) ends with it. */
+/* What a local loop has kept alive (keep_over_loop()) ends with it. */
 static void release_loop(Emitter *e, const IrInsn *end) {
-  for (uint32_t i = e->label_index[end->imm]; i < e->index; i++) {
-    release_operands(e, &e->b->insns[i], 0, 0);
-  }
+  for (const IrInsn *insn = head_of_loop(e, end); insn < end; insn++)
+    for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
+      unsigned k = (unsigned)__builtin_ctz(temps), kind = ir_op_info[insn->op].kind[k], id = insn->reg[k];
+      if (e->kept[kind & IR_KIND_V ? 1 : 0][id] == (uint32_t)(end - e->b->insns)) release_operand(e, kind, id);
+    }
 }
 
 /* --- Words ---------------------------------------------------------------------------------------- */
@@ -537,25 +554,18 @@ static void emit_branch(Emitter *e, const IrInsn *insn, uint32_t word) {
   set_cold(e, false);
 }
 
-static void bind(Emitter *e, unsigned label, uint64_t pc) {
+static void bind(Emitter *e, const IrInsn *insn, unsigned label, uint64_t pc) {
   e->labels[label] = position(e);
   e->label_pc[label] = pc;
   e->label_uppers[label] = e->uppers;
-  e->label_exit[label] = 0;
-  const IrInsn *next = &e->b->insns[e->index + 1];
-  if (e->index + 1 < e->b->count && next->op == IR_EXIT)
-    e->label_exit[label] = (uint16_t)(e->code->exit_count + 1);
-}
-
-static inline uint32_t map_offset(const Emitter *e) {
-  uint32_t guest = (uint32_t)(e->guest_pc - e->options->guest_entry) & 0x3fffffffu;
-  return guest | (uint32_t)e->flag_form << 30;
+  bool exits = insn + 1 < e->b->insns + e->b->count && insn[1].op == IR_EXIT;
+  e->label_exit[label] = exits ? (uint16_t)(e->code->exit_count + 1) : 0;
 }
 
 /* The cold rows' host offsets count from the cold part's beginning until the parts are joined. */
 static __attribute__((noinline)) void map_cold_pc(Emitter *e) {
   if (e->cold_map_count == A64_MAX_PC_MAP) e->status = A64_EMIT_TOO_LARGE;
-  else e->cold_map[e->cold_map_count++] = (A64PcMap){(uint16_t)(written(e) * 4), e->uppers, map_offset(e)};
+  else e->cold_map[e->cold_map_count++] = (A64PcMap){(uint16_t)(written(e) * 4), e->uppers, e->guest_offset};
 }
 
 static inline __attribute__((always_inline)) void map_pc(Emitter *e) {
@@ -564,18 +574,16 @@ static inline __attribute__((always_inline)) void map_pc(Emitter *e) {
     map_cold_pc(e);
     return;
   }
-  if (row == e->code->pc_map + A64_MAX_PC_MAP) {
+  if (row == e->map_limit) {
     e->status = A64_EMIT_TOO_LARGE;
     return;
   }
-  row->host_offset = (uint16_t)((uintptr_t)e->at - (uintptr_t)e->start);
-  row->uppers = e->uppers;
-  row->guest_offset = map_offset(e);
+  *row = (A64PcMap){(uint16_t)((uintptr_t)e->at - (uintptr_t)e->start), e->uppers, e->guest_offset};
   e->map_at = row + 1;
 }
 
 static void emit_block(Emitter *e, const IrInsn *insn) {
-  bind(e, insn->shift, (uint64_t)insn->imm);
+  bind(e, insn, insn->shift, (uint64_t)insn->imm);
   A64Code *code = e->code;
   if (!insn->cond) return;
   if (code->entry_count == A64_MAX_ENTRIES) e->status = A64_EMIT_TOO_LARGE;
@@ -611,7 +619,7 @@ static void emit_pseudo(Emitter *e, const IrInsn *insn) {
   case IR_ATOMIC_XOR:
   case IR_ATOMIC_SWAP:
   case IR_ATOMIC_CAS: emit_atomic(e, insn); break;
-  case IR_LABEL: bind(e, (unsigned)insn->imm, 0); break;
+  case IR_LABEL: bind(e, insn, (unsigned)insn->imm, 0); break;
   case IR_B: emit_branch(e, insn, a64_b(0)); break;
   case IR_BCOND: emit_branch(e, insn, a64_b_cond(insn->cond, 0)); break;
   case IR_CBZ: emit_branch(e, insn, a64_cbz(insn->size, general(e, insn->reg[1]), 0)); break;
@@ -644,51 +652,60 @@ static void emit_pseudo(Emitter *e, const IrInsn *insn) {
 
 /* --- One operation -------------------------------------------------------------------------------- */
 
-/* A host register's number, or 0 where there is no operand. */
-static uint32_t plain(unsigned id) { return id < IR_TEMP_FIRST ? id : 0; }
+static inline uint32_t place(Emitter *e, unsigned kind, unsigned id) {
+  return kind & IR_KIND_V ? vector(e, id).number : general(e, id).number;
+}
 
 /* Sources are placed and released before the destination takes a register, so that it may reuse theirs. */
 static uint32_t place_temporaries(Emitter *e, const IrInsn *insn, const IrOpInfo *info) {
   static const uint8_t field[4] = {0, 5, 16, 10};
   uint32_t word = 0;
-  for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
-    unsigned k = (unsigned)__builtin_ctz(temps), kind = info->kind[k], id = insn->reg[k];
-    if (kind & IR_KIND_U) word |= (kind & IR_KIND_V ? vector(e, id).number : general(e, id).number) << field[k];
+  unsigned temps = insn->temps, made = 0, changed = 0; /* written alone; written at all */
+  for (unsigned k = 0; k < 4; k++) {
+    unsigned kind = info->kind[k], id = insn->reg[k];
+    if (!(temps >> k & 1)) word |= (id & 31) << field[k];
+    else if (kind & IR_KIND_U) word |= place(e, kind, id) << field[k];
+    else made |= 1u << k;
+    if (kind & IR_KIND_D) changed |= 1u << k;
   }
-  release_operands(e, insn, IR_KIND_U | IR_KIND_D, IR_KIND_U);
-  for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
-    unsigned k = (unsigned)__builtin_ctz(temps), kind = info->kind[k], id = insn->reg[k];
-    if ((kind & (IR_KIND_U | IR_KIND_D)) == IR_KIND_D)
-      word |= (kind & IR_KIND_V ? vector(e, id).number : general(e, id).number) << field[k];
+  release_operands(e, insn, insn->last & ~changed);
+  for (unsigned left = made; left; left &= left - 1) {
+    unsigned k = (unsigned)__builtin_ctz(left);
+    word |= place(e, info->kind[k], insn->reg[k]) << field[k];
   }
-  release_operands(e, insn, IR_KIND_D, IR_KIND_D);
+  release_operands(e, insn, insn->last & changed);
   return word;
 }
 
-static void begin_guest_instruction(Emitter *e, const IrInsn *insn) {
-  e->guest_pc = (uint64_t)insn->imm;
-  e->flag_form = insn->cond;
+/* The registers of an operation without temporaries, each in its field; IR_NONE is 0 there. */
+static inline uint32_t plain_registers(const IrInsn *insn) {
+  uint64_t all;
+  memcpy(&all, insn->reg, sizeof all);
+  return (uint32_t)((all & 31) | (all >> 16 & 31) << 5 | (all >> 32 & 31) << 16 | (all >> 48 & 31) << 10);
+}
+_Static_assert((IR_NONE & 31) == 0 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "plain_registers()");
+
+static inline void begin_guest_instruction(Emitter *e, const IrInsn *insn) {
+  e->guest_offset = ((uint32_t)((uint64_t)insn->imm - e->guest_entry) & 0x3fffffffu) | (uint32_t)insn->cond << 30;
   e->uppers = insn->shift;
-  if (e->asks_misaligned) e->misaligned = e->options->is_misaligned(e->guest_pc);
+  if (__builtin_expect(e->asks_misaligned, 0)) e->misaligned = e->options->is_misaligned((uint64_t)insn->imm);
   map_pc(e);
 }
 
-static void emit_one(Emitter *e, const IrInsn *insn) {
-  const IrOpInfo *info = &ir_op_info[insn->op];
-  if (info->pseudo) {
-    if (insn->op == IR_GUEST) {
-      begin_guest_instruction(e, insn);
-      return;
-    }
-    emit_pseudo(e, insn);
-    if (insn->temps) release_operands(e, insn, 0, 0);
+static inline void emit_one(Emitter *e, const IrInsn *insn) {
+  if (insn->op == IR_GUEST) {
+    begin_guest_instruction(e, insn);
     return;
   }
-  uint32_t word = info->encoding | (uint32_t)insn->imm | plain(insn->reg[0]) | plain(insn->reg[1]) << 5 |
-                  plain(insn->reg[2]) << 16 | plain(insn->reg[3]) << 10;
+  const IrOpInfo *info = &ir_op_info[insn->op];
+  if (info->pseudo) {
+    emit_pseudo(e, insn);
+    release_operands(e, insn, insn->last);
+    return;
+  }
+  uint32_t word = info->encoding | (uint32_t)insn->imm;
   if (info->sf && insn->size == 8) word |= 1u << 31;
-  if (insn->temps) word |= place_temporaries(e, insn, info);
-  put(e, word);
+  put(e, word | (insn->temps ? place_temporaries(e, insn, info) : plain_registers(insn)));
 }
 
 /* --- Joining hot code, cold code and literals ------------------------------------------------------- */
@@ -774,12 +791,12 @@ static void begin(Emitter *e, const IrBuilder *b, const A64EmitOptions *options,
   e->at = e->start = code->words;
   e->limit = code->words + code->capacity;
   e->other_at = e->cold_words;
-  e->index = 0;
   e->map_at = code->pc_map;
+  e->map_limit = code->pc_map + A64_MAX_PC_MAP;
   e->free_general = A64_TEMPS;
   e->free_vector = A64_VECTOR_TEMPS & ~b->vector_homes;
-  e->guest_pc = 0;
-  e->flag_form = 0;
+  e->guest_entry = options->guest_entry;
+  e->guest_offset = 0;
   e->uppers = 0;
   e->asks_misaligned = options->is_misaligned != NULL;
   e->misaligned = false;
@@ -793,10 +810,7 @@ static void begin(Emitter *e, const IrBuilder *b, const A64EmitOptions *options,
 A64EmitStatus a64_emit(A64Emitter *e, const IrBuilder *b, const A64EmitOptions *options, A64Code *code) {
   begin(e, b, options, code);
   scan_lifetimes(e);
-  for (const IrInsn *insn = b->insns, *end = insn + b->count; insn < end && e->status == A64_EMIT_OK; insn++) {
-    emit_one(e, insn);
-    e->index++;
-  }
+  for (const IrInsn *insn = b->insns, *end = insn + b->count; insn < end; insn++) emit_one(e, insn);
   if (e->status == A64_EMIT_OK) join(e);
   return e->status;
 }

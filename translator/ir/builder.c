@@ -8,7 +8,7 @@ void ir_reset(IrBuilder *b) {
   b->count = 0;
   b->next_temp = b->next_vector_temp = IR_TEMP_FIRST;
   b->next_label = b->joins = b->stack_count = b->copy_count = 0;
-  b->overflow = b->cold = b->has_moves = b->has_merges = false;
+  b->overflow = b->cold = b->has_moves = b->has_merges = b->has_calls = b->has_loops = false;
   b->vector_homes = 0;
 }
 
@@ -50,6 +50,7 @@ static inline IrInsn *append(IrBuilder *b, IrOp op, unsigned size, unsigned rd, 
 
 IrInsn *ir_emit(IrBuilder *b, IrOp op, unsigned size, unsigned rd, unsigned rn, unsigned rm,
                 int64_t imm) {
+  if (op == IR_HELPER || op == IR_SYSCALL) b->has_calls = true;
   return append(b, op, size, rd, rn, rm, IR_NONE, imm);
 }
 
@@ -339,5 +340,6 @@ void ir_cold_end(IrBuilder *b) {
 }
 
 void ir_loop_end(IrBuilder *b, IrLabel head) {
+  b->has_loops = true;
   append(b, IR_LOOP_END, 8, IR_NONE, IR_NONE, IR_NONE, IR_NONE, head.id);
 }

@@ -33,7 +33,7 @@ typedef struct IrLabel { uint16_t id; } IrLabel;
 
 enum {
   IR_TEMP_FIRST = 32,
-  IR_NONE = 0xffff, /* no register in this field */
+  IR_NONE = 0xffe0, /* no register in this field; its low five bits are 0, as in an encoding without one */
   IR_MAX_TEMPS = 4096,
   IR_MAX_INSNS = 16384,
   IR_MAX_LABELS = 2048,
@@ -64,7 +64,7 @@ typedef struct IrOpInfo {
   uint8_t kind[4]; /* rd, rn, rm, ra: IR_KIND_* */
   uint8_t effects;
   bool pseudo;
-} IrOpInfo;
+} __attribute__((aligned(16))) IrOpInfo; /* the size makes indexing a shift */
 
 extern const IrOpInfo ir_op_info[IR_OP_COUNT];
 const char *ir_op_text(IrOp op);
@@ -75,7 +75,8 @@ typedef struct IrInsn {
   uint8_t cond;  /* condition, extension, bit number, vector: by operation */
   uint16_t reg[4]; /* rd, rn, rm, ra */
   uint16_t shift;  /* LOAD/STORE: left shift of the index register; BLOCK: label */
-  uint16_t temps;  /* bit k: reg[k] is a temporary (ir_note_temps) */
+  uint8_t temps;   /* bit k: reg[k] is a temporary (ir_note_temps) */
+  uint8_t last;    /* bit k: which is not used any more afterwards (a64/emit.c finds out) */
   int64_t imm;
 } IrInsn;
 
@@ -88,7 +89,7 @@ static inline void ir_make_nop(IrInsn *insn) {
 
 /* To be called after changing an operation's registers. */
 static inline void ir_note_temps(IrInsn *insn) {
-  insn->temps = (uint16_t)(ir_is_temp(insn->reg[0]) | ir_is_temp(insn->reg[1]) << 1 | ir_is_temp(insn->reg[2]) << 2 |
+  insn->temps = (uint8_t)(ir_is_temp(insn->reg[0]) | ir_is_temp(insn->reg[1]) << 1 | ir_is_temp(insn->reg[2]) << 2 |
                            ir_is_temp(insn->reg[3]) << 3);
 }
 
@@ -99,6 +100,7 @@ typedef struct IrBuilder {
   bool overflow; /* some limit was reached: the region must be made smaller */
   /* What the passes would otherwise have to search all operations for. */
   bool has_moves, has_merges; /* MOV of a temporary; BFM */
+  bool has_calls, has_loops;  /* HELPER or SYSCALL; LOOP_END */
   uint16_t joins; /* blocks and labels so far: where it is the same, what was made before is there */
   bool cold;      /* between COLD_BEGIN and COLD_END */
   uint32_t vector_homes; /* host registers beyond the guest's own that the region has a fixed use for: no temporaries */
