@@ -19,12 +19,20 @@ enum {
 
 /* --- Decoding ------------------------------------------------------------------------------------- */
 
+static uint8_t kills(const X86Insn *insn) {
+  uint8_t killed = (uint8_t)((insn->flags_written | insn->flags_undefined) & ~insn->flags_maybe);
+  /* "SF != OF" is known anew when both are. */
+  if ((killed & (X86_F_SF | X86_F_OF)) == (X86_F_SF | X86_F_OF)) killed |= X86_F_LT;
+  return killed;
+}
+
 static __attribute__((noinline)) const RegionDecode *decode_anew(RegionDecode *d, uint64_t pc, const uint8_t *bytes,
                                                             uint64_t available) {
   bool whole = available >= sizeof d->bytes;
   d->not_pc = whole ? ~pc : 0;
   if (whole) __builtin_memcpy(d->bytes, bytes, sizeof d->bytes);
   d->status = (uint8_t)x86_decode(bytes, available, &d->insn);
+  d->kills = kills(&d->insn);
   return d;
 }
 
@@ -72,29 +80,17 @@ static bool falls_through(const X86Insn *insn) {
   }
 }
 
-/* All that is found out about an instruction later. */
-static void begin_insn(RegionInsn *r) {
+/* All but what is found out about the instruction later. */
+static inline void begin_insn(RegionInsn *r, uint64_t pc, const RegionDecode *d) {
+  r->insn = d->insn;
+  r->pc = pc;
   r->live_before = r->live_after = 0;
   r->adjacent = r->leader = r->entry = false;
-  r->decode = X86_DECODE_OK;
-  r->target = REGION_NO_INSN;
   r->predecessors = 0;
   r->loop_head = false;
-}
-
-/* Appends the instruction at `pc`; false when it cannot be decoded, which ends the region (and is part of it where
- * it is the first). */
-static bool append_insn(LiftRegion *region, uint64_t pc) {
-  const RegionDecode *d = decode_at(region, pc);
-  if (d->status != X86_DECODE_OK && region->count > 0) return false;
-  RegionInsn *r = &region->insns[region->count];
-  begin_insn(r);
-  r->pc = pc;
-  r->insn = d->insn;
+  r->kills = d->kills;
   r->decode = d->status;
-  if (region->count > 0) r[-1].adjacent = r[-1].pc + r[-1].insn.length == pc;
-  region->count++;
-  return d->status == X86_DECODE_OK;
+  r->target = REGION_NO_INSN;
 }
 
 static __attribute__((noinline)) bool writes_memory(const X86Insn *insn) {
@@ -114,39 +110,15 @@ static void begin_sources(LiftRegion *region, uint64_t undecoded) {
 }
 
 /* Whether a region that has come to its limit without a branch has more room, as its last instruction has VEX. */
-static bool goes_on(const LiftRegion *region, uint32_t *limit, uint32_t most) {
-  if (region->end_count || !(region->insns[region->count - 1].insn.prefixes & X86_PREFIX_VEX)) return false;
+static bool goes_on(const LiftRegion *region, const RegionInsn *last, uint32_t *limit, uint32_t most) {
+  if (region->end_count || !(last->insn.prefixes & X86_PREFIX_VEX)) return false;
   *limit = most;
   return true;
 }
 
-void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns,
-                   uint32_t max_straight) {
-  region->window = *window;
-  region->entry = region->lowest = entry;
-  region->count = region->end_count = region->leader_count = 0;
-  uint64_t pc = entry;
-  uint32_t limit = max_straight;
-  const bool checked = region->checked;
-  const uint32_t most = checked || max_straight <= max_insns ? max_straight : 2 * max_straight;
-  uint64_t undecoded = 0;
-  while (region->count < limit || (limit < most && goes_on(region, &limit, most))) {
-    if (!append_insn(region, pc)) {
-      undecoded = pc;
-      break;
-    }
-    const RegionInsn *r = &region->insns[region->count - 1];
-    pc += r->insn.length;
-    if (checked && writes_memory(&r->insn)) break; /* perhaps what follows */
-    if (r->insn.flow == X86_FLOW_NEXT) continue;
-    region->ends[region->end_count++] = (uint16_t)(region->count - 1);
-    limit = max_insns;
-    if (region->count >= max_insns / 2) break;
-    if (falls_through(&r->insn)) continue;
-    pc = nearest_target(region, pc);
-    if (!pc) break;
-  }
-  uint32_t index = region->count - 1;
+static void end_region(LiftRegion *region, uint32_t count, uint64_t undecoded) {
+  uint32_t index = count - 1;
+  region->count = count;
   if (!region->end_count || region->ends[region->end_count - 1] != index)
     region->ends[region->end_count++] = (uint16_t)index;
   const RegionInsn *last = &region->insns[index];
@@ -156,6 +128,37 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   region->look_count = 0;
   region->run_count = 0;
   begin_sources(region, undecoded);
+}
+
+void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns,
+                   uint32_t max_straight) {
+  region->window = *window;
+  region->entry = region->lowest = entry;
+  region->end_count = region->leader_count = 0;
+  uint64_t pc = entry, behind = 0, undecoded = 0; /* `behind`: the last instruction */
+  uint32_t limit = max_straight, count = 0;
+  const bool checked = region->checked;
+  const uint32_t most = checked || max_straight <= max_insns ? max_straight : 2 * max_straight;
+  for (RegionInsn *r = region->insns; count < limit || (limit < most && goes_on(region, r - 1, &limit, most)); r++) {
+    const RegionDecode *d = decode_at(region, pc);
+    const bool decodes = d->status == X86_DECODE_OK;
+    if (!decodes) undecoded = pc;
+    if (!decodes && count > 0) break;
+    begin_insn(r, pc, d);
+    if (count > 0) r[-1].adjacent = behind == pc;
+    count++;
+    if (!decodes) break; /* it is part of the region as the first */
+    behind = pc += d->insn.length;
+    if (checked && writes_memory(&d->insn)) break; /* perhaps what follows */
+    if (d->insn.flow == X86_FLOW_NEXT) continue;
+    region->ends[region->end_count++] = (uint16_t)(count - 1);
+    limit = max_insns;
+    if (count >= max_insns / 2) break;
+    if (falls_through(&d->insn)) continue;
+    pc = nearest_target(region, pc);
+    if (!pc) break;
+  }
+  end_region(region, count, undecoded);
 }
 
 uint16_t region_find(const LiftRegion *region, uint64_t pc) {
@@ -169,13 +172,6 @@ uint16_t region_find(const LiftRegion *region, uint64_t pc) {
 }
 
 /* --- Flags at exits ------------------------------------------------------------------------------- */
-
-static uint8_t kills(const X86Insn *insn) {
-  uint8_t killed = (uint8_t)((insn->flags_written | insn->flags_undefined) & ~insn->flags_maybe);
-  /* "SF != OF" is known anew when both are. */
-  if ((killed & (X86_F_SF | X86_F_OF)) == (X86_F_SF | X86_F_OF)) killed |= X86_F_LT;
-  return killed;
-}
 
 static void look_at_page(LiftRegion *region, uint64_t address) {
   enum { PAGE = 4096 };
@@ -237,7 +233,7 @@ static uint8_t peek(LiftRegion *region, uint64_t pc, bool pessimistic) {
     pc += insn->length;
     if (!pessimistic && insn->flow == X86_FLOW_SYSTEM) break; /* what it leaves in R11 nobody reads */
     read |= insn->flags_read & open;
-    if (insn->flags_written | insn->flags_undefined) open &= (uint8_t)~kills(insn);
+    open &= (uint8_t)~d->kills;
     if (insn->flow == X86_FLOW_NEXT) continue;
     if (insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_RET) {
       open_count = region->strict_flags;
@@ -331,11 +327,11 @@ static bool propagate(LiftRegion *region) {
     if (r->insn.flow == X86_FLOW_NEXT && r->adjacent && !r->loop_head) {
       uint8_t live = r[1].live_before;
       r->live_after = live;
-      r->live_before = (uint8_t)((live & ~kills(&r->insn)) | r->insn.flags_read);
+      r->live_before = (uint8_t)((live & ~r->kills) | r->insn.flags_read);
       continue;
     }
     uint8_t after = flags_after(region, r);
-    uint8_t before = r->decode == X86_DECODE_OK ? (uint8_t)((after & ~kills(&r->insn)) | r->insn.flags_read) : after;
+    uint8_t before = r->decode == X86_DECODE_OK ? (uint8_t)((after & ~r->kills) | r->insn.flags_read) : after;
     r->live_after = r->target == REGION_NO_INSN && r->decode == X86_DECODE_OK && region_ends_block(&r->insn)
                         ? r->live_after | after : after;
     if (before != r->live_before && r->loop_head) changed = true;
@@ -346,6 +342,17 @@ static bool propagate(LiftRegion *region) {
 
 static void keep_all_flags(LiftRegion *region) {
   for (uint32_t i = 0; i < region->count; i++) region->insns[i].live_before = region->insns[i].live_after = ALL_FLAGS;
+}
+
+/* Whether behind a call flags are read that have not been set. What the region goes on with has been looked at. */
+static bool returns_read_flags(LiftRegion *region) {
+  for (unsigned i = 0; i < region->end_count; i++) {
+    const RegionInsn *r = &region->insns[region->ends[i]];
+    bool calls = r->insn.flow == X86_FLOW_CALL || r->insn.flow == X86_FLOW_CALL_IND;
+    if (!calls || r->decode != X86_DECODE_OK || (r->adjacent && !r[1].live_before)) continue;
+    if (peek(region, r->pc + r->insn.length, false)) return true;
+  }
+  return false;
 }
 
 void region_analyse(LiftRegion *region) {
@@ -359,11 +366,9 @@ void region_analyse(LiftRegion *region) {
     RegionInsn *r = &region->insns[region->ends[i]];
     if (r->decode != X86_DECODE_OK) continue;
     if (r->target == REGION_NO_INSN) r->live_after = live_out(region, r);
-    if ((r->insn.flow == X86_FLOW_CALL || r->insn.flow == X86_FLOW_CALL_IND) &&
-        peek(region, r->pc + r->insn.length, false))
-      region->return_reads_flags = true;
   }
   while (propagate(region)) {}
+  region->return_reads_flags = returns_read_flags(region);
 }
 
 bool region_block_inherits(const LiftRegion *region, uint32_t index) {

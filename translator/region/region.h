@@ -24,10 +24,11 @@ typedef struct RegionInsn {
   bool adjacent;    /* the region's next instruction is the one that follows in memory */
   bool leader;      /* begins a basic block */
   bool entry;       /* a leader other regions and returns may enter */
-  uint8_t decode;   /* X86DecodeStatus: when not OK, executing it raises an exception */
-  uint16_t target;  /* index of a branch's target inside the region, or REGION_NO_INSN */
   uint8_t predecessors; /* of a leader, inside the region; saturates */
   bool loop_head;       /* a leader some later instruction branches back to */
+  uint8_t kills;    /* X86_F_*: written whatever they were */
+  uint8_t decode;   /* X86DecodeStatus: when not OK, executing it raises an exception */
+  uint16_t target;  /* index of a branch's target inside the region, or REGION_NO_INSN */
 } RegionInsn;
 
 /* Guest code readable for decoding: guest addresses [start, end), found at `bytes`. */
@@ -46,13 +47,14 @@ typedef struct RegionRun {
 
 /* What was decoded lately, by PC: exits are looked behind before the code there is translated, and regions
  * overlap. Valid while the bytes are the same. */
-enum { REGION_DECODES = 1024 };
+enum { REGION_DECODES = 2048 };
 typedef struct RegionDecode {
   uint64_t not_pc; /* ~PC: zeros stand for none */
   uint64_t bytes[2];
   X86Insn insn;
   uint8_t status; /* X86DecodeStatus */
-} RegionDecode;
+  uint8_t kills;  /* RegionInsn.kills */
+} __attribute__((aligned(32))) RegionDecode; /* the size makes indexing short */
 
 /* The caller's, zeroed at first, and used again from region to region. */
 typedef struct LiftRegion {
