@@ -6,12 +6,14 @@
  * Prints each kind of disagreement once, with its count and the first byte string that shows it;
  * fails if there is any, if a listed deliberate difference never occurred, or if a mnemonic was
  * never met. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "compare.h"
 #include "differences.h"
+#include "x86/decode.h"
 
 enum { STRING = 32, KINDS = 4096 };
 
@@ -45,10 +47,28 @@ static void record(const Difference *difference, const uint8_t *bytes) {
   kinds[i].count++;
 }
 
+/* What is made from the table of shapes is what is decoded without. */
+static void try_by_shape(const uint8_t *bytes) {
+  static X86Shape shapes[X86_SHAPES];
+  X86Insn plain, shaped;
+  X86DecodeStatus status = x86_decode(bytes, STRING, &plain);
+  bool same = x86_decode_shaped(shapes, bytes, STRING, &shaped) == status && plain.length == shaped.length &&
+              (status != X86_DECODE_OK || !memcmp(&plain, &shaped, sizeof plain));
+  Difference difference = {ASPECT_LENGTH, "decoded by shape it is another"};
+  if (!same) record(&difference, bytes);
+}
+
 static size_t try(const uint8_t *bytes) {
   Difference difference;
   size_t length = compare_decoders(bytes, STRING, &difference);
   compared++;
+  try_by_shape(bytes);
+  for (size_t i = length; i-- > 1 && i + 5 > length;) { /* numbers, mostly: the shape is known then */
+    uint8_t changed[STRING];
+    memcpy(changed, bytes, STRING);
+    changed[i] ^= (uint8_t)(random_next() | 1);
+    try_by_shape(changed);
+  }
   if (difference.aspect) record(&difference, bytes);
   return length;
 }

@@ -26,12 +26,12 @@ static uint8_t kills(const X86Insn *insn) {
   return killed;
 }
 
-static __attribute__((noinline)) const RegionDecode *decode_anew(RegionDecode *d, uint64_t pc, const uint8_t *bytes,
-                                                            uint64_t available) {
+static __attribute__((noinline)) const RegionDecode *decode_anew(X86Shape *shapes, RegionDecode *d, uint64_t pc,
+                                                                 const uint8_t *bytes, uint64_t available) {
   bool whole = available >= sizeof d->bytes;
   d->not_pc = whole ? ~pc : 0;
   if (whole) __builtin_memcpy(d->bytes, bytes, sizeof d->bytes);
-  d->status = (uint8_t)x86_decode(bytes, available, &d->insn);
+  d->status = (uint8_t)x86_decode_shaped(shapes, bytes, available, &d->insn);
   d->kills = kills(&d->insn);
   return d;
 }
@@ -43,9 +43,9 @@ static inline const RegionDecode *decode_at(LiftRegion *region, uint64_t pc) {
   const uint8_t *bytes = window->bytes + (pc - window->start);
   uint64_t available = window->end - pc, now[2];
   RegionDecode *d = &region->decodes[pc & (REGION_DECODES - 1)];
-  if (d->not_pc != ~pc || available < sizeof now) return decode_anew(d, pc, bytes, available);
+  if (d->not_pc != ~pc || available < sizeof now) return decode_anew(region->shapes, d, pc, bytes, available);
   __builtin_memcpy(now, bytes, sizeof now);
-  return d->bytes[0] == now[0] && d->bytes[1] == now[1] ? d : decode_anew(d, pc, bytes, available);
+  return d->bytes[0] == now[0] && d->bytes[1] == now[1] ? d : decode_anew(region->shapes, d, pc, bytes, available);
 }
 
 void region_forget_decoded(LiftRegion *region) { __builtin_memset(region->decodes, 0, sizeof region->decodes); }

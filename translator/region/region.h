@@ -47,7 +47,7 @@ typedef struct RegionRun {
 
 /* What was decoded lately, by PC: exits are looked behind before the code there is translated, and regions
  * overlap. Valid while the bytes are the same. */
-enum { REGION_DECODES = 2048 };
+enum { REGION_DECODES = 1024 };
 typedef struct RegionDecode {
   uint64_t not_pc; /* ~PC: zeros stand for none */
   uint64_t bytes[2];
@@ -81,6 +81,7 @@ typedef struct LiftRegion {
   uint16_t leaders[REGION_MAX_INSNS + 1]; /* indices, as they were found */
   RegionInsn insns[REGION_MAX_INSNS + 1];
   RegionDecode decodes[REGION_DECODES];
+  X86Shape shapes[X86_SHAPES];
 } LiftRegion;
 
 /* Decodes the region at `entry` (within the window) of at most max_insns instructions; from half of that on it

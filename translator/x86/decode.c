@@ -101,6 +101,7 @@ typedef struct Decoding {
   uint32_t opcode; /* last byte of the opcode */
   uint32_t vvvv, vector_length;
   uint32_t segment; /* X86_SEG_FS or X86_SEG_GS, the later one, where SEEN_SEGMENT */
+  uint32_t displacement; /* bytes */
 } Decoding;
 
 static inline uint32_t read_u32(const uint8_t *at) {
@@ -249,8 +250,10 @@ static inline void decode_memory(Decoding *d, uint32_t modrm, X86Mem *mem) {
   if (wide) {
     mem->disp = (int32_t)read_u32(d->at);
     d->at += 4;
+    d->displacement = 4;
   } else if (modrm >= 0x40) {
     mem->disp = (int8_t)*d->at++;
+    d->displacement = 1;
   }
 }
 
@@ -396,9 +399,24 @@ static inline void clear(X86Insn *insn) {
   __builtin_memset(at + sizeof *insn / PIECE * PIECE, 0, sizeof *insn % PIECE);
 }
 
+/* Whether an instruction is its shape and plain numbers, and then that shape. */
+static inline void keep_shape(const Decoding *d, const Row *row, uint32_t width, const uint8_t *bytes, const X86Insn *insn,
+                              X86Shape *shape) {
+  uint32_t immediate = (row->immediate_sizes >> width * 4) & 15;
+  uint32_t at = insn->length - d->displacement - immediate;
+  if (row->attributes & ROW_COUNT || row->immediate_kind > IMMEDIATE_UNSIGNED || at > sizeof shape->bits) return;
+  shape->mask = ~UINT64_C(0) >> (64 - 8 * at);
+  shape->bits = read_u64(bytes) & shape->mask;
+  shape->insn = *insn;
+  shape->at = (uint8_t)at;
+  shape->displacement = (uint8_t)d->displacement;
+  shape->immediate = (uint8_t)immediate;
+  shape->immediate_signed = row->immediate_kind == IMMEDIATE_SIGNED;
+}
+
 /* Decodes at `bytes`, of which DECODE_WINDOW are readable. Sets ret_insn->length in any case, to
  * the bytes looked at where there is no instruction. */
-static inline X86DecodeStatus decode_window(const uint8_t *bytes, X86Insn *ret_insn) {
+static inline X86DecodeStatus decode_window(const uint8_t *bytes, X86Insn *ret_insn, X86Shape *shape) {
   Decoding decoding = {.at = bytes}, *d = &decoding;
   X86Insn *insn = ret_insn;
   clear(insn);
@@ -440,6 +458,7 @@ static inline X86DecodeStatus decode_window(const uint8_t *bytes, X86Insn *ret_i
       !decode_special(d->seen, d->rex, d->vvvv, row, insn))
     return X86_DECODE_INVALID;
   if (d->seen & SEEN_SEGMENT && insn->mnemonic != X86_LEA) insn->mem.segment = d->segment;
+  if (shape) keep_shape(d, row, width, bytes, insn, shape);
   return X86_DECODE_OK;
 }
 
@@ -448,11 +467,51 @@ static X86DecodeStatus __attribute__((noinline, cold))
 decode_at_end(const uint8_t *bytes, size_t available, X86Insn *ret_insn) {
   uint8_t window[DECODE_WINDOW] = {0};
   for (size_t i = 0; i < available; i++) window[i] = bytes[i];
-  X86DecodeStatus status = decode_window(window, ret_insn);
+  X86DecodeStatus status = decode_window(window, ret_insn, NULL);
   return ret_insn->length > available ? X86_DECODE_TRUNCATED : status;
 }
 
 X86DecodeStatus x86_decode(const uint8_t *bytes, size_t available, X86Insn *ret_insn) {
   if (available < DECODE_WINDOW) return decode_at_end(bytes, available, ret_insn);
-  return decode_window(bytes, ret_insn);
+  return decode_window(bytes, ret_insn, NULL);
+}
+
+/* --- By shape --------------------------------------------------------------------------------------- */
+
+/* How many of the first bytes choose the place in the table: up to ModRM, mostly. */
+static inline uint32_t choosing_bits(uint32_t first) {
+  uint32_t node = nodes[first];
+  if (node < NODE_SPECIAL) return rows[node].attributes & ROW_MODRM ? 16 : 8;
+  if (node >= NODE_SELECT) return 16;
+  return node == NODE_SPECIAL + SPECIAL_REX || node == NODE_SPECIAL + SPECIAL_0F ? 24 : 32;
+}
+
+static inline X86Shape *shape_of(X86Shape *shapes, uint64_t first) {
+  uint32_t chosen = (uint32_t)(first << (64 - choosing_bits(first & 0xff)) >> 32);
+  return &shapes[(chosen * UINT32_C(0x9e3779b1)) >> 20];
+}
+_Static_assert(X86_SHAPES == 1 << (32 - 20), "shape_of()");
+
+static inline void fill_in(const X86Shape *shape, const uint8_t *bytes, X86Insn *ret_insn) {
+  *ret_insn = shape->insn;
+  bytes += shape->at;
+  if (shape->displacement == 1) ret_insn->mem.disp = (int8_t)*bytes;
+  else if (shape->displacement) ret_insn->mem.disp = (int32_t)read_u32(bytes);
+  if (!shape->immediate) return;
+  uint32_t unused = 64 - 8 * shape->immediate;
+  uint64_t high = read_u64(bytes + shape->displacement) << unused;
+  ret_insn->imm = shape->immediate_signed ? (int64_t)high >> unused : (int64_t)(high >> unused);
+}
+
+static X86DecodeStatus __attribute__((noinline)) decode_new_shape(const uint8_t *bytes, X86Insn *ret_insn, X86Shape *shape) {
+  return decode_window(bytes, ret_insn, shape);
+}
+
+X86DecodeStatus x86_decode_shaped(X86Shape shapes[X86_SHAPES], const uint8_t *bytes, size_t available, X86Insn *ret_insn) {
+  if (available < DECODE_WINDOW) return decode_at_end(bytes, available, ret_insn);
+  uint64_t first = read_u64(bytes);
+  X86Shape *shape = shape_of(shapes, first);
+  if (!shape->mask || (first ^ shape->bits) & shape->mask) return decode_new_shape(bytes, ret_insn, shape);
+  fill_in(shape, bytes, ret_insn);
+  return X86_DECODE_OK;
 }

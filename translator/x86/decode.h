@@ -125,4 +125,19 @@ typedef enum X86DecodeStatus {
  * 15 or more bytes are never TRUNCATED. Fills all of *ret_insn when OK. Pure. */
 X86DecodeStatus x86_decode(const uint8_t *bytes, size_t available, X86Insn *ret_insn);
 
+/* What decoding has found out about the bytes before displacement and immediate, of which programs use few: the next
+ * instruction that begins with the same ones is a copy with its own numbers. A table of them is the caller's, zeroed at
+ * first; it depends on no memory. */
+enum { X86_SHAPES = 4096 };
+typedef struct X86Shape {
+  uint64_t mask, bits; /* the bytes from the first on that it is; mask 0: none */
+  X86Insn insn;        /* without the numbers */
+  uint8_t at;          /* how many bytes those are */
+  uint8_t displacement, immediate; /* bytes */
+  bool immediate_signed;
+} X86Shape;
+
+/* x86_decode(), by the table where it can be. */
+X86DecodeStatus x86_decode_shaped(X86Shape shapes[X86_SHAPES], const uint8_t *bytes, size_t available, X86Insn *ret_insn);
+
 #endif
