@@ -62,7 +62,9 @@ struct A64Emitter {
 
   uint32_t fixup_count, literal_count, literal_use_count, cold_map_count, next_label;
 
-  uint8_t general[IR_MAX_TEMPS], vector[IR_MAX_TEMPS]; /* host register of each temporary */
+  /* Host register of each temporary, NO_REGISTER between find_last_uses() and its first appearance; all have got one in
+   * the end, so that nothing is to be cleared for the next region. */
+  uint8_t general[IR_MAX_TEMPS], vector[IR_MAX_TEMPS];
   uint32_t kept[2][IR_MAX_TEMPS];       /* general, vector: index of the LOOP_END it lives until; where there are loops */
   uint16_t general_calls[IR_MAX_TEMPS]; /* 1 + helper calls before its first appearance; where there are calls */
   bool general_crosses[IR_MAX_TEMPS];   /* and whether it appears behind one more */
@@ -109,9 +111,12 @@ static void keep_over_loop(Emitter *e, const IrInsn *end) {
 
 /* From the end, each operation is told which of its temporaries it is the last to use. */
 static void find_last_uses(Emitter *e) {
-  const IrBuilder *b = e->b;
-  for (IrInsn *insn = b->insns + b->count; insn-- > b->insns;) {
-    if (insn->op == IR_LOOP_END) keep_over_loop(e, insn);
+  const bool loops = e->b->has_loops;
+  IrInsn *const first = e->b->insns;
+  for (IrInsn *insn = first + e->b->count; insn != first;) {
+    insn--;
+    if (loops && insn->op == IR_LOOP_END) keep_over_loop(e, insn);
+    if (!insn->temps) continue;
     unsigned last = 0;
     for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
       unsigned k = (unsigned)__builtin_ctz(temps);
@@ -140,8 +145,6 @@ static void find_crossings(Emitter *e) {
 static void scan_lifetimes(Emitter *e) {
   const IrBuilder *b = e->b;
   unsigned general = b->next_temp - IR_TEMP_FIRST, vector = b->next_vector_temp - IR_TEMP_FIRST;
-  memset(e->general + IR_TEMP_FIRST, 0, general);
-  memset(e->vector + IR_TEMP_FIRST, 0, vector);
   if (b->has_loops) {
     memset(e->kept[0] + IR_TEMP_FIRST, 0, general * sizeof(uint32_t));
     memset(e->kept[1] + IR_TEMP_FIRST, 0, vector * sizeof(uint32_t));
@@ -680,7 +683,7 @@ static uint32_t place_temporaries(Emitter *e, const IrInsn *insn, const IrOpInfo
 /* The registers of an operation without temporaries, each in its field; IR_NONE is 0 there. */
 static inline uint32_t plain_registers(const IrInsn *insn) {
   uint64_t all;
-  memcpy(&all, insn->reg, sizeof all);
+  __builtin_memcpy(&all, insn->reg, sizeof all);
   return (uint32_t)((all & 31) | (all >> 16 & 31) << 5 | (all >> 32 & 31) << 16 | (all >> 48 & 31) << 10);
 }
 _Static_assert((IR_NONE & 31) == 0 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "plain_registers()");
@@ -700,7 +703,7 @@ static inline void emit_one(Emitter *e, const IrInsn *insn) {
   const IrOpInfo *info = &ir_op_info[insn->op];
   if (info->pseudo) {
     emit_pseudo(e, insn);
-    release_operands(e, insn, insn->last);
+    if (insn->temps) release_operands(e, insn, insn->last);
     return;
   }
   uint32_t word = info->encoding | (uint32_t)insn->imm;
@@ -802,7 +805,7 @@ static void begin(Emitter *e, const IrBuilder *b, const A64EmitOptions *options,
   e->misaligned = false;
   e->fixup_count = e->literal_count = e->literal_use_count = e->cold_map_count = 0;
   e->next_label = b->next_label;
-  memset(e->labels, 0xff, b->next_label * sizeof *e->labels); /* UNBOUND */
+  for (unsigned i = 0; i < b->next_label; i++) e->labels[i] = UNBOUND;
   code->count = code->exit_count = code->entry_count = code->indirect_count = 0;
   code->pc_map_count = code->relocation_count = 0;
 }

@@ -76,7 +76,7 @@ typedef struct IrInsn {
   uint16_t reg[4]; /* rd, rn, rm, ra */
   uint16_t shift;  /* LOAD/STORE: left shift of the index register; BLOCK: label */
   uint8_t temps;   /* bit k: reg[k] is a temporary (ir_note_temps) */
-  uint8_t last;    /* bit k: which is not used any more afterwards (a64/emit.c finds out) */
+  uint8_t last;    /* of those: which are not used any more afterwards (a64/emit.c finds out) */
   int64_t imm;
 } IrInsn;
 

@@ -276,6 +276,8 @@ Region *cache_find_region(uint64_t host_pc) {
   if (!chunk) return NULL;
   uint32_t count = __atomic_load_n(&chunk->region_count, __ATOMIC_ACQUIRE), low = 0, high = count;
   Region **regions = __atomic_load_n(&chunk->regions, __ATOMIC_ACQUIRE);
+  /* The last one is what is mostly asked for: it has just been entered for the first time. */
+  if (count && (uint64_t)(uintptr_t)regions[count - 1]->code <= host_pc) low = high;
   while (low < high) {
     uint32_t middle = (low + high) / 2;
     if ((uint64_t)(uintptr_t)regions[middle]->code <= host_pc) low = middle + 1;
