@@ -25,7 +25,6 @@ static Lift lift;
 static LiftRegion region;
 static A64Code code;
 static A64Emitter *emitter;
-static OptScratch scratch;
 static uint64_t random_state;
 static const uint8_t *file;
 static size_t file_size;
@@ -96,7 +95,7 @@ static void translate(uint64_t seed, const uint8_t *bytes) {
     if (lift.b.overflow) continue;
     const char *problem = ir_verify(&lift.b);
     if (problem) fail(seed, bytes, problem);
-    opt_run(&scratch, &lift.b);
+    opt_run(&lift.b);
     problem = ir_verify(&lift.b);
     if (problem) fail(seed, bytes, problem);
     A64EmitOptions options = {.guest_entry = pc, .features = features, .ordered = ordered};

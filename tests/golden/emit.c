@@ -50,7 +50,6 @@ static Lift lift;
 static LiftRegion region;
 static A64Code code;
 static A64Emitter *emitter;
-static OptScratch scratch;
 static uint32_t listed; /* words printed with '!' */
 
 static void fail(const char *what) {
@@ -79,7 +78,7 @@ static void translate(const Piece *piece, const uint8_t *bytes, const Configurat
   lift_region(&lift, &region);
   const char *problem = lift.b.overflow ? "IR overflow" : ir_verify(&lift.b);
   if (problem) fail_at(bytes, piece, problem);
-  opt_run(&scratch, &lift.b);
+  opt_run(&lift.b);
   A64EmitOptions options = {.guest_entry = piece->pc, .features = c->features, .ordered = c->ordered};
   if (a64_emit(emitter, &lift.b, &options, &code) != A64_EMIT_OK) fail_at(bytes, piece, "a64_emit() failed");
 }

@@ -7,8 +7,8 @@
 void ir_reset(IrBuilder *b) {
   b->count = 0;
   b->next_temp = b->next_vector_temp = IR_TEMP_FIRST;
-  b->next_label = b->joins = b->stack_count = b->copy_count = 0;
-  b->overflow = b->cold = b->has_moves = b->has_merges = b->has_calls = b->has_loops = false;
+  b->next_label = b->joins = b->stack_count = b->copy_count = b->move_count = b->merge_count = 0;
+  b->overflow = b->cold = b->has_calls = b->has_loops = false;
   b->vector_homes = 0;
 }
 
@@ -79,8 +79,8 @@ static void note_copy(IrBuilder *b, unsigned d, unsigned n) {
 
 void ir_mov(IrBuilder *b, unsigned size, IrReg d, IrReg n) {
   if (size == 8 && d.id == n.id) return;
-  if (ir_is_temp(n.id)) b->has_moves = true;
-  else note_copy(b, d.id, n.id);
+  if (!ir_is_temp(n.id)) note_copy(b, d.id, n.id);
+  else if (b->move_count < IR_MAX_MOVES) b->moves[b->move_count++] = (uint16_t)b->count;
   append(b, IR_MOV, size < 4 ? 4 : size, d.id, n.id, IR_NONE, IR_NONE, 0);
 }
 
@@ -168,14 +168,18 @@ void ir_sbfx(IrBuilder *b, unsigned size, IrReg d, IrReg n, unsigned lsb, unsign
   bitfield(b, IR_SBFM, size, d, n, lsb, lsb + width - 1);
 }
 
+static void note_merge(IrBuilder *b) {
+  if (b->merge_count < IR_MAX_MOVES) b->merges[b->merge_count++] = (uint16_t)b->count;
+}
+
 void ir_bfi(IrBuilder *b, unsigned size, IrReg d, IrReg n, unsigned lsb, unsigned width) {
   unsigned bits = size * 8;
-  b->has_merges = true;
+  note_merge(b);
   bitfield(b, IR_BFM, size, d, n, (bits - lsb) % bits, width - 1);
 }
 
 void ir_bfxil(IrBuilder *b, unsigned size, IrReg d, IrReg n, unsigned lsb, unsigned width) {
-  b->has_merges = true;
+  note_merge(b);
   bitfield(b, IR_BFM, size, d, n, lsb, lsb + width - 1);
 }
 

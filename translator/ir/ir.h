@@ -38,7 +38,8 @@ enum {
   IR_MAX_INSNS = 16384,
   IR_MAX_LABELS = 2048,
   IR_MAX_STACK = 128,
-  IR_MAX_COPIES = 64
+  IR_MAX_COPIES = 64,
+  IR_MAX_MOVES = 512
 };
 
 #define IR_ZERO ((IrReg){A64_REG_ZERO})
@@ -99,14 +100,15 @@ typedef struct IrBuilder {
   uint16_t next_temp, next_vector_temp, next_label;
   bool overflow; /* some limit was reached: the region must be made smaller */
   /* What the passes would otherwise have to search all operations for. */
-  bool has_moves, has_merges; /* MOV of a temporary; BFM */
   bool has_calls, has_loops;  /* HELPER or SYSCALL; LOOP_END */
   uint16_t joins; /* blocks and labels so far: where it is the same, what was made before is there */
   bool cold;      /* between COLD_BEGIN and COLD_END */
   uint32_t vector_homes; /* host registers beyond the guest's own that the region has a fixed use for: no temporaries */
-  uint16_t stack_count, copy_count;
+  uint16_t stack_count, copy_count, move_count, merge_count;
   uint16_t stack[IR_MAX_STACK]; /* positions of the first PUSHes and POPs */
   uint16_t copies[IR_MAX_COPIES]; /* positions of the first moves between host registers */
+  uint16_t moves[IR_MAX_MOVES];   /* positions of the first MOVs of temporaries, ascending */
+  uint16_t merges[IR_MAX_MOVES];  /* positions of the first BFMs */
 } IrBuilder;
 
 void ir_reset(IrBuilder *b);

@@ -21,9 +21,19 @@ static bool is_bit(const IrBuilder *b, uint32_t at) {
   return false;
 }
 
+/* The merge has become a move (opt_moves()). */
+static void note_move(IrBuilder *b, uint32_t at) {
+  unsigned i = b->move_count;
+  if (i == IR_MAX_MOVES) return;
+  for (; i > 0 && b->moves[i - 1] > at; i--) b->moves[i] = b->moves[i - 1];
+  b->moves[i] = (uint16_t)at;
+  b->move_count++;
+}
+
 static void replace(IrBuilder *b, uint32_t at) {
   IrInsn *merge = &b->insns[at];
   bool bit = is_bit(b, at);
+  if (bit) note_move(b, at);
   merge->op = bit ? IR_MOV : IR_UBFM;
   merge->size = 4;
   merge->imm = bit ? 0 : LOW_BYTE;
@@ -61,6 +71,8 @@ static bool known_zero(IrBuilder *b, uint32_t at) {
 }
 
 void opt_bytes(IrBuilder *b) {
-  for (uint32_t i = 0; i < b->count; i++)
-    if (merges_byte(&b->insns[i]) && (widened_next(b, i) || known_zero(b, i))) replace(b, i);
+  for (unsigned i = 0; i < b->merge_count; i++) {
+    uint32_t at = b->merges[i];
+    if (merges_byte(&b->insns[at]) && (widened_next(b, at) || known_zero(b, at))) replace(b, at);
+  }
 }

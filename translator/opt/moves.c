@@ -7,15 +7,15 @@
 
 enum { REACH = 6 /* operations looked at before a move */ };
 
-static void count_appearances(const IrBuilder *b, uint8_t *appearances) {
-  for (unsigned i = IR_TEMP_FIRST; i < b->next_temp; i++) appearances[i] = 0;
-  for (uint32_t i = 0; i < b->count; i++) {
-    const IrInsn *insn = &b->insns[i];
+/* Whether nothing but two operations names a temporary. */
+static bool appears_twice(const IrBuilder *b, unsigned temporary) {
+  unsigned appearances = 0;
+  for (const IrInsn *insn = b->insns, *end = insn + b->count; insn < end && appearances < 3; insn++)
     for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
       unsigned k = (unsigned)__builtin_ctz(temps);
-      if (ir_op_info[insn->op].kind[k] & IR_KIND_G && appearances[insn->reg[k]] < 3) appearances[insn->reg[k]]++;
+      appearances += insn->reg[k] == temporary && ir_op_info[insn->op].kind[k] & IR_KIND_G;
     }
-  }
+  return appearances == 2;
 }
 
 /* Whether bits 32-63 of what `insn` makes are zero. */
@@ -52,14 +52,12 @@ static IrInsn *find_maker(const IrBuilder *b, uint32_t at) {
   return NULL;
 }
 
-void opt_moves(OptScratch *scratch, IrBuilder *b) {
-  const uint8_t *appearances = scratch->appearances;
-  count_appearances(b, scratch->appearances);
-  for (uint32_t i = 0; i < b->count; i++) {
-    IrInsn *move = &b->insns[i];
-    if (move->op != IR_MOV || move->temps != 2 || appearances[move->reg[1]] != 2) continue;
-    IrInsn *maker = find_maker(b, i);
-    if (!maker) continue;
+void opt_moves(IrBuilder *b) {
+  for (unsigned i = 0; i < b->move_count; i++) {
+    IrInsn *move = &b->insns[b->moves[i]];
+    if (move->op != IR_MOV || move->temps != 2) continue;
+    IrInsn *maker = find_maker(b, b->moves[i]);
+    if (!maker || !appears_twice(b, move->reg[1])) continue;
     maker->reg[0] = move->reg[0];
     ir_note_temps(maker);
     opt_drop(move);

@@ -21,19 +21,14 @@ static inline bool opt_touches(const IrInsn *insn, unsigned home) {
 
 /* --- The passes --- */
 
-/* What passes need while they go on; the caller's, with anything in it. */
-typedef struct OptScratch {
-  uint8_t appearances[IR_MAX_TEMPS]; /* uses and definitions of each temporary, saturating (moves.c) */
-} OptScratch;
-
 /* All passes in their order. */
-void opt_run(OptScratch *scratch, IrBuilder *b);
+void opt_run(IrBuilder *b);
 
 /* Bytes are not merged into registers whose other bits are or become zero (bytes.c). */
 void opt_bytes(IrBuilder *b);
 
 /* Results are made in the registers they would be moved to (moves.c). */
-void opt_moves(OptScratch *scratch, IrBuilder *b);
+void opt_moves(IrBuilder *b);
 
 /* Copies of registers that are then changed are not made (copies.c). */
 void opt_copies(IrBuilder *b);

@@ -2,6 +2,7 @@
 #include "pipeline/pipeline.h"
 
 #include "base/base.h"
+#include "opt/opt.h"
 
 enum { CODE_WORDS = PIPELINE_CODE_BYTES / 4, RELOCATIONS = 4096 };
 
@@ -30,7 +31,7 @@ void pipeline_analyse(Pipeline *p, const RegionWindow *window, uint64_t pc, uint
 static A64EmitStatus make_words(Pipeline *p, const A64EmitOptions *options) {
   lift_region(&p->lift, &p->region);
   if (p->lift.b.overflow) return A64_EMIT_TOO_LARGE;
-  opt_run(&p->opt, &p->lift.b);
+  opt_run(&p->lift.b);
   return a64_emit(p->emitter, &p->lift.b, options, &p->code);
 }
 

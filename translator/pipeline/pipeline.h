@@ -5,7 +5,6 @@
 
 #include "a64/tables.h"
 #include "lift/lift.h"
-#include "opt/opt.h"
 #include "region/region.h"
 
 enum {
@@ -22,7 +21,6 @@ typedef struct Pipeline {
   LiftRegion region; /* its settings (strict_flags …) are the caller's */
   A64Code code;
   A64Emitter *emitter;
-  OptScratch opt;
   A64Tables tables; /* of the region, in: */
   A64TableRoom table_room;
 } Pipeline;
