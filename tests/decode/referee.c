@@ -52,7 +52,7 @@ static void try_by_shape(const uint8_t *bytes) {
   static X86Shape shapes[X86_SHAPES];
   X86Insn plain, shaped;
   X86DecodeStatus status = x86_decode(bytes, STRING, &plain);
-  bool same = x86_decode_shaped(shapes, bytes, STRING, &shaped) == status && plain.length == shaped.length &&
+  bool same = x86_decode_shaped(bytes, STRING, &shaped, shapes) == status && plain.length == shaped.length &&
               (status != X86_DECODE_OK || !memcmp(&plain, &shaped, sizeof plain));
   Difference difference = {ASPECT_LENGTH, "decoded by shape it is another"};
   if (!same) record(&difference, bytes);

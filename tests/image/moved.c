@@ -31,7 +31,6 @@ static bool translate_at(uint64_t base, uint64_t address, const PipelineTarget *
   const ProgramPart *part = program_code_at(&program, address);
   uint64_t pc = base + address;
   RegionWindow window = {.start = base + part->start, .end = base + part->start + part->readable, .bytes = part->bytes};
-  region_forget_decoded(&pipeline->region);
   pipeline_analyse(pipeline, &window, pc, PIPELINE_INSNS, PIPELINE_STRAIGHT);
   if (pipeline->region.insns[0].decode != X86_DECODE_OK) return false;
   if (pipeline_generate(pipeline, target) != A64_EMIT_OK) return false;

@@ -499,7 +499,6 @@ bool aot_translate(Pipeline *pipeline, const Program *program, ImageTarget targe
   *ret_image = (AotImage){0};
   Work w = {.pipeline = pipeline, .program = program, .target = target, .image = ret_image};
   LiftRegion *region = &pipeline->region;
-  region_forget_decoded(region);
   bool done = begin(&w);
   if (done) {
     discover(&w);

@@ -26,29 +26,11 @@ static uint8_t kills(const X86Insn *insn) {
   return killed;
 }
 
-static __attribute__((noinline)) const RegionDecode *decode_anew(X86Shape *shapes, RegionDecode *d, uint64_t pc,
-                                                                 const uint8_t *bytes, uint64_t available) {
-  bool whole = available >= sizeof d->bytes;
-  d->not_pc = whole ? ~pc : 0;
-  if (whole) __builtin_memcpy(d->bytes, bytes, sizeof d->bytes);
-  d->status = (uint8_t)x86_decode_shaped(shapes, bytes, available, &d->insn);
-  d->kills = kills(&d->insn);
-  return d;
-}
-
-static inline const RegionDecode *decode_at(LiftRegion *region, uint64_t pc) {
-  static const RegionDecode outside = {.status = X86_DECODE_TRUNCATED};
+static inline X86DecodeStatus decode_at(LiftRegion *region, uint64_t pc, X86Insn *ret_insn) {
   const RegionWindow *window = &region->window;
-  if (pc < window->start || pc >= window->end) return &outside;
-  const uint8_t *bytes = window->bytes + (pc - window->start);
-  uint64_t available = window->end - pc, now[2];
-  RegionDecode *d = &region->decodes[pc & (REGION_DECODES - 1)];
-  if (d->not_pc != ~pc || available < sizeof now) return decode_anew(region->shapes, d, pc, bytes, available);
-  __builtin_memcpy(now, bytes, sizeof now);
-  return d->bytes[0] == now[0] && d->bytes[1] == now[1] ? d : decode_anew(region->shapes, d, pc, bytes, available);
+  if (pc < window->start || pc >= window->end) return X86_DECODE_TRUNCATED;
+  return x86_decode_shaped(window->bytes + (pc - window->start), window->end - pc, ret_insn, region->shapes);
 }
-
-void region_forget_decoded(LiftRegion *region) { __builtin_memset(region->decodes, 0, sizeof region->decodes); }
 
 static uint64_t branch_target(const RegionInsn *r) {
   return r->pc + r->insn.length + (uint64_t)r->insn.imm;
@@ -80,16 +62,15 @@ static bool falls_through(const X86Insn *insn) {
   }
 }
 
-/* All but what is found out about the instruction later. */
-static inline void begin_insn(RegionInsn *r, uint64_t pc, const RegionDecode *d) {
-  r->insn = d->insn;
+/* All but the instruction itself, and what is found out about it later. */
+static inline void begin_insn(RegionInsn *r, uint64_t pc, X86DecodeStatus status) {
   r->pc = pc;
   r->live_before = r->live_after = 0;
   r->adjacent = r->leader = r->entry = false;
   r->predecessors = 0;
   r->loop_head = false;
-  r->kills = d->kills;
-  r->decode = d->status;
+  r->kills = kills(&r->insn);
+  r->decode = (uint8_t)status;
   r->target = REGION_NO_INSN;
 }
 
@@ -140,21 +121,20 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   const bool checked = region->checked;
   const uint32_t most = checked || max_straight <= max_insns ? max_straight : 2 * max_straight;
   for (RegionInsn *r = region->insns; count < limit || (limit < most && goes_on(region, r - 1, &limit, most)); r++) {
-    const RegionDecode *d = decode_at(region, pc);
-    const bool decodes = d->status == X86_DECODE_OK;
-    if (!decodes) undecoded = pc;
-    if (!decodes && count > 0) break;
-    begin_insn(r, pc, d);
+    X86DecodeStatus status = decode_at(region, pc, &r->insn);
+    if (status != X86_DECODE_OK) undecoded = pc;
+    if (status != X86_DECODE_OK && count > 0) break;
+    begin_insn(r, pc, status);
     if (count > 0) r[-1].adjacent = behind == pc;
     count++;
-    if (!decodes) break; /* it is part of the region as the first */
-    behind = pc += d->insn.length;
-    if (checked && writes_memory(&d->insn)) break; /* perhaps what follows */
-    if (d->insn.flow == X86_FLOW_NEXT) continue;
+    if (status != X86_DECODE_OK) break; /* it is part of the region as the first */
+    behind = pc += r->insn.length;
+    if (checked && writes_memory(&r->insn)) break; /* perhaps what follows */
+    if (r->insn.flow == X86_FLOW_NEXT) continue;
     region->ends[region->end_count++] = (uint16_t)(count - 1);
     limit = max_insns;
     if (count >= max_insns / 2) break;
-    if (falls_through(&d->insn)) continue;
+    if (falls_through(&r->insn)) continue;
     pc = nearest_target(region, pc);
     if (!pc) break;
   }
@@ -219,21 +199,20 @@ static inline bool look_at(LiftRegion *region, uint64_t start, uint64_t end) {
 static uint8_t peek(LiftRegion *region, uint64_t pc, bool pessimistic) {
   if (region->exact_flags) return ALL_FLAGS;
   uint8_t open = ALL_FLAGS, read = 0;
+  X86Insn looked_at, *insn = &looked_at;
   uint64_t start = pc; /* of the run of instructions being looked at */
   unsigned beyond = 0; /* bytes behind it that have been looked at */
   bool open_count = pessimistic;
   unsigned limit = pessimistic ? PEEK_INSNS : PEEK_DEFINITE;
   for (unsigned i = 0; i < limit && open; i++) {
-    const RegionDecode *d = decode_at(region, pc);
-    const X86Insn *insn = &d->insn;
-    if (d->status != X86_DECODE_OK) {
+    if (decode_at(region, pc, insn) != X86_DECODE_OK) {
       beyond = X86_MAX_LENGTH;
       break;
     }
     pc += insn->length;
     if (!pessimistic && insn->flow == X86_FLOW_SYSTEM) break; /* what it leaves in R11 nobody reads */
     read |= insn->flags_read & open;
-    open &= (uint8_t)~d->kills;
+    open &= (uint8_t)~kills(insn);
     if (insn->flow == X86_FLOW_NEXT) continue;
     if (insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_RET) {
       open_count = region->strict_flags;

@@ -45,17 +45,6 @@ typedef struct RegionRun {
   uint64_t start, end; /* guest addresses */
 } RegionRun;
 
-/* What was decoded lately, by PC: exits are looked behind before the code there is translated, and regions
- * overlap. Valid while the bytes are the same. */
-enum { REGION_DECODES = 1024 };
-typedef struct RegionDecode {
-  uint64_t not_pc; /* ~PC: zeros stand for none */
-  uint64_t bytes[2];
-  X86Insn insn;
-  uint8_t status; /* X86DecodeStatus */
-  uint8_t kills;  /* RegionInsn.kills */
-} __attribute__((aligned(32))) RegionDecode; /* the size makes indexing short */
-
 /* The caller's, zeroed at first, and used again from region to region. */
 typedef struct LiftRegion {
   RegionWindow window;
@@ -80,7 +69,6 @@ typedef struct LiftRegion {
   uint16_t ends[REGION_MAX_INSNS + 1];    /* indices of those that transfer control, and of the last */
   uint16_t leaders[REGION_MAX_INSNS + 1]; /* indices, as they were found */
   RegionInsn insns[REGION_MAX_INSNS + 1];
-  RegionDecode decodes[REGION_DECODES];
   X86Shape shapes[X86_SHAPES];
 } LiftRegion;
 
@@ -94,9 +82,6 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
 
 /* The index of the instruction at `pc`, or REGION_NO_INSN. */
 uint16_t region_find(const LiftRegion *region, uint64_t pc);
-
-/* What has been decoded is not remembered any more: reading memory was broken off. */
-void region_forget_decoded(LiftRegion *region);
 
 /* Finds blocks and computes liveness. */
 void region_analyse(LiftRegion *region);

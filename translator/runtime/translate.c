@@ -146,9 +146,7 @@ static bool analyse(RuntimeThread *thread, const Analysis *a, bool checked) {
   a->region->checked = checked;
   a->region->strict_flags = runtime.strict_flags;
   a->region->exact_flags = runtime.options.exact_flags || checked;
-  if (guard_call(thread, analyse_guarded, (void *)a)) return true;
-  region_forget_decoded(&work->region);
-  return false;
+  return guard_call(thread, analyse_guarded, (void *)a);
 }
 
 /* Of a region from an image: the part with the code at `offset`. */

@@ -478,16 +478,9 @@ X86DecodeStatus x86_decode(const uint8_t *bytes, size_t available, X86Insn *ret_
 
 /* --- By shape --------------------------------------------------------------------------------------- */
 
-/* How many of the first bytes choose the place in the table: up to ModRM, mostly. */
-static inline uint32_t choosing_bits(uint32_t first) {
-  uint32_t node = nodes[first];
-  if (node < NODE_SPECIAL) return rows[node].attributes & ROW_MODRM ? 16 : 8;
-  if (node >= NODE_SELECT) return 16;
-  return node == NODE_SPECIAL + SPECIAL_REX || node == NODE_SPECIAL + SPECIAL_0F ? 24 : 32;
-}
-
+/* The bytes that choose a place in the table go up to ModRM, mostly; `not_choosing` are the bits behind those. */
 static inline X86Shape *shape_of(X86Shape *shapes, uint64_t first) {
-  uint32_t chosen = (uint32_t)(first << (64 - choosing_bits(first & 0xff)) >> 32);
+  uint32_t chosen = (uint32_t)(first << not_choosing[first & 0xff] >> 32);
   return &shapes[(chosen * UINT32_C(0x9e3779b1)) >> 20];
 }
 _Static_assert(X86_SHAPES == 1 << (32 - 20), "shape_of()");
@@ -503,15 +496,19 @@ static inline void fill_in(const X86Shape *shape, const uint8_t *bytes, X86Insn 
   ret_insn->imm = shape->immediate_signed ? (int64_t)high >> unused : (int64_t)(high >> unused);
 }
 
-static X86DecodeStatus __attribute__((noinline)) decode_new_shape(const uint8_t *bytes, X86Insn *ret_insn, X86Shape *shape) {
-  return decode_window(bytes, ret_insn, shape);
+/* From a copy: bytes that change meanwhile must not become a shape that never was. */
+static X86DecodeStatus __attribute__((noinline)) decode_new_shape(const uint8_t *bytes, X86Insn *ret_insn, X86Shape *shapes) {
+  uint8_t copy[DECODE_WINDOW];
+  __builtin_memcpy(copy, bytes, sizeof copy);
+  __asm__ volatile("" ::: "memory"); /* it is what is read from here on */
+  return decode_window(copy, ret_insn, shape_of(shapes, read_u64(copy)));
 }
 
-X86DecodeStatus x86_decode_shaped(X86Shape shapes[X86_SHAPES], const uint8_t *bytes, size_t available, X86Insn *ret_insn) {
+X86DecodeStatus x86_decode_shaped(const uint8_t *bytes, size_t available, X86Insn *ret_insn, X86Shape shapes[X86_SHAPES]) {
   if (available < DECODE_WINDOW) return decode_at_end(bytes, available, ret_insn);
   uint64_t first = read_u64(bytes);
-  X86Shape *shape = shape_of(shapes, first);
-  if (!shape->mask || (first ^ shape->bits) & shape->mask) return decode_new_shape(bytes, ret_insn, shape);
+  const X86Shape *shape = shape_of(shapes, first);
+  if (!shape->mask || (first ^ shape->bits) & shape->mask) return decode_new_shape(bytes, ret_insn, shapes);
   fill_in(shape, bytes, ret_insn);
   return X86_DECODE_OK;
 }

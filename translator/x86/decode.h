@@ -138,6 +138,6 @@ typedef struct X86Shape {
 } X86Shape;
 
 /* x86_decode(), by the table where it can be. */
-X86DecodeStatus x86_decode_shaped(X86Shape shapes[X86_SHAPES], const uint8_t *bytes, size_t available, X86Insn *ret_insn);
+X86DecodeStatus x86_decode_shaped(const uint8_t *bytes, size_t available, X86Insn *ret_insn, X86Shape shapes[X86_SHAPES]);
 
 #endif

@@ -332,6 +332,15 @@ class Compiler:
             raise TableError("too many selector nodes: decode.c's node layout needs more bits")
         return NODE_SELECT | kind << 12 | offset // 2
 
+    def choosing_bytes(self, first):
+        """How many bytes of an instruction that begins with `first` mostly go up to its ModRM."""
+        node = self.nodes[first]
+        if node >= NODE_SELECT:
+            return 2
+        if node >= NODE_SPECIAL:
+            return 3 if SPECIAL_BYTES[first] in ("rex", "0f") else 4
+        return 2 if node and any("ROW_MODRM" in str(field) for field in self.leaves[node]) else 1
+
     def compile(self):
         by_opcode = {}
         for row in self.rows:
@@ -378,7 +387,10 @@ def write_decode(made, out):
     write_lines(out, "static const Row rows[] = {\n",
                 ["{0}"] + [f"{{{', '.join(map(str, leaf))}}}" for leaf in made.leaves[1:]], "};\n\n")
     lines = [", ".join(map(str, made.nodes[i:i + 16])) for i in range(0, len(made.nodes), 16)]
-    write_lines(out, "static const uint16_t nodes[] = {\n", lines, "};\n")
+    write_lines(out, "static const uint16_t nodes[] = {\n", lines, "};\n\n")
+    bits = [64 - 8 * made.choosing_bytes(byte) for byte in range(256)]
+    lines = [", ".join(map(str, bits[i:i + 16])) for i in range(0, 256, 16)]
+    write_lines(out, "static const uint8_t not_choosing[256] = {\n", lines, "};\n")
 
 
 def write_format(made, out):
