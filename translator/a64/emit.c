@@ -62,9 +62,7 @@ struct A64Emitter {
 
   uint32_t fixup_count, literal_count, literal_use_count, cold_map_count, next_label;
 
-  /* Host register of each temporary, NO_REGISTER between find_last_uses() and its first appearance; all have got one in
-   * the end, so that nothing is to be cleared for the next region. */
-  uint8_t general[IR_MAX_TEMPS], vector[IR_MAX_TEMPS];
+  uint8_t general[IR_MAX_TEMPS], vector[IR_MAX_TEMPS]; /* host register of each temporary */
   uint32_t kept[2][IR_MAX_TEMPS];       /* general, vector: index of the LOOP_END it lives until; where there are loops */
   uint16_t general_calls[IR_MAX_TEMPS]; /* 1 + helper calls before its first appearance; where there are calls */
   bool general_crosses[IR_MAX_TEMPS];   /* and whether it appears behind one more */
@@ -142,9 +140,18 @@ static void find_crossings(Emitter *e) {
   }
 }
 
+/* A few, mostly, of an array of IR_MAX_TEMPS: a call of memset() would take longer. */
+static inline void clear_hosts(uint8_t *hosts, unsigned count) {
+  uint64_t none = 0;
+  for (unsigned i = 0; i < count; i += sizeof none) __builtin_memcpy(hosts + IR_TEMP_FIRST + i, &none, sizeof none);
+}
+_Static_assert(IR_MAX_TEMPS % sizeof(uint64_t) == 0 && IR_TEMP_FIRST % sizeof(uint64_t) == 0, "clear_hosts()");
+
 static void scan_lifetimes(Emitter *e) {
   const IrBuilder *b = e->b;
   unsigned general = b->next_temp - IR_TEMP_FIRST, vector = b->next_vector_temp - IR_TEMP_FIRST;
+  clear_hosts(e->general, general);
+  clear_hosts(e->vector, vector);
   if (b->has_loops) {
     memset(e->kept[0] + IR_TEMP_FIRST, 0, general * sizeof(uint32_t));
     memset(e->kept[1] + IR_TEMP_FIRST, 0, vector * sizeof(uint32_t));

@@ -405,13 +405,17 @@ static inline void keep_shape(const Decoding *d, const Row *row, uint32_t width,
   uint32_t immediate = (row->immediate_sizes >> width * 4) & 15;
   uint32_t at = insn->length - d->displacement - immediate;
   if (row->attributes & ROW_COUNT || row->immediate_kind > IMMEDIATE_UNSIGNED || at > sizeof shape->bits) return;
-  shape->mask = ~UINT64_C(0) >> (64 - 8 * at);
-  shape->bits = read_u64(bytes) & shape->mask;
+  uint64_t mask = ~UINT64_C(0) >> (64 - 8 * at);
+  __atomic_store_n(&shape->mask, 0, __ATOMIC_RELAXED);
+  __atomic_signal_fence(__ATOMIC_SEQ_CST); /* none, should this process be killed here while others share the table */
+  shape->bits = read_u64(bytes) & mask;
   shape->insn = *insn;
   shape->at = (uint8_t)at;
   shape->displacement = (uint8_t)d->displacement;
   shape->immediate = (uint8_t)immediate;
   shape->immediate_signed = row->immediate_kind == IMMEDIATE_SIGNED;
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);
+  __atomic_store_n(&shape->mask, mask, __ATOMIC_RELAXED);
 }
 
 /* Decodes at `bytes`, of which DECODE_WINDOW are readable. Sets ret_insn->length in any case, to
