@@ -8,7 +8,11 @@
  * end of readable memory works on a padded copy. What few instructions need stands apart, in
  * decode_special().
  *
- * A decode takes 177 executed AArch64 instructions, the mean over /bin/true of Debian 12, and on x86-64
+ * Programs use few forms of instructions, and what one is depends on its bytes up to ModRM and SIB alone, but for the
+ * numbers behind them. x86_decode_shaped() remembers forms (X86Shape), and is done in some 47 instructions where it
+ * knows one: four times of five in /bin/true.
+ *
+ * Otherwise a decode takes 177 executed AArch64 instructions, the mean over /bin/true of Debian 12, and on x86-64
  * 215 over bash. Counted, with some 20 of the measuring loop, by
  *   qemu-aarch64 -singlestep -d exec,nochain -D trace decode-bench --sweep /bin/true   (cross-built)
  *   build/host/tests/decode/decode-bench /bin/bash 5000
