@@ -35,20 +35,22 @@ static uint32_t entry_word(const A64Tables *t, int64_t distance) {
 static void check_exit(const ImageRecord *record, const A64Tables *t, uint32_t i) {
   const A64TableExit *exit = &t->exits[i];
   uint32_t word = t->words[exit->site];
-  bool outward = i < t->outward_count, linked = outward || exit->kind == A64_EXIT_LOOP;
+  bool outward = i < t->outward_count;
   if (exit->site >= t->instruction_count || !a64_is_b_or_bl(word)) fail(record, "an exit is no branch", i);
-  if (linked && target_word(t, exit->site) != t->link_veneer) fail(record, "an exit does not lead to be linked", i);
+  if (outward == (exit->kind == A64_EXIT_LOOP)) fail(record, "an exit of a loop is among those that lead out, or another behind them", i);
+  if (target_word(t, exit->site) != t->link_veneer) fail(record, "an exit does not lead to be linked", i);
   if (outward && i && t->exits[i - 1].site >= exit->site) fail(record, "exits are not ascending", i);
-  if (outward && entry_word(t, exit->distance) != UINT32_MAX && exit->kind != A64_EXIT_LOOP)
-    fail(record, "an exit leaves for an entry of its own region", i);
+  if (outward && entry_word(t, exit->distance) != UINT32_MAX) fail(record, "an exit leaves for an entry of its own region", i);
   outer += outward;
-  if (linked) return;
+}
+
+static void check_inner(const ImageRecord *record, const A64Tables *t, uint32_t i) {
+  const A64TableInner *exit = &t->inner[i];
   inner++;
-  if (target_word(t, exit->site) != entry_word(t, exit->distance)) fail(record, "a branch leads to another address", i);
-  bool call = word >> 31;
-  if (call != (exit->kind == A64_EXIT_CALL)) fail(record, "a call is a jump, or a jump a call", i);
-  if (exit->branch != A64_NO_BRANCH && target_word(t, (uint32_t)exit->branch) != entry_word(t, exit->distance) &&
-      target_word(t, (uint32_t)exit->branch) != exit->site)
+  if (exit->site >= t->instruction_count || !a64_is_b_or_bl(t->words[exit->site])) fail(record, "an inner exit is no branch", i);
+  uint64_t to = target_word(t, exit->site);
+  if (to != entry_word(t, a64_inner_distance(t, exit))) fail(record, "a branch leads to no entry", i);
+  if (exit->branch != A64_NO_BRANCH && target_word(t, exit->branch) != to && target_word(t, exit->branch) != exit->site)
     fail(record, "a conditional branch leads to another address", i);
 }
 
@@ -73,9 +75,11 @@ static void check_parts(const ImageRecord *record, const ImageRegion *region) {
   uint32_t words = 0;
   for (uint32_t i = 0; i < record->part_count; i++) {
     const ImagePart *part = &region->parts[i];
-    if (i ? part->word <= words : part->word != 0) fail(record, "parts are not ascending", i);
-    words = part->word;
-    uint64_t start = record->entry + (uint64_t)part->entry, end = start + part->length;
+    if (part->entry >= record->entry_count) fail(record, "a part begins with no entry", i);
+    const A64TableEntry *entry = &region->tables.entries[part->entry];
+    if (i ? entry->word <= words : entry->word != 0) fail(record, "parts are not ascending", i);
+    words = entry->word;
+    uint64_t start = record->entry + (uint64_t)(int64_t)entry->distance, end = start + part->length;
     bool compared = false;
     for (uint32_t k = 0; k < record->look_count; k++)
       compared |= start >= region->looks[k].address && end <= region->looks[k].address + (uint64_t)region->looks[k].length;
@@ -98,23 +102,33 @@ static void check_region(const ImageRegion *region) {
   const A64Tables *t = &region->tables;
   regions++;
   for (uint32_t i = 0; i < t->exit_count; i++) check_exit(region->record, t, i);
+  for (uint32_t i = 0; i < t->inner_count; i++) check_inner(region->record, t, i);
   check_entries(region->record, t);
   check_parts(region->record, region);
   check_words(region->record, t);
 }
 
+/* At each of its entries the image has this region, or an earlier one. */
+static void check_found(const CodeImage *image, const ImageRegion *region) {
+  for (uint32_t i = 0; i < region->record->entry_count; i++) {
+    const A64TableEntry *entry;
+    uint64_t address = region->record->entry + (uint64_t)(int64_t)region->tables.entries[i].distance;
+    const ImageRecord *found = image_find_record(image, address, &entry);
+    if (!found) fail(region->record, "an entry is not found", address);
+    if (found->entry + (uint64_t)(int64_t)entry->distance != address) fail(region->record, "another entry is found", address);
+  }
+}
+
 static void check_image(const CodeImage *image) {
-  uint32_t last = 0;
-  for (uint32_t i = 0; i < image->index_count; i++) {
+  for (uint32_t i = 0; i < image->row_count; i++) {
     ImageRegion region;
-    uint64_t address = image_indexed_address(image, i);
-    if (!image_find_region(image, address, &region)) {
-      fprintf(stderr, "image-joined: no region at 0x%lx\n", (unsigned long)address);
+    const ImageRecord *record = image_record_of_row(image, i);
+    if (!record || !image_read_region(image, record, &region)) {
+      fprintf(stderr, "image-joined: no region in row %u\n", i);
       exit(1);
     }
-    if (image->index[i].record == last) continue;
-    last = image->index[i].record;
     check_region(&region);
+    check_found(image, &region);
   }
 }
 

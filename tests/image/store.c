@@ -64,19 +64,23 @@ static bool same_array(const void *a, const void *b, size_t size) { return !size
 static bool same_region(const ImageRegion *a, const ImageRegion *b) {
   const A64Tables *x = &a->tables, *y = &b->tables;
   return !memcmp(a->record, b->record, sizeof *a->record) && x->word_count == y->word_count &&
-         same_array(x->words, y->words, x->word_count * sizeof *x->words) &&
+         same_array(x->words, y->words, a64_tables_own_words(x) * sizeof *x->words) &&
          same_array(a->record, b->record, b->record->size * UINT64_C(8));
 }
 
 static void compare_image(const CodeImage *image, const CodeImage *intact, unsigned step) {
-  for (uint32_t i = (uint32_t)next_random(step); i < intact->index_count; i += step) {
+  for (uint32_t i = (uint32_t)next_random(step); i < intact->row_count; i += step) {
     ImageRegion found, expected;
-    uint64_t address = image_indexed_address(intact, i);
-    if (!image_find_region(intact, address, &expected)) fail("the whole store lacks what its index names", address);
-    if (!image_find_region(image, address, &found)) {
+    const ImageRecord *record = image_record_of_row(intact, i);
+    if (!record || !image_read_region(intact, record, &expected)) fail("the whole store lacks a region", i);
+    const A64TableEntry *entry = &expected.tables.entries[next_random(record->entry_count)];
+    uint64_t address = record->entry + (uint64_t)(int64_t)entry->distance;
+    record = image_find_record(image, address, &entry);
+    if (!record || !image_read_region(image, record, &found)) {
       refused++;
       continue;
     }
+    if (found.record->entry + (uint64_t)(int64_t)entry->distance != address) fail("a region is found by another's address", address);
     /* Another region with the same entry is as good. */
     expected = image_region_at((const void *)(intact->bytes + ((const uint8_t *)found.record - image->bytes)));
     if (!same_region(&found, &expected)) fail("a region is not one that was written", address);
@@ -97,7 +101,7 @@ static void compare_store(const Bytes *damaged) {
   for (uint32_t i = 0; i < whole_store.image_count; i++) {
     CodeImage image, intact;
     if (!image_find(&whole_store, entries[i].file, entries[i].target, &intact)) fail("the whole store lacks an image", i);
-    if (image_find(&store, entries[i].file, entries[i].target, &image)) compare_image(&image, &intact, 97);
+    if (image_find(&store, entries[i].file, entries[i].target, &image)) compare_image(&image, &intact, 23);
   }
 }
 
@@ -135,18 +139,18 @@ static void flip_in_records(Bytes *b) {
   CodeImage intact, image;
   if (!image_find(&whole_store, entries[0].file, entries[0].target, &intact)) fail("the whole store lacks an image", 0);
   ImageStore store = {b->bytes + (whole_store.bytes - whole.bytes), whole_store.size, whole_store.image_count};
-  for (uint32_t i = 0; i < intact.index_count; i++) {
-    ImageRegion region;
-    if (!image_find_region(&intact, image_indexed_address(&intact, i), &region)) fail("the whole store lacks a region", i);
-    uint8_t *record = b->bytes + ((const uint8_t *)region.record - whole.bytes);
+  for (uint32_t i = 0; i < intact.row_count; i++) {
+    const ImageRecord *written = image_record_of_row(&intact, i);
+    if (!written) fail("the whole store lacks a region", i);
+    uint8_t *record = b->bytes + ((const uint8_t *)written - whole.bytes);
     for (unsigned turn = 0; turn < 8; turn++) {
-      uint64_t bit = next_random(region.record->size * UINT64_C(64));
+      uint64_t bit = next_random(written->size * UINT64_C(64));
       if (turn & 1) bit |= 63;
       record[bit / 8] ^= (uint8_t)(1u << (bit & 7));
       ImageRegion wrong;
-      if (image_find(&store, entries[0].file, entries[0].target, &image) &&
-          image_find_region(&image, image_indexed_address(&intact, i), &wrong))
-        fail("a region with a wrong bit is given out", image_indexed_address(&intact, i));
+      const ImageRecord *found = NULL;
+      if (image_find(&store, entries[0].file, entries[0].target, &image)) found = image_record_of_row(&image, i);
+      if (found && image_read_region(&image, found, &wrong)) fail("a region with a wrong bit is given out", i);
       record[bit / 8] ^= (uint8_t)(1u << (bit & 7));
     }
   }

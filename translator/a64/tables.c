@@ -1,56 +1,83 @@
-/* A boundary is one number where it is as usual: how many words the code has gone on (6 bits), how far the guest PC (8 bits,
- * signed), the form of the flags (2 bits), upper halves where they were. Otherwise the first six bits are ones, and the
- * boundary as it is follows. */
+/* In a packed PC map a boundary is one byte where it is as usual: how many words the code has gone on (below WORDS), times
+ * MOVES, and how far the guest PC (below MOVES); flags and upper halves are as they were. TO_FORM and a form before it change that of
+ * the flags. FAR is followed by words (a byte) and the guest PC's move (two, signed); ANY by the boundary as it is. */
 #include "a64/tables.h"
 
 #include "a64/encode.h"
 
-enum { WORDS_BITS = 6, WHOLE = (1 << WORDS_BITS) - 1, GUEST_BITS = 8, FORM_SHIFT = WORDS_BITS + GUEST_BITS };
+enum { WORDS = 15, MOVES = 16, TO_FORM = WORDS * MOVES, FAR = TO_FORM + 4, ANY, FORM_SHIFT = 30, FAR_BYTES = 3, ANY_BYTES = 8 };
+_Static_assert(1 + ANY_BYTES == A64_PC_MAP_BYTES_MAX && 2 + FAR_BYTES <= A64_PC_MAP_BYTES_MAX, "a boundary's most bytes");
 
-static const uint32_t distance_mask = (1u << 30) - 1;
+static const uint32_t distance_mask = (1u << FORM_SHIFT) - 1;
+
+static void go_on(A64PcMap *last, uint32_t words, uint32_t moved) {
+  last->host_offset = (uint16_t)(last->host_offset + words * 4);
+  last->guest_offset = ((last->guest_offset + moved) & distance_mask) | (last->guest_offset & ~distance_mask);
+}
+
+static bool next_far(A64PcCursor *cursor) {
+  const uint8_t *at = cursor->at;
+  if (cursor->end - at < FAR_BYTES) return false;
+  go_on(&cursor->last, at[0], (uint32_t)(int16_t)(at[1] | at[2] << 8));
+  cursor->at += FAR_BYTES;
+  return true;
+}
+
+static bool next_any(A64PcCursor *cursor) {
+  const uint8_t *at = cursor->at;
+  if (cursor->end - at < ANY_BYTES) return false;
+  cursor->last = (A64PcMap){.host_offset = (uint16_t)(at[0] | at[1] << 8), .uppers = (uint16_t)(at[2] | at[3] << 8),
+                            .guest_offset = at[4] | (uint32_t)at[5] << 8 | (uint32_t)at[6] << 16 | (uint32_t)at[7] << 24};
+  cursor->at += ANY_BYTES;
+  return true;
+}
 
 bool a64_pc_map_next(A64PcCursor *cursor) {
   if (cursor->whole != cursor->whole_end) {
     cursor->last = *cursor->whole++;
     return true;
   }
-  if (cursor->at == cursor->end) return false;
-  uint32_t all = *cursor->at++;
-  A64PcMap *last = &cursor->last;
-  if ((all & WHOLE) != WHOLE) {
-    uint32_t moved = (all >> WORDS_BITS & ((1 << GUEST_BITS) - 1)) - 128;
-    last->host_offset = (uint16_t)(last->host_offset + (all & WHOLE) * 4);
-    last->guest_offset = ((last->guest_offset + moved) & distance_mask) | all >> FORM_SHIFT << 30;
-    return true;
+  while (cursor->at < cursor->end) {
+    uint32_t token = *cursor->at++;
+    if (token < TO_FORM) {
+      go_on(&cursor->last, token / MOVES, token % MOVES);
+      return true;
+    }
+    if (token == FAR) return next_far(cursor);
+    if (token == ANY) return next_any(cursor);
+    if (token > ANY) return false;
+    cursor->last.guest_offset = (cursor->last.guest_offset & distance_mask) | (token - TO_FORM) << FORM_SHIFT;
   }
-  if (cursor->end - cursor->at < 4) return false;
-  last->host_offset = cursor->at[0];
-  last->uppers = cursor->at[1];
-  last->guest_offset = cursor->at[2] | (uint32_t)cursor->at[3] << 16;
-  cursor->at += 4;
-  return true;
+  return false;
+}
+
+static uint8_t *put_number(uint8_t *at, uint32_t number, unsigned bytes) {
+  for (; bytes; bytes--, number >>= 8) *at++ = (uint8_t)number;
+  return at;
+}
+
+static uint8_t *put_boundary(uint8_t *at, const A64PcMap *last, const A64PcMap *next) {
+  int32_t words = (next->host_offset - last->host_offset) / 4;
+  uint32_t moved = (next->guest_offset - last->guest_offset) & distance_mask, form = next->guest_offset >> FORM_SHIFT;
+  int32_t signed_move = (int32_t)(moved << 2) >> 2;
+  if (words < 0 || words > UINT8_MAX || signed_move < INT16_MIN || signed_move > INT16_MAX || next->uppers != last->uppers) {
+    *at++ = ANY;
+    return put_number(put_number(put_number(at, next->host_offset, 2), next->uppers, 2), next->guest_offset, 4);
+  }
+  if (form != last->guest_offset >> FORM_SHIFT) *at++ = (uint8_t)(TO_FORM + form);
+  if (words < WORDS && moved < MOVES) {
+    *at++ = (uint8_t)((uint32_t)words * MOVES + moved);
+    return at;
+  }
+  *at++ = FAR;
+  return put_number(put_number(at, (uint32_t)words, 1), moved, 2);
 }
 
 void a64_pack_pc_map(A64Tables *tables, A64TableRoom *room) {
-  uint32_t host = 0, guest = 0, uppers = 0;
-  uint16_t *at = room->pc_map;
-  for (const A64PcMap *next = tables->whole_pc_map, *end = next + tables->pc_map_count; next < end; next++) {
-    uint32_t words = (next->host_offset - host) / 4;
-    uint32_t moved = (next->guest_offset - guest + 128) & distance_mask; /* 128: not at all */
-    host = next->host_offset;
-    guest = next->guest_offset;
-    if (words < WHOLE && moved < 1 << GUEST_BITS && next->uppers == uppers) {
-      *at++ = (uint16_t)(words | moved << WORDS_BITS | guest >> 30 << FORM_SHIFT);
-      continue;
-    }
-    uppers = next->uppers;
-    at[0] = WHOLE;
-    at[1] = (uint16_t)host;
-    at[2] = (uint16_t)uppers;
-    at[3] = (uint16_t)guest;
-    at[4] = (uint16_t)(guest >> 16);
-    at += 5;
-  }
+  const A64PcMap first = {0}, *last = &first;
+  uint8_t *at = room->pc_map;
+  for (const A64PcMap *next = tables->whole_pc_map, *end = next + tables->pc_map_count; next < end; last = next++)
+    at = put_boundary(at, last, next);
   tables->pc_map = room->pc_map;
   tables->pc_map_count = (uint16_t)(at - room->pc_map);
   tables->whole_pc_map = NULL;
@@ -90,19 +117,26 @@ uint32_t a64_loop_exit(const uint32_t *words, uint32_t site) {
   return site;
 }
 
-static void move_addresses(uint32_t *words, const A64Tables *tables, uint64_t guest_bias) {
-  uint32_t *end = words + tables->word_count;
-  for (uint32_t *at = end - 2 * tables->address_count; at < end; at += 2) {
-    uint64_t value = ((uint64_t)at[1] << 32 | at[0]) + guest_bias;
-    at[0] = (uint32_t)value;
-    at[1] = (uint32_t)(value >> 32);
+int64_t a64_inner_distance(const A64Tables *tables, const A64TableInner *inner) {
+  int64_t word = inner->site + a64_branch_distance(tables->words[inner->site]) / 4;
+  const A64TableEntry *entry = tables->entries, *last = entry + tables->entry_count - 1;
+  while (entry < last && entry->word != word) entry++;
+  return entry->distance;
+}
+
+static void put_addresses(uint32_t *words, const A64Tables *tables, uint64_t guest_bias) {
+  const int32_t *end = tables->addresses + tables->address_count;
+  uint32_t *at = words + a64_tables_own_words(tables);
+  for (const int32_t *address = tables->addresses; address < end; address++, at += 2) {
+    uint64_t value = guest_bias + (uint64_t)(int64_t)*address;
+    __builtin_memcpy(at, &value, sizeof value);
   }
 }
 
 bool a64_relocate(uint32_t *words, const A64Tables *tables, const uint64_t trampolines[A64_TRAMPOLINE_COUNT],
                   uint64_t guest_bias) {
   const A64TableRelocation *end = tables->relocations + tables->relocation_count;
-  move_addresses(words, tables, guest_bias);
+  put_addresses(words, tables, guest_bias);
   for (const A64TableRelocation *r = tables->relocations; r < end; r++) {
     uint32_t *word = &words[r->word];
     if (r->kind == A64_RELOCATE_GUEST_ADDRESS) {

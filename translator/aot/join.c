@@ -14,7 +14,7 @@ enum {
   CHECKS_MAX = 1024,
   BOUNDARIES_MAX = A64_MAX_PC_MAP,
   LITERALS_MAX = JOIN_WORDS_MAX / 2,
-  LOOKS_APART = 64, /* guest bytes between two looks that are not worth comparing apart */
+  LOOKS_APART = 192, /* guest bytes between two looks that are not worth comparing apart */
   RECORD_MAX = UINT16_MAX * 8
 };
 
@@ -31,23 +31,32 @@ typedef struct Use { /* a word that leads to another one, whose place is known a
 typedef struct Target {
   int64_t distance; /* from the region's entry */
   uint16_t word;
+  bool begins; /* a piece */
 } Target;
+
+typedef struct Begun { /* a piece */
+  int64_t distance;
+  uint16_t word, length;
+} Begun;
 
 struct Joiner {
   uint64_t entry;
   bool full; /* something did not fit */
   uint32_t words[JOIN_WORDS_MAX];
-  A64TableExit exits[EXITS_MAX], inward[EXITS_MAX];
+  A64TableExit exits[EXITS_MAX];
+  A64TableInner inner[EXITS_MAX];
   A64TableEntry entries[ENTRIES_MAX];
   Target targets[ENTRIES_MAX]; /* the entries, ascending */
   ImageLook looks[LOOKS_MAX];
+  Begun begun[PARTS_MAX];
   ImagePart parts[PARTS_MAX];
+  int32_t addresses[LITERALS_MAX];
   A64TableRelocation relocations[HELPERS_MAX];
   uint16_t checks[CHECKS_MAX];
   A64PcMap boundaries[BOUNDARIES_MAX];
   Literal literals[LITERALS_MAX];
   Use literal_uses[JOIN_WORDS_MAX], trampoline_uses[JOIN_WORDS_MAX];
-  uint32_t word_count, exit_count, entry_count, look_count, part_count, relocation_count, check_count, boundary_count,
+  uint32_t word_count, exit_count, inner_count, entry_count, look_count, part_count, relocation_count, check_count, boundary_count,
       literal_count, literal_use_count, trampoline_use_count;
   uint32_t instruction_count, address_count, link_veneer, outward_count;
   A64TableRoom packed;
@@ -125,7 +134,7 @@ static void take_tables(Joiner *j, const Piece *piece, uint32_t first) {
   }
   for (uint32_t i = 0; i < t->entry_count; i++) {
     const A64TableEntry entry = t->entries[i];
-    j->targets[j->entry_count++] = (Target){entry.distance + moved, (uint16_t)(entry.word + first)};
+    j->targets[j->entry_count++] = (Target){entry.distance + moved, (uint16_t)(entry.word + first), entry.word == 0};
   }
   for (uint32_t i = 0; i < t->indirect_count; i++) j->checks[j->check_count++] = (uint16_t)(t->indirect_checks[i] + first);
 }
@@ -154,8 +163,8 @@ static void take(Joiner *j, const Piece *piece) {
   take_look(j, piece->entry, piece->length);
   for (unsigned i = 0; i < piece->look_count; i++) take_look(j, piece->looks[i].address, piece->looks[i].length);
   if (fits(j, j->part_count, 1, PARTS_MAX) && piece->length <= UINT16_MAX)
-    j->parts[j->part_count++] =
-        (ImagePart){(uint32_t)(piece->entry - j->entry), (uint16_t)piece->length, (uint16_t)first};
+    j->begun[j->part_count++] =
+        (Begun){(int64_t)(piece->entry - j->entry), (uint16_t)first, (uint16_t)piece->length};
   else j->full = true;
 }
 
@@ -164,6 +173,7 @@ static void take(Joiner *j, const Piece *piece) {
 static int by_distance(const void *a, const void *b) {
   const Target *x = a, *y = b;
   if (x->distance != y->distance) return x->distance < y->distance ? -1 : 1;
+  if (x->begins != y->begins) return x->begins ? -1 : 1;
   return x->word < y->word ? -1 : x->word > y->word;
 }
 
@@ -177,7 +187,7 @@ static const Target *target_at(const Joiner *j, int64_t distance) {
   return low < j->entry_count && j->targets[low].distance == distance ? &j->targets[low] : NULL;
 }
 
-/* Each once: of several at one address any serves. */
+/* Each once: of several at one address any serves, but parts are named by those they begin with. */
 static void sort_entries(Joiner *j) {
   uint32_t kept = 0;
   qsort(j->targets, j->entry_count, sizeof *j->targets, by_distance);
@@ -192,37 +202,43 @@ static const Target *inner_target(const Joiner *j, const A64TableExit *exit) {
   return exit->kind == A64_EXIT_LOOP ? NULL : target_at(j, exit->distance);
 }
 
+/* Those of loops last. */
 static int by_site(const void *a, const void *b) {
   const A64TableExit *x = a, *y = b;
+  bool x_loops = x->kind == A64_EXIT_LOOP, y_loops = y->kind == A64_EXIT_LOOP;
+  if (x_loops != y_loops) return x_loops ? 1 : -1;
   return x->site < y->site ? -1 : x->site > y->site;
 }
 
-/* Those that lead out first. */
-static void sort_exits(Joiner *j) {
-  qsort(j->exits, j->exit_count, sizeof *j->exits, by_site);
-  uint32_t inward = 0;
-  j->outward_count = 0;
-  for (uint32_t i = 0; i < j->exit_count; i++) {
-    A64TableExit exit = j->exits[i];
-    if (exit.kind == A64_EXIT_LOOP || inner_target(j, &exit)) j->inward[inward++] = exit;
-    else j->exits[j->outward_count++] = exit;
-  }
-  memcpy(j->exits + j->outward_count, j->inward, inward * sizeof *j->inward);
+/* The branch of an exit that leads inside goes there, as the runtime links exits (runtime/link.c). */
+static void link_inside(Joiner *j, const A64TableExit *exit, const Target *target) {
+  int64_t distance = ((int64_t)target->word - (int64_t)exit->site) * 4;
+  j->words[exit->site] = exit->kind == A64_EXIT_CALL ? a64_bl(distance) : a64_b(distance);
+  j->inner[j->inner_count++] = (A64TableInner){.site = (uint32_t)exit->site, .branch = (uint32_t)exit->branch};
+  if (exit->branch == A64_NO_BRANCH) return;
+  uint32_t direct = a64_retarget(j->words[exit->branch], ((int64_t)target->word - (int64_t)exit->branch) * 4);
+  if (direct) j->words[exit->branch] = direct;
 }
 
-/* As the runtime links exits (runtime/link.c), while nobody executes them. */
+/* Exits that lead out come first, by their sites, then those of loops; the others are exits in detours alone. */
 static void link_exits(Joiner *j) {
+  uint32_t kept = 0;
   sort_entries(j);
-  sort_exits(j);
-  for (uint32_t i = j->outward_count; i < j->exit_count; i++) {
-    const A64TableExit *exit = &j->exits[i];
-    const Target *target = inner_target(j, exit);
-    if (!target) continue;
-    int64_t distance = ((int64_t)target->word - (int64_t)exit->site) * 4;
-    j->words[exit->site] = exit->kind == A64_EXIT_CALL ? a64_bl(distance) : a64_b(distance);
-    if (exit->branch == A64_NO_BRANCH) continue;
-    uint32_t direct = a64_retarget(j->words[exit->branch], ((int64_t)target->word - (int64_t)exit->branch) * 4);
-    if (direct) j->words[exit->branch] = direct;
+  qsort(j->exits, j->exit_count, sizeof *j->exits, by_site);
+  for (uint32_t i = 0; i < j->exit_count; i++) {
+    const Target *target = inner_target(j, &j->exits[i]);
+    if (target) link_inside(j, &j->exits[i], target);
+    else j->exits[kept++] = j->exits[i];
+  }
+  j->exit_count = kept;
+  for (j->outward_count = 0; j->outward_count < kept && j->exits[j->outward_count].kind != A64_EXIT_LOOP;) j->outward_count++;
+}
+
+static void name_parts(Joiner *j) {
+  for (uint32_t i = 0; i < j->part_count; i++) {
+    const Target *target = target_at(j, j->begun[i].distance);
+    if (!target || target->word != j->begun[i].word) j->full = true; /* two begin at one address */
+    else j->parts[i] = (ImagePart){(uint16_t)(target - j->targets), j->begun[i].length};
   }
 }
 
@@ -243,22 +259,34 @@ static void add_veneers(Joiner *j) {
   j->link_veneer = veneers[A64_TRAMPOLINE_LINK];
 }
 
-static void put_literals(Joiner *j, bool guest_addresses) {
+static void put_literals(Joiner *j) {
   for (uint32_t i = 0; i < j->literal_count; i++) {
     Literal *l = &j->literals[i];
-    if (l->guest_address != guest_addresses || !fits(j, j->word_count, 2, JOIN_WORDS_MAX)) continue;
+    if (l->guest_address || !fits(j, j->word_count, 2, JOIN_WORDS_MAX)) continue;
     l->word = (uint16_t)j->word_count;
     j->words[j->word_count++] = (uint32_t)l->value;
     j->words[j->word_count++] = (uint32_t)(l->value >> 32);
-    j->address_count += guest_addresses;
+  }
+}
+
+/* Their words are the reader's to make; what is further from the image than code reaches is left to the process. */
+static void put_addresses(Joiner *j) {
+  for (uint32_t i = 0; i < j->literal_count; i++) {
+    Literal *l = &j->literals[i];
+    if (!l->guest_address || !fits(j, j->word_count, 2, JOIN_WORDS_MAX)) continue;
+    int64_t address = (int64_t)l->value;
+    if (address < INT32_MIN || address > INT32_MAX) j->full = true;
+    l->word = (uint16_t)j->word_count;
+    j->word_count += 2;
+    j->addresses[j->address_count++] = (int32_t)address;
   }
 }
 
 static void add_literals(Joiner *j) {
   j->instruction_count = j->word_count;
   if (j->word_count & 1 && fits(j, j->word_count, 1, JOIN_WORDS_MAX)) j->words[j->word_count++] = 0;
-  put_literals(j, false);
-  put_literals(j, true);
+  put_literals(j);
+  put_addresses(j);
   for (uint32_t i = 0; i < j->literal_use_count; i++) {
     const Use *u = &j->literal_uses[i];
     const uint32_t field = 0x7ffffu << 5;
@@ -294,6 +322,7 @@ static const ImageRecord *write_record(Joiner *j) {
   a64_pack_pc_map(&map, &j->packed);
   ImageRecord head = {.entry = (uint32_t)j->entry, .word_count = (uint16_t)j->word_count,
                       .instruction_count = (uint16_t)j->instruction_count, .exit_count = (uint16_t)j->exit_count,
+                      .inner_count = (uint16_t)j->inner_count,
                       .entry_count = (uint16_t)j->entry_count, .relocation_count = (uint16_t)j->relocation_count,
                       .indirect_count = (uint16_t)j->check_count, .pc_map_count = map.pc_map_count,
                       .address_count = (uint16_t)j->address_count, .link_veneer = (uint16_t)j->link_veneer,
@@ -304,14 +333,16 @@ static const ImageRecord *write_record(Joiner *j) {
   head.size = (uint16_t)(size / 8);
   memset(j->record, 0, size);
   uint8_t *at = put((uint8_t *)j->record, &head, sizeof head);
+  at = put(at, j->entries, j->entry_count * sizeof *j->entries) + (j->entry_count & 1) * sizeof *j->entries;
   at = put(at, j->exits, j->exit_count * sizeof *j->exits);
-  at = put(at, j->entries, j->entry_count * sizeof *j->entries);
   at = put(at, j->looks, j->look_count * sizeof *j->looks);
+  at = put(at, j->inner, j->inner_count * sizeof *j->inner);
   at = put(at, j->parts, j->part_count * sizeof *j->parts);
   at = put(at, j->relocations, j->relocation_count * sizeof *j->relocations);
-  at = put(at, j->words, j->word_count * sizeof *j->words);
+  at = put(at, j->addresses, j->address_count * sizeof *j->addresses);
+  at = put(at, j->words, (j->word_count - 2 * j->address_count) * sizeof *j->words);
   at = put(at, j->checks, j->check_count * sizeof *j->checks);
-  put(at, map.pc_map, map.pc_map_count * sizeof *map.pc_map);
+  put(at, map.pc_map, map.pc_map_count);
   return (const ImageRecord *)j->record;
 }
 
@@ -319,11 +350,12 @@ const ImageRecord *join_pieces(Joiner *j, const Piece *const *pieces, size_t cou
   j->entry = pieces[0]->entry;
   j->full = false;
   j->word_count = j->exit_count = j->entry_count = j->look_count = j->part_count = j->relocation_count = j->check_count = 0;
-  j->boundary_count = j->literal_count = j->literal_use_count = j->trampoline_use_count = j->address_count = 0;
+  j->inner_count = j->boundary_count = j->literal_count = j->literal_use_count = j->trampoline_use_count = j->address_count = 0;
   for (size_t i = 0; i < count && !j->full; i++) take(j, pieces[i]);
   if (j->full) return NULL;
   add_veneers(j); /* before exits lead elsewhere */
   link_exits(j);
+  name_parts(j);
   add_literals(j);
   merge_looks(j);
   return j->full ? NULL : write_record(j);

@@ -127,45 +127,58 @@ static void add_totals(const AotImage *image) {
   pthread_mutex_unlock(&work.lock);
 }
 
-/* The image made before, where there is one. */
-static bool take_over(const Program *program, ImageTarget target) {
-  uint64_t size;
-  const uint8_t *image = reuse_find(&work.before, program, target, &size);
-  if (!image) return false;
-  if (!writer_add(work.writer, program->key, program->content, target, image, size)) fail(errno);
-  add_totals(&(AotImage){.size = size});
-  return true;
+/* What is being translated: its copy is in the store when the first image of it is. */
+typedef struct Translating {
+  Program program;
+  size_t copy;
+} Translating;
+
+static void add(const Translating *t, ImageTarget target, const AotImage *image) {
+  const ImageEntry name = {.file = t->program.key, .target = target, .size = image->size};
+  if (!writer_add(work.writer, &name, t->program.content, t->copy, image->bytes)) fail(errno);
+  add_totals(image);
 }
 
-static void translate_for(Pipeline *pipeline, const Program *program, ImageTarget target) {
-  AotImage image;
-  if (take_over(program, target)) {
+static void translate_for(Pipeline *pipeline, const Translating *t, ImageTarget target) {
+  AotImage image = {0};
+  const uint8_t *before = reuse_find(&work.before, &t->program, target, &image.size);
+  if (before) { /* as it was made before */
+    image.bytes = (uint8_t *)before;
+    add(t, target, &image);
     pthread_mutex_lock(&work.lock);
     work.totals.taken_over++;
     pthread_mutex_unlock(&work.lock);
     return;
   }
-  if (!aot_translate(pipeline, program, target, &image)) {
+  if (!aot_translate(pipeline, &t->program, target, &image)) {
     fail(ENOMEM);
     return;
   }
-  if (!writer_add(work.writer, program->key, program->content, target, image.bytes, image.size)) fail(errno);
-  add_totals(&image);
+  add(t, target, &image);
   free(image.bytes);
 }
 
+static bool add_copy(Translating *t) {
+  AotCopy copy;
+  if (!aot_copy(&t->program, &copy)) return fail(ENOMEM), false;
+  bool good = writer_add_copy(work.writer, copy.bytes, copy.size, &t->copy);
+  if (!good) fail(errno);
+  free(copy.bytes);
+  return good;
+}
+
 static void translate_file(Pipeline *pipeline, const char *path) {
-  Program program;
+  Translating t;
   const char *reason;
-  if (!program_open(path, &program, &reason)) return;
-  if (is_new((FileName){program.key, program.content})) {
-    if (work.options.plain) translate_for(pipeline, &program, (ImageTarget){work.options.features, 0});
-    if (work.options.ordered) translate_for(pipeline, &program, (ImageTarget){work.options.features, 1});
+  if (!program_open(path, &t.program, &reason)) return;
+  if (is_new((FileName){t.program.key, t.program.content}) && add_copy(&t)) {
+    if (work.options.plain) translate_for(pipeline, &t, (ImageTarget){work.options.features, 0});
+    if (work.options.ordered) translate_for(pipeline, &t, (ImageTarget){work.options.features, 1});
     pthread_mutex_lock(&work.lock);
     work.totals.files++;
     pthread_mutex_unlock(&work.lock);
   }
-  program_close(&program);
+  program_close(&t.program);
 }
 
 static void *run(void *ignored) {

@@ -53,9 +53,10 @@ static bool is_of(const CodeImage *image, const Program *program) {
 }
 
 static bool is_whole(const CodeImage *image) {
-  for (uint32_t i = 0; i < image->index_count; i++) {
+  for (uint32_t i = 0; i < image->row_count; i++) {
     ImageRegion region;
-    if (!image_find_region(image, image_indexed_address(image, i), &region)) return false;
+    const ImageRecord *record = image_record_of_row(image, i);
+    if (!record || !image_read_region(image, record, &region)) return false;
   }
   return true;
 }

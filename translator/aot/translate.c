@@ -24,20 +24,14 @@ typedef struct Buffer {
   bool failed;
 } Buffer;
 
-/* An entry, and where it leads. */
-typedef struct Place {
-  uint32_t address;
-  uint32_t target; /* number of a piece; once they are joined the offset of a record from the first, in units of 8 bytes */
-} Place;
-
 typedef struct Work {
   Pipeline *pipeline;
   const Program *program;
   ImageTarget target;
   Buffer pieces;  /* Piece * */
   uint64_t piece_bytes;
-  Buffer places;  /* Place, each address once */
   Buffer records; /* of the image */
+  uint32_t record_count;
   Buffer pending; /* uint64_t: places to translate, first come, first served: functions before what data may mean */
   size_t next;    /* in `pending` */
   uint8_t *covered; /* bit n: address n of the code, from `low` on, is an entry or not worth trying */
@@ -164,7 +158,7 @@ static Piece *keep_piece(const LiftRegion *region, const A64Tables *from) {
   size_t look_count = collect_looks(region, looks), exits = from->exit_count * sizeof *from->exits;
   size_t entries = from->entry_count * sizeof *from->entries, words = from->word_count * sizeof *from->words;
   size_t relocations = from->relocation_count * sizeof *from->relocations;
-  size_t checks = from->indirect_count * sizeof *from->indirect_checks, map = from->pc_map_count * sizeof *from->pc_map;
+  size_t checks = from->indirect_count * sizeof *from->indirect_checks, map = from->pc_map_count;
   Piece *piece = malloc(sizeof *piece + look_count * sizeof *looks + exits + entries + words + relocations + checks + map + 64);
   if (!piece) return NULL;
   *piece = (Piece){.entry = region->entry, .length = (uint32_t)(region->highest - region->entry),
@@ -191,13 +185,9 @@ static void add_piece(Work *w) {
     w->pieces.failed = true;
     return;
   }
-  uint32_t number = (uint32_t)(w->pieces.size / sizeof piece) - 1;
-  w->piece_bytes += t->word_count * sizeof *t->words + t->exit_count * sizeof *t->exits + t->pc_map_count * sizeof *t->pc_map;
-  for (unsigned i = 0; i < t->entry_count; i++) {
-    uint64_t address = piece->entry + (uint64_t)(int64_t)t->entries[i].distance;
-    if (test_and_set(w->covered, address - w->low)) continue;
-    append(&w->places, &(Place){(uint32_t)address, number}, sizeof(Place));
-  }
+  w->piece_bytes += t->word_count * sizeof *t->words + t->exit_count * sizeof *t->exits + t->pc_map_count;
+  for (unsigned i = 0; i < t->entry_count; i++)
+    test_and_set(w->covered, piece->entry + (uint64_t)(int64_t)t->entries[i].distance - w->low);
 }
 
 static void count(Work *w) {
@@ -288,7 +278,7 @@ static void work_at(Work *w, uint64_t pc) {
   if (last->decode == X86_DECODE_OK && comes_back(&last->insn)) want_piece(w, last->pc + last->insn.length);
 }
 
-static bool failed(const Work *w) { return w->pending.failed || w->pieces.failed || w->places.failed; }
+static bool failed(const Work *w) { return w->pending.failed || w->pieces.failed; }
 
 static void discover(Work *w) {
   program_seeds(w->program, want, w);
@@ -319,16 +309,9 @@ static void translate_all(Work *w, uint64_t most) {
 /* A region that is small costs as much to place and look for as a large one; of a large one more is not wanted. */
 enum { REGION_WORDS = 3500, REGION_GUEST_BYTES = 16384, PIECES_MAX = 256 };
 
-typedef struct Ordered {
-  const Piece *piece;
-  uint32_t number, record; /* as it was found; of the record it is in, in units of 8 bytes from the first; or NO_RECORD */
-} Ordered;
-#define NO_RECORD UINT32_MAX
-
 static int by_entry(const void *a, const void *b) {
-  const Ordered *x = a, *y = b;
-  if (x->piece->entry != y->piece->entry) return x->piece->entry < y->piece->entry ? -1 : 1;
-  return x->number < y->number ? -1 : x->number > y->number;
+  const Piece *x = *(Piece *const *)a, *y = *(Piece *const *)b;
+  return x->entry < y->entry ? -1 : x->entry > y->entry;
 }
 
 /* Whether the piece goes on with a region that begins at `first`, and has `words` already. */
@@ -339,136 +322,103 @@ static bool belongs(const Work *w, const Piece *first, uint32_t words, const Pie
 }
 
 /* As many of the pieces as go together; what does not fit is taken by halves. */
-static void join(Work *w, Joiner *joiner, Ordered *pieces, size_t count) {
-  const Piece *list[PIECES_MAX] = {0};
-  for (size_t i = 0; i < count; i++) list[i] = pieces[i].piece;
-  const ImageRecord *record = join_pieces(joiner, list, count);
-  if (!record && count > 1) {
+static void join(Work *w, Joiner *joiner, const Piece *const *pieces, size_t count) {
+  const ImageRecord *record = join_pieces(joiner, pieces, count);
+  if (record) {
+    append(&w->records, record, record->size * UINT64_C(8));
+    w->record_count++;
+  } else if (count > 1) {
     join(w, joiner, pieces, count / 2);
     join(w, joiner, pieces + count / 2, count - count / 2);
-    return;
   }
-  uint32_t at = record ? (uint32_t)(w->records.size / 8) : NO_RECORD;
-  for (size_t i = 0; i < count; i++) pieces[i].record = at;
-  if (record) append(&w->records, record, record->size * UINT64_C(8));
 }
 
-static void join_all(Work *w, Joiner *joiner, Ordered *ordered, size_t count) {
+static void join_all(Work *w, Joiner *joiner, const Piece *const *pieces, size_t count) {
   for (size_t first = 0, next; first < count; first = next) {
     uint32_t words = 0;
     for (next = first; next < count && next - first < PIECES_MAX; next++) {
-      const Piece *piece = ordered[next].piece;
-      if (next > first && !belongs(w, ordered[first].piece, words, piece)) break;
-      words += piece->tables.word_count;
+      if (next > first && !belongs(w, pieces[first], words, pieces[next])) break;
+      words += pieces[next]->tables.word_count;
     }
-    join(w, joiner, ordered + first, next - first);
+    join(w, joiner, pieces + first, next - first);
   }
-}
-
-/* Records instead of numbers of pieces, for the places, which lose what has none. */
-static void name_records(Work *w, const Ordered *ordered, size_t count, uint32_t *records) {
-  Place *places = (Place *)w->places.bytes;
-  size_t kept = 0, all = w->places.size / sizeof *places;
-  for (size_t i = 0; i < count; i++) records[ordered[i].number] = ordered[i].record;
-  for (size_t i = 0; i < all; i++) {
-    uint32_t record = records[places[i].target];
-    if (record != NO_RECORD) places[kept++] = (Place){places[i].address, record};
-  }
-  w->places.size = kept * sizeof *places;
 }
 
 static bool make_records(Work *w) {
   size_t count = w->pieces.size / sizeof(Piece *);
-  Piece **pieces = (Piece **)w->pieces.bytes;
-  Ordered *ordered = calloc(count + 1, sizeof *ordered);
-  uint32_t *records = calloc(count + 1, sizeof *records);
   Joiner *joiner = join_new();
-  bool good = ordered && records && joiner;
-  for (size_t i = 0; good && i < count; i++) ordered[i] = (Ordered){pieces[i], (uint32_t)i, NO_RECORD};
-  if (good) {
-    qsort(ordered, count, sizeof *ordered, by_entry);
-    join_all(w, joiner, ordered, count);
-    name_records(w, ordered, count, records);
-  }
+  if (!joiner) return false;
+  if (count) qsort(w->pieces.bytes, count, sizeof(Piece *), by_entry);
+  join_all(w, joiner, (const Piece *const *)w->pieces.bytes, count);
   join_free(joiner);
-  free(records);
-  free(ordered);
-  return good && !w->records.failed;
+  return !w->records.failed;
 }
 
 /* --- The image ---------------------------------------------------------------------------------------------------- */
 
-static int by_address(const void *a, const void *b) {
-  const Place *x = a, *y = b;
-  return x->address < y->address ? -1 : x->address > y->address;
-}
-
-/* Segments with copies of their bytes, from `at` in the image on. What a file ends before is zeros. */
-static uint64_t add_segments(const Program *program, ImageHead *head, Buffer *copies, uint64_t at) {
+/* Their copies' size. What a file ends before is zeros in `copies`, unless that is NULL. */
+static uint64_t add_segments(const Program *program, ImageHead *head, uint8_t *copies) {
+  uint64_t at = 0;
   for (uint32_t i = 0; i < program->part_count && head->segment_count < IMAGE_SEGMENTS_MAX; i++) {
     const ProgramPart *part = &program->parts[i];
     if (!part->executable) continue;
     uint64_t size = part->end - part->start;
     head->segments[head->segment_count++] = (ImageSegment){part->file_offset, size, part->start, at};
-    uint8_t *copy = append(copies, NULL, size);
-    if (copy) memcpy(copy, part->bytes, part->readable);
+    if (copies) memcpy(copies + at, part->bytes, part->readable);
     at += size;
   }
   return at;
 }
 
-/* Where each bucket's addresses begin in the index, and the end. */
-static void fill_buckets(ImageBucket *buckets, const ImageHead *head, const Place *places) {
-  uint32_t i = 0;
-  for (uint32_t bucket = 0; bucket <= head->bucket_count; bucket++) {
-    while (i < head->index_count && places[i].address / IMAGE_BUCKET_BYTES < head->bucket_base + bucket) i++;
-    buckets[bucket] = i;
-  }
+bool aot_copy(const Program *program, AotCopy *ret_copy) {
+  ImageHead head = {0};
+  ret_copy->size = add_segments(program, &head, NULL);
+  ret_copy->bytes = calloc(ret_copy->size, 1);
+  if (!ret_copy->bytes) return false;
+  head.segment_count = 0;
+  add_segments(program, &head, ret_copy->bytes);
+  return true;
 }
 
-/* The index, for records that begin at `records`; what is too far for it is left out of the places, too. */
-static uint32_t fill_index(ImageIndex *index, Place *places, uint32_t count, uint64_t records) {
-  uint32_t kept = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    uint64_t record = records / 8 + places[i].target;
-    if (record > IMAGE_RECORD_MAX) continue;
-    index[kept].all = (uint32_t)record << 6 | places[i].address % IMAGE_BUCKET_BYTES;
-    places[kept++] = places[i];
+/* The row belongs to the buckets in which its record can be entered, unless an earlier one does. */
+static void fill_buckets(const Work *w, ImageBucket *buckets, uint32_t row, const ImageRecord *record) {
+  uint64_t last = record->entry + (uint64_t)(int64_t)image_record_entries(record)[record->entry_count - 1].distance;
+  for (uint64_t at = record->entry / IMAGE_BUCKET_BYTES; at <= last / IMAGE_BUCKET_BYTES; at++) {
+    ImageBucket *bucket = &buckets[at - w->low / IMAGE_BUCKET_BYTES];
+    if (*bucket == IMAGE_NO_ROW) *bucket = row;
   }
-  return kept;
 }
 
 /* Records say where they stand: their checksums are made last. */
-static void seal_records(Buffer *image, uint64_t records) {
-  for (uint64_t at = records; at < image->size;) {
-    ImageRecord *record = (ImageRecord *)(image->bytes + at);
+static void fill_image(Work *w, uint8_t *image, uint64_t records, const ImageHead *head) {
+  ImageBucket *buckets = (ImageBucket *)(image + sizeof *head);
+  ImageRow *rows = (ImageRow *)(image + image_rows_offset(head->bucket_count));
+  memcpy(image, head, sizeof *head);
+  memset(buckets, 0xff, head->bucket_count * sizeof *buckets);
+  if (w->records.size) memcpy(image + records, w->records.bytes, w->records.size);
+  uint64_t at = records;
+  for (uint32_t row = 0; row < head->row_count; row++) {
+    ImageRecord *record = (ImageRecord *)(image + at);
+    rows[row] = (ImageRow)(at / 8);
+    fill_buckets(w, buckets, row, record);
     record->checksum = image_checksum(&record->entry, record->size * UINT64_C(8) - sizeof record->checksum, at);
     at += record->size * UINT64_C(8);
   }
 }
 
 static bool finish(Work *w) {
-  Buffer image = {0}, copies = {0};
   if (!make_records(w)) return false;
-  Place *places = (Place *)w->places.bytes;
-  uint32_t count = (uint32_t)(w->places.size / sizeof *places);
-  ImageHead head = {.bucket_base = (uint32_t)(w->low / IMAGE_BUCKET_BYTES),
+  ImageHead head = {.row_count = w->record_count, .bucket_base = (uint32_t)(w->low / IMAGE_BUCKET_BYTES),
                     .bucket_count = (uint32_t)((w->high - w->low) / IMAGE_BUCKET_BYTES)};
-  uint64_t index_offset = image_index_offset(head.bucket_count);
-  uint64_t index_end = (index_offset + count * sizeof(ImageIndex) + 7) & ~UINT64_C(7);
-  uint64_t records = add_segments(w->program, &head, &copies, index_end);
-  if (places) qsort(places, count, sizeof *places, by_address);
-  append(&image, NULL, index_end);
-  append(&image, copies.bytes, copies.size);
-  append(&image, w->records.bytes, w->records.size);
-  free(copies.bytes);
-  if (image.failed || copies.failed) return free(image.bytes), false;
-  head.index_count = fill_index((ImageIndex *)(image.bytes + index_offset), places, count, records);
-  memcpy(image.bytes, &head, sizeof head);
-  fill_buckets((ImageBucket *)(image.bytes + sizeof head), &head, places);
-  seal_records(&image, records);
-  w->image->bytes = image.bytes;
-  w->image->size = image.size;
+  add_segments(w->program, &head, NULL);
+  uint64_t records = (image_rows_offset(head.bucket_count) + head.row_count * sizeof(ImageRow) + 7) & ~UINT64_C(7);
+  uint64_t size = records + w->records.size;
+  if (size / 8 > UINT32_MAX) return false;
+  uint8_t *image = calloc(size, 1);
+  if (!image) return false;
+  fill_image(w, image, records, &head);
+  w->image->bytes = image;
+  w->image->size = size;
   return true;
 }
 
@@ -514,7 +464,6 @@ bool aot_translate(Pipeline *pipeline, const Program *program, ImageTarget targe
   free(w.pending.bytes);
   free(w.pieces.bytes);
   free(w.records.bytes);
-  free(w.places.bytes);
   free(w.covered);
   free(w.begins);
   free(w.translated);

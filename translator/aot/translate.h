@@ -11,6 +11,15 @@ typedef struct AotImage {
   uint64_t regions, instructions, guest_bytes; /* distinct bytes of code */
 } AotImage;
 
+/* The bytes that a program's images compare with, one segment behind the other; freed by the caller. */
+typedef struct AotCopy {
+  uint8_t *bytes;
+  uint64_t size;
+} AotCopy;
+
+/* False when out of memory. */
+bool aot_copy(const Program *program, AotCopy *ret_copy);
+
 /* False when out of memory. The pipeline may be used again afterwards. */
 bool aot_translate(Pipeline *pipeline, const Program *program, ImageTarget target, AotImage *ret_image);
 

@@ -20,15 +20,25 @@ enum { COPY_BYTES = 1 << 20, PAGE = 4096, ATTEMPTS = 100 };
 typedef struct Spooled {
   ImageEntry entry; /* offset: in the spool, until the end */
   uint64_t content;
+  size_t copy; /* number */
 } Spooled;
+
+typedef struct SpooledCopy {
+  uint64_t offset, size; /* in the spool */
+} SpooledCopy;
+
+/* Rows that grow. */
+typedef struct Rows {
+  void *rows;
+  size_t count, capacity;
+} Rows;
 
 struct StoreWriter {
   pthread_mutex_t lock;
   char *path, *temporary; /* the name that `out` has meanwhile, where it has one */
   int front, spool, out;
   uint64_t spooled;
-  Spooled *images;
-  size_t count, capacity;
+  Rows images, copies; /* Spooled, SpooledCopy */
 };
 
 static void release(StoreWriter *w) {
@@ -39,7 +49,8 @@ static void release(StoreWriter *w) {
   if (w->temporary) unlink(w->temporary);
   free(w->temporary);
   free(w->path);
-  free(w->images);
+  free(w->images.rows);
+  free(w->copies.rows);
   pthread_mutex_destroy(&w->lock);
   free(w);
   errno = error;
@@ -118,23 +129,39 @@ static bool copy(int from, uint64_t from_offset, int to, uint64_t to_offset, uin
   return good;
 }
 
-bool writer_add(StoreWriter *w, uint64_t file, uint64_t content, ImageTarget target, const void *image, uint64_t size) {
+/* Room for one more row at the end. */
+static void *add_row(Rows *rows, size_t size) {
+  if (rows->count == rows->capacity) {
+    size_t capacity = rows->capacity ? rows->capacity * 2 : 256;
+    void *grown = realloc(rows->rows, capacity * size);
+    if (!grown) return NULL;
+    rows->rows = grown;
+    rows->capacity = capacity;
+  }
+  return (char *)rows->rows + rows->count++ * size;
+}
+
+/* Writes to the spool. */
+static bool spool(StoreWriter *w, const void *bytes, uint64_t size, uint64_t *ret_offset) {
+  *ret_offset = w->spooled;
+  w->spooled += size;
+  return write_all(w->spool, bytes, size, *ret_offset);
+}
+
+bool writer_add_copy(StoreWriter *w, const void *bytes, uint64_t size, size_t *ret_copy) {
   pthread_mutex_lock(&w->lock);
-  bool good = true;
-  if (w->count == w->capacity) {
-    size_t capacity = w->capacity ? w->capacity * 2 : 256;
-    Spooled *grown = realloc(w->images, capacity * sizeof *grown);
-    if (grown) {
-      w->images = grown;
-      w->capacity = capacity;
-    }
-    good = grown != NULL;
-  }
-  good = good && write_all(w->spool, image, size, w->spooled);
-  if (good) {
-    w->images[w->count++] = (Spooled){{file, target, w->spooled, size}, content};
-    w->spooled += size;
-  }
+  SpooledCopy *copy = add_row(&w->copies, sizeof *copy);
+  *ret_copy = w->copies.count - 1;
+  bool good = copy && spool(w, bytes, copy->size = size, &copy->offset);
+  pthread_mutex_unlock(&w->lock);
+  return good;
+}
+
+bool writer_add(StoreWriter *w, const ImageEntry *name, uint64_t content, size_t copy, const void *image) {
+  pthread_mutex_lock(&w->lock);
+  Spooled *row = add_row(&w->images, sizeof *row);
+  if (row) *row = (Spooled){*name, content, copy};
+  bool good = row && spool(w, image, name->size, &row->entry.offset);
   pthread_mutex_unlock(&w->lock);
   return good;
 }
@@ -157,11 +184,12 @@ static int in_order(const void *a, const void *b) {
 
 /* A reader finds one image by a name. Which one it is must not depend on which thread was first. */
 static void put_in_order(StoreWriter *w) {
+  Spooled *images = w->images.rows;
   size_t kept = 0;
-  if (w->count) qsort(w->images, w->count, sizeof *w->images, in_order);
-  for (size_t i = 0; i < w->count; i++)
-    if (!kept || by_name(&w->images[kept - 1], &w->images[i])) w->images[kept++] = w->images[i];
-  w->count = kept;
+  if (w->images.count) qsort(images, w->images.count, sizeof *images, in_order);
+  for (size_t i = 0; i < w->images.count; i++)
+    if (!kept || by_name(&images[kept - 1], &images[i])) images[kept++] = images[i];
+  w->images.count = kept;
 }
 
 /* How much of `front` comes before a store it may have. Of its mode, what nobody else gets to write by it, and nobody's rights:
@@ -182,22 +210,34 @@ static bool front_size(const StoreWriter *w, uint64_t *ret_size, mode_t *ret_mod
   return true;
 }
 
-/* Header, directory, images, trailer, behind the first `offset` bytes of the file. */
+/* Images one behind the other, and behind those of one copy that, at *at in the store, which moves on. */
+static bool write_images(const StoreWriter *w, ImageEntry *entries, uint64_t offset, uint64_t *at) {
+  const Spooled *images = w->images.rows;
+  const SpooledCopy *copies = w->copies.rows;
+  bool good = true;
+  for (size_t i = 0, first = 0; good && i < w->images.count; i++) {
+    entries[i] = images[i].entry;
+    entries[i].offset = *at;
+    good = copy(w->spool, images[i].entry.offset, w->out, offset + *at, entries[i].size);
+    *at += entries[i].size;
+    if (i + 1 < w->images.count && images[i + 1].copy == images[i].copy) continue;
+    const SpooledCopy *shared = &copies[images[i].copy];
+    good = good && copy(w->spool, shared->offset, w->out, offset + *at, shared->size);
+    for (; first <= i; first++) entries[first].copies = *at;
+    *at += shared->size;
+  }
+  return good;
+}
+
+/* Header, directory, images with their copies, trailer, behind the first `offset` bytes of the file. */
 static bool write_store(const StoreWriter *w, uint64_t offset) {
-  size_t head_size = sizeof(ImageHeader) + w->count * sizeof(ImageEntry);
+  size_t head_size = sizeof(ImageHeader) + w->images.count * sizeof(ImageEntry);
   ImageHeader *header = calloc(1, head_size);
   if (!header) return false;
-  *header = (ImageHeader){.magic = IMAGE_MAGIC, .format = IMAGE_FORMAT, .image_count = (uint32_t)w->count,
+  *header = (ImageHeader){.magic = IMAGE_MAGIC, .format = IMAGE_FORMAT, .image_count = (uint32_t)w->images.count,
                           .build = IMAGE_BUILD};
-  ImageEntry *entries = (ImageEntry *)(header + 1);
   uint64_t at = head_size;
-  bool good = true;
-  for (size_t i = 0; good && i < w->count; i++) {
-    entries[i] = w->images[i].entry;
-    entries[i].offset = at;
-    good = copy(w->spool, w->images[i].entry.offset, w->out, offset + at, entries[i].size);
-    at += entries[i].size;
-  }
+  bool good = write_images(w, (ImageEntry *)(header + 1), offset, &at);
   ImageTrailer trailer = {.magic = IMAGE_MAGIC, .offset = offset, .size = at + sizeof trailer};
   trailer.checksum = image_checksum(header, head_size, trailer.size);
   good = good && write_all(w->out, header, head_size, offset) && write_all(w->out, &trailer, sizeof trailer, offset + at);

@@ -10,9 +10,12 @@ typedef struct StoreWriter StoreWriter;
  * is NULL. What is at `path` stays until writer_finish(). NULL with errno on failure. */
 StoreWriter *writer_begin(const char *path, const char *front);
 
-/* Adds an image; thread-safe. Of several of one file and target the one of the smallest `content` counts. False with errno on
- * failure. */
-bool writer_add(StoreWriter *writer, uint64_t file, uint64_t content, ImageTarget target, const void *image, uint64_t size);
+/* Adds the copy of a file's code for images that follow; its number is in *ret_copy. Thread-safe. False with errno on failure. */
+bool writer_add_copy(StoreWriter *writer, const void *bytes, uint64_t size, size_t *ret_copy);
+
+/* Adds an image that compares with copy number `copy`; thread-safe. Of several of one file and target the one of the smallest
+ * `content` counts. False with errno on failure. */
+bool writer_add(StoreWriter *writer, const ImageEntry *name, uint64_t content, size_t copy, const void *image);
 
 /* Completes the file and puts it in its place. The same images make the same bytes, in whatever order they came. False
  * with errno on failure. Frees the writer. */

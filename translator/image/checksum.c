@@ -12,11 +12,11 @@ static uint64_t mix(uint64_t value) {
 uint64_t image_checksum(const void *bytes, uint64_t length, uint64_t seed) {
   const uint64_t *words = bytes, *end = words + length / 8;
   uint64_t a = seed, b = length, c = 0, d = 0;
-  for (; end - words >= 8; words += 8) {
-    a = (a * STEP + words[0]) * STEP + words[4];
-    b = (b * STEP + words[1]) * STEP + words[5];
-    c = (c * STEP + words[2]) * STEP + words[6];
-    d = (d * STEP + words[3]) * STEP + words[7];
+  for (; end - words >= 16; words += 16) {
+    a = (((a * STEP + words[0]) * STEP + words[4]) * STEP + words[8]) * STEP + words[12];
+    b = (((b * STEP + words[1]) * STEP + words[5]) * STEP + words[9]) * STEP + words[13];
+    c = (((c * STEP + words[2]) * STEP + words[6]) * STEP + words[10]) * STEP + words[14];
+    d = (((d * STEP + words[3]) * STEP + words[7]) * STEP + words[11]) * STEP + words[15];
   }
   for (; words < end; words++) a = a * STEP + *words;
   return mix(mix(mix(mix(a) + b) + c) + d);

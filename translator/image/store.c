@@ -33,14 +33,15 @@ bool image_open_store(const void *bytes, uint64_t size, ImageStore *ret_store) {
 
 static bool open_image(const ImageStore *store, const ImageEntry *entry, CodeImage *ret_image) {
   if (!within(entry->offset, entry->size, store->size) || entry->size < sizeof(ImageHead)) return false;
+  if (!within(entry->copies, 0, store->size)) return false;
   const ImageHead *head = (const void *)(store->bytes + entry->offset);
   CodeImage image = {.bytes = store->bytes + entry->offset, .size = entry->size, .head = head,
+                     .copies = store->bytes + entry->copies, .copies_size = store->size - entry->copies,
                      .buckets = (const ImageBucket *)(head + 1), .bucket_base = head->bucket_base,
-                     .bucket_count = head->bucket_count, .index_count = head->index_count,
-                     .segment_count = head->segment_count};
-  uint64_t tables = image_index_offset(image.bucket_count) + (uint64_t)image.index_count * sizeof(ImageIndex);
-  if (image.segment_count > IMAGE_SEGMENTS_MAX || tables > entry->size) return false;
-  image.index = (const void *)(image.bytes + image_index_offset(image.bucket_count));
+                     .bucket_count = head->bucket_count, .row_count = head->row_count, .segment_count = head->segment_count};
+  uint64_t rows = image_rows_offset(image.bucket_count);
+  if (image.segment_count > IMAGE_SEGMENTS_MAX || rows + (uint64_t)image.row_count * sizeof(ImageRow) > entry->size) return false;
+  image.rows = (const void *)(image.bytes + rows);
   *ret_image = image;
   return true;
 }
@@ -88,77 +89,66 @@ bool image_base(const CodeImage *image, uint64_t address, uint64_t offset, uint6
 
 /* --- Records ---------------------------------------------------------------------------------------------------- */
 
-uint64_t image_index_offset(uint32_t bucket_count) {
-  return (sizeof(ImageHead) + ((uint64_t)bucket_count + 1) * sizeof(ImageBucket) + 7) & ~UINT64_C(7);
-}
+uint64_t image_rows_offset(uint32_t bucket_count) { return sizeof(ImageHead) + (uint64_t)bucket_count * sizeof(ImageBucket); }
 
-static uint64_t arrays_size(const ImageRecord *r) {
-  return r->exit_count * sizeof(A64TableExit) + r->entry_count * sizeof(A64TableEntry) +
-         r->look_count * sizeof(ImageLook) + r->part_count * sizeof(ImagePart) + r->relocation_count * sizeof(A64TableRelocation) +
-         r->word_count * sizeof(uint32_t) + ((uint64_t)r->indirect_count + r->pc_map_count) * sizeof(uint16_t);
-}
+static uint64_t entries_size(const ImageRecord *r) { return (r->entry_count * sizeof(A64TableEntry) + 7) & ~UINT64_C(7); }
 
-uint64_t image_record_size(const ImageRecord *record) {
-  return (sizeof *record + arrays_size(record) + 7) & ~UINT64_C(7);
+uint64_t image_record_size(const ImageRecord *r) {
+  uint64_t own_words = (uint64_t)r->word_count - 2u * r->address_count;
+  uint64_t size = sizeof *r + entries_size(r) + r->exit_count * sizeof(A64TableExit) + r->look_count * sizeof(ImageLook) +
+                  r->inner_count * sizeof(A64TableInner) + r->part_count * sizeof(ImagePart) +
+                  r->relocation_count * sizeof(A64TableRelocation) + r->address_count * sizeof(int32_t) +
+                  own_words * sizeof(uint32_t) + r->indirect_count * sizeof(uint16_t) + r->pc_map_count;
+  return (size + 7) & ~UINT64_C(7);
 }
 
 ImageRegion image_region_at(const ImageRecord *r) {
   A64Tables t = {.word_count = r->word_count, .instruction_count = r->instruction_count, .exit_count = r->exit_count,
-                 .entry_count = r->entry_count, .relocation_count = r->relocation_count,
+                 .inner_count = r->inner_count, .entry_count = r->entry_count, .relocation_count = r->relocation_count,
                  .indirect_count = r->indirect_count, .pc_map_count = r->pc_map_count,
                  .address_count = r->address_count, .link_veneer = r->link_veneer,
                  .outward_count = r->outward_count};
-  t.exits = (const void *)(r + 1);
-  t.entries = (const void *)(t.exits + t.exit_count);
-  const ImageLook *looks = (const void *)(t.entries + t.entry_count);
-  const ImagePart *parts = (const void *)(looks + r->look_count);
+  t.entries = image_record_entries(r);
+  t.exits = (const void *)((const uint8_t *)t.entries + entries_size(r));
+  const ImageLook *looks = (const void *)(t.exits + t.exit_count);
+  t.inner = (const void *)(looks + r->look_count);
+  const ImagePart *parts = (const void *)(t.inner + t.inner_count);
   t.relocations = (const void *)(parts + r->part_count);
-  t.words = (const void *)(t.relocations + t.relocation_count);
-  t.indirect_checks = (const void *)(t.words + t.word_count);
+  t.addresses = (const void *)(t.relocations + t.relocation_count);
+  t.words = (const void *)(t.addresses + t.address_count);
+  t.indirect_checks = (const void *)(t.words + a64_tables_own_words(&t));
   t.pc_map = (const void *)(t.indirect_checks + t.indirect_count);
   return (ImageRegion){r, t, looks, parts};
 }
 
-static bool is_whole(const CodeImage *image, uint64_t offset) {
+const ImageRecord *image_record_of_row(const CodeImage *image, uint32_t row) {
+  uint64_t offset = image->rows[row] * UINT64_C(8);
+  if (offset > image->size || image->size - offset < sizeof(ImageRecord)) return NULL;
   const ImageRecord *record = (const void *)(image->bytes + offset);
-  uint64_t size;
-  if (!within(offset, sizeof *record, image->size)) return false;
-  size = record->size * UINT64_C(8);
-  if (!within(offset, size, image->size) || size < sizeof *record + arrays_size(record)) return false;
-  return image_checksum(&record->entry, size - sizeof record->checksum, offset) == record->checksum;
+  uint64_t size = record->size * UINT64_C(8);
+  return size <= image->size - offset && sizeof *record + record->entry_count * sizeof(A64TableEntry) <= size ? record : NULL;
 }
 
-static bool has_entry(const ImageRegion *region, uint64_t address) {
-  return a64_entry_at(&region->tables, (int64_t)(address - region->record->entry)) != NULL;
-}
-
-const ImageRecord *image_find_record(const CodeImage *image, uint64_t address) {
+const ImageRecord *image_find_record(const CodeImage *image, uint64_t address, const A64TableEntry **ret_entry) {
   uint64_t bucket = address / IMAGE_BUCKET_BYTES - image->bucket_base;
   if (bucket >= image->bucket_count) return NULL;
-  uint32_t i = image->buckets[bucket], end = image->buckets[bucket + 1];
-  if (end > image->index_count) return NULL;
-  while (i < end && image->index[i].behind != address % IMAGE_BUCKET_BYTES) i++;
-  if (i >= end) return NULL;
-  uint64_t offset = (uint64_t)image->index[i].record * 8;
-  return within(offset, sizeof(ImageRecord), image->size) ? (const void *)(image->bytes + offset) : NULL;
-}
-
-uint64_t image_indexed_address(const CodeImage *image, uint32_t row) {
-  uint32_t low = 0, high = image->bucket_count;
-  while (low < high) { /* the first bucket that ends behind it */
-    uint32_t middle = low + (high - low) / 2;
-    if (image->buckets[middle + 1] <= row) low = middle + 1;
-    else high = middle;
+  uint32_t row = image->buckets[bucket];
+  for (unsigned i = 0; i < IMAGE_CANDIDATES_MAX && row < image->row_count; i++, row++) {
+    const ImageRecord *record = image_record_of_row(image, row);
+    if (!record || record->entry > address) return NULL;
+    *ret_entry = a64_find_entry(image_record_entries(record), record->entry_count, (int64_t)(address - record->entry));
+    if (*ret_entry) return record;
   }
-  if (low == image->bucket_count) return 0;
-  return ((uint64_t)image->bucket_base + low) * IMAGE_BUCKET_BYTES + image->index[row].behind;
+  return NULL;
 }
 
-bool image_find_region(const CodeImage *image, uint64_t address, ImageRegion *ret_region) {
-  const ImageRecord *record = image_find_record(image, address);
-  if (!record || !is_whole(image, (uint64_t)((const uint8_t *)record - image->bytes))) return false;
+bool image_read_region(const CodeImage *image, const ImageRecord *record, ImageRegion *ret_region) {
+  uint64_t size = record->size * UINT64_C(8), offset = (uint64_t)((const uint8_t *)record - image->bytes);
+  if (record->word_count < 2u * record->address_count || image_record_size(record) > size ||
+      image_checksum(&record->entry, size - sizeof record->checksum, offset) != record->checksum)
+    return false;
   *ret_region = image_region_at(record);
-  return has_entry(ret_region, address);
+  return true;
 }
 
 const uint8_t *image_bytes(const CodeImage *image, uint64_t address, uint64_t length) {
@@ -166,8 +156,8 @@ const uint8_t *image_bytes(const CodeImage *image, uint64_t address, uint64_t le
     const ImageSegment *segment = &image->head->segments[i];
     uint64_t offset = address - segment->address, copy = segment->copy;
     if (offset >= segment->size || length > segment->size - offset) continue;
-    bool inside = copy <= image->size && segment->size <= image->size - copy;
-    return inside ? image->bytes + copy + offset : NULL;
+    bool inside = copy <= image->copies_size && segment->size <= image->copies_size - copy;
+    return inside ? image->copies + copy + offset : NULL;
   }
   return NULL;
 }

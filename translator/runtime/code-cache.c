@@ -50,8 +50,36 @@ static struct {
   ArenaBlock *spare;
 } cache;
 
+/* CTR_EL0 (Arm ARM D19.2.34): the smallest lines of the data and instruction caches, as powers of two of four bytes; IDC and
+ * DIC: what is written reaches the point of unification by itself, and instruction caches see it there. */
+static struct {
+  uint64_t data_line, instruction_line; /* bytes */
+  bool data_reaches, instructions_see;
+} lines;
+
+static void read_line_sizes(void) {
+  uint64_t type;
+  __asm__("mrs %0, ctr_el0" : "=r"(type));
+  lines.data_line = UINT64_C(4) << (type >> 16 & 15);
+  lines.instruction_line = UINT64_C(4) << (type & 15);
+  lines.data_reaches = type >> 28 & 1;
+  lines.instructions_see = type >> 29 & 1;
+}
+
+/* How many lines [start, end) touches. */
+static uint64_t lines_in(uint64_t start, uint64_t end, uint64_t line) { return (end - (start & -line) + line - 1) / line; }
+
 void cache_sync(const void *start, uint64_t length) {
-  __builtin___clear_cache((char *)(uintptr_t)start, (char *)(uintptr_t)start + length);
+  uint64_t first = (uint64_t)(uintptr_t)start, data = lines.data_line, instruction = lines.instruction_line;
+  uint64_t data_lines = lines.data_reaches ? 0 : lines_in(first, first + length, data);
+  uint64_t instruction_lines = lines.instructions_see ? 0 : lines_in(first, first + length, instruction), at = first & -data;
+#pragma GCC unroll 4
+  for (uint64_t i = 0; i < data_lines; i++, at += data) __asm__ volatile("dc cvau, %0" ::"r"(at) : "memory");
+  __asm__ volatile("dsb ish" ::: "memory");
+  at = first & -instruction;
+#pragma GCC unroll 4
+  for (uint64_t i = 0; i < instruction_lines; i++, at += instruction) __asm__ volatile("ic ivau, %0" ::"r"(at) : "memory");
+  __asm__ volatile("dsb ish\n\tisb" ::: "memory");
 }
 
 /* What the checking build knows of Arm ARM B2.2.5: while others may be in code, only B and BL change into one another. */
@@ -105,6 +133,7 @@ static void choose_chunks(void) {
 }
 
 int cache_init(void) {
+  read_line_sizes();
   choose_chunks();
   runtime.cache = base_pages_alloc(runtime.cache_size);
   if (!runtime.cache) return -12; /* ENOMEM */
@@ -250,7 +279,7 @@ static uint32_t *place(const A64Tables *tables, uint64_t bias) {
   if (!cache.current || cache.chunk_bytes - cache.current->used < bytes) cache.current = begin_chunk();
   Chunk *chunk = cache.current;
   uint32_t *at = (uint32_t *)(code_of(chunk) + chunk->used);
-  memcpy(at, tables->words, bytes);
+  memcpy(at, tables->words, a64_tables_own_words(tables) * 4u);
   if (!a64_relocate(at, tables, runtime.trampolines, bias)) base_panic("a trampoline is out of reach");
   cache_sync(at, bytes);
   chunk->used += (bytes + 7) & ~7u;

@@ -70,15 +70,19 @@ static void move_branches(uint32_t *copy, const Region *region) {
   }
 }
 
+static void open_exit(uint32_t *copy, uint32_t site, uint32_t branch, bool is_loop) {
+  copy[site] = to_link_trampoline(copy + site);
+  if (branch == A64_NO_BRANCH) return;
+  uint32_t to = is_loop ? a64_loop_exit(copy, site) : site;
+  copy[branch] = a64_retarget(copy[branch], ((int64_t)to - (int64_t)branch) * 4);
+}
+
 static void open_exits(uint32_t *copy, const Region *region) {
   const A64Tables *tables = &region->tables;
-  for (const A64TableExit *exit = tables->exits; exit < tables->exits + tables->exit_count; exit++) {
-    copy[exit->site] = to_link_trampoline(copy + exit->site);
-    if (exit->branch == A64_NO_BRANCH) continue;
-    uint32_t *branch = copy + exit->branch;
-    uint32_t to = exit->kind == A64_EXIT_LOOP ? a64_loop_exit(copy, exit->site) : exit->site;
-    *branch = a64_retarget(*branch, ((int64_t)to - (int64_t)exit->branch) * 4);
-  }
+  for (const A64TableExit *exit = tables->exits; exit < tables->exits + tables->exit_count; exit++)
+    open_exit(copy, exit->site, exit->branch, exit->kind == A64_EXIT_LOOP);
+  for (const A64TableInner *inner = tables->inner; inner < tables->inner + tables->inner_count; inner++)
+    open_exit(copy, inner->site, inner->branch, false);
   for (unsigned i = 0; i < tables->indirect_count; i++) { /* as if the prediction were wrong, also just behind the check */
     uint32_t *check = copy + tables->indirect_checks[i];
     int64_t distance = a64_branch_distance(*check);

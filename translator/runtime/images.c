@@ -83,6 +83,7 @@ typedef struct Comparison {
   const MappedFile *file;
   const ImageRegion *region;
   const RegionWindow *window;
+  const uint8_t *copy; /* the image's, of all the window's bytes; or NULL */
   uint64_t lowest, highest; /* guest bytes compared */
   bool same;
 } Comparison;
@@ -98,8 +99,7 @@ static bool is_resident(uint64_t start, uint64_t end) {
 }
 
 /* Whether all of [start, end) can be fetched, and changes there are noticed. */
-static bool can_be_code(const RegionWindow *window, uint64_t start, uint64_t end) {
-  if (start >= window->start && end <= window->end) return start <= end;
+static bool can_be_code(uint64_t start, uint64_t end) {
   for (uint64_t at = start; at < end;) {
     int flags = memory_map_query(at, &at);
     if (flags < 0 || !(flags & MEMORY_EXEC) || flags & (MEMORY_WRITE | MEMORY_SHARED | MEMORY_UNWATCHED)) return false;
@@ -107,22 +107,28 @@ static bool can_be_code(const RegionWindow *window, uint64_t start, uint64_t end
   return start <= end && is_resident(start, end);
 }
 
-static bool is_same(Comparison *c, uint64_t address, uint64_t length) {
-  uint64_t start = c->file->base + address, end = start + length;
-  const uint8_t *bytes = image_bytes(&c->file->image, address, length);
-  if (!bytes || !can_be_code(c->window, start, end) || memcmp((const void *)(uintptr_t)start, bytes, length)) return false;
-  if (start < c->lowest) c->lowest = start;
-  if (end > c->highest) c->highest = end;
-  return true;
+/* What [start, end) is to be, where it can be code. */
+static const uint8_t *expected(const Comparison *c, uint64_t start, uint64_t end) {
+  if (c->copy && start >= c->window->start && start <= end && end <= c->window->end) return c->copy + (start - c->window->start);
+  return can_be_code(start, end) ? image_bytes(&c->file->image, start - c->file->base, end - start) : NULL;
+}
+
+static bool is_same(const Comparison *c, const ImageLook *look) {
+  uint64_t start = c->file->base + look->address;
+  const uint8_t *bytes = expected(c, start, start + look->length);
+  return bytes && !memcmp((const void *)(uintptr_t)start, bytes, look->length);
 }
 
 /* Whether the bytes the region was made from stand there. */
 static void compare_guarded(void *argument) {
   Comparison *c = argument;
-  c->lowest = UINT64_MAX;
-  c->same = c->region->record->look_count != 0;
-  for (unsigned i = 0; i < c->region->record->look_count && c->same; i++)
-    c->same = is_same(c, c->region->looks[i].address, c->region->looks[i].length);
+  const ImageLook *look = c->region->looks, *end = look + c->region->record->look_count;
+  c->same = look < end;
+  if (!c->same) return;
+  c->copy = image_bytes(&c->file->image, c->window->start - c->file->base, c->window->end - c->window->start);
+  c->lowest = c->file->base + look->address;
+  c->highest = c->file->base + end[-1].address + end[-1].length;
+  for (; look < end && c->same; look++) c->same = is_same(c, look);
 }
 
 /* Whether an instruction in it is known to need accesses of another kind than images have. */
@@ -139,54 +145,68 @@ static bool is_misaligned(const ImageRegion *region, uint64_t entry) {
  * and no step's (single-step.h). */
 #define UNIT_KEY (UINT64_C(1) << 61)
 
-/* The entry at `pc` of a region that is in the cache becomes one by which it is found. */
-static bool add_entry(Region *region, uint64_t pc) {
-  const A64TableEntry *entry = a64_entry_at(&region->tables, (int64_t)(pc - region->entry));
-  if (!entry) return false;
-  block_map_add(pc, (uint64_t)(uintptr_t)region->code + entry->word * 4u, region);
+/* What an image has for a guest PC; not checked yet. */
+typedef struct Found {
+  const MappedFile *file;
+  const ImageRecord *record;
+  const A64TableEntry *entry; /* the PC's */
+  uint64_t unit;              /* what the region is known by in the block map */
+} Found;
+
+static bool find(uint64_t pc, Found *ret_found) {
+  const MappedFile *file = image_at(pc);
+  if (!file) return false;
+  ret_found->file = file;
+  ret_found->record = image_find_record(&file->image, pc - file->base, &ret_found->entry);
+  if (!ret_found->record) {
+    runtime.stats.image_misses++;
+    return false;
+  }
+  ret_found->unit = (file->base + ret_found->record->entry) | UNIT_KEY;
   return true;
 }
 
-/* The region of this record, if it is in the cache. What the record says has not been looked at: it only serves to find it. */
-static Region *in_use(const MappedFile *file, const ImageRecord *record) {
+/* The region, if it is in the cache. */
+static Region *in_use(const Found *found) {
   Region *region;
-  bool found = block_map_find((file->base + record->entry) | UNIT_KEY, &region);
-  return found && region->tables.exits == (const void *)(record + 1) ? region : NULL;
+  bool any = block_map_find(found->unit, &region);
+  return any && region->tables.entries == image_record_entries(found->record) ? region : NULL;
 }
 
-static Region *place(const ImageRegion *found, const MappedFile *file, const Comparison *compared) {
-  uint64_t entry = file->base + found->record->entry;
+static Region *place(const MappedFile *file, const ImageRegion *from, const Comparison *compared) {
+  uint64_t entry = file->base + from->record->entry;
   RegionExtent extent = {entry, compared->highest, compared->lowest, compared->highest};
-  Region *region = cache_add_region(&found->tables, &extent, file->base, false);
-  region->parts = found->parts;
-  region->part_count = found->record->part_count;
+  Region *region = cache_add_region(&from->tables, &extent, file->base, false);
+  region->parts = from->parts;
+  region->part_count = from->record->part_count;
   region->unit = entry | UNIT_KEY;
   return region;
 }
 
+/* The region, in the cache; NULL where it is not to be used. */
+static Region *take(RuntimeThread *thread, const Found *found, const RegionWindow *window) {
+  const MappedFile *file = found->file;
+  ImageRegion from;
+  Comparison c = {.file = file, .region = &from, .window = window};
+  if (!image_read_region(&file->image, found->record, &from) || !guard_call(thread, compare_guarded, &c) || !c.same ||
+      pages_runs_want_checks(&(RegionRun){c.lowest, c.highest}, 1) || is_misaligned(&from, file->base + from.record->entry))
+    return NULL;
+  return place(file, &from, &c);
+}
+
 Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *window) {
-  ImageRegion found;
+  Found found;
   if (!store.bytes || window->writable || window->unwatched || runtime.strict_flags || runtime.options.exact_flags ||
-      runtime.options.dump)
+      runtime.options.dump || !find(pc, &found))
     return NULL;
-  const MappedFile *file = image_at(pc);
-  if (!file) return NULL;
-  const ImageRecord *record = image_find_record(&file->image, pc - file->base);
-  Region *region = record ? in_use(file, record) : NULL;
-  if (region && add_entry(region, pc)) return region;
-  if (!record || !image_find_region(&file->image, pc - file->base, &found)) {
-    runtime.stats.image_misses++;
-    return NULL;
-  }
-  Comparison c = {file, &found, window};
-  if (!guard_call(thread, compare_guarded, &c) || !c.same || pages_runs_want_checks(&(RegionRun){c.lowest, c.highest}, 1) ||
-      is_misaligned(&found, file->base + found.record->entry)) {
+  Region *known = in_use(&found), *region = known ? known : take(thread, &found, window);
+  if (!region) {
     runtime.stats.image_refusals++;
     return NULL;
   }
-  region = place(&found, file, &c);
-  add_entry(region, pc);
-  block_map_add(region->unit, (uint64_t)(uintptr_t)region->code, region); /* last: what others find is whole */
+  block_map_add(pc, (uint64_t)(uintptr_t)(region->code + found.entry->word), region);
+  if (known) return known;
   runtime.stats.image_regions++;
+  block_map_add(found.unit, (uint64_t)(uintptr_t)region->code, region); /* last: what others find is whole */
   return region;
 }

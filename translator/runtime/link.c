@@ -91,6 +91,12 @@ static const A64TableExit *exit_at(const Region *region, uint32_t site) {
   return NULL;
 }
 
+static const A64TableInner *inner_at(const Region *region, uint32_t site) {
+  const A64TableInner *inner = region->tables.inner, *end = inner + region->tables.inner_count;
+  while (inner < end && inner->site != site) inner++;
+  return inner < end ? inner : NULL;
+}
+
 uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uint32_t offset, const A64TableExit **ret_exit,
                           unsigned *ret_flag_form) {
   const Detour *detour = &thread->detour;
@@ -103,6 +109,8 @@ uint64_t link_exit_target(const RuntimeThread *thread, const Region *region, uin
     return region_exit_target(region, exit);
   }
   if (stopped) return region_pc_at(region, offset, ret_flag_form);
+  const A64TableInner *inner = detour->slot ? inner_at(region, offset / 4) : NULL;
+  if (inner) return region->entry + (uint64_t)a64_inner_distance(&region->tables, inner);
   base_panic("no exit at offset %u of the region at 0x%lx", offset, (unsigned long)region->entry);
 }
 

@@ -152,8 +152,9 @@ static bool analyse(RuntimeThread *thread, const Analysis *a, bool checked) {
 /* Of a region from an image: the part with the code at `offset`. */
 static RegionRun part_at(const Region *region, uint32_t offset) {
   const ImagePart *part = region->parts, *last = part + region->part_count - 1;
-  while (part < last && part[1].word * 4u <= offset) part++;
-  uint64_t start = region->entry + part->entry;
+  const A64TableEntry *entries = region->tables.entries;
+  while (part < last && entries[part[1].entry].word * 4u <= offset) part++;
+  uint64_t start = region->entry + (uint64_t)(int64_t)entries[part->entry].distance;
   return (RegionRun){start, start + part->length};
 }
 
