@@ -10,6 +10,7 @@
 #include "binfmt/binfmt.h"
 #include "linux/host-stat.h"
 #include "linux/linux.h"
+#include "linux/perf-map.h"
 #include "linux/store.h"
 #include "runtime/runtime.h"
 #include "self-test/host.h"
@@ -24,6 +25,7 @@ static const char usage[] =
     "  --argv0 NAME    what the program finds as argv[0]; default: PROGRAM\n"
     "  --execfn NAME   what it finds as AT_EXECFN; default: PROGRAM\n"
     "  --fd NUMBER     the program is open as this descriptor; PROGRAM only names it\n"
+    "  --stats         write counters to standard error at exit, as STELE_STATS does to a file\n"
     "  --self-test     tests memory order, atomics, changing code, signals and arithmetic on this machine, in\n"
     "                  about a minute; --self-test=quick does little of each. 1 when something is wrong\n"
     "  --features      print what of this processor translated code makes use of, as stele-aot takes it\n"
@@ -33,6 +35,7 @@ static const char usage[] =
     "  STELE_STRACE=1|FILE        log system calls and signals to standard error or a file\n"
     "  STELE_DUMP=all|ADDRESS     show guest code, its intermediate form and the code made of it\n"
     "  STELE_STATS=FILE           write counters at exit\n"
+    "  STELE_PERF_MAP=1           name translated code for perf in /tmp/perf-PID.map\n"
     "  STELE_MEMORY_MODEL=auto|tso|relaxed\n"
     "  STELE_FLAGS=exact          keep status flags nothing reads, too, for signal handlers that look, and\n"
     "                             refuse misaligned operands of MOVAPS and the like (slower)\n"
@@ -51,6 +54,7 @@ typedef struct Invocation {
   const char *path, *argv0, *execfn;
   char **rest;    /* the arguments after argv[0] */
   int fd;         /* -1: open `path` */
+  bool stats;     /* counters to standard error at exit */
 } Invocation;
 
 typedef struct Start {
@@ -165,7 +169,7 @@ static bool exact_flags(const char *text) {
   return text != NULL;
 }
 
-static void start_runtime(const Start *start) {
+static void start_runtime(const Start *start, bool stats) {
   char *const *options = linux_program.options;
   RuntimeOptions runtime = {.code_cache_size = code_cache_size(setting(options, "STELE_CODE_CACHE")),
                             .memory_model = memory_model(setting(options, "STELE_MEMORY_MODEL")),
@@ -174,7 +178,9 @@ static void start_runtime(const Start *start) {
                             .hwcap = auxv_value(start, AT_HWCAP, 0),
                             .hwcap2 = auxv_value(start, AT_HWCAP2, 0),
                             .dump = setting(options, "STELE_DUMP"),
-                            .stats_path = setting(options, "STELE_STATS")};
+                            .stats_path = stats ? "/proc/self/fd/2" : setting(options, "STELE_STATS"),
+                            .perf_map = setting(options, "STELE_PERF_MAP") != NULL};
+  if (runtime.perf_map) linux_perf_map_begin();
   int error = runtime_init(&runtime);
   if (error) fail(EXIT_CANNOT_RUN, "cannot map the code cache (error %d)", -error);
   linux_store_open(setting(options, "STELE_STORE"));
@@ -230,6 +236,10 @@ static Invocation parse_command_line(const Start *start) {
     if (!strcmp(option, "--features")) {
       base_print(1, "0x%x\n", runtime_features(auxv_value(start, AT_HWCAP, 0), auxv_value(start, AT_HWCAP2, 0)));
       quit(0);
+    }
+    if (!strcmp(option, "--stats")) {
+      invocation.stats = true;
+      continue;
     }
     if (!strcmp(option, "--self-test")) return self_test_invocation(start, false);
     if (!strcmp(option, "--self-test=quick")) return self_test_invocation(start, true);
@@ -423,7 +433,7 @@ static _Noreturn void run(Start *start) {
   find_program(start, &invocation);
   name_program(start, &invocation);
   linux_strace_init(setting(linux_program.options, "STELE_STRACE"));
-  start_runtime(start);
+  start_runtime(start, invocation.stats);
   uint64_t entry, stack = load(start, &invocation, &entry);
   GuestCpu *cpu = runtime_thread_new(NULL);
   LinuxThread *thread = cpu ? linux_thread_new(cpu, NULL, NULL) : NULL;

@@ -10,7 +10,7 @@
 #include "guest/memory-map.h"
 #include "mnemonics.h"
 
-enum { TABLE_ROWS_MAX = 4096, TABLE_REACH = 64 << 10, LOOKS_MAX = REGION_MAX_RUNS + 1 };
+enum { TABLE_ROWS_MAX = 4096, TABLE_REACH = 64 << 10, LABELS_MAX = 256, LABEL_ROWS_MAX = 1 << 20, LOOKS_MAX = REGION_MAX_RUNS + 1 };
 
 /* Programs take some ten bytes of records a byte of code. A file that names every byte of its code as an entry would take a
  * thousand times as much room and time as its code; what is left out of it is translated when it is executed. */
@@ -42,6 +42,8 @@ typedef struct Work {
   uint64_t low, high;
   uint64_t *functions;
   size_t function_count;
+  uint64_t labels[LABELS_MAX]; /* whose addresses are made in their functions */
+  unsigned label_count, label_rows; /* rows that count from one: looked at so far */
   AotImage *image;
 } Work;
 
@@ -96,28 +98,60 @@ static uint64_t function_end(const Work *w, uint64_t address, uint64_t *ret_star
   return low < w->function_count ? w->functions[low] : address + TABLE_REACH;
 }
 
-/* Rows of four bytes, each the distance of a jump's target from the table, as compilers write them for
- * position-independent switches: up to the first that leads out of the function. */
-static void want_table(Work *w, uint64_t table, uint64_t jump) {
+/* Rows of four bytes, each the distance of a jump's target from `base`, up to the first that leads out of the function. How many
+ * there are. */
+static unsigned want_table(Work *w, uint64_t table, uint64_t base, uint64_t jump) {
   uint64_t start, end = function_end(w, jump, &start);
-  for (unsigned i = 0; i < TABLE_ROWS_MAX; i++) {
+  unsigned rows = 0;
+  for (; rows < TABLE_ROWS_MAX; rows++) {
     int32_t distance;
-    const uint8_t *row = program_bytes_at(w->program, table + i * 4, 4);
-    if (!row) return;
+    const uint8_t *row = program_bytes_at(w->program, table + rows * 4, 4);
+    if (!row) break;
     memcpy(&distance, row, sizeof distance);
-    uint64_t target = table + (uint64_t)(int64_t)distance;
-    if (target < start || target >= end) return;
+    uint64_t target = base + (uint64_t)(int64_t)distance;
+    if (target < start || target >= end) break;
     want(w, target);
+  }
+  return rows;
+}
+
+/* The address that an instruction makes of its own; 0 where it makes none. */
+static uint64_t made_address(const RegionInsn *r) {
+  if (r->insn.mnemonic != X86_LEA || r->insn.mem.base != X86_RIP) return 0;
+  return r->pc + r->insn.length + (uint64_t)r->insn.mem.disp;
+}
+
+/* The address of a label that code makes in the function the label is in (GCC manual, 6.3, labels as values): it is jumped to, or
+ * rows of tables count from it. Compilers make it once, before what jumps. */
+static void note_label(Work *w, uint64_t label, uint64_t maker) {
+  uint64_t start, end = function_end(w, maker, &start);
+  if (label <= start || label >= end) return;
+  want(w, label);
+  for (unsigned i = 0; i < w->label_count; i++)
+    if (w->labels[i] == label) return;
+  if (w->label_count < LABELS_MAX) w->labels[w->label_count++] = label;
+}
+
+static void want_table_of_labels(Work *w, uint64_t table, uint64_t jump) {
+  uint64_t start, end = w->label_count ? function_end(w, jump, &start) : 0;
+  for (unsigned i = 0; i < w->label_count && w->label_rows < LABEL_ROWS_MAX; i++) {
+    if (w->labels[i] < start || w->labels[i] >= end) continue;
+    w->label_rows += 1 + want_table(w, table, w->labels[i], jump);
   }
 }
 
-/* Addresses of data that code makes may be those of tables: one that leads into the function it is made in is. */
+/* Addresses of data that code makes may be those of tables: one that leads into the function it is made in is. Compilers count
+ * the rows of position-independent switches from the table. */
 static void want_tables(Work *w, const LiftRegion *region) {
   for (uint32_t i = 0; i < region->count; i++) {
-    const RegionInsn *r = &region->insns[i];
-    if (r->insn.mnemonic != X86_LEA || r->insn.mem.base != X86_RIP) continue;
-    uint64_t table = r->pc + r->insn.length + (uint64_t)r->insn.mem.disp;
-    if (!program_code_at(w->program, table)) want_table(w, table, r->pc);
+    uint64_t made = made_address(&region->insns[i]);
+    if (made && program_code_at(w->program, made)) note_label(w, made, region->insns[i].pc);
+  }
+  for (uint32_t i = 0; i < region->count; i++) {
+    uint64_t made = made_address(&region->insns[i]), jump = region->insns[i].pc;
+    if (!made || program_code_at(w->program, made)) continue;
+    want_table(w, made, made, jump);
+    want_table_of_labels(w, made, jump);
   }
 }
 

@@ -10,6 +10,7 @@
 #include "image/image.h"
 #include "linux/host-stat.h"
 #include "linux/linux.h"
+#include "linux/perf-map.h"
 #include "runtime/runtime.h"
 
 enum { WRITABLE_BY_OTHERS = 022, REGULAR = 0100000, FILE_TYPE = 0170000 };
@@ -59,6 +60,7 @@ void linux_store_open(const char *path) {
 
 void linux_store_mapped(int fd, const HostStat *status, uint64_t start, uint64_t length, uint64_t offset) {
   static uint64_t head[IMAGE_HEAD_BYTES / 8]; /* the mappings' lock is held */
+  linux_perf_mapped(fd, start, length, offset);
   if (!runtime_has_store()) return;
   int64_t got = host_call(__NR_pread64, fd, head, sizeof head, 0);
   if (got > 0) runtime_file_mapped(image_file_key(head, (uint64_t)got, (uint64_t)status->size), start, length, offset);

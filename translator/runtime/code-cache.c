@@ -286,6 +286,8 @@ static uint32_t *place(const A64Tables *tables, uint64_t bias) {
   return at;
 }
 
+void cache_tell_perf(Region *region) { linux_perf_code((uint64_t)(uintptr_t)region->code, region->code_bytes, region->entry); }
+
 Region *cache_add_region(const A64Tables *tables, const RegionExtent *extent, uint64_t bias, bool keep) {
   uint32_t *at = place(tables, bias);
   Chunk *chunk = cache.current;
@@ -297,6 +299,7 @@ Region *cache_add_region(const A64Tables *tables, const RegionExtent *extent, ui
   if (keep) keep_tables(chunk, &region->tables);
   append_region(chunk, region);
   dependents_note(region);
+  if (runtime.options.perf_map) cache_tell_perf(region);
   return region;
 }
 

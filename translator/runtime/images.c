@@ -63,20 +63,25 @@ void runtime_file_mapped(uint64_t file, uint64_t start, uint64_t length, uint64_
   base_unlock(&runtime.lock);
 }
 
+/* The code at a guest PC is to be translated. */
+static void *missed(ImageMiss why) {
+  runtime.stats.image_misses[why]++;
+  return NULL;
+}
+
 /* The image for code at `pc` as it is translated now. Images are made with AVX. */
 static const MappedFile *image_at(uint64_t pc) {
-  if (!runtime.options.avx) return NULL;
   uint32_t i = first_above(pc);
-  if (i == file_count || files[i].start > pc) return NULL;
+  if (i == file_count || files[i].start > pc) return missed(MISS_NO_FILE);
   MappedFile *file = &files[i];
   if (!file->looked || file->ordered != runtime.ordered) {
     ImageTarget target = {runtime.features, runtime.ordered};
     file->looked = true;
     file->ordered = runtime.ordered;
-    file->has_image = image_find(&store, file->file, target, &file->image) &&
+    file->has_image = runtime.options.avx && image_find(&store, file->file, target, &file->image) &&
                       image_base(&file->image, file->start, file->offset, &file->base);
   }
-  return file->has_image ? file : NULL;
+  return file->has_image ? file : missed(MISS_NO_IMAGE);
 }
 
 typedef struct Comparison {
@@ -158,10 +163,7 @@ static bool find(uint64_t pc, Found *ret_found) {
   if (!file) return false;
   ret_found->file = file;
   ret_found->record = image_find_record(&file->image, pc - file->base, &ret_found->entry);
-  if (!ret_found->record) {
-    runtime.stats.image_misses++;
-    return false;
-  }
+  if (!ret_found->record) return missed(MISS_NO_REGION), false;
   ret_found->unit = (file->base + ret_found->record->entry) | UNIT_KEY;
   return true;
 }
@@ -188,22 +190,25 @@ static Region *take(RuntimeThread *thread, const Found *found, const RegionWindo
   const MappedFile *file = found->file;
   ImageRegion from;
   Comparison c = {.file = file, .region = &from, .window = window};
-  if (!image_read_region(&file->image, found->record, &from) || !guard_call(thread, compare_guarded, &c) || !c.same ||
-      pages_runs_want_checks(&(RegionRun){c.lowest, c.highest}, 1) || is_misaligned(&from, file->base + from.record->entry))
-    return NULL;
+  if (!image_read_region(&file->image, found->record, &from)) return missed(MISS_DAMAGED);
+  if (!guard_call(thread, compare_guarded, &c) || !c.same) return missed(MISS_CHANGED);
+  if (pages_runs_want_checks(&(RegionRun){c.lowest, c.highest}, 1)) return missed(MISS_WRITTEN);
+  if (is_misaligned(&from, file->base + from.record->entry)) return missed(MISS_MISALIGNED);
   return place(file, &from, &c);
+}
+
+/* Whether an image may have the code in the window as it is to be translated. */
+static bool can_have(const RegionWindow *window) {
+  if (runtime.strict_flags || runtime.options.exact_flags || runtime.options.dump) return missed(MISS_FLAGS), false;
+  if (window->writable || window->unwatched) return missed(MISS_MADE), false;
+  return true;
 }
 
 Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *window) {
   Found found;
-  if (!store.bytes || window->writable || window->unwatched || runtime.strict_flags || runtime.options.exact_flags ||
-      runtime.options.dump || !find(pc, &found))
-    return NULL;
+  if (!store.bytes || !can_have(window) || !find(pc, &found)) return NULL;
   Region *known = in_use(&found), *region = known ? known : take(thread, &found, window);
-  if (!region) {
-    runtime.stats.image_refusals++;
-    return NULL;
-  }
+  if (!region) return NULL;
   block_map_add(pc, (uint64_t)(uintptr_t)(region->code + found.entry->word), region);
   if (known) return known;
   runtime.stats.image_regions++;

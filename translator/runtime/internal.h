@@ -92,6 +92,20 @@ typedef enum DeathCause {
   DEATH_CAUSES
 } DeathCause;
 
+/* Why code was translated although there is a store. */
+typedef enum ImageMiss {
+  MISS_FLAGS,      /* images keep only flags that something reads, and more are wanted */
+  MISS_MADE,       /* the program may write it, or others may unseen */
+  MISS_NO_FILE,    /* it belongs to no file that is mapped as code */
+  MISS_NO_IMAGE,   /* the file has no image for this processor and memory order */
+  MISS_NO_REGION,  /* its image has no region that is entered there */
+  MISS_DAMAGED,    /* the region is not as it was written */
+  MISS_CHANGED,    /* the guest's bytes are others, not in memory, or not to be executed */
+  MISS_WRITTEN,    /* its pages are written again and again */
+  MISS_MISALIGNED, /* an instruction in it is known to need other accesses */
+  IMAGE_MISSES
+} ImageMiss;
+
 typedef struct RuntimeStats {
   uint64_t regions, guest_insns, guest_bytes, host_bytes, links, flushes, dispatches, syscalls, evictions, kicks, detours;
   uint64_t deaths[DEATH_CAUSES];
@@ -99,7 +113,8 @@ typedef struct RuntimeStats {
   uint64_t write_faults;                 /* stores to protected pages */
   uint64_t checked_regions;              /* translated so that they compare their bytes */
   uint64_t woken;                        /* regions that came back instead of being translated again */
-  uint64_t image_regions, image_misses, image_refusals; /* taken from an image; not in it; guest bytes are others */
+  uint64_t image_regions;                /* taken from images */
+  uint64_t image_misses[IMAGE_MISSES];   /* not taken, where there is a store */
 } RuntimeStats;
 
 typedef struct Runtime {
@@ -143,6 +158,8 @@ typedef struct RegionExtent {
 /* Copies code to the cache and completes it, guest addresses in it moved by `bias`; copies its tables, too, unless they
  * stay where they are for good. */
 Region *cache_add_region(const A64Tables *tables, const RegionExtent *extent, uint64_t bias, bool keep_tables);
+/* Names the region's code for perf(1). */
+void cache_tell_perf(Region *region);
 /* The region whose code holds a host PC, dead or alive. Async-signal-safe in a thread that is IN_CODE. */
 Region *cache_find_region(uint64_t host_pc);
 bool cache_contains(uint64_t host_pc);

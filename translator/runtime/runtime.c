@@ -328,6 +328,11 @@ static const char *const way_names[TRAMPOLINE_REASONS] = {
     [TRAMPOLINE_SYSCALL] = "syscall", [TRAMPOLINE_RAISE] = "raise",       [TRAMPOLINE_INTERRUPTED] = "interrupt",
     [TRAMPOLINE_RESUMED] = "fault"};
 
+static const char *const miss_names[IMAGE_MISSES] = {
+    [MISS_FLAGS] = "flags",         [MISS_MADE] = "made",       [MISS_NO_FILE] = "no-file", [MISS_NO_IMAGE] = "no-image",
+    [MISS_NO_REGION] = "no-region", [MISS_DAMAGED] = "damaged", [MISS_CHANGED] = "changed", [MISS_WRITTEN] = "written",
+    [MISS_MISALIGNED] = "misaligned"};
+
 static void write_by_cause(int fd, const char *kind, const char *const *names, const uint64_t *counts, unsigned count) {
   for (unsigned i = 0; i < count; i++)
     if (names[i] && counts[i]) base_print(fd, "%s%s %lu\n", kind, names[i], (unsigned long)counts[i]);
@@ -342,13 +347,13 @@ void runtime_write_stats(void) {
   base_print((int)fd,
              "regions %lu\nguest-instructions %lu\nguest-bytes %lu\nhost-bytes %lu\nlinks %lu\nflushes %lu\n"
              "dispatches %lu\nsyscalls %lu\nevictions %lu\nkicks %lu\ndetours %lu\nwrite-faults %lu\n"
-             "checked-regions %lu\nwoken %lu\nimage-regions %lu\nimage-misses %lu\nimage-refusals %lu\n",
+             "checked-regions %lu\nwoken %lu\nimage-regions %lu\n",
              (unsigned long)s->regions, (unsigned long)s->guest_insns, (unsigned long)s->guest_bytes,
              (unsigned long)s->host_bytes, (unsigned long)s->links, (unsigned long)s->flushes,
              (unsigned long)s->dispatches, (unsigned long)s->syscalls, (unsigned long)s->evictions,
              (unsigned long)s->kicks, (unsigned long)s->detours, (unsigned long)s->write_faults,
-             (unsigned long)s->checked_regions, (unsigned long)s->woken, (unsigned long)s->image_regions,
-             (unsigned long)s->image_misses, (unsigned long)s->image_refusals);
+             (unsigned long)s->checked_regions, (unsigned long)s->woken, (unsigned long)s->image_regions);
+  write_by_cause((int)fd, "missed-", miss_names, s->image_misses, IMAGE_MISSES);
   write_by_cause((int)fd, "died-", death_names, s->deaths, DEATH_CAUSES);
   write_by_cause((int)fd, "left-for-", way_names, s->ways_out, TRAMPOLINE_REASONS);
   host_call(__NR_close, fd);

@@ -24,6 +24,7 @@ typedef struct RuntimeOptions {
   bool exact_flags;        /* keep flags nobody reads, too, for handlers and debuggers */
   const char *dump;        /* STELE_DUMP: NULL, "all", or a guest address in hexadecimal */
   const char *stats_path;  /* STELE_STATS: written at exit; NULL for none */
+  bool perf_map;           /* STELE_PERF_MAP: linux_perf_code() wants to know of all code */
 } RuntimeOptions;
 
 /* What generated code makes use of (A64_HAS_*) on a processor with these AT_HWCAP and AT_HWCAP2. */
@@ -147,6 +148,9 @@ void linux_deliver_signals(GuestCpu *cpu);
  * 17 #AC, 19 #XM), `address` the faulting address for #PF (si_addr), `error_code` as in ucontext, with RUNTIME_NO_PAGE; of
  * #DB, which has none, 1 where a repeated instruction goes on afterwards. */
 void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t error_code);
+
+/* There is code for a guest function, or a part of one, at [code, code + size). The runtime's lock is held. */
+void linux_perf_code(uint64_t code, uint64_t size, uint64_t guest_pc);
 
 /* Answers CPUID at cpu->rip from EAX, ECX in the synchronised state into EAX, EBX, ECX, EDX. */
 void linux_cpuid(GuestCpu *cpu);

@@ -153,6 +153,7 @@ void runtime_after_fork(GuestCpu *cpu) {
   runtime.waiters = 0;
   detour_after_fork();
   pages_after_fork();
+  if (runtime.options.perf_map) cache_each_region(cache_tell_perf); /* the child's file is another */
   runtime_after_fork_in_parent();
 }
 
