@@ -2,7 +2,7 @@
  * neighbouring code lands on neighbouring slots (and so on few pages of the table). */
 #include "runtime/internal.h"
 
-enum { FIRST_BITS = 14 };
+enum { FIRST_BITS = 12 };
 
 typedef struct Slot {
   uint64_t guest_pc; /* 0: never used */
