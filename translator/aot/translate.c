@@ -296,6 +296,14 @@ static void discover_at(Work *w, uint64_t pc) {
   want_exits(w, region);
 }
 
+/* Out of line, code may leave in the middle of what it goes on with in line (x87 instructions after an exception). A piece for
+ * each such place would hold all that follows once more; who comes there has it translated. */
+static bool goes_on_inside(const LiftRegion *region, uint64_t pc) {
+  for (uint32_t i = 1; i < region->count; i++)
+    if (region->insns[i].pc == pc) return true;
+  return false;
+}
+
 static void work_at(Work *w, uint64_t pc) {
   const A64Code *code = &w->pipeline->code;
   const LiftRegion *region = &w->pipeline->region;
@@ -307,7 +315,8 @@ static void work_at(Work *w, uint64_t pc) {
   }
   test_and_set(w->covered, pc - w->low);
   if (!made) return;
-  for (uint32_t i = 0; i < code->exit_count; i++) want_piece(w, code->exits[i].guest_pc);
+  for (uint32_t i = 0; i < code->exit_count; i++)
+    if (!goes_on_inside(region, code->exits[i].guest_pc)) want_piece(w, code->exits[i].guest_pc);
   const RegionInsn *last = &region->insns[region->count - 1];
   if (last->decode == X86_DECODE_OK && comes_back(&last->insn)) want_piece(w, last->pc + last->insn.length);
 }
