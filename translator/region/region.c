@@ -103,9 +103,10 @@ static void end_region(LiftRegion *region, uint32_t count, uint64_t undecoded) {
   if (!region->end_count || region->ends[region->end_count - 1] != index)
     region->ends[region->end_count++] = (uint16_t)index;
   const RegionInsn *last = &region->insns[index];
-  region->highest = last->decode == X86_DECODE_OK ? last->pc + last->insn.length : last->pc + 1;
   region->look_lowest = region->lowest;
-  region->look_highest = region->highest;
+  region->look_highest = last->pc + (last->decode == X86_DECODE_OK ? last->insn.length : X86_MAX_LENGTH);
+  region->highest = region->look_highest < region->window.end ? region->look_highest : region->window.end;
+  if (region->highest <= last->pc) region->highest = last->pc + 1; /* nothing of it can be read */
   region->look_count = 0;
   region->run_count = 0;
   begin_sources(region, undecoded);
