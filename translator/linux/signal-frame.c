@@ -2,6 +2,7 @@
  * rt_sigframe; the layout is user ABI: struct ucontext and struct _fpstate_64 in
  * arch/x86/include/uapi/asm/). Where CPUID offers XSAVE the floating-point state is an XSAVE area, which a handler knows by
  * two magic numbers; otherwise it is FXSAVE's. */
+#include "guest/segments.h"
 #include "linux/linux.h"
 #include "linux/signals.h"
 #include "runtime/runtime.h"
@@ -93,6 +94,12 @@ static int read_fp(FpArea *area, uint64_t fpstate, bool *ret_extended) {
   return linux_copy_in(area, fpstate, software->size) < 0 ? -EFAULT : 0;
 }
 
+/* Whether XRSTOR or, where the area isn't extended, FXRSTOR takes it (Intel SDM volume 1, 13.8 and 10.5.2). */
+static bool fp_is_right(const FpArea *area, uint64_t fpstate, bool extended) {
+  if (area->image.fx.mxcsr & ~(uint32_t)XSAVE_MXCSR_MASK) return false;
+  return extended ? !(fpstate & 63) && xsave_header_is_right(&area->image) : !(fpstate & 15);
+}
+
 /* Components that are not in the area become as after reset. */
 static void restore_fp(GuestCpu *cpu, FpArea *area, bool extended) {
   XsaveImage *image = &area->image;
@@ -118,6 +125,12 @@ static void save_registers(const GuestCpu *cpu, Context *context) {
                        .rip = cpu->rip, .flags = guest_flags_get(cpu), .cs = 0x33, .ss = 0x2b};
 }
 
+/* Flags that a handler's return sets; the others stay as they are (FIX_EFLAGS in arch/x86/kernel/signal_64.c). */
+static uint64_t returned_flags(const GuestCpu *cpu, uint64_t flags) {
+  enum { RETURNED = 0x50dd5 }; /* CF PF AF ZF SF TF DF OF RF AC */
+  return (guest_flags_get(cpu) & ~(uint64_t)RETURNED) | (flags & RETURNED);
+}
+
 static void restore_registers(GuestCpu *cpu, const Context *context) {
   const uint64_t gpr[16] = {context->rax, context->rcx, context->rdx, context->rbx,
                             context->rsp, context->rbp, context->rsi, context->rdi,
@@ -125,7 +138,7 @@ static void restore_registers(GuestCpu *cpu, const Context *context) {
                             context->r12, context->r13, context->r14, context->r15};
   memcpy(cpu->gpr, gpr, sizeof gpr);
   cpu->rip = context->rip;
-  guest_flags_set(cpu, context->flags);
+  guest_flags_set(cpu, returned_flags(cpu, context->flags));
 }
 
 static bool on_alternate(const LinuxStack *stack, uint64_t rsp) {
@@ -195,23 +208,42 @@ int linux_frame_build(LinuxThread *thread, const LinuxSiginfo *info, const Linux
   return 0;
 }
 
+/* FXSAVE's state, or what XSAVE has more, as the frame says; -EFAULT where the kernel would find that it cannot. */
+static int return_fp(GuestCpu *cpu, uint64_t fpstate) {
+  FpArea area;
+  bool extended;
+  if (!fpstate) {
+    reset_fp(cpu);
+    return 0;
+  }
+  if (read_fp(&area, fpstate, &extended) < 0 || !fp_is_right(&area, fpstate, extended)) return -EFAULT;
+  restore_fp(cpu, &area, extended);
+  return 0;
+}
+
+/* What IRET, by which the kernel returns, makes of the frame's selectors: GUEST_SELECTOR_FINE or #GP's error code. SS counts
+ * where the frame says that it was kept. */
+static int check_selectors(const Frame *frame) {
+  enum { RPL = 3 };
+  int error = guest_check_code(frame->context.cs | RPL, true);
+  if (error != GUEST_SELECTOR_FINE || !(frame->flags & UC_STRICT_RESTORE_SS)) return error;
+  return guest_check_data(frame->context.ss | RPL, true);
+}
+
 int64_t sys_rt_sigreturn(GuestCpu *cpu, const uint64_t a[6]) {
   LinuxThread *thread = linux_thread(cpu);
   Frame frame;
-  FpArea area;
-  bool extended = false;
-  uint64_t at = cpu->gpr[RSP] - 8;
-  bool bad = linux_copy_in(&frame, at, sizeof frame) < 0;
-  uint64_t fpstate = frame.context.fpstate;
-  if (!bad && fpstate) bad = read_fp(&area, fpstate, &extended) < 0;
-  if (bad) {
-    linux_raise_exception(cpu, 13, 0, 0);
-    return LINUX_STATE_SET;
+  int error = 0;
+  bool bad = linux_copy_in(&frame, cpu->gpr[RSP] - 8, sizeof frame) < 0;
+  if (!bad) {
+    linux_set_mask(thread, frame.mask);
+    restore_registers(cpu, &frame.context);
+    bad = return_fp(cpu, frame.context.fpstate) < 0;
   }
-  restore_registers(cpu, &frame.context);
-  if (fpstate) restore_fp(cpu, &area, extended);
-  else reset_fp(cpu);
-  linux_set_alternate(thread, &frame.stack);
-  linux_set_mask(thread, frame.mask);
+  if (!bad) {
+    linux_set_alternate(thread, &frame.stack);
+    error = check_selectors(&frame);
+  }
+  if (bad || error != GUEST_SELECTOR_FINE) linux_raise_exception(cpu, 13, 0, (uint64_t)error);
   return LINUX_STATE_SET;
 }

@@ -423,6 +423,8 @@ void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t
   enum { PROTECTION = 1, FETCH = 0x10 };
   LinuxThread *thread = linux_thread(cpu);
   if (vector == 14 && error_code & FETCH && linux_vsyscall(cpu)) return;
+  if (vector == 14 && error_code & FETCH && address >= MEMORY_GUEST_END && address < KERNEL_START)
+    vector = 13, address = error_code = 0; /* not canonical */
   if (vector == 14 && address >= MEMORY_GUEST_END) error_code |= PROTECTION; /* tells nothing of the kernel's pages */
   for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++) {
     if (exceptions[i].vector != vector) continue;

@@ -105,8 +105,7 @@ void xsave_helper_save(GuestCpu *cpu, uint64_t address) {
 
 /* --- XRSTOR ----------------------------------------------------------------------------------------- */
 
-/* Whether the header is one XRSTOR takes (Intel SDM volume 1, 13.8.1, 13.8.2). */
-static bool header_is_right(const XsaveImage *image) {
+bool xsave_header_is_right(const XsaveImage *image) {
   if (image->compaction & XSAVE_COMPACT) {
     uint64_t held = image->compaction & ~XSAVE_COMPACT;
     return !(held & ~(uint64_t)XSAVE_ALL) && !(image->present & ~held) && !any(image->reserved, sizeof image->reserved);
@@ -129,7 +128,7 @@ void xsave_helper_restore(GuestCpu *cpu, uint64_t address) {
   read_area(&image, address, components);
   bool compact = image.compaction & XSAVE_COMPACT;
   bool loads = compact ? components & image.present & XSAVE_SSE : components & (XSAVE_SSE | XSAVE_AVX);
-  cpu->scratch[1] = !header_is_right(&image) || (loads && image.fx.mxcsr & ~(uint32_t)XSAVE_MXCSR_MASK);
+  cpu->scratch[1] = !xsave_header_is_right(&image) || (loads && image.fx.mxcsr & ~(uint32_t)XSAVE_MXCSR_MASK);
   if (cpu->scratch[1]) return;
   if (!(cpu->scratch[0] & GUEST_XSAVE_WIDE)) narrow_pointers(&image.fx);
   xsave_set(cpu, &image, components);

@@ -39,6 +39,9 @@ void xsave_set_fx(GuestCpu *cpu, const FxImage *image);
 /* `components` := those of the image, or as after reset where it has them not. MXCSR stays. */
 void xsave_set(GuestCpu *cpu, const XsaveImage *image, uint64_t components);
 
+/* Whether the header is one XRSTOR takes (Intel SDM volume 1, 13.8.1, 13.8.2). */
+bool xsave_header_is_right(const XsaveImage *image);
+
 /* What generated code calls (lift/x87/xsave.c), with an area's address and GUEST_XSAVE_* in scratch[0]. XMM registers and
  * MXCSR are synchronised. */
 void xsave_helper_save(GuestCpu *cpu, uint64_t address);
