@@ -6,12 +6,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "cpuid.h"
@@ -116,6 +118,52 @@ static void cloning(void) {
   shared = 0;
   report("clone, own memory", clone(clone_child, stack + sizeof stack, SIGCHLD, &shared));
   printf("clone shares memory: %d\n", shared);
+}
+
+static void report_signal(int signal) {}
+
+static long clone3(const void *arguments, size_t size) { return syscall(SYS_clone3, arguments, size); }
+
+static void expect_refusal(const char *what, long pid) {
+  if (pid == 0) _exit(0);
+  if (pid > 0) waitpid((pid_t)pid, NULL, 0);
+  printf("clone3, %s: %s\n", what, pid > 0 ? "done" : strerror(errno));
+}
+
+/* Whether handlers are gone, and what was ignored still is. */
+static int cleared_child(void) {
+  struct sigaction handled, ignored;
+  sigaction(SIGUSR1, NULL, &handled);
+  sigaction(SIGHUP, NULL, &ignored);
+  return (handled.sa_handler == SIG_DFL) + 2 * (ignored.sa_handler == SIG_IGN);
+}
+
+/* Structures of later kernels, stacks that are none, and CLONE_CLEAR_SIGHAND. */
+static void cloning3(void) {
+  static union {
+    struct clone_args arguments;
+    char bytes[2 * 4096];
+  } request = {.arguments = {.exit_signal = SIGCHLD}};
+  struct clone_args *arguments = &request.arguments;
+  if (under_qemu_user()) return;
+  expect_refusal("too small", clone3(&request, 56));
+  expect_refusal("larger", clone3(&request, 128));
+  expect_refusal("a page", clone3(&request, 4096));
+  expect_refusal("more than a page", clone3(&request, 4097));
+  request.bytes[120] = 1;
+  expect_refusal("what is not known", clone3(&request, 128));
+  arguments->stack = ~0ull - 4096;
+  arguments->stack_size = 4096;
+  expect_refusal("no stack", clone3(&request, sizeof *arguments));
+  arguments->stack = arguments->stack_size = 0;
+  arguments->flags = CLONE_CLEAR_SIGHAND;
+  signal(SIGUSR1, report_signal);
+  signal(SIGHUP, SIG_IGN);
+  long pid = clone3(&request, sizeof *arguments);
+  if (pid == 0) _exit(cleared_child());
+  report("clone3, handlers cleared", (pid_t)pid);
+  signal(SIGUSR1, SIG_DFL);
+  signal(SIGHUP, SIG_DFL);
 }
 
 static void spawning(void) {
@@ -233,6 +281,7 @@ int main(int argc, char **argv) {
   forking();
   vforking();
   cloning();
+  cloning3();
   spawning();
   executing();
   ignoring();

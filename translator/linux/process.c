@@ -162,10 +162,17 @@ static void child_start(void *argument) {
   runtime_run(thread->cpu);
 }
 
-static void cleared_child_start(void *argument) {
-  LinuxThread *thread = argument;
-  memset(thread->handlers->action, 0, sizeof thread->handlers->action);
+/* CLONE_CLEAR_SIGHAND: handlers become the default; what is ignored stays so (clone(2)). */
+static void clear_handlers(LinuxThread *thread) {
+  enum { IGNORE = 1 };
+  LinuxAction *action = thread->handlers->action;
+  for (size_t i = 0; i < sizeof thread->handlers->action / sizeof *action; i++)
+    action[i] = (LinuxAction){.handler = action[i].handler == IGNORE ? IGNORE : 0};
   linux_signals_reinstall(thread);
+}
+
+static void cleared_child_start(void *argument) {
+  clear_handlers(argument);
   child_start(argument);
 }
 
@@ -218,10 +225,7 @@ static void fork_child(LinuxThread *thread, const struct clone_args *args) {
   thread->process->users = 1;
   thread->clear_tid = args->flags & CLONE_CHILD_CLEARTID ? args->child_tid : 0;
   thread->robust_list = 0;
-  if (args->flags & CLONE_CLEAR_SIGHAND) {
-    memset(thread->handlers->action, 0, sizeof thread->handlers->action);
-    linux_signals_reinstall(thread);
-  }
+  if (args->flags & CLONE_CLEAR_SIGHAND) clear_handlers(thread);
   if (args->stack) cpu->gpr[RSP] = args->stack + args->stack_size;
   if (args->flags & CLONE_SETTLS) cpu->fs_base = args->tls;
 }
@@ -326,12 +330,25 @@ int64_t sys_clone(GuestCpu *cpu, const uint64_t a[6]) {
   return clone_any(cpu, &request);
 }
 
+/* 0 where all that a later kernel's structure has more is unset; -E2BIG, -EFAULT (copy_struct_from_user()). */
+static int check_rest(uint64_t at, uint64_t end) {
+  for (uint8_t byte; at < end; at++) {
+    if (linux_copy_in(&byte, at, sizeof byte)) return -EFAULT;
+    if (byte) return -E2BIG;
+  }
+  return 0;
+}
+
 int64_t sys_clone3(GuestCpu *cpu, const uint64_t a[6]) {
-  CloneRequest request = {.size = a[1]};
+  CloneRequest request = {.size = a[1] < sizeof request.args ? a[1] : sizeof request.args};
+  const struct clone_args *args = &request.args;
   if (a[1] < CLONE_ARGS_SIZE_VER0) return -EINVAL;
-  if (a[1] > sizeof request.args) return -E2BIG;
-  if (linux_copy_in(&request.args, a[0], a[1])) return -EFAULT;
-  if (!request.args.stack != !request.args.stack_size) return -EINVAL;
+  if (a[1] > MEMORY_PAGE_SIZE) return -E2BIG;
+  int error = check_rest(a[0] + request.size, a[0] + a[1]);
+  if (error) return error;
+  if (linux_copy_in(&request.args, a[0], request.size)) return -EFAULT;
+  if (!args->stack != !args->stack_size) return -EINVAL;
+  if (args->stack > MEMORY_GUEST_END || args->stack_size > MEMORY_GUEST_END - args->stack) return -EINVAL;
   return clone_any(cpu, &request);
 }
 
