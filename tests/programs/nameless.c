@@ -16,8 +16,10 @@
 #include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "limits.h"
 
 extern char **environ;
 
@@ -101,8 +103,9 @@ static void deleted(void) {
   close(fd);
 }
 
-/* Mounted over a file, opened, and gone from there. */
+/* A mount without a place, by open_tree(2), or mounted over a file, opened, and gone from there. */
 static int mount_self(const char *file) {
+  if (!*file) return (int)syscall(SYS_open_tree, AT_FDCWD, "/proc/self/exe", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
   if (mount("/proc/self/exe", file, NULL, MS_BIND, NULL) < 0) return -1;
   int fd = open(file, O_PATH | O_CLOEXEC);
   return umount2(file, MNT_DETACH) < 0 ? -1 : fd;
@@ -116,9 +119,7 @@ static int run_mounted(const char *file) {
 }
 
 /* Where mounts are nobody else's, which the program has to be executed in to be mounted: root's alone to make. */
-static void mounted(const char *program) {
-  char file[] = "/tmp/stele-nameless-XXXXXX";
-  close(mkstemp(file));
+static void mounted(const char *program, const char *file) {
   pid_t child = fork();
   if (child == 0) {
     if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
@@ -126,7 +127,6 @@ static void mounted(const char *program) {
     _exit(errno);
   }
   end("mounted", child);
-  unlink(file);
 }
 
 int main(int argc, char **argv) {
@@ -135,6 +135,10 @@ int main(int argc, char **argv) {
   if (argc > 1) return look(argv[1]);
   from_memory();
   deleted();
-  mounted(argv[0]);
+  char file[] = "/tmp/stele-nameless-XXXXXX";
+  close(mkstemp(file));
+  mounted(argv[0], file);
+  unlink(file);
+  if (!under_qemu_user()) mounted(argv[0], "");
   return 0;
 }

@@ -163,6 +163,11 @@ int64_t sys_mount(GuestCpu *cpu, const uint64_t a[6]) {
   return linux_guest_call_list(linux_thread(cpu), __NR_mount, linux_path(a[0], replacement), a[1], a[2], a[3], a[4]);
 }
 
+int64_t sys_open_tree(GuestCpu *cpu, const uint64_t a[6]) {
+  char replacement[LINUX_PATH_MAX];
+  return linux_guest_call_list(linux_thread(cpu), __NR_open_tree, a[0], linux_path(a[1], replacement), a[2]);
+}
+
 /* --- links ------------------------------------------------------------------------------------------- */
 
 static int64_t readlink_at(GuestCpu *cpu, uint64_t dirfd, uint64_t path, uint64_t to, uint64_t size) {
