@@ -1,13 +1,14 @@
 /* Code on pages that change, where it doesn't change itself: what runtimes do that make code while they run. The results
  * are the same however often it is translated; that it is not is what the translator's counters say.
  *
- * Build: dynamic, -ldl
+ * Build: dynamic, -ldl -pthread
  * At most: regions 3000, checked-regions 12
  */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,11 +127,31 @@ static void mapped_twice(void) {
   printf("mapped twice: %d\n", sum > 0);
 }
 
+static void *nothing(void *argument) { return argument; }
+
+/* Code where a thread's stack was, on which its end was noted: nobody will write there any more. */
+static void after_thread(void) {
+  enum { STACK = 16 };
+  uint8_t *stack = pages(STACK, PROT_READ | PROT_WRITE | PROT_EXEC);
+  pthread_attr_t attributes;
+  pthread_t thread;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstack(&attributes, stack, STACK * PAGE);
+  if (pthread_create(&thread, &attributes, nothing, NULL) || pthread_join(thread, NULL)) exit(1);
+  munmap(stack, STACK * PAGE);
+  if (mmap(stack, STACK * PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+           0) != stack)
+    exit(1);
+  write_all(stack + (STACK - 1) * PAGE, 1);
+  printf("after a thread: %u\n", call_all(stack + (STACK - 1) * PAGE));
+}
+
 int main(void) {
   between();
   beside();
   versions();
   turns();
   mapped_twice();
+  after_thread();
   return 0;
 }

@@ -324,11 +324,14 @@ bool runtime_has_writable_code(void) { return __atomic_load_n(&writable_code, __
 
 /* --- Mapping calls -------------------------------------------------------------------------------------------- */
 
+/* A page that is gone is not going to be written: not by a thread that has ended, and not under an address that another
+ * mapping had while a call went on. */
 static void forget_page(CodePage *p) {
+  uint64_t end;
   if (p->protected_) __atomic_store_n(&protected_count, protected_count - 1, __ATOMIC_RELAXED);
   p->protected_ = false;
   p->hits = p->patience = 0;
-  change_special(p, false, p->busy);
+  change_special(p, false, memory_map_query(p->address, &end) < 0 ? 0 : p->busy);
 }
 
 /* After a mapping call the host's protection is what the call asked for. */
