@@ -4,12 +4,12 @@
 enum {
   MXCSR_IE = 1 << 0, MXCSR_DE = 1 << 1, MXCSR_ZE = 1 << 2, MXCSR_OE = 1 << 3, MXCSR_UE = 1 << 4,
   MXCSR_PE = 1 << 5, MXCSR_DAZ = 1 << 6, MXCSR_FTZ = 1 << 15, MXCSR_RC_SHIFT = 13,
-  FPCR_FZ = 1 << 24, FPCR_RMODE_SHIFT = 22
+  FPCR_FZ = 1 << 24, FPCR_RMODE_SHIFT = 22, FPSR_IDC = 7
 };
 
 /* FPSR bit → MXCSR bit. */
 static const struct { uint8_t fpsr_bit, mxcsr; } flags[] = {
-    {0, MXCSR_IE}, {1, MXCSR_ZE}, {2, MXCSR_OE}, {3, MXCSR_UE}, {4, MXCSR_PE}, {7, MXCSR_DE},
+    {0, MXCSR_IE}, {1, MXCSR_ZE}, {2, MXCSR_OE}, {3, MXCSR_UE}, {4, MXCSR_PE}, {FPSR_IDC, MXCSR_DE},
 };
 
 uint64_t sse_fpcr_from_mxcsr(uint32_t mxcsr) {
@@ -19,7 +19,10 @@ uint64_t sse_fpcr_from_mxcsr(uint32_t mxcsr) {
   return mxcsr & (MXCSR_DAZ | MXCSR_FTZ) ? fpcr | FPCR_FZ : fpcr;
 }
 
+/* FPSR.IDC tells of operands that were taken for zeros (Arm ARM, A1.5.3), MXCSR.DE of those that were not (Intel SDM volume
+ * 1, 4.9.1.2 and 10.2.3.4): it is right only where results alone are flushed. */
 uint32_t sse_mxcsr_from_fpsr(uint32_t mxcsr, uint64_t fpsr) {
+  if (mxcsr & MXCSR_DAZ) fpsr &= ~(UINT64_C(1) << FPSR_IDC);
   for (unsigned i = 0; i < sizeof flags / sizeof flags[0]; i++)
     if (fpsr >> flags[i].fpsr_bit & 1) mxcsr |= flags[i].mxcsr;
   return mxcsr;
