@@ -67,6 +67,8 @@ static inline uint32_t guest_branch_cache_second(uint64_t pc) {
   return GUEST_BRANCH_CACHE_SIZE + ((pc ^ pc >> GUEST_BRANCH_CACHE_BITS) >> 4 & (GUEST_BRANCH_CACHE_SIZE - 1));
 }
 
+enum { GUEST_KEPT_NOTHING = 16 }; /* GuestCpu.kept_number */
+
 typedef struct GuestCpu GuestCpu;
 struct GuestCpu {
   uint64_t gpr[16]; /* by encoding number: RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8-R15 */
@@ -110,11 +112,17 @@ struct GuestCpu {
   void *runtime_thread; /* the runtime's own, opaque elsewhere */
   void *linux_thread;   /* the Linux layer's own, opaque elsewhere */
   uint32_t lock_name;   /* BASE_LOCK_NAME */
+
+  GuestVector kept;           /* of an instruction that may raise #XM: its destination's low half as it was */
+  uint64_t kept_register;     /* or the general register */
+  uint32_t kept_mxcsr;        /* the exception flags raised before */
+  uint32_t kept_number;       /* of the general register; GUEST_KEPT_NOTHING */
 };
 
 _Static_assert(offsetof(GuestCpu, gpr) == 0, "generated code");
 _Static_assert(offsetof(GuestCpu, xmm) % 16 == 0, "generated code uses LDR Q");
 _Static_assert(offsetof(GuestCpu, upper) % 16 == 0, "generated code uses LDR Q");
+_Static_assert(offsetof(GuestCpu, kept) % 16 == 0, "generated code uses LDR Q");
 _Static_assert(offsetof(GuestCpu, lock_name) == BASE_LOCK_NAME, "locks are taken by it");
 _Static_assert(offsetof(GuestCpu, exit_argument) < 4096, "generated code uses 12-bit offsets");
 

@@ -222,8 +222,9 @@ bool lift_flags_busy(const Lift *l);
 void lift_undefined(Lift *l, const X86Insn *insn, uint32_t argument);
 /* Raises exception `vector` at this instruction when `condition` holds (out of line). */
 /* Beside the processor's exceptions: checked code has found its bytes changed; or has found them the same as often as
- * GuestCpu.check_budget said; TF has been set, to go on at GuestCpu.raise_error; no trap follows this instruction. */
-enum { LIFT_CODE_CHANGED = 0xf0, LIFT_CODE_STABLE = 0xf1, LIFT_STEP = 0xf2, LIFT_STEP_HELD = 0xf3 };
+ * GuestCpu.check_budget said; TF has been set, to go on at GuestCpu.raise_error; no trap follows this instruction;
+ * an exception of SSE has been unmasked for the first time. */
+enum { LIFT_CODE_CHANGED = 0xf0, LIFT_CODE_STABLE = 0xf1, LIFT_STEP = 0xf2, LIFT_STEP_HELD = 0xf3, LIFT_FLOAT_TRAPS = 0xf4 };
 void lift_raise_if_zero(Lift *l, unsigned size, IrReg value, int vector);
 void lift_raise_if_not_zero(Lift *l, unsigned size, IrReg value, int vector);
 void lift_raise(Lift *l, int vector);
@@ -257,6 +258,13 @@ void lift_x87_enter_mmx(Lift *l);
  * that certainly follows, NULL if none does. They open and close groups. */
 void lift_sse_enter(Lift *l, const X86Insn *insn);
 void lift_sse_leave(Lift *l, const X86Insn *next);
+
+/* Unmasked exceptions of SSE (lift/vector/traps.c): whether the instruction is to look whether it has raised one, and
+ * around it; and behind every instruction that loads MXCSR. */
+bool lift_sse_traps(const Lift *l, const X86Insn *insn);
+void lift_sse_trap_begin(Lift *l, const X86Insn *insn);
+void lift_sse_trap_end(Lift *l, const X86Insn *insn);
+void lift_sse_mxcsr_loaded(Lift *l);
 
 /* --- Upper halves in registers (lift/vector/uppers.c) --- */
 

@@ -74,12 +74,16 @@ static void lift_one(Lift *l, const RegionInsn *r) {
   const LiftRow *row = &lift_rows[r->insn.mnemonic];
   bool vector = r->insn.operands[0].kind == X86_OPERAND_XMM || r->insn.operands[1].kind == X86_OPERAND_XMM;
   if (vector && l->region->exact_flags) check_alignment(l, &r->insn, row->extended);
+  bool traps = lift_sse_traps(l, &r->insn);
+  if (traps) lift_sse_trap_begin(l, &r->insn);
   if (vector || l->group.count) lift_sse_enter(l, &r->insn);
   if (row->function && (l->extended || !row->extended)) row->function(l, &r->insn, row->argument);
   else lift_undefined(l, &r->insn, 0);
-  if (!vector && !l->group.count) return;
-  const RegionInsn *next = region_next(l->region, l->index);
-  lift_sse_leave(l, next ? &next->insn : NULL);
+  if (vector || l->group.count) {
+    const RegionInsn *next = region_next(l->region, l->index);
+    lift_sse_leave(l, next ? &next->insn : NULL);
+  }
+  if (traps) lift_sse_trap_end(l, &r->insn);
 }
 
 /* Control falls out of an instruction into what is not the next instruction of the region, or into a

@@ -218,6 +218,7 @@ static int return_fp(GuestCpu *cpu, uint64_t fpstate) {
   }
   if (read_fp(&area, fpstate, &extended) < 0 || !fp_is_right(&area, fpstate, extended)) return -EFAULT;
   restore_fp(cpu, &area, extended);
+  runtime_float_traps(cpu);
   return 0;
 }
 

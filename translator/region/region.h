@@ -53,6 +53,7 @@ typedef struct LiftRegion {
   bool single_step;    /* one instruction: repeated ones leave after each round */
   bool strict_flags;   /* flags survive calls and returns */
   bool exact_flags;    /* every instruction's flags are kept, read or not, and its NaNs made at once */
+  bool float_traps;    /* instructions look whether they have raised an unmasked exception of SSE (lift/vector/traps.c) */
   bool checked;        /* the code compares its guest bytes with these whenever it is entered, and looks at no others */
   bool (*is_entry)(const void *context, uint64_t pc); /* whether the instruction there is to be an entry; NULL: as found */
   const void *entries; /* its context */

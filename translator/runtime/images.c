@@ -199,7 +199,8 @@ static Region *take(RuntimeThread *thread, const Found *found, const RegionWindo
 
 /* Whether an image may have the code in the window as it is to be translated. */
 static bool can_have(const RegionWindow *window) {
-  if (runtime.strict_flags || runtime.options.exact_flags || runtime.options.dump) return missed(MISS_FLAGS), false;
+  if (runtime.strict_flags || runtime.float_traps || runtime.options.exact_flags || runtime.options.dump)
+    return missed(MISS_FLAGS), false;
   if (window->writable || window->unwatched) return missed(MISS_MADE), false;
   return true;
 }

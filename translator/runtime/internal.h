@@ -122,6 +122,7 @@ typedef struct Runtime {
   uint32_t features;   /* A64_HAS_* */
   bool ordered;        /* accesses are translated in x86 order now */
   bool strict_flags;
+  bool float_traps; /* an exception of SSE has been unmasked: LiftRegion.float_traps of all code */
   bool concurrent;     /* more than one thread may be in generated code */
   BaseLock lock;       /* everything below, and all regions but for their code */
   RuntimeThread *threads;

@@ -81,6 +81,17 @@ static void reload(GuestCpu *cpu) {
   sse_write_fpsr(0);
 }
 
+void runtime_float_traps(const GuestCpu *cpu) {
+  enum { MASKS = 0x1f80 };
+  if ((cpu->mxcsr & MASKS) == MASKS || __atomic_load_n(&runtime.float_traps, __ATOMIC_RELAXED)) return;
+  base_lock(&runtime.lock);
+  if (!runtime.float_traps) {
+    __atomic_store_n(&runtime.float_traps, true, __ATOMIC_RELAXED);
+    runtime_flush(cpu->runtime_thread);
+  }
+  base_unlock(&runtime.lock);
+}
+
 static void raise(GuestCpu *cpu, int vector, uint64_t address, uint64_t error_code) {
   synchronise(cpu);
   linux_raise_exception(cpu, vector, address, error_code);
@@ -205,6 +216,14 @@ static void look_at_checked(RuntimeThread *thread, bool changed) {
   cpu->check_budget = CHECK_BUDGET;
 }
 
+static void begin_float_traps(RuntimeThread *thread) {
+  detour_end(thread);
+  thread_leave(thread);
+  synchronise(thread->cpu);
+  runtime_float_traps(thread->cpu);
+  reload(thread->cpu);
+}
+
 static void raise_from_code(RuntimeThread *thread) {
   enum { FETCH = 0x14 };
   GuestCpu *cpu = thread->cpu;
@@ -270,6 +289,7 @@ static void come_out(RuntimeThread *thread, unsigned reason, Pending *pending) {
     cpu->rip = cpu->scratch[6];
     if (cpu->scratch[5] == LIFT_STEP) cpu->rip = cpu->raise_error;
     if (cpu->scratch[5] == LIFT_STEP || cpu->scratch[5] == LIFT_STEP_HELD) cpu->raise_error = 0;
+    else if (cpu->scratch[5] == LIFT_FLOAT_TRAPS) begin_float_traps(thread);
     else if (cpu->scratch[5] == LIFT_CODE_CHANGED || cpu->scratch[5] == LIFT_CODE_STABLE)
       look_at_checked(thread, cpu->scratch[5] == LIFT_CODE_CHANGED);
     else raise_from_code(thread);

@@ -55,6 +55,10 @@ void runtime_after_fork(GuestCpu *cpu);
  * threads. Call after the change took effect and before the system call returns to the guest. */
 void runtime_memory_changed(uint64_t start, uint64_t length);
 
+/* To be called when MXCSR has been loaded, with the thread OUTSIDE: where it leaves an exception of SSE unmasked, the first
+ * time all code is translated again, to look for such. */
+void runtime_float_traps(const GuestCpu *cpu);
+
 /* From now on other threads or processes may see this process' memory: in RUNTIME_MEMORY_AUTO all code
  * is translated again with ordered accesses. Cheap when it already is. Call before the thread, shared
  * writable mapping, shm segment or io_uring comes to be. */

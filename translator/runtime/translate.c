@@ -145,6 +145,7 @@ static void analyse_guarded(void *argument) {
 static bool analyse(RuntimeThread *thread, const Analysis *a, bool checked) {
   a->region->checked = checked;
   a->region->strict_flags = runtime.strict_flags;
+  a->region->float_traps = runtime.float_traps;
   a->region->exact_flags = runtime.options.exact_flags || checked;
   return guard_call(thread, analyse_guarded, (void *)a);
 }

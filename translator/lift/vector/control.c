@@ -21,6 +21,7 @@ void sse_lift_string_compare(Lift *l, const X86Insn *insn, uint32_t argument) {
 /* LDMXCSR: bits beyond MXCSR's raise #GP on hardware and are dropped here. */
 void sse_lift_ldmxcsr(Lift *l, const X86Insn *insn, uint32_t argument) {
   lift_plain_helper(l, LIFT_HELPER_SSE_LDMXCSR, lift_read(l, insn, 0));
+  lift_sse_mxcsr_loaded(l);
 }
 
 void sse_lift_stmxcsr(Lift *l, const X86Insn *insn, uint32_t argument) {

@@ -352,6 +352,6 @@ static void forward_copy(Lift *l) {
 void lift_sse_leave(Lift *l, const X86Insn *next) {
   if (!l->b.overflow) forward_copy(l);
   if (!l->group.count) return;
-  bool ends = !next || l->region->exact_flags || (!is_groupable(next) && between(&l->group, next) == CLOSES);
+  bool ends = !next || l->region->exact_flags || l->region->float_traps || (!is_groupable(next) && between(&l->group, next) == CLOSES);
   if (ends) close_group(l);
 }

@@ -3,7 +3,7 @@
 
 #include "lift/vector/state.h"
 
-enum { FPSR_IOC = 1, MXCSR_IE = 1 << 0, MXCSR_PE = 1 << 5 };
+enum { FPSR_IOC = 1, MXCSR_IE = 1 << 0, MXCSR_PE = 1 << 5, MXCSR_FLAGS = 0x3f, MXCSR_MASKS_SHIFT = 7 };
 
 /* A lane of a vector, as bits. */
 static uint64_t lane_get(const GuestVector *v, unsigned bits, unsigned i) {
@@ -158,6 +158,24 @@ void sse_helper_ldmxcsr(GuestCpu *cpu, uint64_t argument) {
 
 void sse_helper_stmxcsr(GuestCpu *cpu, uint64_t argument) {
   cpu->mxcsr = sse_mxcsr_from_fpsr(cpu->mxcsr, sse_read_fpsr());
+}
+
+/* The exception flags, so that those which the instruction raises can be told. */
+void sse_helper_trap_begin(GuestCpu *cpu, uint64_t argument) {
+  sse_helper_stmxcsr(cpu, 0);
+  sse_write_fpsr(0);
+  cpu->kept_mxcsr = cpu->mxcsr & MXCSR_FLAGS;
+  cpu->mxcsr &= ~(uint32_t)MXCSR_FLAGS;
+  cpu->kept_number = (uint32_t)argument;
+  if (argument != GUEST_KEPT_NOTHING) cpu->kept_register = cpu->gpr[argument];
+}
+
+void sse_helper_trap_end(GuestCpu *cpu, uint64_t argument) {
+  (void)argument;
+  sse_helper_stmxcsr(cpu, 0);
+  cpu->scratch[1] = cpu->mxcsr & ~(cpu->mxcsr >> MXCSR_MASKS_SHIFT) & MXCSR_FLAGS;
+  cpu->mxcsr |= cpu->kept_mxcsr;
+  if (cpu->scratch[1] && cpu->kept_number != GUEST_KEPT_NOTHING) cpu->gpr[cpu->kept_number] = cpu->kept_register;
 }
 
 /* --- String comparison (Intel SDM volume 2, 4.1) --- */

@@ -236,4 +236,5 @@ void lift_x87_fxrstor(Lift *l, const X86Insn *insn, uint32_t argument) {
   move_xmm(l, base, false);
   x87_forget(l, 0);
   lift_sse_block(l);
+  lift_sse_mxcsr_loaded(l);
 }

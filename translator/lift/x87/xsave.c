@@ -47,6 +47,7 @@ void lift_xrstor(Lift *l, const X86Insn *insn, uint32_t argument) {
   for (unsigned i = 0; i < 16; i++) ir_load_state_vector(&l->b, 16, lift_xmm(i), xmm_offset(i));
   x87_forget(l, 0);
   lift_sse_block(l);
+  lift_sse_mxcsr_loaded(l);
 }
 
 void lift_xgetbv(Lift *l, const X86Insn *insn, uint32_t argument) {

@@ -1,0 +1,75 @@
+/* Unmasked floating-point exceptions of SSE and AVX (#XM; Intel SDM volume 1, 11.5). AArch64's own traps are optional, and
+ * hardly any processor has them, so code checks for itself: once a program has unmasked one, all code is translated with
+ * LiftRegion.float_traps, and then each instruction that may raise one begins without exception flags, and ends by looking
+ * at those it has raised. Where one of them is unmasked, its destination gets back what it had, and it raises #XM.
+ *
+ * What differs from the processor: denormal operands do not show (lift/vector/state.c), results that are tiny but exact do
+ * not underflow, PE is set beside OE and UE, COMIS has written its flags, and the upper half of a 256-bit destination and memory that VCVTPS2PH has
+ * written stay written. Before the first exception is unmasked all of it costs a test at LDMXCSR and its like. */
+#include "lift/internal.h"
+#include "lift/vector/sse.h"
+
+enum { VECTOR_FLOAT = 19, NO_REGISTER = GUEST_KEPT_NOTHING };
+
+#define PACKED(name) [X86_##name##PS] = 1, [X86_##name##PD] = 1
+#define EACH(name)   PACKED(name), [X86_##name##SS] = 1, [X86_##name##SD] = 1
+#define BOTH(name)   EACH(name), EACH(V##name)
+#define ORDERS(name) EACH(name##132), EACH(name##213), EACH(name##231)
+#define WIDE(name)   [X86_##name] = 1, [X86_V##name] = 1
+
+static const uint8_t may_raise[X86_MNEMONIC_COUNT] = {
+    BOTH(ADD), BOTH(SUB), BOTH(MUL), BOTH(DIV), BOTH(MIN), BOTH(MAX), BOTH(SQRT), BOTH(CMP), BOTH(ROUND),
+    PACKED(ADDSUB), PACKED(VADDSUB), PACKED(HADD), PACKED(VHADD), PACKED(HSUB), PACKED(VHSUB), PACKED(DP), PACKED(VDP),
+    WIDE(COMISS), WIDE(COMISD), WIDE(UCOMISS), WIDE(UCOMISD),
+    WIDE(CVTSI2SS), WIDE(CVTSI2SD), WIDE(CVTSS2SI), WIDE(CVTSD2SI), WIDE(CVTTSS2SI), WIDE(CVTTSD2SI), WIDE(CVTSS2SD),
+    WIDE(CVTSD2SS), WIDE(CVTPS2PD), WIDE(CVTPD2PS), WIDE(CVTDQ2PS), WIDE(CVTPS2DQ), WIDE(CVTTPS2DQ), WIDE(CVTPD2DQ),
+    WIDE(CVTTPD2DQ), [X86_CVTPI2PS] = 1, [X86_CVTPS2PI] = 1, [X86_CVTTPS2PI] = 1, [X86_CVTPD2PI] = 1,
+    [X86_CVTTPD2PI] = 1, [X86_VCVTPS2PH] = 1, [X86_VCVTPH2PS] = 1,
+    ORDERS(VFMADD), ORDERS(VFMSUB), ORDERS(VFNMADD), ORDERS(VFNMSUB),
+    PACKED(VFMADDSUB132), PACKED(VFMADDSUB213), PACKED(VFMADDSUB231),
+    PACKED(VFMSUBADD132), PACKED(VFMSUBADD213), PACKED(VFMSUBADD231),
+};
+
+bool lift_sse_traps(const Lift *l, const X86Insn *insn) {
+  return l->region->float_traps && may_raise[insn->mnemonic];
+}
+
+static bool writes_vector(const X86Insn *insn) {
+  return insn->operands[0].kind == X86_OPERAND_XMM && insn->operands[0].access & X86_ACCESS_W;
+}
+
+void lift_sse_trap_begin(Lift *l, const X86Insn *insn) {
+  const X86Operand *d = &insn->operands[0];
+  bool general = d->kind == X86_OPERAND_GPR && d->access & X86_ACCESS_W;
+  if (writes_vector(insn)) ir_store_state_vector(&l->b, 16, lift_xmm(d->reg), offsetof(GuestCpu, kept));
+  lift_plain_helper_imm(l, LIFT_HELPER_SSE_TRAP_BEGIN, general ? d->reg : NO_REGISTER);
+}
+
+void lift_sse_trap_end(Lift *l, const X86Insn *insn) {
+  IrReg unmasked = ir_temp(&l->b);
+  IrLabel raises = ir_label(&l->b);
+  lift_plain_helper_imm(l, LIFT_HELPER_SSE_TRAP_END, 0);
+  ir_load_state(&l->b, 8, unmasked, offsetof(GuestCpu, scratch[1]));
+  ir_cbnz(&l->b, 8, unmasked, raises);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, raises);
+  if (writes_vector(insn)) ir_load_state_vector(&l->b, 16, lift_xmm(insn->operands[0].reg), offsetof(GuestCpu, kept));
+  lift_raise(l, VECTOR_FLOAT);
+  ir_cold_end(&l->b);
+}
+
+void lift_sse_mxcsr_loaded(Lift *l) {
+  enum { MASKS = 0x1f80 };
+  if (l->region->float_traps) return;
+  lift_flags_canonical(l, l->live_flags);
+  IrReg open = ir_temp(&l->b);
+  IrLabel unmasked = ir_label(&l->b);
+  ir_load_state(&l->b, 4, open, offsetof(GuestCpu, mxcsr));
+  ir_logic_imm(&l->b, IR_EOR, 4, open, open, MASKS);
+  ir_logic_imm(&l->b, IR_AND, 4, open, open, MASKS);
+  ir_cbnz(&l->b, 4, open, unmasked);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, unmasked);
+  lift_raise_at(l, LIFT_FLOAT_TRAPS, l->next_pc);
+  ir_cold_end(&l->b);
+}
