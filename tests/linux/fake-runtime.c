@@ -36,6 +36,8 @@ void runtime_change_end(uint64_t start, uint64_t length) { fake_changes++; }
 
 void runtime_concurrent(void) {}
 
+void runtime_float_traps(const GuestCpu *cpu) {}
+
 void runtime_write_begin(uint64_t start, uint64_t length) {}
 
 void runtime_write_end(uint64_t start, uint64_t length) {}
