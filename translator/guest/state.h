@@ -67,8 +67,6 @@ static inline uint32_t guest_branch_cache_second(uint64_t pc) {
   return GUEST_BRANCH_CACHE_SIZE + ((pc ^ pc >> GUEST_BRANCH_CACHE_BITS) >> 4 & (GUEST_BRANCH_CACHE_SIZE - 1));
 }
 
-enum { GUEST_KEPT_NOTHING = 16 }; /* GuestCpu.kept_number */
-
 typedef struct GuestCpu GuestCpu;
 struct GuestCpu {
   uint64_t gpr[16]; /* by encoding number: RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8-R15 */
@@ -113,10 +111,11 @@ struct GuestCpu {
   void *linux_thread;   /* the Linux layer's own, opaque elsewhere */
   uint32_t lock_name;   /* BASE_LOCK_NAME */
 
-  GuestVector kept;           /* of an instruction that may raise #XM: its destination's low half as it was */
-  uint64_t kept_register;     /* or the general register */
-  uint32_t kept_mxcsr;        /* the exception flags raised before */
-  uint32_t kept_number;       /* of the general register; GUEST_KEPT_NOTHING */
+  /* Where exceptions of SSE are unmasked (lift/vector/traps.c). */
+  GuestVector kept;        /* what the destination of an instruction that may raise one held: the low half of a vector */
+  uint64_t kept_register;  /* or a general register */
+  uint32_t float_raised;   /* exceptions that helpers have raised for it, by their bits in FPSR */
+  uint32_t float_unmasked; /* those that are unmasked in `mxcsr`, likewise */
 };
 
 _Static_assert(offsetof(GuestCpu, gpr) == 0, "generated code");

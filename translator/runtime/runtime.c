@@ -79,6 +79,7 @@ static void reload(GuestCpu *cpu) {
   runtime_load_vectors(cpu);
   sse_write_fpcr(sse_fpcr_from_mxcsr(cpu->mxcsr));
   sse_write_fpsr(0);
+  cpu->float_unmasked = sse_fpsr_unmasked(cpu->mxcsr);
 }
 
 void runtime_float_traps(const GuestCpu *cpu) {

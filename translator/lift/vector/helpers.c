@@ -3,7 +3,17 @@
 
 #include "lift/vector/state.h"
 
-enum { FPSR_IOC = 1, MXCSR_IE = 1 << 0, MXCSR_PE = 1 << 5, MXCSR_FLAGS = 0x3f, MXCSR_MASKS_SHIFT = 7 };
+enum { FPSR_IOC = 1, FPSR_IXC = 1 << 4, MXCSR_IE = 1 << 0, MXCSR_PE = 1 << 5 };
+
+static void raise_invalid(GuestCpu *cpu) {
+  cpu->mxcsr |= MXCSR_IE;
+  cpu->float_raised |= FPSR_IOC;
+}
+
+static void raise_inexact(GuestCpu *cpu) {
+  cpu->mxcsr |= MXCSR_PE;
+  cpu->float_raised |= FPSR_IXC;
+}
 
 /* A lane of a vector, as bits. */
 static uint64_t lane_get(const GuestVector *v, unsigned bits, unsigned i) {
@@ -63,7 +73,7 @@ void sse_helper_nan(GuestCpu *cpu, uint64_t argument) {
   }
   uint64_t fpsr = sse_read_fpsr();
   if (argument & SSE_NAN_QUIET || !(fpsr & FPSR_IOC)) return;
-  cpu->mxcsr |= MXCSR_IE;
+  raise_invalid(cpu);
   sse_write_fpsr(fpsr & ~(uint64_t)FPSR_IOC);
 }
 
@@ -89,7 +99,7 @@ void sse_helper_fma_nan(GuestCpu *cpu, uint64_t argument) {
                            lane_get(&cpu->addend, bits, i)};
     lane_set(&cpu->operand[2], bits, i, fma_lane(&f, o, lane_get(&cpu->operand[2], bits, i), &invalid));
   }
-  if (invalid) cpu->mxcsr |= MXCSR_IE;
+  if (invalid) raise_invalid(cpu);
   sse_write_fpsr(sse_read_fpsr() & ~(uint64_t)FPSR_IOC);
 }
 
@@ -100,21 +110,21 @@ static unsigned exponent_of(const FloatFormat *f, bool wide, uint64_t value) {
 }
 
 /* Truncates; raises what the conversion does. False when the value is out of range. */
-static bool double_to_int32(uint64_t value, uint32_t *ret_integer, uint32_t *mxcsr) {
+static bool double_to_int32(GuestCpu *cpu, uint64_t value, uint32_t *ret_integer) {
   enum { FRACTION_BITS = 52, BIAS = 1023 };
   unsigned exponent = value >> FRACTION_BITS & 0x7ff;
   uint64_t significand = (value & ((UINT64_C(1) << FRACTION_BITS) - 1)) | UINT64_C(1) << FRACTION_BITS;
   *ret_integer = 0x80000000;
   if (exponent > BIAS + 31) return false;
   if (exponent < BIAS) {
-    if (value << 1) *mxcsr |= MXCSR_PE;
+    if (value << 1) raise_inexact(cpu);
     *ret_integer = 0;
     return true;
   }
   unsigned shift = BIAS + FRACTION_BITS - exponent;
   uint64_t magnitude = significand >> shift;
   if (magnitude > (value >> 63 ? UINT64_C(0x80000000) : 0x7fffffff)) return false;
-  if (significand & ((UINT64_C(1) << shift) - 1)) *mxcsr |= MXCSR_PE;
+  if (significand & ((UINT64_C(1) << shift) - 1)) raise_inexact(cpu);
   *ret_integer = (uint32_t)(value >> 63 ? 0 - magnitude : magnitude);
   return true;
 }
@@ -122,8 +132,8 @@ static bool double_to_int32(uint64_t value, uint32_t *ret_integer, uint32_t *mxc
 static void doubles_to_int32(GuestCpu *cpu, bool probe) {
   uint32_t integers[2];
   for (unsigned i = 0; i < 2; i++) {
-    if (double_to_int32(cpu->operand[0].lane[i], &integers[i], &cpu->mxcsr)) continue;
-    cpu->mxcsr |= MXCSR_IE;
+    if (double_to_int32(cpu, cpu->operand[0].lane[i], &integers[i])) continue;
+    raise_invalid(cpu);
     if (probe) cpu->operand[1].lane[i] = 0;
   }
   cpu->operand[2] = (GuestVector){{integers[0] | (uint64_t)integers[1] << 32, 0}};
@@ -152,30 +162,13 @@ void sse_helper_convert(GuestCpu *cpu, uint64_t argument) {
 
 void sse_helper_ldmxcsr(GuestCpu *cpu, uint64_t argument) {
   cpu->mxcsr = (uint32_t)argument & SSE_MXCSR_MASK;
+  cpu->float_unmasked = sse_fpsr_unmasked(cpu->mxcsr);
   sse_write_fpcr(sse_fpcr_from_mxcsr(cpu->mxcsr));
   sse_write_fpsr(0);
 }
 
 void sse_helper_stmxcsr(GuestCpu *cpu, uint64_t argument) {
   cpu->mxcsr = sse_mxcsr_from_fpsr(cpu->mxcsr, sse_read_fpsr());
-}
-
-/* The exception flags, so that those which the instruction raises can be told. */
-void sse_helper_trap_begin(GuestCpu *cpu, uint64_t argument) {
-  sse_helper_stmxcsr(cpu, 0);
-  sse_write_fpsr(0);
-  cpu->kept_mxcsr = cpu->mxcsr & MXCSR_FLAGS;
-  cpu->mxcsr &= ~(uint32_t)MXCSR_FLAGS;
-  cpu->kept_number = (uint32_t)argument;
-  if (argument != GUEST_KEPT_NOTHING) cpu->kept_register = cpu->gpr[argument];
-}
-
-void sse_helper_trap_end(GuestCpu *cpu, uint64_t argument) {
-  (void)argument;
-  sse_helper_stmxcsr(cpu, 0);
-  cpu->scratch[1] = cpu->mxcsr & ~(cpu->mxcsr >> MXCSR_MASKS_SHIFT) & MXCSR_FLAGS;
-  cpu->mxcsr |= cpu->kept_mxcsr;
-  if (cpu->scratch[1] && cpu->kept_number != GUEST_KEPT_NOTHING) cpu->gpr[cpu->kept_number] = cpu->kept_register;
 }
 
 /* --- String comparison (Intel SDM volume 2, 4.1) --- */

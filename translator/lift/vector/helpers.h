@@ -28,11 +28,6 @@ void sse_helper_convert(GuestCpu *cpu, uint64_t argument);
 void sse_helper_ldmxcsr(GuestCpu *cpu, uint64_t argument);
 void sse_helper_stmxcsr(GuestCpu *cpu, uint64_t argument);
 
-/* Around an instruction that may raise an unmasked exception (traps.c). argument: the general register it writes, or
- * GUEST_KEPT_NOTHING. Afterwards scratch[1] tells whether it has raised one, and that register is as it was. */
-void sse_helper_trap_begin(GuestCpu *cpu, uint64_t argument);
-void sse_helper_trap_end(GuestCpu *cpu, uint64_t argument);
-
 /* PCMPxSTRx of slots 0 and 1. argument: the immediate, with the bits below. Writes ECX or slot 2 (mask), and
  * operand[0].lane[0]: the flags as for lift_flags_nzcv(). */
 enum { SSE_STRING_EXPLICIT = 0x100, SSE_STRING_WIDE = 0x200, SSE_STRING_MASK = 0x400 };

@@ -28,6 +28,14 @@ uint32_t sse_mxcsr_from_fpsr(uint32_t mxcsr, uint64_t fpsr) {
   return mxcsr;
 }
 
+uint32_t sse_fpsr_unmasked(uint32_t mxcsr) {
+  enum { MASKS_SHIFT = 7 };
+  uint32_t unmasked = 0;
+  for (unsigned i = 0; i < sizeof flags / sizeof flags[0]; i++)
+    if (flags[i].fpsr_bit != FPSR_IDC && !(mxcsr >> MASKS_SHIFT & flags[i].mxcsr)) unmasked |= 1u << flags[i].fpsr_bit;
+  return unmasked;
+}
+
 #ifdef __aarch64__
 void sse_write_fpcr(uint64_t value) { __asm__ volatile("msr fpcr, %0" ::"r"(value)); }
 void sse_write_fpsr(uint64_t value) { __asm__ volatile("msr fpsr, %0" ::"r"(value)); }

@@ -11,6 +11,9 @@
 /* FPCR for a thread whose MXCSR is `mxcsr`: at thread start, after signal returns, after FXRSTOR. */
 uint64_t sse_fpcr_from_mxcsr(uint32_t mxcsr);
 
+/* The bits in FPSR of the exceptions that `mxcsr` leaves unmasked: GuestCpu.float_unmasked. */
+uint32_t sse_fpsr_unmasked(uint32_t mxcsr);
+
 /* `mxcsr` with the exception flags that are set in `fpsr` added. Whoever stores the result in cpu->mxcsr clears
  * FPSR, or not: flags only accumulate. */
 uint32_t sse_mxcsr_from_fpsr(uint32_t mxcsr, uint64_t fpsr);

@@ -9,7 +9,7 @@
 #include "lift/internal.h"
 #include "lift/vector/sse.h"
 
-enum { VECTOR_FLOAT = 19, NO_REGISTER = GUEST_KEPT_NOTHING };
+enum { VECTOR_FLOAT = 19 };
 
 #define PACKED(name) [X86_##name##PS] = 1, [X86_##name##PD] = 1
 #define EACH(name)   PACKED(name), [X86_##name##SS] = 1, [X86_##name##SD] = 1
@@ -34,27 +34,37 @@ bool lift_sse_traps(const Lift *l, const X86Insn *insn) {
   return l->region->float_traps && may_raise[insn->mnemonic];
 }
 
-static bool writes_vector(const X86Insn *insn) {
-  return insn->operands[0].kind == X86_OPERAND_XMM && insn->operands[0].access & X86_ACCESS_W;
+static bool writes(const X86Insn *insn, X86OperandKind kind) {
+  return insn->operands[0].kind == kind && insn->operands[0].access & X86_ACCESS_W;
 }
 
+/* No exception that is unmasked now stands in FPSR: LDMXCSR and every way into code clear it. */
 void lift_sse_trap_begin(Lift *l, const X86Insn *insn) {
-  const X86Operand *d = &insn->operands[0];
-  bool general = d->kind == X86_OPERAND_GPR && d->access & X86_ACCESS_W;
-  if (writes_vector(insn)) ir_store_state_vector(&l->b, 16, lift_xmm(d->reg), offsetof(GuestCpu, kept));
-  lift_plain_helper_imm(l, LIFT_HELPER_SSE_TRAP_BEGIN, general ? d->reg : NO_REGISTER);
+  unsigned d = insn->operands[0].reg;
+  if (writes(insn, X86_OPERAND_XMM)) ir_store_state_vector(&l->b, 16, lift_xmm(d), offsetof(GuestCpu, kept));
+  if (writes(insn, X86_OPERAND_GPR)) ir_store_state(&l->b, 8, lift_gpr(d), offsetof(GuestCpu, kept_register));
+  ir_store_state(&l->b, 4, IR_ZERO, offsetof(GuestCpu, float_raised));
+}
+
+static void raise_float(Lift *l, const X86Insn *insn) {
+  unsigned d = insn->operands[0].reg;
+  if (writes(insn, X86_OPERAND_XMM)) ir_load_state_vector(&l->b, 16, lift_xmm(d), offsetof(GuestCpu, kept));
+  if (writes(insn, X86_OPERAND_GPR)) ir_load_state(&l->b, 8, lift_gpr(d), offsetof(GuestCpu, kept_register));
+  lift_raise(l, VECTOR_FLOAT);
 }
 
 void lift_sse_trap_end(Lift *l, const X86Insn *insn) {
-  IrReg unmasked = ir_temp(&l->b);
+  IrReg status = ir_temp(&l->b), other = ir_temp(&l->b);
   IrLabel raises = ir_label(&l->b);
-  lift_plain_helper_imm(l, LIFT_HELPER_SSE_TRAP_END, 0);
-  ir_load_state(&l->b, 8, unmasked, offsetof(GuestCpu, scratch[1]));
-  ir_cbnz(&l->b, 8, unmasked, raises);
+  ir_emit(&l->b, IR_MRS_FPSR, 8, status.id, IR_NONE, IR_NONE, 0);
+  ir_load_state(&l->b, 4, other, offsetof(GuestCpu, float_raised));
+  ir_rrr(&l->b, IR_ORR, 4, status, status, other);
+  ir_load_state(&l->b, 4, other, offsetof(GuestCpu, float_unmasked));
+  ir_rrr(&l->b, IR_AND, 4, status, status, other);
+  ir_cbnz(&l->b, 4, status, raises);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, raises);
-  if (writes_vector(insn)) ir_load_state_vector(&l->b, 16, lift_xmm(insn->operands[0].reg), offsetof(GuestCpu, kept));
-  lift_raise(l, VECTOR_FLOAT);
+  raise_float(l, insn);
   ir_cold_end(&l->b);
 }
 
