@@ -4,7 +4,7 @@
  * at those it has raised. Where one of them is unmasked, its destination gets back what it had, and it raises #XM.
  *
  * What differs from the processor: denormal operands do not show (lift/vector/state.c), results that are tiny but exact do
- * not underflow, PE is set beside OE and UE, COMIS has written its flags, and the upper half of a 256-bit destination and memory that VCVTPS2PH has
+ * not underflow, PE may be set beside others, COMIS has written its flags, and the upper half of a 256-bit destination and memory that VCVTPS2PH has
  * written stay written. Before the first exception is unmasked all of it costs a test at LDMXCSR and its like. */
 #include "lift/internal.h"
 #include "lift/vector/sse.h"
