@@ -261,7 +261,10 @@ void lift_sse_leave(Lift *l, const X86Insn *next);
 
 /* Unmasked exceptions of SSE (lift/vector/traps.c): whether the instruction is to look whether it has raised one, and
  * around it; and behind every instruction that loads MXCSR. */
-bool lift_sse_traps(const Lift *l, const X86Insn *insn);
+bool lift_sse_may_trap(const X86Insn *insn);
+static inline bool lift_sse_traps(const Lift *l, const X86Insn *insn) {
+  return l->region->float_traps && lift_sse_may_trap(insn);
+}
 void lift_sse_trap_begin(Lift *l, const X86Insn *insn);
 void lift_sse_trap_end(Lift *l, const X86Insn *insn);
 void lift_sse_mxcsr_loaded(Lift *l);

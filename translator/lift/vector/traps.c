@@ -30,9 +30,7 @@ static const uint8_t may_raise[X86_MNEMONIC_COUNT] = {
     PACKED(VFMSUBADD132), PACKED(VFMSUBADD213), PACKED(VFMSUBADD231),
 };
 
-bool lift_sse_traps(const Lift *l, const X86Insn *insn) {
-  return l->region->float_traps && may_raise[insn->mnemonic];
-}
+bool lift_sse_may_trap(const X86Insn *insn) { return may_raise[insn->mnemonic]; }
 
 static bool writes(const X86Insn *insn, X86OperandKind kind) {
   return insn->operands[0].kind == kind && insn->operands[0].access & X86_ACCESS_W;
