@@ -4,13 +4,14 @@
  * negative default NaN (Intel SDM volume 1, 4.8.3.5 to 4.8.3.7). AArch64 (Arm ARM, FPProcessNaNs): a signalling NaN
  * first, then the first operand's; it makes the positive default NaN. The two differ only where an
  * operand is signalling or the NaN is made, and both set the cumulative invalid flag, FPSR.IOC. So a result
- * is right if it is no NaN, or if IOC is clear; otherwise the cold path has a helper choose the NaN from
- * the operands, which are still there, and clear IOC into the guest's MXCSR.
+ * is right if it is no NaN, or if IOC is clear; otherwise the cold path chooses the NaN from the operands, which
+ * are still there, and clears IOC into the guest's MXCSR. Programs go there often: a comparison that meets a quiet NaN
+ * sets IOC as well, so one NaN in an iteration's lanes makes every round of it cold.
  *
  * IOC is sticky, so instructions in a row are checked together (group.c). */
 #include "lift/vector/sse.h"
 
-static void fix_nans(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result) {
+static void fix_nans_quietly(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result) {
   sse_store_operand(l, 0, a);
   sse_store_operand(l, 1, b);
   sse_store_operand(l, 2, result);
@@ -18,7 +19,52 @@ static void fix_nans(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result) 
   sse_load_operand(l, 2, result);
 }
 
-/* Looks at IOC after `result` of operands a and b, and mends it out of line. */
+/* Chooses x86's NaN in the lanes of `result`, a temporary: of a, quieted, else the host's, which is then of b or made and
+ * becomes negative. Scalar forms have zeros above, and leave them. Two temporaries are enough for it. */
+static void fix_nans(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result) {
+  static const uint16_t equal[] = {IR_FCMEQ_4S, IR_FCMEQ_2D, IR_FCMEQ_S, IR_FCMEQ_D};
+  static const uint16_t greatest[] = {IR_FMAX_4S, IR_FMAX_2D, IR_FMAX_S, IR_FMAX_D};
+  IrBuilder *builder = &l->b;
+  bool wide = sse_is_double(format);
+  IrVec made = sse_vvv(l, (IrOp)equal[format], result, result), number = sse_vvv(l, (IrOp)equal[format], a, a);
+  ir_vvv(builder, IR_BIC_16B, made, number, made);
+  if (b.id != a.id) {
+    ir_vvv(builder, (IrOp)equal[format], number, b, b);
+    ir_vvv(builder, IR_AND_16B, made, made, number);
+    ir_vvv(builder, (IrOp)equal[format], number, a, a);
+  }
+  ir_vv_raw(builder, wide ? IR_SHL_2D : IR_SHL_4S, made, made, ir_shift_left(wide ? 63 : 31));
+  ir_vvv(builder, IR_ORR_16B, result, result, made);
+  ir_vvv(builder, (IrOp)greatest[format], made, a, a);
+  ir_vvv(builder, IR_BIF_16B, result, made, number);
+}
+
+/* For the look whether the instruction has raised an exception that is unmasked (traps.c). */
+static void note_raised(Lift *l, IrReg flags) {
+  IrReg raised = ir_temp(&l->b);
+  ir_load_state(&l->b, 4, raised, offsetof(GuestCpu, float_raised));
+  ir_rrr(&l->b, IR_ORR, 4, raised, raised, flags);
+  ir_store_state(&l->b, 4, raised, offsetof(GuestCpu, float_raised));
+}
+
+void sse_clear_invalid(Lift *l, bool noted) {
+  enum { FPSR_IOC = 1 << 0 }; /* and MXCSR.IE */
+  IrBuilder *b = &l->b;
+  IrReg status = ir_temp(b);
+  ir_emit(b, IR_MRS_FPSR, 8, status.id, IR_NONE, IR_NONE, 0);
+  if (noted) {
+    IrReg invalid = ir_temp(b), mxcsr = ir_temp(b);
+    ir_logic_imm(b, IR_AND, 4, invalid, status, FPSR_IOC);
+    ir_load_state(b, 4, mxcsr, offsetof(GuestCpu, mxcsr));
+    ir_rrr(b, IR_ORR, 4, mxcsr, mxcsr, invalid);
+    ir_store_state(b, 4, mxcsr, offsetof(GuestCpu, mxcsr));
+    if (l->region->float_traps) note_raised(l, invalid);
+  }
+  ir_logic_imm(b, IR_AND, 8, status, status, ~(uint64_t)FPSR_IOC);
+  ir_emit(b, IR_MSR_FPSR, 8, status.id, IR_NONE, IR_NONE, 0);
+}
+
+/* Looks at IOC after `result` of operands a and b, and mends it out of line; IOC is the caller's. */
 static void check_nan(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result) {
   IrLabel cold = ir_label(&l->b), done = ir_label(&l->b);
   IrReg status = ir_temp(&l->b);
@@ -26,7 +72,7 @@ static void check_nan(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result)
   ir_tbnz(&l->b, status, 0, cold);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, cold);
-  fix_nans(l, format, a, b, result);
+  fix_nans_quietly(l, format, a, b, result);
   ir_branch(&l->b, done);
   ir_cold_end(&l->b);
   ir_bind(&l->b, done);
@@ -78,25 +124,29 @@ void sse_lift_min_max(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrVec m = float_source(l, insn, 1, format), n = float_source(l, insn, 0, format);
   IrVec first = max ? sse_vvv(l, (IrOp)sse_low(argument), n, m)
                     : sse_vvv(l, (IrOp)sse_low(argument), m, n);
-  if (!sse_is_scalar(format)) {
+  if (!sse_is_scalar(format) && !l->vex.active) {
     ir_vvv(&l->b, IR_BIF_16B, sse_changed(l, insn), m, first);
     return;
   }
   ir_vvv(&l->b, IR_BSL_16B, first, n, m);
+  if (!sse_is_scalar(format)) {
+    sse_finish(l, insn, first);
+    return;
+  }
   sse_merge_scalar(l, number, sse_bytes(format), first);
 }
 
 /* --- Comparisons into masks --- */
 
 typedef struct CompareOps {
-  uint16_t equal, greater, greater_equal;
+  uint16_t equal, greater, greater_equal, least;
 } CompareOps;
 
 static const CompareOps compare_ops[] = {
-    [SSE_PS] = {IR_FCMEQ_4S, IR_FCMGT_4S, IR_FCMGE_4S},
-    [SSE_PD] = {IR_FCMEQ_2D, IR_FCMGT_2D, IR_FCMGE_2D},
-    [SSE_SS] = {IR_FCMEQ_S, IR_FCMGT_S, IR_FCMGE_S},
-    [SSE_SD] = {IR_FCMEQ_D, IR_FCMGT_D, IR_FCMGE_D},
+    [SSE_PS] = {IR_FCMEQ_4S, IR_FCMGT_4S, IR_FCMGE_4S, IR_FMIN_4S},
+    [SSE_PD] = {IR_FCMEQ_2D, IR_FCMGT_2D, IR_FCMGE_2D, IR_FMIN_2D},
+    [SSE_SS] = {IR_FCMEQ_S, IR_FCMGT_S, IR_FCMGE_S, IR_FMIN_S},
+    [SSE_SD] = {IR_FCMEQ_D, IR_FCMGT_D, IR_FCMGE_D, IR_FMIN_D},
 };
 
 /* Predicates 0-3 (EQ, LT, LE, UNORD negated to ORD): less-than signals quiet NaNs, equality does not. */
@@ -115,13 +165,15 @@ static IrVec compare(Lift *l, SseFormat format, unsigned predicate, IrVec n, IrV
   return ordered;
 }
 
-/* n < m or n <= m without a signal for quiet NaNs: lanes with one are compared as zeros. */
+/* n < m or n <= m without a signal for quiet NaNs, which the lesser of both is if either is: not equal to anything. */
 static IrVec compare_quietly(Lift *l, SseFormat format, bool or_equal, IrVec n, IrVec m) {
   const CompareOps *ops = &compare_ops[format];
-  IrVec ordered = compare(l, format, 3, n, m);
-  IrVec n_ordered = sse_vvv(l, IR_AND_16B, n, ordered), m_ordered = sse_vvv(l, IR_AND_16B, m, ordered);
-  IrVec less = sse_vvv(l, (IrOp)(or_equal ? ops->greater_equal : ops->greater), m_ordered, n_ordered);
-  return sse_vvv(l, IR_AND_16B, less, ordered);
+  IrVec least = sse_vvv(l, (IrOp)ops->least, n, m);
+  ir_vvv(&l->b, (IrOp)ops->equal, least, least, n);
+  if (or_equal) return least;
+  IrVec equal = sse_vvv(l, (IrOp)ops->equal, n, m);
+  ir_vvv(&l->b, IR_BIC_16B, least, least, equal);
+  return least;
 }
 
 /* Predicates 8 to 31 (Intel SDM volume 2, CMPPD, table 3-1): of the low four bits 0-7 are as ever, 8 EQ or unordered,
@@ -321,7 +373,7 @@ void sse_lift_approximate(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_logic_imm(b, IR_ORR, 8, flushing, control, FLUSH_TO_ZERO);
   ir_emit(b, IR_MSR_FPCR, 8, flushing.id, IR_NONE, IR_NONE, 0);
   IrVec result = estimate(l, root, m);
-  check_nan(l, (SseFormat)(SSE_PS | SSE_NAN_QUIET), m, m, result);
+  check_nan(l, SSE_PS, m, m, result);
   ir_emit(b, IR_MSR_FPCR, 8, control.id, IR_NONE, IR_NONE, 0);
   ir_emit(b, IR_MSR_FPSR, 8, status.id, IR_NONE, IR_NONE, 0);
   if (sse_is_scalar(format)) {

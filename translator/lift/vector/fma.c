@@ -90,7 +90,7 @@ static void choose_nans(Lift *l, SseFormat format, const Operands *o, VexPair re
 }
 
 /* What the host's flag says from before is moved to MXCSR, so that what it says afterwards is of what follows. */
-static void settle(Lift *l) { lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR); }
+static void settle(Lift *l) { sse_clear_invalid(l, true); }
 
 void vex_settle(Lift *l) {
   IrBuilder *b = &l->b;

@@ -188,13 +188,13 @@ static void replay(Lift *l) {
   take_back_steps(l);
   l->scalars.valid = 0;
   l->uppers.valid = l->uppers.same = 0; /* those of before the group are in memory */
-  if (g->fma) lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_DISCARD);
+  if (g->fma) sse_clear_invalid(l, false);
   g->replay = true;
   l->vectors = g->vectors;
   for (unsigned i = 0; i < g->count; i++) lift_again(l, g->insns[i], g->pcs[i]);
   g->replay = false;
   l->scalars.valid = 0;
-  lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR);
+  sse_clear_invalid(l, true);
   l->vectors = vectors;
   l->uppers = uppers;
   l->uppers.same &= (uint16_t)~g->written;

@@ -56,25 +56,16 @@ static bool is_nan(const FloatFormat *f, uint64_t value) {
 }
 
 void sse_helper_nan(GuestCpu *cpu, uint64_t argument) {
-  if (argument & SSE_NAN_DISCARD) {
-    sse_write_fpsr(sse_read_fpsr() & ~(uint64_t)FPSR_IOC);
-    return;
-  }
   bool wide = argument & 1;
   unsigned bits = wide ? 64 : 32;
   FloatFormat f = float_format(wide);
-  unsigned lanes = argument & SSE_NAN_CLEAR ? 0 : lane_count((unsigned)argument & 3);
-  for (unsigned i = 0; i < lanes; i++) {
+  for (unsigned i = 0; i < lane_count((unsigned)argument); i++) {
     uint64_t a = lane_get(&cpu->operand[0], bits, i), b = lane_get(&cpu->operand[1], bits, i);
     if (is_nan(&f, a)) lane_set(&cpu->operand[2], bits, i, a | f.quiet);
     else if (is_nan(&f, b)) lane_set(&cpu->operand[2], bits, i, b | f.quiet);
     else if (is_nan(&f, lane_get(&cpu->operand[2], bits, i)))
       lane_set(&cpu->operand[2], bits, i, f.negative_default);
   }
-  uint64_t fpsr = sse_read_fpsr();
-  if (argument & SSE_NAN_QUIET || !(fpsr & FPSR_IOC)) return;
-  raise_invalid(cpu);
-  sse_write_fpsr(fpsr & ~(uint64_t)FPSR_IOC);
 }
 
 static bool is_signalling(const FloatFormat *f, uint64_t value) { return is_nan(f, value) && !(value & f->quiet); }

@@ -7,11 +7,9 @@
 
 /* Floating-point formats: packed or scalar, single or double. */
 typedef enum SseFormat { SSE_PS, SSE_PD, SSE_SS, SSE_SD } SseFormat;
-enum { SSE_NAN_QUIET = 4, SSE_NAN_CLEAR = 8, SSE_NAN_DISCARD = 16 };
 
-/* Chooses x86's NaN in the lanes of slot 2, the host's results of operands 0 and 1. argument: SseFormat; the
- * host's invalid flag is moved to the guest's MXCSR, or with SSE_NAN_QUIET left to the caller.
- * SSE_NAN_CLEAR alone: moves the flag and does nothing else. SSE_NAN_DISCARD: clears it. */
+/* Chooses x86's NaN in the lanes of slot 2, the host's results of operands 0 and 1. argument: SseFormat. The host's flags
+ * are the caller's. */
 void sse_helper_nan(GuestCpu *cpu, uint64_t argument);
 
 /* The same of multiplications with addition: slots 0 and 1 the multiplicands, GuestCpu.addend. argument: SseFormat. */

@@ -151,12 +151,18 @@ static IrVec place_pair(Lift *l, IrVec value, unsigned pair, bool *ret_high) {
   return shuffle_some(l, value, pair, 0x0f, 4);
 }
 
+/* Two-operand code copies a register to shuffle it with itself. */
+static bool same_lanes(const Lift *l, IrVec n, IrVec m) {
+  if (n.id == m.id) return true;
+  return !l->vex.active && n.id < 16 && m.id < 16 && sse_original(l, n.id) == sse_original(l, m.id);
+}
+
 /* SHUFPS: two lanes of the destination, then two of the source. */
 void sse_lift_shufps(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned imm = (unsigned)insn->imm & 0xff, number = insn->operands[0].reg;
   IrVec m = sse_source(l, insn, 1), n = sse_source(l, insn, 0);
-  if (m.id == n.id) {
-    sse_write(l, number, sse_shuffle4(l, n, imm, 4));
+  if (same_lanes(l, n, m)) {
+    sse_write(l, number, sse_shuffle4(l, m, imm, 4));
   } else if (imm == 0xe4) {
     ir_vv_raw(&l->b, IR_INS_D, sse_changed(l, insn), m, ir_lanes(8, 1, 1));
   } else if (imm == 0x88 || imm == 0xdd) {

@@ -42,6 +42,26 @@ bool sse_is_zero_above(const Lift *l, unsigned number, unsigned bytes) {
   return (bytes == 4 ? l->vectors.zero_above4 : l->vectors.zero_above8) >> number & 1;
 }
 
+unsigned sse_original(const Lift *l, unsigned number) {
+  enum { REACH = 12 };
+  const IrBuilder *b = &l->b;
+  uint32_t written = 0; /* since */
+  for (uint32_t i = b->count; i > 0 && b->count - i < REACH; i--) {
+    const IrInsn *insn = &b->insns[i - 1];
+    const uint8_t *kind = ir_op_info[insn->op].kind;
+    if (insn->op == IR_GUEST) continue;
+    if (ir_op_info[insn->op].effects & (IR_EFFECT_SB | IR_EFFECT_CT | IR_EFFECT_CL)) return number;
+    for (unsigned k = 0; k < 4; k++) {
+      if (!(kind[k] & IR_KIND_V) || !(kind[k] & IR_KIND_D) || insn->reg[k] >= IR_TEMP_FIRST) continue;
+      written |= 1u << insn->reg[k];
+    }
+    if (!(written >> number & 1)) continue;
+    bool copied = insn->op == IR_MOV_16B && insn->reg[0] == number && insn->reg[1] < 16;
+    return copied && !(written >> insn->reg[1] & 1) ? insn->reg[1] : number;
+  }
+  return number;
+}
+
 /* Index of the operation that began making temporary `value`, if nothing stands after it but operations
  * that change the temporary without reading register `number`; -1 otherwise. */
 static int64_t making_of(const IrBuilder *b, IrVec value, unsigned number) {

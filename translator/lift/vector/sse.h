@@ -38,6 +38,9 @@ static inline bool sse_is_memory(const X86Insn *insn, unsigned operand) {
 /* XMM, MMX or memory operand; what comes from MMX or memory has zeros above. Not to be written. */
 IrVec sse_source(Lift *l, const X86Insn *insn, unsigned operand);
 
+/* The XMM register that `number` was copied from shortly before, if both still hold the same; else `number`. */
+unsigned sse_original(const Lift *l, unsigned number);
+
 /* Where the result for operand 0 is computed: the XMM register itself, which sse_source() of other operands
  * may alias (so write it once, last), or a temporary for an MMX register. sse_finish() follows. */
 IrVec sse_result(Lift *l, const X86Insn *insn);
@@ -87,6 +90,9 @@ void sse_load_operand(Lift *l, unsigned slot, IrVec d);
 /* a op b in a new temporary (scalar: zeros above); its NaNs become x86's by the end of the group. `op` is
  * IR_FADD_4S and the like of the same format, IR_FSQRT_* for one operand (then a is b). float.c. */
 IrVec sse_arithmetic(Lift *l, IrOp op, SseFormat format, IrVec a, IrVec b);
+
+/* Clears the host's invalid flag, and where it is `noted` adds it to the guest's MXCSR first. */
+void sse_clear_invalid(Lift *l, bool noted);
 
 /* Low half of `value`: lane 0 of doublewords `control` & 3 and so on. shuffle.c. */
 IrVec sse_shuffle4(Lift *l, IrVec value, unsigned control, unsigned bytes);

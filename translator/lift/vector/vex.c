@@ -29,7 +29,7 @@ static void replay(Lift *l, const X86Insn *insn, unsigned halves, VexMake *make,
   VexPair again = make(l, insn, context);
   l->group.replay = false;
   for (unsigned k = 0; k < halves; k++) ir_vvv(&l->b, IR_MOV_16B, result.half[k], again.half[k], again.half[k]);
-  lift_plain_helper_imm(l, LIFT_HELPER_SSE_NAN, SSE_NAN_CLEAR);
+  sse_clear_invalid(l, true);
 }
 
 VexPair vex_checked(Lift *l, const X86Insn *insn, unsigned halves, VexMake *make, const void *context) {
