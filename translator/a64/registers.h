@@ -37,7 +37,7 @@ enum {
 /* The host register that may hold the upper half of guest YMM register `number` within a region, in place of
  * GuestCpu.upper. Which do is the region's choice, told at every guest instruction (A64PcMap.uppers); of registers with
  * the same one, one may. */
-enum { A64_UPPER_HOMES = 11 };
+enum { A64_UPPER_HOMES = 13 };
 static inline unsigned a64_upper_home(unsigned number) { return 30 - number % A64_UPPER_HOMES; }
 
 typedef enum A64Condition {

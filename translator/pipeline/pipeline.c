@@ -35,11 +35,14 @@ static A64EmitStatus make_words(Pipeline *p, const A64EmitOptions *options) {
   return a64_emit(p->emitter, &p->lift.b, options, &p->code);
 }
 
-/* Takes two of the homes of upper halves away, which left too few registers to others. False where there are none. */
+/* Takes homes of upper halves away, which left too few registers to others: one of many, two of few. False where there are
+ * none. */
 static bool leave_out_homes(Lift *l) {
+  enum { MANY = 11 };
   unsigned count = 0;
   for (unsigned homes = l->uppers.homes; homes; homes &= homes - 1) count++;
-  l->homes_left_out = (uint8_t)(A64_UPPER_HOMES - (count > 2 ? count - 2 : 0));
+  unsigned step = count > MANY ? 1 : count > 2 ? 2 : count;
+  l->homes_left_out = (uint8_t)(A64_UPPER_HOMES - (count - step));
   return count > 0;
 }
 

@@ -1,7 +1,7 @@
 /* Upper halves of YMM registers in host registers.
  *
  * The sixteen XMM registers leave fifteen host registers for temporaries. In a region with 256-bit operations up to
- * eleven of those become homes of the upper halves that are used most. A home is loaded when its register is first
+ * thirteen of those become homes of the upper halves that are used most. A home is loaded when its register is first
  * read, and stored where control leaves the region, or goes where several ways meet. So a fault may come while
  * GuestCpu.upper is out of date: the region's map tells which homes hold the truth at each guest instruction
  * (A64PcMap.uppers), and the handler takes them from there. As other guest registers, homes are written only after an

@@ -280,6 +280,25 @@ static void write_loaded(Lift *l, unsigned number, VexPair value) {
   ymm_write_upper(l, number, value.half[1]);
 }
 
+/* Loads of what is aligned, and so on one page: when the lower half could be had, the upper can, and they go where they
+ * belong at once. */
+static bool loads_aligned(const Lift *l, const X86Insn *insn) {
+  unsigned m = insn->mnemonic;
+  return !l->ordered && (m == X86_VMOVAPS || m == X86_VMOVAPD || m == X86_VMOVDQA);
+}
+
+static void load_aligned(Lift *l, const X86Insn *insn) {
+  unsigned number = insn->operands[0].reg;
+  IrReg base = insn->mem.index == X86_NOREG ? IR_NO_REG : lift_address_register(l, insn);
+  IrAddress low = base.id == IR_NONE ? lift_address(l, insn, 16) : lift_address_offset(l, base, 0, 16);
+  IrAddress high = lift_address_offset(l, low.base, low.disp + 16, 16);
+  IrVec upper = has_home(l, number) ? ymm_home(number) : ir_vector_temp(&l->b);
+  sse_know_zero_above(l, number, 16);
+  ir_load_vector(&l->b, 16, lift_xmm(number), low);
+  ir_load_vector(&l->b, 16, upper, high);
+  ymm_write_upper(l, number, upper);
+}
+
 /* VMOVAPS, VMOVDQU, VMOVNTPS, VLDDQU … */
 void vex_lift_move(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned from = insn->operands[1].reg;
@@ -288,6 +307,8 @@ void vex_lift_move(Lift *l, const X86Insn *insn, uint32_t argument) {
     if (!sse_is_memory(insn, 0)) ymm_zero_upper(l, insn->operands[0].reg);
   } else if (sse_is_memory(insn, 0)) {
     vex_store(l, insn, (VexPair){{lift_xmm(from), ymm_upper(l, from)}});
+  } else if (sse_is_memory(insn, 1) && loads_aligned(l, insn)) {
+    load_aligned(l, insn);
   } else if (sse_is_memory(insn, 1)) {
     write_loaded(l, insn->operands[0].reg, vex_load(l, insn));
   } else {
