@@ -16,7 +16,8 @@ enum {
   MAX_FIXUPS = 8192,
   MAX_LITERALS = 2048,
   MAX_COLD_WORDS = 16384,
-  NO_REGISTER = 0xff
+  NO_REGISTER = 0xff,
+  RSP = 4 /* the guest's stack pointer, among IR registers */
 };
 
 #define X16 A64_X(A64_REG_EXIT0)
@@ -348,17 +349,22 @@ static void emit_store(Emitter *e, const IrInsn *insn) {
     put_ordered_store(e, insn, t, n);
     return;
   }
-  if (e->options->ordered) put(e, A64_DMB_ISH);
+  if (e->options->ordered) put(e, A64_DMB_ISHST);
   put_plain_access(e, insn, a64_transfer(insn->size, A64_STORE, t));
 }
 
+/* What vector registers are spilled to and loaded from relative to RSP is private to its thread in the same way as what
+ * is pushed (emit_push): others get to see it by a later store, which is ordered behind it. */
+static bool is_private(const IrInsn *insn) { return insn->reg[1] == RSP && insn->reg[2] == IR_NONE; }
+
+/* Every load is ordered before what follows, so that stores need only be kept in order among themselves. */
 static void emit_load_vector(Emitter *e, const IrInsn *insn) {
   put_plain_access(e, insn, a64_transfer_vector(insn->size, A64_LOAD, vector(e, insn->reg[0])));
-  if (e->options->ordered) put(e, A64_DMB_ISHLD);
+  if (e->options->ordered && !is_private(insn)) put(e, A64_DMB_ISHLD);
 }
 
 static void emit_store_vector(Emitter *e, const IrInsn *insn) {
-  if (e->options->ordered) put(e, A64_DMB_ISH);
+  if (e->options->ordered && !is_private(insn)) put(e, A64_DMB_ISHST);
   put_plain_access(e, insn, a64_transfer_vector(insn->size, A64_STORE, vector(e, insn->reg[0])));
 }
 

@@ -188,6 +188,7 @@ static inline uint32_t a64_compare_and_swap(unsigned size, A64Reg expected, A64R
 }
 
 #define A64_DMB_ISHLD 0xd50339bfu
+#define A64_DMB_ISHST 0xd5033abfu
 #define A64_DMB_ISH   0xd5033bbfu
 
 /* --- Branches ------------------------------------------------------------------------------------------------ */

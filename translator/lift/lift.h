@@ -187,6 +187,8 @@ typedef void LiftFunction(Lift *l, const X86Insn *insn, uint32_t argument);
  * it may be a guest register itself: copy before writing guest registers. */
 IrAddress lift_address(Lift *l, const X86Insn *insn, unsigned size);
 IrReg lift_address_register(Lift *l, const X86Insn *insn);
+/* The same for an access of a vector register, which barriers order, so that any address will do. */
+IrAddress lift_vector_address(Lift *l, const X86Insn *insn, unsigned size);
 /* The same address `offset` bytes further. */
 IrAddress lift_address_offset(Lift *l, IrReg base, int64_t offset, unsigned size);
 

@@ -2,7 +2,7 @@
  *
  * Addresses become what an AArch64 access of their size can hold: base + scaled 12-bit or signed 9-bit
  * offset, or base + index, shifted by the access size or not at all. In ordered memory models loads and
- * stores take a base alone, or with LRCPC2 a signed 9-bit offset. */
+ * stores of general registers take a base alone, or with LRCPC2 a signed 9-bit offset. */
 #include "lift/internal.h"
 
 IrReg lift_copy(Lift *l, IrReg value) {
@@ -141,6 +141,14 @@ IrAddress lift_address(Lift *l, const X86Insn *insn, unsigned size) {
   return lift_address_offset(l, a.base, a.disp, size);
 }
 
+IrAddress lift_vector_address(Lift *l, const X86Insn *insn, unsigned size) {
+  bool ordered = l->ordered;
+  l->ordered = false;
+  IrAddress address = lift_address(l, insn, size);
+  l->ordered = ordered;
+  return address;
+}
+
 IrReg lift_address_register(Lift *l, const X86Insn *insn) {
   if (insn->prefixes & X86_PREFIX_ADDR32) {
     IrReg low = address32(l, insn);
@@ -229,6 +237,6 @@ IrVec lift_read_vector(Lift *l, const X86Insn *insn, unsigned operand, unsigned 
   const X86Operand *o = &insn->operands[operand];
   if (o->kind == X86_OPERAND_XMM) return lift_xmm(o->reg);
   IrVec value = ir_vector_temp(&l->b);
-  ir_load_vector(&l->b, size, value, lift_address(l, insn, size));
+  ir_load_vector(&l->b, size, value, lift_vector_address(l, insn, size));
   return value;
 }

@@ -36,7 +36,7 @@ void vex_lift_to_half_precision(Lift *l, const X86Insn *insn, uint32_t argument)
   if (wide) ir_vv(&l->b, IR_FCVTN2_8H, d, m.half[1]);
   if (before.id != IR_NONE) ir_emit(&l->b, IR_MSR_FPCR, 8, before.id, IR_NONE, IR_NONE, 0);
   if (sse_is_memory(insn, 0)) {
-    ir_store_vector(&l->b, wide ? 16 : 8, d, lift_address(l, insn, wide ? 16 : 8));
+    ir_store_vector(&l->b, wide ? 16 : 8, d, lift_vector_address(l, insn, wide ? 16 : 8));
     return;
   }
   unsigned number = insn->operands[0].reg;

@@ -3,13 +3,13 @@
 
 static void store(Lift *l, const X86Insn *insn, IrVec value) {
   unsigned size = insn->operands[0].size;
-  ir_store_vector(&l->b, size, value, lift_address(l, insn, size));
+  ir_store_vector(&l->b, size, value, lift_vector_address(l, insn, size));
 }
 
 /* A load that zeroes the rest of the register. */
 static void load(Lift *l, const X86Insn *insn) {
   unsigned size = insn->operands[1].size, number = insn->operands[0].reg;
-  ir_load_vector(&l->b, size, lift_xmm(number), lift_address(l, insn, size));
+  ir_load_vector(&l->b, size, lift_xmm(number), lift_vector_address(l, insn, size));
   sse_know_zero_above(l, number, size);
 }
 
@@ -53,7 +53,7 @@ static void move_in(Lift *l, const X86Insn *insn) {
   IrVec d = mmx ? ir_vector_temp(&l->b) : lift_xmm(number);
   switch (insn->operands[1].kind) {
   case X86_OPERAND_GPR: vector_from_general(l, insn, d); break;
-  case X86_OPERAND_MEM: ir_load_vector(&l->b, size, d, lift_address(l, insn, size)); break;
+  case X86_OPERAND_MEM: ir_load_vector(&l->b, size, d, lift_vector_address(l, insn, size)); break;
   case X86_OPERAND_MMX: d = lift_read_mmx(l, insn->operands[1].reg); break;
   default: ir_vv(&l->b, IR_FMOV_D, d, lift_xmm(insn->operands[1].reg)); break;
   }

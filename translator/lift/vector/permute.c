@@ -15,7 +15,7 @@ IrVec vex_join(Lift *l, IrVec n, unsigned n_lane, IrVec m, unsigned m_lane) {
 void vex_lift_broadcast(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned number = insn->operands[0].reg;
   IrVec d = lift_xmm(number);
-  if (argument == IR_MOV_16B) ir_load_vector(&l->b, 16, d, lift_address(l, insn, 16));
+  if (argument == IR_MOV_16B) ir_load_vector(&l->b, 16, d, lift_vector_address(l, insn, 16));
   else ir_vv(&l->b, (IrOp)argument, d, lift_read_vector(l, insn, 1, insn->operands[1].size));
   sse_know_zero_above(l, number, 16);
   if (vex_is_wide(insn, 0)) ymm_spread(l, number);
@@ -45,7 +45,7 @@ void vex_lift_extract_half(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned number = insn->operands[1].reg;
   IrVec value = insn->imm & 1 ? ymm_upper(l, number) : lift_xmm(number);
   if (sse_is_memory(insn, 0)) {
-    ir_store_vector(&l->b, 16, value, lift_address(l, insn, 16));
+    ir_store_vector(&l->b, 16, value, lift_vector_address(l, insn, 16));
     return;
   }
   unsigned d = insn->operands[0].reg;

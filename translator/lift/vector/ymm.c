@@ -229,19 +229,22 @@ static IrReg pair_address(Lift *l, const X86Insn *insn, int64_t *ret_offset) {
   return lift_gpr(mem->base);
 }
 
+/* Whether accesses at `base` are to be ordered: those relative to RSP are not, as in a64/emit.c. */
+static bool is_shared(const Lift *l, IrReg base) { return l->ordered && base.id != X86_RSP; }
+
 VexPair vex_load(Lift *l, const X86Insn *insn) {
   int64_t offset;
   IrReg base = pair_address(l, insn, &offset);
   VexPair value = {{ir_vector_temp(&l->b), ir_vector_temp(&l->b)}};
   ir_vector_pair_at(&l->b, IR_LDP_Q, value.half[0], value.half[1], base, offset);
-  if (l->ordered) ir_emit(&l->b, IR_DMB_ISHLD, 8, IR_NONE, IR_NONE, IR_NONE, 0);
+  if (is_shared(l, base)) ir_emit(&l->b, IR_DMB_ISHLD, 8, IR_NONE, IR_NONE, IR_NONE, 0);
   return value;
 }
 
 void vex_store(Lift *l, const X86Insn *insn, VexPair value) {
   int64_t offset;
   IrReg base = pair_address(l, insn, &offset);
-  if (l->ordered) ir_emit(&l->b, IR_DMB_ISH, 8, IR_NONE, IR_NONE, IR_NONE, 0);
+  if (is_shared(l, base)) ir_emit(&l->b, IR_DMB_ISHST, 8, IR_NONE, IR_NONE, IR_NONE, 0);
   ir_vector_pair_at(&l->b, IR_STP_Q, value.half[0], value.half[1], base, offset);
 }
 
@@ -284,13 +287,14 @@ static void write_loaded(Lift *l, unsigned number, VexPair value) {
  * belong at once. */
 static bool loads_aligned(const Lift *l, const X86Insn *insn) {
   unsigned m = insn->mnemonic;
-  return !l->ordered && (m == X86_VMOVAPS || m == X86_VMOVAPD || m == X86_VMOVDQA);
+  bool on_stack = insn->mem.base == X86_RSP && insn->mem.index == X86_NOREG;
+  return (!l->ordered || on_stack) && (m == X86_VMOVAPS || m == X86_VMOVAPD || m == X86_VMOVDQA);
 }
 
 static void load_aligned(Lift *l, const X86Insn *insn) {
   unsigned number = insn->operands[0].reg;
   IrReg base = insn->mem.index == X86_NOREG ? IR_NO_REG : lift_address_register(l, insn);
-  IrAddress low = base.id == IR_NONE ? lift_address(l, insn, 16) : lift_address_offset(l, base, 0, 16);
+  IrAddress low = base.id == IR_NONE ? lift_vector_address(l, insn, 16) : (IrAddress){base, IR_NO_REG, 0, 0};
   IrAddress high = lift_address_offset(l, low.base, low.disp + 16, 16);
   IrVec upper = has_home(l, number) ? ymm_home(number) : ir_vector_temp(&l->b);
   sse_know_zero_above(l, number, 16);
