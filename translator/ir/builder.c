@@ -309,6 +309,12 @@ void ir_bind(IrBuilder *b, IrLabel label) {
   append(b, IR_LABEL, 8, IR_NONE, IR_NONE, IR_NONE, IR_NONE, label.id);
 }
 
+void ir_bind_return(IrBuilder *b, IrLabel label) {
+  uint16_t joins = b->joins;
+  ir_bind(b, label);
+  b->joins = joins;
+}
+
 void ir_branch(IrBuilder *b, IrLabel label) {
   append(b, IR_B, 8, IR_NONE, IR_NONE, IR_NONE, IR_NONE, label.id);
 }
@@ -335,11 +341,13 @@ void ir_tbnz(IrBuilder *b, IrReg n, unsigned bit, IrLabel label) {
 
 void ir_cold_begin(IrBuilder *b) {
   b->cold = true;
+  b->joins_in_line = b->joins;
   append(b, IR_COLD_BEGIN, 8, IR_NONE, IR_NONE, IR_NONE, IR_NONE, 0);
 }
 
 void ir_cold_end(IrBuilder *b) {
   b->cold = false;
+  b->joins = b->joins_in_line;
   append(b, IR_COLD_END, 8, IR_NONE, IR_NONE, IR_NONE, IR_NONE, 0);
 }
 

@@ -101,7 +101,8 @@ typedef struct IrBuilder {
   bool overflow; /* some limit was reached: the region must be made smaller */
   /* What the passes would otherwise have to search all operations for. */
   bool has_calls, has_loops;  /* HELPER or SYSCALL; LOOP_END */
-  uint16_t joins; /* blocks and labels so far: where it is the same, what was made before is there */
+  uint16_t joins; /* blocks and labels so far in line: where it is the same, what was made before is there */
+  uint16_t joins_in_line;
   bool cold;      /* between COLD_BEGIN and COLD_END */
   uint32_t vector_homes; /* host registers beyond the guest's own that the region has a fixed use for: no temporaries */
   uint16_t stack_count, copy_count, move_count, merge_count;
@@ -211,6 +212,8 @@ void ir_tbnz(IrBuilder *b, IrReg n, unsigned bit, IrLabel label);
  * and ends with a branch back to a label bound directly after COLD_END. */
 void ir_cold_begin(IrBuilder *b);
 void ir_cold_end(IrBuilder *b);
+/* Binds the label that only the cold code just ended branches back to: what was made before it is there as before. */
+void ir_bind_return(IrBuilder *b, IrLabel label);
 /* After the backward branch of a local loop: keeps temporaries used in the loop alive through it. */
 void ir_loop_end(IrBuilder *b, IrLabel head);
 

@@ -137,6 +137,17 @@ typedef struct LiftAddress {
   uint16_t joins;
 } LiftAddress;
 
+/* A sum of a guest register and a multiple of 4096 in a temporary, which accesses shortly behind can use as long as the
+ * register does not change and no path joins. */
+typedef struct LiftDistant {
+  IrReg temp; /* IR_NONE in a new region */
+  IrReg base;
+  int64_t high;
+  uint32_t index; /* of the instruction */
+  uint16_t joins;
+  uint32_t first, looked_at; /* IR indices: behind its making; up to where the register is known not to change */
+} LiftDistant;
+
 /* What a basic block is told by those lifted before it; by the index of its first instruction. */
 typedef struct LiftBlock {
   uint16_t label;
@@ -159,6 +170,7 @@ struct Lift {
   uint32_t index;        /* of the instruction in the region */
   LiftFused fused;
   LiftAddress address;
+  LiftDistant distant;
   uint32_t sse_begin;    /* IR index where the instruction's operations begin */
   LiftScalars scalars;
   LiftShuffle shuffle;
@@ -189,6 +201,7 @@ IrAddress lift_address(Lift *l, const X86Insn *insn, unsigned size);
 IrReg lift_address_register(Lift *l, const X86Insn *insn);
 /* The same for an access of a vector register, which barriers order, so that any address will do. */
 IrAddress lift_vector_address(Lift *l, const X86Insn *insn, unsigned size);
+IrAddress lift_vector_offset(Lift *l, IrReg base, int64_t offset, unsigned size);
 /* The same address `offset` bytes further. */
 IrAddress lift_address_offset(Lift *l, IrReg base, int64_t offset, unsigned size);
 

@@ -20,14 +20,61 @@ static bool legal_offset(const Lift *l, int64_t disp, unsigned size) {
   return disp >= 0 && !(disp & (size - 1)) && disp / size < 4096;
 }
 
+static bool writes_general(const IrInsn *insn, IrReg reg) {
+  const uint8_t *kind = ir_op_info[insn->op].kind;
+  for (unsigned k = 0; k < 4; k++)
+    if (kind[k] & IR_KIND_G && kind[k] & IR_KIND_D && insn->reg[k] == reg.id) return true;
+  return false;
+}
+
+enum { MOVED = 48 /* operations that may have been taken out of the list since, so that those behind stand earlier */ };
+
+/* The index of the operation behind the one that made the sum; 0: it is not to be found. */
+static uint32_t behind_making(const LiftDistant *made, const IrBuilder *b) {
+  uint32_t i = made->first < b->count ? made->first : b->count;
+  for (unsigned left = MOVED; i > 0 && left; i--, left--)
+    if (writes_general(&b->insns[i - 1], made->temp)) return i;
+  return 0;
+}
+
+/* Whether what was made from its base is still right. What has been looked at is not looked at again; code out of line
+ * puts back what it changes. */
+static bool still_right(LiftDistant *made, const IrBuilder *b) {
+  uint32_t i = behind_making(made, b);
+  bool cold = false;
+  if (!i) return false;
+  made->first = i;
+  if (made->looked_at > i + MOVED) i = made->looked_at - MOVED;
+  made->looked_at = b->count;
+  for (; i < b->count; i++) {
+    const IrInsn *insn = &b->insns[i];
+    if (insn->op == IR_COLD_BEGIN) cold = true;
+    if (insn->op == IR_COLD_END) cold = false;
+    bool helper = ir_op_info[insn->op].effects & IR_EFFECT_CL; /* which may write guest registers */
+    if (!cold && (helper || writes_general(insn, made->base))) return false;
+  }
+  return true;
+}
+
+/* base + high in a temporary, or in that of an access shortly before: one after the other they often are in one structure. */
+static IrReg distant_base(Lift *l, IrReg base, int64_t high) {
+  enum { REACH = 12 };
+  LiftDistant *made = &l->distant;
+  bool near = made->temp.id != IR_NONE && made->joins == l->b.joins && l->index - made->index <= REACH;
+  if (near && made->base.id == base.id && made->high == high && still_right(made, &l->b)) return made->temp;
+  IrReg sum = ir_temp(&l->b);
+  ir_add_imm(&l->b, 8, sum, base, high);
+  if (!l->b.cold && base.id < IR_TEMP_FIRST)
+    *made = (LiftDistant){sum, base, high, l->index, l->b.joins, l->b.count, l->b.count};
+  return sum;
+}
+
 IrAddress lift_address_offset(Lift *l, IrReg base, int64_t offset, unsigned size) {
   if (legal_offset(l, offset, size)) return (IrAddress){base, IR_NO_REG, 0, offset};
-  IrReg sum = ir_temp(&l->b);
   int64_t low = offset & 4095, high = offset - low;
-  if (high && ir_fits_add(high) && legal_offset(l, low, size)) {
-    ir_add_imm(&l->b, 8, sum, base, high);
-    return (IrAddress){sum, IR_NO_REG, 0, low};
-  }
+  if (high && ir_fits_add(high) && legal_offset(l, low, size))
+    return (IrAddress){distant_base(l, base, high), IR_NO_REG, 0, low};
+  IrReg sum = ir_temp(&l->b);
   ir_add_imm(&l->b, 8, sum, base, offset);
   return (IrAddress){sum, IR_NO_REG, 0, 0};
 }
@@ -145,6 +192,14 @@ IrAddress lift_vector_address(Lift *l, const X86Insn *insn, unsigned size) {
   bool ordered = l->ordered;
   l->ordered = false;
   IrAddress address = lift_address(l, insn, size);
+  l->ordered = ordered;
+  return address;
+}
+
+IrAddress lift_vector_offset(Lift *l, IrReg base, int64_t offset, unsigned size) {
+  bool ordered = l->ordered;
+  l->ordered = false;
+  IrAddress address = lift_address_offset(l, base, offset, size);
   l->ordered = ordered;
   return address;
 }

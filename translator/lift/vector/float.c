@@ -75,7 +75,7 @@ static void check_nan(Lift *l, SseFormat format, IrVec a, IrVec b, IrVec result)
   fix_nans_quietly(l, format, a, b, result);
   ir_branch(&l->b, done);
   ir_cold_end(&l->b);
-  ir_bind(&l->b, done);
+  ir_bind_return(&l->b, done);
 }
 
 IrVec sse_arithmetic(Lift *l, IrOp op, SseFormat format, IrVec a, IrVec b) {

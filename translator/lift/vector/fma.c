@@ -104,7 +104,7 @@ void vex_settle(Lift *l) {
   settle(l);
   ir_branch(b, done);
   ir_cold_end(b);
-  ir_bind(b, done);
+  ir_bind_return(b, done);
   l->settled = true;
 }
 

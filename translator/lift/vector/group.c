@@ -241,7 +241,7 @@ static void close_group(Lift *l) {
     ir_cold_end(b);
     l->settled = true;
     if (merge_later) ir_vv_raw(b, (IrOp)merge.op, (IrVec){merge.reg[0]}, (IrVec){merge.reg[1]}, (uint32_t)merge.imm);
-    ir_bind(b, done);
+    ir_bind_return(b, done);
   }
   g->count = 0;
   g->unchecked = false;

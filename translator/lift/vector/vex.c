@@ -47,7 +47,7 @@ VexPair vex_checked(Lift *l, const X86Insn *insn, unsigned halves, VexMake *make
   replay(l, insn, halves, make, context, result);
   ir_branch(b, done);
   ir_cold_end(b);
-  ir_bind(b, done);
+  ir_bind_return(b, done);
   l->settled = true;
   return result;
 }

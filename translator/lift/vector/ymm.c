@@ -295,7 +295,7 @@ static void load_aligned(Lift *l, const X86Insn *insn) {
   unsigned number = insn->operands[0].reg;
   IrReg base = insn->mem.index == X86_NOREG ? IR_NO_REG : lift_address_register(l, insn);
   IrAddress low = base.id == IR_NONE ? lift_vector_address(l, insn, 16) : (IrAddress){base, IR_NO_REG, 0, 0};
-  IrAddress high = lift_address_offset(l, low.base, low.disp + 16, 16);
+  IrAddress high = lift_vector_offset(l, low.base, low.disp + 16, 16);
   IrVec upper = has_home(l, number) ? ymm_home(number) : ir_vector_temp(&l->b);
   sse_know_zero_above(l, number, 16);
   ir_load_vector(&l->b, 16, lift_xmm(number), low);
