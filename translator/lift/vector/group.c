@@ -41,6 +41,7 @@ static const uint8_t kinds[X86_MNEMONIC_COUNT] = {
     PACKED(VMOVA, PLAIN), PACKED(VMOVU, PLAIN), PACKED(VMOVL, PLAIN), PACKED(VMOVH, PLAIN),
     [X86_VMOVSS] = PLAIN, [X86_VMOVSD] = PLAIN, [X86_VMOVDQA] = PLAIN, [X86_VMOVDQU] = PLAIN,
     [X86_VMOVHLPS] = PLAIN, [X86_VMOVLHPS] = PLAIN,
+    [X86_VBROADCASTSS] = PLAIN, [X86_VBROADCASTSD] = PLAIN, [X86_VBROADCASTF128] = PLAIN,
 };
 
 static bool is_fma(const X86Insn *insn) { return lift_rows[insn->mnemonic].function == vex_lift_fma; }
