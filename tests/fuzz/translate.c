@@ -5,7 +5,7 @@
  *
  *   fuzz-translate SECONDS SEED [FILE]
  *
- * Bytes are random, random with plausible prefixes and opcodes, or, where FILE (any program) is given, pieces of it
+ * Bytes are random, random with plausible prefixes and opcodes, with those of vectors, or, where FILE (any program) is given, pieces of it
  * with a few bytes changed. A failure prints the seed of the piece; that seed alone with 0 seconds repeats it.
  */
 #include <stdint.h>
@@ -57,15 +57,30 @@ static void plausible_bytes(uint8_t *bytes, size_t size) {
   }
 }
 
+/* VEX and EVEX prefixes of maps that exist mostly, then opcode, ModRM and what may follow (Intel SDM volume 2, 2.3, 2.7). */
+static void vector_bytes(uint8_t *bytes, size_t size) {
+  enum { VEX2 = 0xc5, VEX3 = 0xc4, EVEX = 0x62 };
+  static const uint8_t starts[] = {VEX2, VEX3, VEX3, VEX3, EVEX};
+  for (size_t at = 0; at + 16 <= size;) {
+    uint8_t start = starts[below(sizeof starts)], map = below(16) ? (uint8_t)(1 + below(3)) : (uint8_t)below(32);
+    if (below(32) == 0) bytes[at++] = 0x67;
+    bytes[at++] = start;
+    if (start != VEX2) bytes[at++] = (uint8_t)((random64() & (start == EVEX ? 0xf0 : 0xe0)) | map);
+    for (uint32_t n = start == EVEX ? 4 : 3; n > 0; n--) bytes[at++] = (uint8_t)random64();
+    for (uint32_t n = below(6); n > 0; n--) bytes[at++] = (uint8_t)random64();
+  }
+}
+
 static void changed_bytes(uint8_t *bytes, size_t size) {
   memcpy(bytes, file + random64() % (file_size - size), size);
   for (uint32_t n = below(6); n > 0; n--) bytes[below((uint32_t)size)] = (uint8_t)random64();
 }
 
 static void make_piece(uint8_t *bytes) {
-  switch (below(file ? 3 : 2)) {
+  switch (below(file ? 4 : 3)) {
   case 0: random_bytes(bytes, PIECE); break;
   case 1: plausible_bytes(bytes, PIECE); break;
+  case 2: vector_bytes(bytes, PIECE); break;
   default: changed_bytes(bytes, PIECE);
   }
 }
