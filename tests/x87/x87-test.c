@@ -270,7 +270,7 @@ static void run_store(const Case *c, GuestCpu *cpu, Operand *m) {
     return;
   }
   x->status |= x->transfer[1] & 0x7f;
-  x->c1 = x->transfer[1] >> 9 & 1;
+  x->c1 = x->transfer[1] >> 9 & 1 ? GUEST_X87_C1 : 0;
 }
 
 static void run_register(const Case *c, GuestCpu *cpu) {

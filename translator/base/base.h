@@ -72,7 +72,7 @@ typedef struct BaseLock {
 /* A thread's name is its number as all who share this memory see it (gettid()), or BASE_LOCK_UNKNOWN where that is not
  * sure, as in another namespace of process numbers: such a thread's end is not noticed, and it takes no lock from
  * others. It is read where TPIDR_EL0 points, BASE_LOCK_NAME bytes from there; without a thread pointer it is unknown. */
-enum { BASE_LOCK_UNKNOWN = 1 << 30, BASE_LOCK_NAME = 1160 };
+enum { BASE_LOCK_UNKNOWN = 1 << 30, BASE_LOCK_NAME = 1176 };
 #define BASE_LOCK_WAITED (UINT32_C(1) << 31)
 
 void base_lock(BaseLock *lock);

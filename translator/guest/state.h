@@ -22,8 +22,8 @@ typedef struct GuestVector {
 typedef struct GuestX87Register {
   uint64_t significand;
   uint16_t sign_exponent;
-  uint16_t reserved[3];
-} GuestX87Register;
+  uint16_t reserved[3]; /* zero: generated code loads and stores registers as pairs of 64 bits */
+} __attribute__((aligned(16))) GuestX87Register;
 
 /* Translated code addresses the register file by slot, with the slot of ST(0) known when it was
  * translated; a block entered with another top has the file rotated first (lift/x87/state.c). So slot s
@@ -41,10 +41,13 @@ typedef struct GuestX87 {
   uint64_t transfer[3];   /* between lifted code and helpers; an environment takes the next four bytes too */
   uint32_t transfer_more;
   uint8_t rotation;
-  uint8_t c1;       /* condition code C1: 0 or 1 */
   uint8_t unusual;  /* 0 while FCW rounds to nearest and to 64 bits and masks PE: what inline code can do */
+  uint64_t c1;      /* C1 is set in FSW where this is above 2^63: the rest that was rounded, or GUEST_X87_C1 */
   uint64_t inexact; /* not 0: PE is set in FSW, whatever `status` says */
 } GuestX87;
+
+#define GUEST_X87_C1 UINT64_MAX
+static inline bool guest_x87_c1(const GuestX87 *x) { return x->c1 > UINT64_C(1) << 63; }
 
 enum { GUEST_X87_PENDING = 0x80 };
 
@@ -86,9 +89,9 @@ struct GuestCpu {
   uint32_t mxcsr;      /* control bits; the exception bits here are those not still in host FPSR */
   uint32_t interrupt;  /* not 0: leave generated code at the next safe point (runtime_interrupt) */
 
+  GuestX87 x87;
   GuestVector xmm[16];
   GuestVector operand[3]; /* between lifted vector code and helpers */
-  GuestX87 x87;
 
   /* Runtime's: generated code and trampolines. */
   uint64_t host_sp;      /* C stack of this thread while generated code runs */
@@ -119,6 +122,8 @@ struct GuestCpu {
 };
 
 _Static_assert(offsetof(GuestCpu, gpr) == 0, "generated code");
+_Static_assert(offsetof(GuestCpu, x87.reg) % 16 == 0, "generated code uses LDR Q");
+_Static_assert(offsetof(GuestCpu, x87.reg[7]) <= 504, "generated code uses LDP");
 _Static_assert(offsetof(GuestCpu, xmm) % 16 == 0, "generated code uses LDR Q");
 _Static_assert(offsetof(GuestCpu, upper) % 16 == 0, "generated code uses LDR Q");
 _Static_assert(offsetof(GuestCpu, kept) % 16 == 0, "generated code uses LDR Q");

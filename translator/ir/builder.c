@@ -218,6 +218,14 @@ void ir_store_state(IrBuilder *b, unsigned size, IrReg value, size_t offset) {
          (int64_t)(offset / size) << 10);
 }
 
+void ir_load_state_pair(IrBuilder *b, IrReg first, IrReg second, size_t offset) {
+  append(b, IR_LDP64_STATE, 8, first.id, A64_REG_CPU, IR_NONE, second.id, (int64_t)(offset / 8) << 15);
+}
+
+void ir_store_state_pair(IrBuilder *b, IrReg first, IrReg second, size_t offset) {
+  append(b, IR_STP64_STATE, 8, first.id, A64_REG_CPU, IR_NONE, second.id, (int64_t)(offset / 8) << 15);
+}
+
 void ir_load_state_vector(IrBuilder *b, unsigned size, IrVec d, size_t offset) {
   append(b, size == 16 ? IR_LDRQ_STATE : IR_LDRD_STATE, size, d.id, A64_REG_CPU, IR_NONE, IR_NONE,
          (int64_t)(offset / size) << 10);

@@ -164,6 +164,9 @@ void ir_ccmp(IrBuilder *b, unsigned size, IrReg n, IrReg m, unsigned nzcv, A64Co
 /* --- Fields of GuestCpu (offset in bytes, a multiple of size) --- */
 void ir_load_state(IrBuilder *b, unsigned size, IrReg d, size_t offset);
 void ir_store_state(IrBuilder *b, unsigned size, IrReg value, size_t offset);
+/* Two words of 64 bits; the offset is below 512. */
+void ir_load_state_pair(IrBuilder *b, IrReg first, IrReg second, size_t offset);
+void ir_store_state_pair(IrBuilder *b, IrReg first, IrReg second, size_t offset);
 void ir_load_state_vector(IrBuilder *b, unsigned size, IrVec d, size_t offset);
 void ir_store_state_vector(IrBuilder *b, unsigned size, IrVec value, size_t offset);
 

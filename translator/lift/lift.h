@@ -31,7 +31,8 @@ typedef struct LiftX87 {
   uint8_t top;        /* slot of ST(0) */
   uint8_t valid;      /* slots known not to be empty */
   uint8_t empty;      /* slots known to be empty */
-  uint8_t unsure;     /* of `valid`: so only until the end of the instruction */
+  uint8_t ordinary;   /* slots known to hold what code in place works on (lift/x87/inline.c) */
+  bool usual;         /* GuestX87.unusual is known to be 0 */
   bool maybe_pending; /* an unmasked exception may have come up since it was last looked for */
   bool mmx;           /* the registers are known to be in MMX use: rotation 0, top 0, all valid */
 } LiftX87;

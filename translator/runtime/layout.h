@@ -6,15 +6,15 @@
 #define CPU_NZCV          136
 #define CPU_FLAG_RESULT   144
 #define CPU_INTERRUPT     212
-#define CPU_XMM           224
-#define CPU_HOST_SP       720
-#define CPU_SHADOW_SP     728
-#define CPU_SCRATCH       752
-#define CPU_SHADOW_BASE   736
-#define CPU_BRANCH_CACHE  816
-#define CPU_EXIT_ARGUMENT 824
-#define CPU_HELPER_RETURN 832
-#define CPU_SECOND_BUDGET 856
+#define CPU_XMM           432
+#define CPU_HOST_SP       736
+#define CPU_SHADOW_SP     744
+#define CPU_SCRATCH       768
+#define CPU_SHADOW_BASE   752
+#define CPU_BRANCH_CACHE  832
+#define CPU_EXIT_ARGUMENT 840
+#define CPU_HELPER_RETURN 848
+#define CPU_SECOND_BUDGET 872
 
 /* A64Trampoline's numbers, and leaving for a signal found on the way in. */
 #define TRAMPOLINE_LINK        0

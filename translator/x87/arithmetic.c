@@ -32,7 +32,7 @@ INLINE void add_magnitudes(GuestX87 *x, GuestX87Register *d, uint32_t sign, int3
 }
 
 static void exact_zero(GuestX87 *x, GuestX87Register *d) {
-  x->c1 = 0;
+  x87_set_c1(x, 0);
   x87_store(d, 0, x87_rounding(x) == X87_RC_DOWN ? X87_SIGN : 0);
 }
 
@@ -126,7 +126,7 @@ static bool trivial_result(GuestX87 *x, GuestX87Register *d, Operation op, const
   uint32_t b_sign = op == SUB ? b->sign ^ X87_SIGN : b->sign;
   bool a_infinite = a->class == X87_INFINITY, b_infinite = b->class == X87_INFINITY;
   bool a_zero = a->class == X87_ZERO, b_zero = b->class == X87_ZERO;
-  x->c1 = 0;
+  x87_set_c1(x, 0);
   if (op == MUL && (a_infinite || b_infinite)) {
     x87_store(d, X87_INTEGER_BIT, product_sign | X87_EXPONENT);
   } else if (op == DIV && (a_infinite || b_zero)) {
@@ -152,7 +152,7 @@ static bool trivial_result(GuestX87 *x, GuestX87Register *d, Operation op, const
 
 OUT_OF_LINE void arithmetic_slow(GuestX87 *x, GuestX87Register *d, Operation op,
                                                       X87Number a, X87Number b, uint64_t argument) {
-  x->c1 = 0;
+  x87_set_c1(x, 0);
   if (a.class == X87_UNSUPPORTED || b.class == X87_UNSUPPORTED) {
     x87_invalid(x, d, argument);
     return;
@@ -310,7 +310,7 @@ void x87_fsqrt(GuestCpu *cpu, uint64_t argument) {
   GuestX87 *x = &cpu->x87;
   GuestX87Register *d = x87_destination(x, argument);
   X87Number n = x87_unpack(d->significand, d->sign_exponent);
-  x->c1 = 0;
+  x87_set_c1(x, 0);
   if (n.class >= X87_QNAN && n.class != X87_UNSUPPORTED) {
     if (!x87_raise_before(x, n.class == X87_SNAN ? X87_IE : 0, 0)) d->significand |= X87_QUIET_BIT;
   } else if (n.class == X87_UNSUPPORTED || (n.sign && n.class != X87_ZERO)) {

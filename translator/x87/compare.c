@@ -38,7 +38,7 @@ static __attribute__((noinline)) unsigned order_slow(GuestX87 *x, const X87Numbe
 }
 
 static void set_conditions(GuestX87 *x, unsigned order) {
-  x->c1 = 0;
+  x87_set_c1(x, 0);
   x->status = (uint16_t)((x->status & ~X87_CONDITIONS) | order);
 }
 
@@ -117,5 +117,5 @@ void x87_fxam(GuestCpu *cpu, uint64_t argument) {
   unsigned code = empty ? X87_C3 | X87_C0
                         : conditions[x87_unpack(st->significand, st->sign_exponent).class];
   x->status = (uint16_t)((x->status & ~X87_CONDITIONS) | code);
-  x->c1 = st->sign_exponent >> 15;
+  x87_set_c1(x, st->sign_exponent >> 15);
 }

@@ -14,7 +14,7 @@ enum {
 /* --- Loads --- */
 
 static void load_number(GuestX87 *x, X87Number n) {
-  x->c1 = 0;
+  x87_set_c1(x, 0);
   if (n.class == X87_SNAN) {
     if (x87_raise_before(x, X87_IE, X87_ARG_PUSHED)) return;
     n.significand |= X87_QUIET_BIT;
@@ -72,7 +72,7 @@ void x87_fld_constant(GuestCpu *cpu, uint64_t row) {
   const ConstantRow *c = &constants[row];
   unsigned rounding = x87_rounding(x);
   bool up = !c->exact && (rounding == X87_RC_NEAREST ? c->rest_above_half : rounding == X87_RC_UP);
-  x->c1 = 0;
+  x87_set_c1(x, 0);
   x87_store(x87_st(x, 0), c->significand + up, c->exponent);
 }
 
@@ -93,7 +93,7 @@ void x87_store_exceptions(GuestCpu *cpu, uint64_t argument) {
   bool aborted = x->transfer[1] & STAGED_ABORT;
   if (aborted) flags &= ~X87_PE;
   x->status |= flags;
-  x->c1 = !aborted && (x->transfer[1] & X87_C1);
+  x87_set_c1(x, !aborted && (x->transfer[1] & X87_C1));
   x87_set_pending(x);
 }
 
@@ -262,7 +262,7 @@ void x87_frndint(GuestCpu *cpu, uint64_t argument) {
   GuestX87 *x = &cpu->x87;
   GuestX87Register *d = x87_destination(x, argument);
   X87Number n = x87_unpack(d->significand, d->sign_exponent);
-  x->c1 = 0;
+  x87_set_c1(x, 0);
   if (n.class == X87_UNSUPPORTED) {
     x87_invalid(x, d, 0);
   } else if (n.class == X87_SNAN) {
@@ -275,7 +275,7 @@ void x87_frndint(GuestCpu *cpu, uint64_t argument) {
     uint64_t magnitude = to_integer(&n, x87_rounding(x), &rest, &up);
     X87Number integer = x87_unpack_integer((int64_t)magnitude);
     if (magnitude >> 63) integer = (X87Number){magnitude, X87_BIAS + 63, 0, X87_NORMAL};
-    x->c1 = (uint8_t)up;
+    x87_set_c1(x, up);
     x87_store(d, integer.significand, n.sign | (uint32_t)integer.exponent);
     if (rest) x87_raise(x, X87_PE);
   }

@@ -21,7 +21,7 @@ static void set_control(GuestX87 *x, uint16_t control) {
 static void set_status(GuestX87 *x, uint16_t status) {
   x->inexact = 0;
   x->status = status & ~(7 << 11 | X87_C1 | X87_ES | X87_BUSY);
-  x->c1 = (status & X87_C1) != 0;
+  x87_set_c1(x, status & X87_C1);
   x->top = (uint8_t)((status >> 11) + x->rotation) & 7;
 }
 
@@ -35,7 +35,7 @@ static void update_pending(GuestX87 *x) {
 }
 
 uint16_t x87_status_word(const GuestX87 *x) {
-  return (uint16_t)(x->status | architectural_top(x) << 11 | (x->c1 ? X87_C1 : 0) | (x->inexact ? X87_PE : 0));
+  return (uint16_t)(x->status | architectural_top(x) << 11 | (guest_x87_c1(x) ? X87_C1 : 0) | (x->inexact ? X87_PE : 0));
 }
 
 static unsigned tag_of(const GuestX87Register *r) {
@@ -98,7 +98,7 @@ enum {
 };
 
 static bool stack_fault(GuestX87 *x, unsigned c1) {
-  x->c1 = (uint8_t)c1;
+  x87_set_c1(x, c1);
   x->status |= X87_SF;
   return !x87_raise_before(x, X87_IE, 0);
 }
@@ -326,6 +326,7 @@ void x87_fxrstor_image(GuestX87 *x, const void *image) {
     GuestX87Register *r = x87_st(&scratch.x87, i);
     copy(&r->significand, bytes + 32 + i * 16, 8);
     copy(&r->sign_exponent, bytes + 40 + i * 16, 2);
+    copy(r->reserved, (const uint16_t[3]){0}, sizeof r->reserved);
   }
   *x = scratch.x87;
 }

@@ -81,7 +81,7 @@ bool x87_raise_before(GuestX87 *x, unsigned flags, uint64_t argument) {
 }
 
 void x87_invalid(GuestX87 *x, GuestX87Register *d, uint64_t argument) {
-  x->c1 = 0;
+  x87_set_c1(x, 0);
   if (!x87_raise_before(x, X87_IE, argument)) x87_store_default_nan(d);
 }
 
@@ -134,14 +134,14 @@ static void overflow(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t ex
                      unsigned precision) {
   bool masked = x->control & X87_OE;
   if (!masked && exponent - X87_UNMASKED_BIAS < X87_EXPONENT) {
-    x->c1 = r->up;
+    x87_set_c1(x, r->up);
     x87_store(d, r->significand, sign | ((exponent - X87_UNMASKED_BIAS) & X87_EXPONENT));
     x87_raise(x, X87_OE | (r->inexact ? X87_PE : 0));
     return;
   }
   unsigned rounding = x87_rounding(x);
   bool infinite = !masked || rounding == X87_RC_NEAREST || rounding == (sign ? X87_RC_DOWN : X87_RC_UP);
-  x->c1 = infinite;
+  x87_set_c1(x, infinite);
   if (infinite)
     x87_store(d, X87_INTEGER_BIT, sign | X87_EXPONENT);
   else
@@ -154,13 +154,13 @@ static void underflow(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t e
                       uint64_t rest, unsigned precision, const Rounded *normal, bool tiny) {
   bool masked = x->control & X87_UE;
   if (tiny && !masked && exponent + X87_UNMASKED_BIAS <= 0) { /* beyond what FSCALE wraps */
-    x->c1 = 0;
+    x87_set_c1(x, 0);
     x87_store(d, 0, sign);
     x87_raise(x, X87_UE | X87_PE);
     return;
   }
   if (tiny && !masked) {
-    x->c1 = normal->up;
+    x87_set_c1(x, normal->up);
     exponent += X87_UNMASKED_BIAS + normal->carry;
     x87_store(d, normal->significand, sign | (exponent & X87_EXPONENT));
     x87_raise(x, X87_UE | (normal->inexact ? X87_PE : 0));
@@ -168,7 +168,7 @@ static void underflow(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t e
   }
   x87_shift_right(&significand, &rest, (unsigned)(1 - exponent) < 200 ? (unsigned)(1 - exponent) : 200);
   Rounded r = round_significand(x87_rounding(x), sign, significand, rest, precision);
-  x->c1 = r.up;
+  x87_set_c1(x, r.up);
   x87_store(d, r.significand, sign | (uint32_t)(r.significand >> 63));
   if (r.inexact) x87_raise(x, X87_PE | (tiny ? X87_UE : 0));
 }
@@ -182,7 +182,7 @@ void x87_round_slow(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t exp
   } else if (rounded_exponent >= X87_EXPONENT) {
     overflow(x, d, sign, rounded_exponent, &r, precision);
   } else {
-    x->c1 = r.up;
+    x87_set_c1(x, r.up);
     x87_store(d, r.significand, sign | (uint32_t)rounded_exponent);
     if (r.inexact) x87_raise(x, X87_PE);
   }

@@ -71,6 +71,8 @@ static inline GuestX87Register *x87_source(GuestX87 *x, uint64_t argument) {
   return (GuestX87Register *)((char *)x->reg + (argument >> X87_ARG_SOURCE_SHIFT & X87_ARG_DESTINATION));
 }
 
+static inline void x87_set_c1(GuestX87 *x, bool c1) { x->c1 = c1 ? GUEST_X87_C1 : 0; }
+
 static inline GuestX87Register *x87_st(GuestX87 *x, unsigned i) {
   return &x->reg[(x->top + i) & 7];
 }
@@ -154,7 +156,7 @@ static inline __attribute__((always_inline)) void x87_round(GuestX87 *x, GuestX8
   unsigned up = rest > X87_INTEGER_BIT - (significand & 1);
   significand += up;
   if (X87_UNLIKELY(!significand)) significand = X87_INTEGER_BIT, exponent++;
-  x->c1 = (uint8_t)up;
+  x87_set_c1(x, up);
   x87_store(d, significand, sign | (uint32_t)exponent);
   if (!rest) return;
   x->status |= X87_PE;

@@ -6,7 +6,7 @@
 static bool two_operand_special(GuestX87 *x, GuestX87Register *d, const X87Number *a, const X87Number *b,
                                 bool invalid, uint64_t argument) {
   unsigned flags = 0;
-  x->c1 = 0;
+  x87_set_c1(x, 0);
   if (a->class == X87_UNSUPPORTED || b->class == X87_UNSUPPORTED) {
     x87_invalid(x, d, argument);
     return true;
@@ -38,13 +38,13 @@ static void set_quotient(GuestX87 *x, uint64_t quotient, bool partial) {
   unsigned conditions = partial ? X87_C2 : 0;
   if (!partial) conditions = (quotient & 4 ? X87_C0 : 0) | (quotient & 2 ? X87_C3 : 0);
   x->status = (uint16_t)((x->status & ~X87_CONDITIONS) | conditions);
-  x->c1 = !partial && (quotient & 1);
+  x87_set_c1(x, !partial && (quotient & 1));
 }
 
 /* The exact remainder, which always fits but may be denormal: with UE unmasked that is an exception. */
 static void store_remainder(GuestX87 *x, GuestX87Register *d, uint32_t sign, int32_t exponent,
                             uint64_t remainder) {
-  uint8_t c1 = x->c1;
+  uint64_t c1 = x->c1;
   if (!remainder) {
     x87_store(d, 0, sign);
     return;
@@ -147,7 +147,7 @@ void x87_fxtract(GuestCpu *cpu, uint64_t argument) {
                    : n.class == X87_ZERO                             ? X87_ZE
                    : n.class == X87_DENORMAL                         ? X87_DE
                                                                      : 0;
-  x->c1 = 0;
+  x87_set_c1(x, 0);
   if (flags && x87_raise_before(x, flags, argument)) return;
   switch (n.class) {
   case X87_UNSUPPORTED:

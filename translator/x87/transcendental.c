@@ -64,7 +64,7 @@ static void store_infinity(GuestX87Register *d, uint32_t sign) {
 
 /* A NaN or unsupported operand of a function of one: true where it settles the result. */
 static bool one_operand_special(GuestX87 *x, GuestX87Register *d, const X87Number *n, uint64_t argument) {
-  x->c1 = 0;
+  x87_set_c1(x, 0);
   if (n->class == X87_UNSUPPORTED) {
     x87_invalid(x, d, argument);
     return true;
@@ -81,7 +81,7 @@ static bool one_operand_special(GuestX87 *x, GuestX87Register *d, const X87Numbe
 static bool two_operand_special(GuestX87 *x, GuestX87Register *d, const X87Number *a, const X87Number *b,
                                 bool invalid, uint64_t argument) {
   unsigned flags = 0;
-  x->c1 = 0;
+  x87_set_c1(x, 0);
   if (a->class == X87_UNSUPPORTED || b->class == X87_UNSUPPORTED) {
     x87_invalid(x, d, argument);
   } else if (a->class >= X87_QNAN || b->class >= X87_QNAN) {
@@ -406,7 +406,7 @@ static bool angle_special(GuestX87 *x, GuestX87Register *d, const X87Number *n, 
     return true;
   }
   if (n->class == X87_NORMAL && n->exponent >= X87_BIAS + 63) {
-    x->c1 = 0;
+    x87_set_c1(x, 0);
     x->status |= X87_C2;
     *ret_out_of_range = true;
     return true;

@@ -16,47 +16,53 @@ static LiftHelper memory_helper(const X86Insn *insn, uint32_t argument) {
 }
 
 /* What follows code in place: its slow way, calling the helper. `memory` is the instruction where it has a
- * memory operand, otherwise NULL. */
-static void slow_way(Lift *l, IrLabel slow, IrReg flags, const X86Insn *memory, LiftHelper helper, IrReg value,
-                     uint64_t argument, IrLabel done) {
+ * memory operand, otherwise NULL. Comes back where the slots of `claims` are what they are known to be. */
+static void slow_way(Lift *l, X87Ways ways, IrReg flags, const X86Insn *memory, LiftHelper helper, IrReg value,
+                     uint64_t argument, unsigned claims) {
   ir_cold_begin(&l->b);
-  ir_bind(&l->b, slow);
+  ir_bind(&l->b, ways.slow);
   lift_flags_restore(l, flags);
   x87_note(l, memory ? lift_address_register(l, memory) : IR_NO_REG);
   if (value.id == IR_NONE) lift_plain_helper_imm(l, helper, argument);
   else lift_plain_helper(l, helper, value);
-  x87_leave_if_pending(l, done);
+  x87_rejoin(l, claims, ways.done);
   ir_cold_end(&l->b);
+  ir_bind(&l->b, ways.done);
+}
+
+/* A helper has written the slot, and may have left an exception. */
+static void made_by_helper(Lift *l, unsigned slot) {
+  l->x87.maybe_pending = true;
+  l->x87.ordinary &= (uint8_t)~(1u << slot);
 }
 
 static void arithmetic_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned slot = x87_slot(l, 0);
-  IrLabel done = ir_label(&l->b);
   bool integer = argument & X87_INTEGER;
   IrReg value = load_operand(l, insn, integer);
-  x87_require(l, 1u << slot, 1u << slot, done);
+  x87_require(l, 1u << slot, 1u << slot);
   /* Flags to keep would be one register more than there are. */
-  if (!integer && x87_can_inline(l, x87_helper(argument)) && !lift_flags_busy(l)) {
-    IrLabel slow = ir_label(&l->b);
-    X87Value m = x87_value_of_bits(l, value, insn->operands[1].size, slow);
-    x87_inline(l, x87_helper(argument), slot, x87_load_slot(l, slot), m, slow);
-    slow_way(l, slow, IR_NO_REG, insn, memory_helper(insn, argument), value, 0, done);
+  if (!integer && x87_can_inline(x87_helper(argument)) && !lift_flags_busy(l)) {
+    X87Ways ways = {ir_label(&l->b), ir_label(&l->b), false};
+    X87Value m = x87_value_of_bits(l, value, insn->operands[1].size, ways.slow);
+    x87_inline(l, x87_helper(argument), slot, x87_load_slot(l, slot), m, ways);
+    slow_way(l, ways, IR_NO_REG, insn, memory_helper(insn, argument), value, 0, 1u << slot);
   } else {
     x87_note(l, lift_address_register(l, insn));
     lift_plain_helper(l, memory_helper(insn, argument), value);
-    l->x87.maybe_pending = true;
+    made_by_helper(l, slot);
   }
-  x87_done(l, done);
 }
 
-/* In place, the helper being called out of line. */
-static void registers_inline(Lift *l, LiftHelper helper, unsigned d, unsigned s, uint64_t slots, IrLabel done) {
-  IrLabel slow = ir_label(&l->b);
+/* In place, the helper being called out of line. Where the source stays, it is known to be ordinary afterwards. */
+static void registers_inline(Lift *l, LiftHelper helper, unsigned d, unsigned s, uint64_t slots, unsigned pops) {
+  X87Ways ways = {ir_label(&l->b), ir_label(&l->b), pops == 0};
   IrReg flags = lift_flags_save(l);
   X87Value dv = x87_load_slot(l, d);
-  x87_inline(l, helper, d, dv, x87_load_slot(l, s), slow);
+  x87_inline(l, helper, d, dv, x87_load_slot(l, s), ways);
+  if (!pops) l->x87.ordinary |= (uint8_t)(1u << s);
   lift_flags_restore(l, flags);
-  slow_way(l, slow, flags, NULL, helper, IR_NO_REG, slots, done);
+  slow_way(l, ways, flags, NULL, helper, IR_NO_REG, slots, 1u << d | (pops ? 0 : 1u << s));
 }
 
 /* FADD, FSUB, … in all forms; with X87_POP the pop comes before the helper, which takes it back where an
@@ -69,19 +75,10 @@ void lift_x87_arithmetic(Lift *l, const X86Insn *insn, uint32_t argument) {
     return;
   }
   unsigned d = x87_slot(l, insn->operands[0].reg), s = x87_slot(l, insn->operands[1].reg);
-  IrLabel done = ir_label(&l->b);
   LiftHelper helper = x87_helper(argument);
-  x87_require(l, 1u << d | 1u << s, 1u << d | (uint64_t)pops << X87_FAULT_POPS_SHIFT, done);
+  x87_require(l, 1u << d | 1u << s, 1u << d | (uint64_t)pops << X87_FAULT_POPS_SHIFT);
   x87_pop(l, pops);
-  uint64_t slots = x87_slot_argument(d) | x87_slot_argument(s) << 8 | pops;
-  if (x87_can_inline(l, helper)) {
-    registers_inline(l, helper, d, s, slots, done);
-  } else {
-    x87_note(l, IR_NO_REG);
-    lift_plain_helper_imm(l, helper, slots);
-    l->x87.maybe_pending = true;
-  }
-  x87_done(l, done);
+  registers_inline(l, helper, d, s, x87_slot_argument(d) | x87_slot_argument(s) << 8 | pops, pops);
 }
 
 /* Functions of ST(0), or of ST(0) and ST(1), that replace ST(0). */
@@ -90,25 +87,21 @@ void lift_x87_function(Lift *l, const X86Insn *insn, uint32_t argument) {
   bool two = argument & X87_TWO_OPERANDS;
   x87_begin(l);
   unsigned d = x87_slot(l, 0), s = x87_slot(l, two ? 1 : 0);
-  IrLabel done = ir_label(&l->b);
-  x87_require(l, 1u << d | 1u << s, 1u << d | (argument & X87_CLEARS_C2 ? X87_FAULT_REDUCES : 0), done);
+  x87_require(l, 1u << d | 1u << s, 1u << d | (argument & X87_CLEARS_C2 ? X87_FAULT_REDUCES : 0));
   x87_note(l, IR_NO_REG);
   lift_plain_helper_imm(l, helper, x87_slot_argument(d) | x87_slot_argument(s) << 8);
-  l->x87.maybe_pending = true;
-  x87_done(l, done);
+  made_by_helper(l, d);
 }
 
 /* Functions of ST(0) and ST(1) whose result replaces both: FPATAN, FYL2X, FYL2XP1. */
 void lift_x87_function_pop(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_begin(l);
   unsigned s = x87_slot(l, 0), d = x87_slot(l, 1);
-  IrLabel done = ir_label(&l->b);
-  x87_require(l, 1u << d | 1u << s, 1u << d | 1 << X87_FAULT_POPS_SHIFT, done);
+  x87_require(l, 1u << d | 1u << s, 1u << d | 1 << X87_FAULT_POPS_SHIFT);
   x87_note(l, IR_NO_REG);
   x87_pop(l, 1);
   lift_plain_helper_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | 1);
-  l->x87.maybe_pending = true;
-  x87_done(l, done);
+  made_by_helper(l, d);
 }
 
 /* Functions of ST(0) with two results, one pushed: FXTRACT, and FPTAN and FSINCOS, which push nothing where
@@ -117,25 +110,22 @@ void lift_x87_function_push(Lift *l, const X86Insn *insn, uint32_t argument) {
   enum { ARGUMENT_PUSHED = 4 };
   x87_begin(l);
   unsigned s = x87_slot(l, 0), d = x87_slot(l, -1);
-  IrLabel done = ir_label(&l->b);
   bool clears_c2 = argument & X87_CLEARS_C2;
-  x87_require(l, 1u << s, 1u << s | 1u << d | X87_FAULT_PUSHES | (clears_c2 ? X87_FAULT_REDUCES : 0), done);
-  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW_TWO, clears_c2, done);
+  x87_require(l, 1u << s, 1u << s | 1u << d | X87_FAULT_PUSHES | (clears_c2 ? X87_FAULT_REDUCES : 0));
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW_TWO, clears_c2);
   x87_note(l, IR_NO_REG);
   x87_push(l);
   lift_plain_helper_imm(l, x87_helper(argument), x87_slot_argument(d) | x87_slot_argument(s) << 8 | ARGUMENT_PUSHED);
-  x87_done(l, done);
-  if (x87_helper(argument) == LIFT_HELPER_X87_FXTRACT) l->x87.maybe_pending = true;
-  else x87_forget(l, l->x87.top);
+  made_by_helper(l, s);
+  if (x87_helper(argument) != LIFT_HELPER_X87_FXTRACT) x87_forget(l, l->x87.top);
 }
 
 /* --- Comparisons ---------------------------------------------------------------------------------- */
 
 static void compare_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned slot = x87_slot(l, 0), pops = x87_pops(argument);
-  IrLabel done = ir_label(&l->b);
   IrReg value = load_operand(l, insn, argument & X87_INTEGER);
-  x87_require(l, 1u << slot, X87_FAULT_COMPARES | (uint64_t)pops << X87_FAULT_POPS_SHIFT, done);
+  x87_require(l, 1u << slot, X87_FAULT_COMPARES | (uint64_t)pops << X87_FAULT_POPS_SHIFT);
   x87_note(l, lift_address_register(l, insn));
   lift_plain_helper(l, memory_helper(insn, argument), value);
   if (pops) {
@@ -152,18 +142,15 @@ static void compare_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
   } else {
     l->x87.maybe_pending = true;
   }
-  x87_done(l, done);
 }
 
 static void compare_registers(Lift *l, unsigned i, uint32_t argument, uint64_t underflow) {
   unsigned a = x87_slot(l, 0), b = x87_slot(l, (int)i), pops = x87_pops(argument);
-  IrLabel done = ir_label(&l->b);
-  x87_require(l, 1u << a | 1u << b, underflow | (uint64_t)pops << X87_FAULT_POPS_SHIFT, done);
+  x87_require(l, 1u << a | 1u << b, underflow | (uint64_t)pops << X87_FAULT_POPS_SHIFT);
   x87_note(l, IR_NO_REG);
   x87_pop(l, pops);
   lift_plain_helper_imm(l, x87_helper(argument), x87_slot_argument(a) | x87_slot_argument(b) << 8 | pops);
   l->x87.maybe_pending = true;
-  x87_done(l, done);
 }
 
 /* FCOM, FUCOM and their popping forms. FCOMPP and FUCOMPP have no operands: ST(1). */
@@ -208,8 +195,8 @@ static void flags_of_helper(Lift *l) {
 void lift_x87_compare_flags(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_begin(l);
   unsigned a = x87_slot(l, 0), b = x87_slot(l, insn->operands[1].reg), pops = x87_pops(argument);
-  IrLabel fault = ir_label(&l->b), slow = ir_label(&l->b), done = ir_label(&l->b);
-  x87_require(l, 1u << a | 1u << b, (uint64_t)pops << X87_FAULT_POPS_SHIFT, fault);
+  IrLabel fault = ir_label(&l->b), slow = ir_label(&l->b), known = ir_label(&l->b), done = ir_label(&l->b);
+  x87_require_or(l, 1u << a | 1u << b, (uint64_t)pops << X87_FAULT_POPS_SHIFT, fault);
   x87_pop(l, pops);
   X87Value va = x87_load_slot(l, a);
   x87_compare_inline(l, va, x87_load_slot(l, b), slow);
@@ -218,12 +205,15 @@ void lift_x87_compare_flags(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_bind(&l->b, slow);
   x87_note(l, IR_NO_REG);
   lift_plain_helper_imm(l, x87_helper(argument), x87_slot_argument(a) | x87_slot_argument(b) << 8 | pops);
-  x87_leave_if_pending(l, fault);
-  ir_bind(&l->b, fault);
+  x87_leave_if_pending(l, known);
+  ir_bind(&l->b, known);
   flags_of_helper(l);
   ir_branch(&l->b, done);
+  ir_bind(&l->b, fault);
+  flags_of_helper(l);
+  x87_leave(l);
   ir_cold_end(&l->b);
-  x87_done(l, done);
+  ir_bind(&l->b, done);
 }
 
 /* FXAM looks at empty registers too. */

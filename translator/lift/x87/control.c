@@ -29,6 +29,7 @@ void lift_x87_load_control(Lift *l, const X86Insn *insn, uint32_t argument) {
   enum { FIELDS = 0x1f3f, ALWAYS = 0x40, MASKS = 0x3f, RC_PC = 0xf00, USUAL = 0x300 };
   IrLabel unmasks = ir_label(&l->b), on = ir_label(&l->b);
   x87_wait(l);
+  l->x87.usual = false;
   IrReg control = lift_read(l, insn, 0), value = ir_temp(&l->b), masked = ir_temp(&l->b);
   ir_const(&l->b, value, FIELDS);
   ir_rrr(&l->b, IR_AND, 4, value, control, value);
@@ -53,9 +54,12 @@ void lift_x87_load_control(Lift *l, const X86Insn *insn, uint32_t argument) {
 enum { PE_BIT = 5 };
 void lift_x87_store_status(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrReg status = load_field(l, 2, X87_FIELD(status)), top = load_field(l, 1, X87_FIELD(top));
-  IrReg rotation = load_field(l, 1, X87_FIELD(rotation)), c1 = load_field(l, 1, X87_FIELD(c1));
+  IrReg rotation = load_field(l, 1, X87_FIELD(rotation)), c1 = load_field(l, 8, X87_FIELD(c1)), below = ir_temp(&l->b);
   ir_rrr(&l->b, IR_SUB, 4, top, top, rotation);
   ir_bfi(&l->b, 4, status, top, 11, 3);
+  ir_add_imm(&l->b, 8, below, c1, -1);
+  ir_rrr(&l->b, IR_AND, 8, c1, c1, below); /* bit 63 where it is above 2^63 */
+  ir_lsr_imm(&l->b, 8, c1, c1, 63);
   ir_bfi(&l->b, 4, status, c1, 9, 1);
   IrReg inexact = load_field(l, 8, X87_FIELD(inexact)), negative = ir_temp(&l->b);
   ir_rrr(&l->b, IR_SUB, 8, negative, IR_ZERO, inexact);

@@ -10,80 +10,54 @@ static void copy_slot(Lift *l, unsigned to, unsigned from) {
   ir_store_state_vector(&l->b, 16, value, x87_slot_offset(to));
 }
 
-/* significand and sign_exponent to a slot. */
-static void store_slot(Lift *l, unsigned slot, IrReg significand, IrReg sign_exponent) {
-  ir_store_state(&l->b, 8, significand, x87_slot_offset(slot));
-  ir_store_state(&l->b, 2, sign_exponent, x87_exponent_offset(slot));
+/* What is known of slot `from` is known of `to`. */
+static void know_copy(Lift *l, unsigned to, unsigned from) {
+  l->x87.ordinary = (uint8_t)((l->x87.ordinary & ~(1u << to)) | (l->x87.ordinary >> from & 1u) << to);
 }
 
 static IrReg new_temp(Lift *l) { return ir_temp(&l->b); }
 
 /* --- Loads ---------------------------------------------------------------------------------------- */
 
-/* The helper's way for values the inline code does not convert; joins behind the inline code. */
-static void cold_load(Lift *l, const X86Insn *insn, IrLabel cold, IrLabel join, LiftHelper helper, IrReg value) {
-  ir_cold_begin(&l->b);
-  ir_bind(&l->b, cold);
-  x87_note(l, lift_address_register(l, insn));
-  lift_plain_helper(l, helper, value);
-  x87_leave_if_pending(l, join);
-  ir_cold_end(&l->b);
-}
-
-/* A normal float or double in `bits`: e_bits wide exponent, f_bits wide fraction. The zero of either sign
- * takes the helper's way with denormals, infinities and NaNs. */
-static void convert_ieee(Lift *l, const X86Insn *insn, IrReg bits, unsigned size, unsigned slot) {
-  unsigned f_bits = size == 4 ? 23 : 52, e_bits = size == 4 ? 8 : 11;
-  unsigned bias_change = 16383 - ((1u << (e_bits - 1)) - 1);
-  IrReg e = new_temp(l), t = new_temp(l), s = new_temp(l);
-  IrLabel cold = ir_label(&l->b), join = ir_label(&l->b);
-  ir_ubfx(&l->b, size, e, bits, f_bits, e_bits);
-  ir_add_imm(&l->b, 4, t, e, 1);
-  ir_logic_imm(&l->b, IR_AND, 4, t, t, (1u << e_bits) - 2); /* 0 for exponents of all zeros or ones */
-  ir_cbz(&l->b, 4, t, cold);
-  cold_load(l, insn, cold, join, size == 4 ? LIFT_HELPER_X87_FLD_M32 : LIFT_HELPER_X87_FLD_M64, bits);
-  ir_lsl_imm(&l->b, 8, s, bits, 63 - f_bits);
-  ir_logic_imm(&l->b, IR_ORR, 8, s, s, UINT64_C(1) << 63);
-  ir_add_imm(&l->b, 4, e, e, bias_change);
-  ir_lsr_imm(&l->b, size, t, bits, f_bits + e_bits);
-  ir_rrr_shift(&l->b, IR_ORR, 4, e, e, t, 0, 15);
-  store_slot(l, slot, s, e);
-  x87_clear_c1(l);
-  ir_bind(&l->b, join);
-}
-
+/* Float and double in place, where they are ordinary; the helper's way for zeros, denormals, infinities and NaNs is out of
+ * the region, since others follow that want to know. */
 static void load_ieee(Lift *l, const X86Insn *insn) {
   unsigned size = insn->operands[0].size;
   IrReg bits = new_temp(l);
-  IrLabel done = ir_label(&l->b);
+  IrLabel cold = ir_label(&l->b), join = ir_label(&l->b);
   ir_load(&l->b, size, IR_EXTEND_ZERO, bits, lift_address(l, insn, size));
-  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0);
   x87_push(l);
-  convert_ieee(l, insn, bits, size, l->x87.top);
-  x87_done(l, done);
+  X87Value v = x87_value_of_bits(l, bits, size, cold);
+  x87_store_slot(l, l->x87.top, v);
+  x87_clear_c1(l);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, cold);
+  x87_note(l, lift_address_register(l, insn));
+  lift_plain_helper(l, size == 4 ? LIFT_HELPER_X87_FLD_M32 : LIFT_HELPER_X87_FLD_M64, bits);
+  x87_rejoin(l, 1u << l->x87.top, join);
+  ir_cold_end(&l->b);
+  ir_bind(&l->b, join);
 }
 
 static void load_extended(Lift *l, const X86Insn *insn) {
   IrReg base = lift_address_register(l, insn), significand = new_temp(l), exponent = new_temp(l);
-  IrLabel done = ir_label(&l->b);
   ir_load(&l->b, 8, IR_EXTEND_ZERO, significand, lift_address_offset(l, base, 0, 8));
   ir_load(&l->b, 2, IR_EXTEND_ZERO, exponent, lift_address_offset(l, base, 8, 2));
-  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
-  store_slot(l, x87_slot(l, -1), significand, exponent);
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0);
   x87_push(l);
+  x87_store_slot(l, l->x87.top, (X87Value){significand, exponent, false});
   x87_clear_c1(l);
-  x87_done(l, done);
 }
 
 static void load_register(Lift *l, unsigned i) {
-  IrLabel done = ir_label(&l->b);
   unsigned from = x87_slot(l, (int)i), to = x87_slot(l, -1);
-  x87_require(l, 1u << from, 1u << to | X87_FAULT_PUSHES, done);
-  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
+  x87_require(l, 1u << from, 1u << to | X87_FAULT_PUSHES);
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0);
   copy_slot(l, to, from);
   x87_push(l);
+  know_copy(l, to, from);
   x87_clear_c1(l);
-  x87_done(l, done);
 }
 
 /* FLD */
@@ -94,56 +68,51 @@ void lift_x87_load(Lift *l, const X86Insn *insn, uint32_t argument) {
   else load_ieee(l, insn);
 }
 
-/* FILD: every integer is exact. */
+/* FILD: every integer is exact; after 0, which is not ordinary, it goes on elsewhere. */
 void lift_x87_load_integer(Lift *l, const X86Insn *insn, uint32_t argument) {
+  enum { EXPONENT = 0x403e }; /* of 2^63 */
   unsigned size = insn->operands[0].size;
   IrReg value = new_temp(l), sign = new_temp(l), magnitude = new_temp(l), zeros = new_temp(l);
-  IrLabel done = ir_label(&l->b), zero = ir_label(&l->b), join = ir_label(&l->b);
+  IrLabel zero = ir_label(&l->b);
   x87_begin(l);
   ir_load(&l->b, size, size == 8 ? IR_EXTEND_ZERO : IR_EXTEND_SIGN64, value, lift_address(l, insn, size));
-  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0);
   x87_push(l);
   x87_clear_c1(l);
+  ir_cbz(&l->b, 8, value, zero);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, zero);
+  x87_store_slot(l, l->x87.top, (X87Value){IR_ZERO, IR_ZERO, false});
+  x87_leave(l);
+  ir_cold_end(&l->b);
   ir_asr_imm(&l->b, 8, sign, value, 63);
   ir_rrr(&l->b, IR_EOR, 8, magnitude, value, sign);
   ir_rrr(&l->b, IR_SUB, 8, magnitude, magnitude, sign);
   ir_rr(&l->b, IR_CLZ, 8, zeros, magnitude);
   ir_rrr(&l->b, IR_LSLV, 8, magnitude, magnitude, zeros);
-  ir_store_state(&l->b, 8, magnitude, x87_slot_offset(l->x87.top));
-  ir_cbz(&l->b, 8, value, zero);
-  ir_cold_begin(&l->b);
-  ir_bind(&l->b, zero);
-  ir_store_state(&l->b, 2, IR_ZERO, x87_exponent_offset(l->x87.top));
-  ir_branch(&l->b, join);
-  ir_cold_end(&l->b);
   ir_logic_imm(&l->b, IR_AND, 4, sign, sign, 0x8000);
-  ir_logic_imm(&l->b, IR_ORR, 4, sign, sign, 0x403e);
+  ir_logic_imm(&l->b, IR_ORR, 4, sign, sign, EXPONENT);
   ir_rrr(&l->b, IR_SUB, 4, sign, sign, zeros);
-  ir_store_state(&l->b, 2, sign, x87_exponent_offset(l->x87.top));
-  ir_bind(&l->b, join);
-  x87_done(l, done);
+  x87_store_slot(l, l->x87.top, (X87Value){magnitude, sign, true});
 }
 
 /* FBLD */
 void lift_x87_load_bcd(Lift *l, const X86Insn *insn, uint32_t argument) {
-  IrLabel done = ir_label(&l->b);
   x87_begin(l);
   IrReg base = lift_address_register(l, insn), low = new_temp(l), high = new_temp(l);
   ir_load(&l->b, 8, IR_EXTEND_ZERO, low, lift_address_offset(l, base, 0, 8));
   ir_load(&l->b, 2, IR_EXTEND_ZERO, high, lift_address_offset(l, base, 8, 2));
-  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0);
   ir_store_state(&l->b, 8, low, X87_FIELD(transfer[0]));
   x87_push(l);
   lift_plain_helper(l, LIFT_HELPER_X87_FBLD, high);
-  x87_done(l, done);
 }
 
 /* FLD1, FLDZ, …: the argument is the row of the constant. */
 void lift_x87_load_constant(Lift *l, const X86Insn *insn, uint32_t argument) {
   enum { ONE = 0, ZERO = 6 };
-  IrLabel done = ir_label(&l->b);
   x87_begin(l);
-  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0, done);
+  x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0);
   x87_push(l);
   if (argument == ONE || argument == ZERO) {
     IrReg significand = IR_ZERO, exponent = IR_ZERO;
@@ -152,27 +121,25 @@ void lift_x87_load_constant(Lift *l, const X86Insn *insn, uint32_t argument) {
       ir_const(&l->b, significand, UINT64_C(1) << 63);
       ir_const(&l->b, exponent, 0x3fff);
     }
-    store_slot(l, l->x87.top, significand, exponent);
+    x87_store_slot(l, l->x87.top, (X87Value){significand, exponent, argument == ONE});
     x87_clear_c1(l);
   } else {
     lift_plain_helper_imm(l, LIFT_HELPER_X87_FLD_CONSTANT, argument);
   }
-  x87_done(l, done);
 }
 
 /* --- Stores --------------------------------------------------------------------------------------- */
 
 static void store_register(Lift *l, unsigned i, unsigned pops) {
-  IrLabel done = ir_label(&l->b);
   unsigned from = x87_slot(l, 0), to = x87_slot(l, (int)i);
-  x87_require(l, 1u << from, 1u << to | (uint64_t)pops << X87_FAULT_POPS_SHIFT, done);
+  x87_require(l, 1u << from, 1u << to | (uint64_t)pops << X87_FAULT_POPS_SHIFT);
   if (from != to) {
     copy_slot(l, to, from);
+    know_copy(l, to, from);
     x87_fill_slot(l, to);
   }
   x87_pop(l, pops);
   x87_clear_c1(l);
-  x87_done(l, done);
 }
 
 /* FSTP m80 rounds nothing and raises nothing but a stack fault, which stores the default NaN. */
@@ -180,11 +147,10 @@ static void store_extended(Lift *l, const X86Insn *insn) {
   unsigned slot = x87_slot(l, 0);
   IrReg base = lift_address_register(l, insn), significand = new_temp(l), exponent = new_temp(l);
   IrReg valid = new_temp(l);
-  IrLabel fault = ir_label(&l->b), join = ir_label(&l->b), done = ir_label(&l->b);
+  IrLabel fault = ir_label(&l->b), join = ir_label(&l->b);
   bool check = !(l->x87.valid >> slot & 1);
   if (check) ir_load_state(&l->b, 1, valid, X87_FIELD(valid));
-  ir_load_state(&l->b, 8, significand, x87_slot_offset(slot));
-  ir_load_state(&l->b, 2, exponent, x87_exponent_offset(slot));
+  ir_load_state_pair(&l->b, significand, exponent, x87_slot_offset(slot));
   if (check) {
     ir_tbz(&l->b, valid, slot, fault);
     ir_cold_begin(&l->b);
@@ -202,7 +168,6 @@ static void store_extended(Lift *l, const X86Insn *insn) {
   x87_know_valid(l, slot);
   x87_pop(l, 1);
   x87_clear_c1(l);
-  x87_done(l, done);
 }
 
 enum { STAGED_C1_BIT = 9, STAGED_PENDING_BIT = 30, STAGED_ABORT_BIT = 31, STAGED_STATUS = 0x7f };
@@ -236,13 +201,13 @@ static void finish_store(Lift *l, const X86Insn *insn, unsigned pops) {
   lift_plain_helper_imm(l, LIFT_HELPER_X87_STORE_EXCEPTIONS, 0);
   x87_leave_if_pending(l, done);
   ir_cold_end(&l->b);
-  ir_ubfx(&l->b, 4, value, staged, STAGED_C1_BIT, 1);
-  ir_store_state(&l->b, 1, value, X87_FIELD(c1));
+  ir_sbfx(&l->b, 8, value, staged, STAGED_C1_BIT, 1);
+  ir_store_state(&l->b, 8, value, X87_FIELD(c1));
   ir_logic_imm(&l->b, IR_AND, 4, staged, staged, STAGED_STATUS);
   ir_load_state(&l->b, 2, status, X87_FIELD(status));
   ir_rrr(&l->b, IR_ORR, 4, status, status, staged);
   ir_store_state(&l->b, 2, status, X87_FIELD(status));
-  x87_done(l, done);
+  ir_bind(&l->b, done);
 }
 
 /* Stores through a helper that is given the slot and the width. */
@@ -283,7 +248,7 @@ static void store_ieee(Lift *l, const X86Insn *insn, unsigned pops) {
   lift_flags_restore(l, flags);
   ir_store(&l->b, size, n.bits, lift_address(l, insn, size));
   x87_pop(l, pops);
-  ir_store_state(&l->b, 1, n.up, X87_FIELD(c1));
+  ir_store_state(&l->b, 8, n.c1, X87_FIELD(c1));
   ir_cbz(&l->b, 8, n.rest, exact);
   ir_store_state(&l->b, 8, n.rest, X87_FIELD(inexact));
   ir_bind(&l->b, exact);
@@ -317,47 +282,45 @@ void lift_x87_store_integer(Lift *l, const X86Insn *insn, uint32_t argument) {
 void lift_x87_exchange(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_begin(l);
   unsigned a = x87_slot(l, 0), b = x87_slot(l, insn->operands[1].reg);
-  IrLabel done = ir_label(&l->b);
-  x87_require(l, 1u << a | 1u << b, 1u << a | 1u << b | X87_FAULT_EXCHANGES, done);
+  x87_require(l, 1u << a | 1u << b, 1u << a | 1u << b | X87_FAULT_EXCHANGES);
   if (a != b) {
     IrVec va = ir_vector_temp(&l->b), vb = ir_vector_temp(&l->b);
     ir_load_state_vector(&l->b, 16, va, x87_slot_offset(a));
     ir_load_state_vector(&l->b, 16, vb, x87_slot_offset(b));
     ir_store_state_vector(&l->b, 16, va, x87_slot_offset(b));
     ir_store_state_vector(&l->b, 16, vb, x87_slot_offset(a));
+    unsigned differ = (l->x87.ordinary >> a ^ l->x87.ordinary >> b) & 1u;
+    l->x87.ordinary ^= (uint8_t)(differ << a | differ << b);
   }
   x87_clear_c1(l);
-  x87_done(l, done);
 }
 
 /* FCMOVcc: the argument is the x86 condition. */
 void lift_x87_move_if(Lift *l, const X86Insn *insn, uint32_t condition) {
   x87_begin(l);
   unsigned to = x87_slot(l, 0), from = x87_slot(l, insn->operands[1].reg);
-  IrLabel done = ir_label(&l->b), skip = ir_label(&l->b);
+  IrLabel skip = ir_label(&l->b);
   LiftCondition c = lift_condition(l, condition);
-  x87_require(l, 1u << to | 1u << from, 1u << to, done);
+  x87_require(l, 1u << to | 1u << from, 1u << to);
   if (!c.is_register) ir_branch_cond(&l->b, (A64Condition)(c.cond ^ 1), skip);
   else if (c.inverted) ir_tbnz(&l->b, c.reg, 0, skip);
   else ir_tbz(&l->b, c.reg, 0, skip);
   copy_slot(l, to, from);
   ir_bind(&l->b, skip);
-  x87_done(l, done);
+  if (!(l->x87.ordinary >> from & 1)) l->x87.ordinary &= (uint8_t)~(1u << to);
 }
 
 /* FABS, FCHS: argument 0, 1. */
 void lift_x87_sign(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_begin(l);
   unsigned slot = x87_slot(l, 0);
-  IrLabel done = ir_label(&l->b);
   IrReg exponent = new_temp(l);
-  x87_require(l, 1u << slot, 1u << slot, done);
+  x87_require(l, 1u << slot, 1u << slot);
   ir_load_state(&l->b, 2, exponent, x87_exponent_offset(slot));
   if (argument) ir_logic_imm(&l->b, IR_EOR, 4, exponent, exponent, 0x8000);
   else ir_logic_imm(&l->b, IR_AND, 4, exponent, exponent, 0x7fff);
   ir_store_state(&l->b, 2, exponent, x87_exponent_offset(slot));
   x87_clear_c1(l);
-  x87_done(l, done);
 }
 
 /* FFREE, and FFREEP with a pop */

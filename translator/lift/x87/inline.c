@@ -1,10 +1,14 @@
-/* FADD, FSUB, FMUL, FDIV, FCOMI and stores of doubles on general registers, for operands of ordinary size.
+/* FADD, FSUB, FMUL, FDIV, FCOMI and conversions from and to float and double on general registers, for operands of
+ * ordinary size.
  *
  * What is done here: both operands normal with exponents in the middle half of the range (2^-8191 to 2^8192,
  * so that no result of an addition leaves the range), rounding to nearest and 64 bits, PE masked. All else
  * goes to the helper that knows everything (x87/arithmetic.c), out of line and with nothing changed yet. A
  * value is its significand and, as in the register, its sign and exponent in one; sums and differences of
- * those carry the sign along. */
+ * those carry the sign along.
+ *
+ * A value that is known to be ordinary has passed a test, or come out of operations that may have moved its exponent
+ * by one each since: multiplication and division test what they make, so that a block's worth of those does no harm. */
 #include "lift/x87/x87.h"
 
 /* Bits 14 and 13 of an exponent differ in the middle half. */
@@ -18,10 +22,19 @@ static IrReg binary(Lift *l, IrOp op, unsigned size, IrReg n, IrReg m) {
 }
 
 X87Value x87_load_slot(Lift *l, unsigned slot) {
-  X87Value v = {ir_temp(&l->b), ir_temp(&l->b), false};
-  ir_load_state(&l->b, 8, v.significand, x87_slot_offset(slot));
-  ir_load_state(&l->b, 2, v.sign_exponent, x87_exponent_offset(slot));
+  X87Value v = {ir_temp(&l->b), ir_temp(&l->b), l->x87.ordinary >> slot & 1};
+  ir_load_state_pair(&l->b, v.significand, v.sign_exponent, x87_slot_offset(slot));
   return v;
+}
+
+void x87_store_slot(Lift *l, unsigned slot, X87Value v) {
+  ir_store_state_pair(&l->b, v.significand, v.sign_exponent, x87_slot_offset(slot));
+  l->x87.ordinary = (uint8_t)((l->x87.ordinary & ~(1u << slot)) | (unsigned)v.ordinary << slot);
+}
+
+/* Compares 32 bits with a number below 4096. */
+static void compare_imm(Lift *l, IrReg n, unsigned value) {
+  ir_emit(&l->b, IR_SUBSI, 4, IR_ZERO.id, n.id, IR_NONE, (int64_t)value << 10);
 }
 
 /* Bit MIDDLE_BIT tells whether the exponent is in the middle half. */
@@ -31,11 +44,17 @@ static IrReg middle(Lift *l, IrReg sign_exponent) {
   return t;
 }
 
+/* Whether v is ordinary, as bit MIDDLE_BIT. */
+static IrReg ordinary(Lift *l, X87Value v) {
+  IrReg t = middle(l, v.sign_exponent);
+  ir_rrr_shift(&l->b, IR_AND, 8, t, t, v.significand, 1, 63 - MIDDLE_BIT);
+  return t;
+}
+
 void x87_require_ordinary(Lift *l, X87Value a, X87Value b, IrLabel slow) {
-  if (b.ordinary) {
-    IrReg one = middle(l, a.sign_exponent);
-    ir_rrr_shift(&l->b, IR_AND, 8, one, one, a.significand, 1, 63 - MIDDLE_BIT);
-    ir_tbz(&l->b, one, MIDDLE_BIT, slow);
+  if (a.ordinary && b.ordinary) return;
+  if (a.ordinary || b.ordinary) {
+    ir_tbz(&l->b, ordinary(l, a.ordinary ? b : a), MIDDLE_BIT, slow);
     return;
   }
   IrReg t = middle(l, a.sign_exponent), u = middle(l, b.sign_exponent);
@@ -46,151 +65,280 @@ void x87_require_ordinary(Lift *l, X87Value a, X87Value b, IrLabel slow) {
 }
 
 void x87_require_usual(Lift *l, IrLabel slow) {
+  if (l->x87.usual) return;
   IrReg unusual = ir_temp(&l->b);
   ir_load_state(&l->b, 1, unusual, X87_FIELD(unusual));
   ir_cbnz(&l->b, 4, unusual, slow);
 }
 
-/* Rounds significand.rest to nearest and even and stores it. A carry out of the significand is slow. */
-static void round_and_store(Lift *l, unsigned slot, X87Value v, IrReg rest, IrLabel slow) {
-  IrReg odd = ir_temp(&l->b), half = ir_temp(&l->b);
-  IrLabel exact = ir_label(&l->b);
-  ir_logic_imm(&l->b, IR_AND, 8, odd, v.significand, 1);
-  ir_const(&l->b, half, INTEGER_BIT);
-  ir_rrr(&l->b, IR_SUB, 8, half, half, odd);
-  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, rest, half);
-  ir_csel(&l->b, IR_CSINC, 8, v.significand, v.significand, v.significand, A64_LS);
-  ir_cset(&l->b, 4, odd, A64_HI);
-  ir_cbz(&l->b, 8, v.significand, slow);
-  ir_store_state(&l->b, 8, v.significand, x87_slot_offset(slot));
-  ir_store_state(&l->b, 2, v.sign_exponent, x87_exponent_offset(slot));
-  ir_store_state(&l->b, 1, odd, X87_FIELD(c1));
-  ir_cbz(&l->b, 8, rest, exact);
-  ir_store_state(&l->b, 8, rest, X87_FIELD(inexact));
-  ir_bind(&l->b, exact);
+void x87_rejoin(Lift *l, unsigned claims, IrLabel label) {
+  IrLabel leave = ir_label(&l->b);
+  IrReg field = ir_temp(&l->b);
+  ir_load_state(&l->b, 1, field, X87_FIELD(top));
+  ir_tbnz(&l->b, field, 7, leave);
+  if (l->x87.usual) {
+    ir_load_state(&l->b, 1, field, X87_FIELD(unusual));
+    ir_cbnz(&l->b, 4, field, leave);
+  }
+  for (unsigned slot = 0; slot < 8; slot++) {
+    if (!(claims & l->x87.ordinary & 1u << slot)) continue;
+    X87Value v = x87_load_slot(l, slot);
+    ir_tbz(&l->b, ordinary(l, v), MIDDLE_BIT, leave);
+  }
+  ir_branch(&l->b, label);
+  ir_bind(&l->b, leave);
+  x87_leave(l);
 }
 
-/* The product's exponent: signs add up to the sign, since the sum of exponents stays within its bits. */
+/* Rounds significand.rest to nearest and even and stores it. A carry out of the significand is slow. With `even`, bit 0
+ * of the rest is known to be 0. What decides is the rest with the significand's lowest bit below it: more than a half is
+ * rounded up. That is also what tells C1 (guest/state.h). */
+static void round_and_store(Lift *l, unsigned slot, X87Value v, IrReg rest, bool even, IrLabel slow) {
+  IrLabel exact = ir_label(&l->b), store = ir_label(&l->b);
+  ir_cbz(&l->b, 8, rest, exact);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, exact);
+  ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
+  ir_branch(&l->b, store);
+  ir_cold_end(&l->b);
+  ir_store_state(&l->b, 8, rest, X87_FIELD(inexact));
+  if (even) {
+    ir_bfi(&l->b, 8, rest, v.significand, 0, 1);
+  } else {
+    IrReg odd = ir_temp(&l->b);
+    ir_logic_imm(&l->b, IR_AND, 8, odd, v.significand, 1);
+    ir_rrr(&l->b, IR_ORR, 8, rest, rest, odd);
+  }
+  ir_rrr(&l->b, IR_ADDS, 8, IR_ZERO, rest, rest); /* C: at least a half; Z: no more than it */
+  ir_csel(&l->b, IR_CSINC, 8, v.significand, v.significand, v.significand, A64_LS);
+  ir_cbz(&l->b, 8, v.significand, slow);
+  ir_store_state(&l->b, 8, rest, X87_FIELD(c1));
+  ir_bind(&l->b, store);
+  x87_store_slot(l, slot, v);
+}
+
+/* --- Multiplication ------------------------------------------------------------------------------- */
+
+/* The product's exponent: signs add up to the sign, since the sum of exponents stays within its bits. 2^14 is taken off
+ * where the bias would be 1 less; the product of significands is that much more, or 2, where its highest bit is set. */
 static void multiply(Lift *l, unsigned slot, X87Value a, X87Value b, IrLabel slow) {
   IrReg high = binary(l, IR_UMULH, 8, a.significand, b.significand), low = ir_temp(&l->b);
-  IrLabel normal = ir_label(&l->b);
+  IrLabel below = ir_label(&l->b), normal = ir_label(&l->b);
   ir_rrrr(&l->b, IR_MADD, 8, low, a.significand, b.significand, IR_ZERO);
   IrReg se = binary(l, IR_ADD, 4, a.sign_exponent, b.sign_exponent);
-  ir_rrr_shift(&l->b, IR_ADD, 8, se, se, high, 1, 63);
-  ir_add_imm(&l->b, 4, se, se, -BIAS);
+  ir_add_imm(&l->b, 4, se, se, -(BIAS + 1));
   ir_tbz(&l->b, middle(l, se), MIDDLE_BIT, slow);
-  ir_tbnz(&l->b, high, 63, normal);
+  ir_tbz(&l->b, high, 63, below);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, below);
   ir_extr(&l->b, 8, high, high, low, 63);
   ir_lsl_imm(&l->b, 8, low, low, 1);
-  ir_bind(&l->b, normal);
-  round_and_store(l, slot, (X87Value){high, se, true}, low, slow);
-}
-
-/* rest := what leaves `value` when it is shifted right by distance (0-63). */
-static void align(Lift *l, IrReg rest, IrReg value, IrReg distance) {
-  IrReg other = ir_temp(&l->b);
-  ir_rrr(&l->b, IR_ORN, 4, other, IR_ZERO, distance);
-  ir_lsl_imm(&l->b, 8, rest, value, 1);
-  ir_rrr(&l->b, IR_LSLV, 8, rest, rest, other);
-  ir_rrr(&l->b, IR_LSRV, 8, value, value, distance);
-}
-
-/* With 64 places or more between them the smaller operand only counts in rounding: out of line, and only
- * from 66 on, where it cannot but leave the larger (minus all but nothing, when subtracted). */
-static void far_apart(Lift *l, IrReg distance, IrReg larger, IrReg rest, bool subtract, IrLabel slow, IrLabel done) {
-  IrReg t = ir_temp(&l->b);
-  IrLabel far = ir_label(&l->b);
-  ir_lsr_imm(&l->b, 4, t, distance, 6);
-  ir_cbnz(&l->b, 4, t, far);
-  ir_cold_begin(&l->b);
-  ir_bind(&l->b, far);
-  ir_add_imm(&l->b, 4, t, distance, -66);
-  ir_tbnz(&l->b, t, 31, slow);
-  if (subtract) {
-    ir_add_imm(&l->b, 8, t, larger, -1);
-    ir_tbz(&l->b, t, 63, slow);
-    ir_mov(&l->b, 8, larger, t);
-  }
-  ir_const(&l->b, rest, subtract ? UINT64_MAX : 1);
-  ir_branch(&l->b, done);
+  ir_add_imm(&l->b, 4, se, se, 1);
+  ir_branch(&l->b, normal);
   ir_cold_end(&l->b);
+  ir_add_imm(&l->b, 4, se, se, 2);
+  ir_bind(&l->b, normal);
+  ir_logic_imm(&l->b, IR_AND, 4, se, se, 0xffff);
+  round_and_store(l, slot, (X87Value){high, se, true}, low, false, slow);
 }
 
-/* Operands of unlike sign: the larger keeps its own. Leaves the difference in a and b's significand, which
- * is the rest; `small` is a temporary. */
-static void subtract_magnitudes(Lift *l, X87Value a, X87Value b, IrReg small, IrLabel slow, IrLabel done) {
-  IrReg rest = b.significand;
-  IrReg be = ir_temp(&l->b), distance = ir_temp(&l->b);
-  ir_logic_imm(&l->b, IR_EOR, 4, be, b.sign_exponent, SIGN);
-  ir_rrr(&l->b, IR_SUB, 4, distance, a.sign_exponent, be);
-  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, a.significand, b.significand);
-  ir_rrr(&l->b, IR_SBCS, 4, IR_ZERO, a.sign_exponent, be);
-  ir_csel(&l->b, IR_CSNEG, 4, distance, distance, distance, A64_CS);
-  ir_csel(&l->b, IR_CSEL, 4, a.sign_exponent, a.sign_exponent, b.sign_exponent, A64_CS);
-  ir_csel(&l->b, IR_CSEL, 8, small, b.significand, a.significand, A64_CS);
-  ir_csel(&l->b, IR_CSEL, 8, a.significand, a.significand, b.significand, A64_CS);
-  far_apart(l, distance, a.significand, rest, true, slow, done);
-  align(l, rest, small, distance);
+/* --- Addition ------------------------------------------------------------------------------------- */
+
+/* Code that is not fallen into: out of line, or where that is so already, jumped over. */
+typedef struct Aside {
+  bool nested;
+  IrLabel over;
+} Aside;
+
+static Aside begin_aside(Lift *l) {
+  Aside aside = {l->b.cold, {0}};
+  if (aside.nested) {
+    aside.over = ir_label(&l->b);
+    ir_branch(&l->b, aside.over);
+  } else {
+    ir_cold_begin(&l->b);
+  }
+  return aside;
+}
+
+static void end_aside(Lift *l, Aside aside) {
+  if (aside.nested) ir_bind(&l->b, aside.over);
+  else ir_cold_end(&l->b);
+}
+
+/* An addition under way. Operands are `a` and `b`; where the sum is made, it and its rest are in a and b's significand. */
+typedef struct Addition {
+  X87Value a, b;
+  IrReg distance, small;
+  IrLabel slow;
+  IrLabel round; /* the sum is normal */
+} Addition;
+
+/* Distances that are aligned in place: the rest then has two zeros below it. */
+enum { NEAR = 62, FAR = 66 };
+
+/* distance := n - m of the exponents, to `other` unless 0-NEAR: also where the signs are not the same. */
+static void require_near(Lift *l, const Addition *s, X87Value n, X87Value m, IrLabel other) {
+  ir_rrr(&l->b, IR_SUB, 4, s->distance, n.sign_exponent, m.sign_exponent);
+  compare_imm(l, s->distance, NEAR);
+  ir_branch_cond(&l->b, A64_HI, other);
+}
+
+/* small.rest := value shifted right by the distance; the rest may be made in place of value or distance. */
+static void align(Lift *l, const Addition *s, IrReg value, IrReg rest) {
+  ir_rrr(&l->b, IR_LSRV, 8, s->small, value, s->distance);
+  ir_rrr(&l->b, IR_RORV, 8, rest, value, s->distance);
+  ir_rrr(&l->b, IR_EOR, 8, rest, rest, s->small);
+}
+
+/* The sum's carry is in C. */
+static void carry_into_exponent(Lift *l, const Addition *s) {
+  IrReg sum = s->a.significand, rest = s->b.significand, se = s->a.sign_exponent;
+  ir_branch_cond(&l->b, A64_CC, s->round);
+  ir_extr(&l->b, 8, rest, sum, rest, 1);
+  ir_lsr_imm(&l->b, 8, sum, sum, 1);
+  ir_logic_imm(&l->b, IR_ORR, 8, sum, sum, INTEGER_BIT);
+  ir_add_imm(&l->b, 4, se, se, 1);
+}
+
+/* A difference that has lost more than one bit, out of line. */
+static void normalise_difference(Lift *l, const Addition *s, IrLabel general) {
+  IrReg sum = s->a.significand, rest = s->b.significand, se = s->a.sign_exponent;
+  IrReg zeros = s->distance, t = s->small;
+  Aside aside = begin_aside(l);
+  ir_bind(&l->b, general);
+  ir_cbz(&l->b, 8, sum, s->slow);
+  ir_rr(&l->b, IR_CLZ, 8, zeros, sum);
+  ir_rrr(&l->b, IR_SUB, 4, t, IR_ZERO, zeros);
+  ir_rrr(&l->b, IR_LSRV, 8, t, rest, t);
+  ir_rrr(&l->b, IR_LSLV, 8, sum, sum, zeros);
+  ir_rrr(&l->b, IR_ORR, 8, sum, sum, t);
+  ir_rrr(&l->b, IR_LSLV, 8, rest, rest, zeros);
+  ir_rrr(&l->b, IR_SUB, 4, se, se, zeros);
+  ir_rrr_shift(&l->b, IR_EOR, 4, t, se, se, 0, 1);
+  ir_tbz(&l->b, t, MIDDLE_BIT, s->slow);
+  ir_branch(&l->b, s->round);
+  end_aside(l, aside);
+}
+
+/* The exponents are 63 places or more apart, the signs the same: the smaller one only counts in rounding. From 66 on,
+ * where it cannot but leave the larger (minus all but nothing, when subtracted); before that the helper does it. */
+static void far_apart(Lift *l, const Addition *s, bool subtract) {
+  IrReg sum = s->a.significand, rest = s->b.significand, se = s->a.sign_exponent, t = s->small;
+  IrLabel larger = ir_label(&l->b);
+  ir_rrr(&l->b, IR_SUB, 4, s->distance, se, s->b.sign_exponent);
+  ir_tbz(&l->b, s->distance, 31, larger);
+  ir_rrr(&l->b, IR_SUB, 4, s->distance, IR_ZERO, s->distance);
+  ir_mov(&l->b, 8, sum, rest);
+  if (subtract) ir_logic_imm(&l->b, IR_EOR, 4, se, s->b.sign_exponent, SIGN);
+  else ir_mov(&l->b, 8, se, s->b.sign_exponent);
+  ir_bind(&l->b, larger);
+  ir_add_imm(&l->b, 4, t, s->distance, -FAR);
+  ir_tbnz(&l->b, t, 31, s->slow);
+  if (subtract) {
+    ir_add_imm(&l->b, 8, sum, sum, -1);
+    ir_tbz(&l->b, sum, 63, s->slow);
+  }
+  ir_const(&l->b, rest, subtract ? UINT64_MAX : 4);
+  ir_branch(&l->b, s->round);
+}
+
+/* Magnitudes, of operands with the same sign, added (or b's subtracted from a's, where the signs of what is really added
+ * differ). Goes to `neither`, out of line and with nothing changed, unless the signs are the same and the exponents near
+ * each other; and to s->round where the result is normal already. */
+static void add_magnitudes(Lift *l, const Addition *s, IrLabel neither) {
+  X87Value a = s->a, b = s->b;
+  IrLabel other = ir_label(&l->b), summed = ir_label(&l->b);
+  require_near(l, s, a, b, other);
+  Aside aside = begin_aside(l);
+  ir_bind(&l->b, other);
+  require_near(l, s, b, a, neither);
+  align(l, s, a.significand, s->distance);
+  ir_mov(&l->b, 8, a.sign_exponent, b.sign_exponent);
+  ir_rrr(&l->b, IR_ADDS, 8, a.significand, b.significand, s->small);
+  ir_mov(&l->b, 8, b.significand, s->distance);
+  ir_branch(&l->b, summed);
+  end_aside(l, aside);
+  align(l, s, b.significand, b.significand);
+  ir_rrr(&l->b, IR_ADDS, 8, a.significand, a.significand, s->small);
+  ir_bind(&l->b, summed);
+  carry_into_exponent(l, s);
+}
+
+static void subtract_magnitudes(Lift *l, const Addition *s, IrLabel neither) {
+  X87Value a = s->a, b = s->b;
+  IrReg sum = a.significand, rest = b.significand;
+  IrLabel other = ir_label(&l->b), negative = ir_label(&l->b), normalise = ir_label(&l->b), general = ir_label(&l->b);
+  require_near(l, s, a, b, other);
+  Aside aside = begin_aside(l);
+  ir_bind(&l->b, other);
+  require_near(l, s, b, a, neither);
+  align(l, s, sum, s->distance);
+  ir_logic_imm(&l->b, IR_EOR, 4, a.sign_exponent, b.sign_exponent, SIGN);
+  ir_rrr(&l->b, IR_SUBS, 8, s->distance, IR_ZERO, s->distance);
+  ir_rrr(&l->b, IR_SBC, 8, sum, b.significand, s->small);
+  ir_mov(&l->b, 8, rest, s->distance);
+  ir_branch(&l->b, normalise);
+  ir_bind(&l->b, negative); /* of equal exponents: no rest */
+  ir_rrr(&l->b, IR_SUB, 8, sum, IR_ZERO, sum);
+  ir_logic_imm(&l->b, IR_EOR, 4, a.sign_exponent, a.sign_exponent, SIGN);
+  ir_branch(&l->b, normalise);
+  end_aside(l, aside);
+  align(l, s, rest, rest);
   ir_rrr(&l->b, IR_SUBS, 8, rest, IR_ZERO, rest);
-  ir_rrr(&l->b, IR_SBC, 8, a.significand, a.significand, small);
-  ir_tbnz(&l->b, a.significand, 63, done);
-  ir_cbz(&l->b, 8, a.significand, slow);
-  ir_rr(&l->b, IR_CLZ, 8, distance, a.significand);
-  ir_rrr(&l->b, IR_SUB, 4, small, IR_ZERO, distance);
-  ir_rrr(&l->b, IR_LSRV, 8, small, rest, small);
-  ir_rrr(&l->b, IR_LSLV, 8, a.significand, a.significand, distance);
-  ir_rrr(&l->b, IR_ORR, 8, a.significand, a.significand, small);
-  ir_rrr(&l->b, IR_LSLV, 8, rest, rest, distance);
-  ir_rrr(&l->b, IR_SUB, 4, a.sign_exponent, a.sign_exponent, distance);
+  ir_rrr(&l->b, IR_SBCS, 8, sum, sum, s->small);
+  ir_branch_cond(&l->b, A64_CC, negative);
+  ir_bind(&l->b, normalise);
+  ir_tbnz(&l->b, sum, 63, s->round);
+  ir_rrr(&l->b, IR_ADDS, 8, rest, rest, rest);
+  ir_rrr(&l->b, IR_ADC, 8, sum, sum, sum);
+  ir_add_imm(&l->b, 4, a.sign_exponent, a.sign_exponent, -1);
+  ir_tbz(&l->b, sum, 63, general);
+  normalise_difference(l, s, general);
 }
 
-/* Operands of the same sign, which the exponents' difference then does not show. */
-static void add_magnitudes(Lift *l, X87Value a, X87Value b, IrReg small, IrLabel slow, IrLabel done) {
-  IrReg rest = b.significand;
-  IrReg distance = ir_temp(&l->b);
-  ir_rrr(&l->b, IR_SUBS, 4, distance, a.sign_exponent, b.sign_exponent);
-  ir_csel(&l->b, IR_CSEL, 4, a.sign_exponent, a.sign_exponent, b.sign_exponent, A64_CS);
-  ir_csel(&l->b, IR_CSNEG, 4, distance, distance, distance, A64_CS);
-  ir_csel(&l->b, IR_CSEL, 8, small, b.significand, a.significand, A64_CS);
-  ir_csel(&l->b, IR_CSEL, 8, a.significand, a.significand, b.significand, A64_CS);
-  far_apart(l, distance, a.significand, rest, false, slow, done);
-  align(l, rest, small, distance);
-  ir_rrr(&l->b, IR_ADDS, 8, a.significand, a.significand, small);
-  ir_branch_cond(&l->b, A64_CC, done);
-  ir_logic_imm(&l->b, IR_AND, 8, small, rest, 1);
-  ir_rrr_shift(&l->b, IR_ORR, 8, rest, small, rest, 1, 1);
-  ir_rrr_shift(&l->b, IR_ORR, 8, rest, rest, a.significand, 0, 63);
-  ir_lsr_imm(&l->b, 8, a.significand, a.significand, 1);
-  ir_logic_imm(&l->b, IR_ORR, 8, a.significand, a.significand, INTEGER_BIT);
-  ir_add_imm(&l->b, 4, a.sign_exponent, a.sign_exponent, 1);
+static void magnitudes(Lift *l, const Addition *s, bool subtract, IrLabel neither) {
+  if (subtract) subtract_magnitudes(l, s, neither);
+  else add_magnitudes(l, s, neither);
 }
 
-static void add(Lift *l, unsigned slot, X87Value a, X87Value b, IrLabel slow) {
-  IrReg signs = binary(l, IR_EOR, 4, a.sign_exponent, b.sign_exponent), small = ir_temp(&l->b);
-  IrLabel unlike = ir_label(&l->b), round = ir_label(&l->b);
-  ir_tbnz(&l->b, signs, SIGN_BIT, unlike);
-  add_magnitudes(l, a, b, small, slow, round);
-  ir_branch(&l->b, round);
+/* a + b, or a - b. Signs are taken to be the same, for which there is code in line; otherwise b's is turned around and it
+ * is the other operation, out of line. */
+static void add(Lift *l, unsigned slot, X87Value a, X87Value b, bool subtract, IrLabel slow) {
+  Addition s = {a, b, ir_temp(&l->b), ir_temp(&l->b), slow, ir_label(&l->b)};
+  IrLabel neither = ir_label(&l->b), unlike = ir_label(&l->b), far = ir_label(&l->b);
+  magnitudes(l, &s, subtract, neither);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, neither);
+  ir_rrr(&l->b, IR_EOR, 4, s.small, a.sign_exponent, b.sign_exponent);
+  ir_tbnz(&l->b, s.small, SIGN_BIT, unlike);
+  far_apart(l, &s, subtract);
   ir_bind(&l->b, unlike);
-  subtract_magnitudes(l, a, b, small, slow, round);
-  ir_bind(&l->b, round);
-  round_and_store(l, slot, a, b.significand, slow);
+  ir_logic_imm(&l->b, IR_EOR, 4, b.sign_exponent, b.sign_exponent, SIGN);
+  magnitudes(l, &s, !subtract, far);
+  ir_branch(&l->b, s.round);
+  ir_bind(&l->b, far);
+  far_apart(l, &s, !subtract);
+  ir_cold_end(&l->b);
+  ir_bind(&l->b, s.round);
+  a.ordinary = true;
+  round_and_store(l, slot, a, b.significand, true, slow);
 }
 
-/* One 32-bit digit of high:low / divisor, high < divisor: the digit, and in `high` the remainder. `low` may
- * be IR_ZERO. The estimate from the divisor's upper half is at most 2 too large (Knuth 4.3.1). */
-static IrReg divide_digit(Lift *l, IrReg high, IrReg low, IrReg divisor, IrLabel slow) {
-  IrReg upper = ir_temp(&l->b), digit = ir_temp(&l->b);
+/* --- Division ------------------------------------------------------------------------------------- */
+
+/* One 32-bit digit of high:low / divisor, high < divisor, whose upper half is `upper`: the digit, and in `high` the
+ * remainder. `low` may be IR_ZERO. The estimate from the divisor's upper half is at most 2 too large (Knuth 4.3.1). */
+static IrReg divide_digit(Lift *l, IrReg high, IrReg low, IrReg divisor, IrReg upper, IrLabel slow) {
+  IrReg t = ir_temp(&l->b), digit = ir_temp(&l->b);
   IrLabel large = ir_label(&l->b), right = ir_label(&l->b);
-  ir_lsr_imm(&l->b, 8, upper, divisor, 32);
   ir_rrr(&l->b, IR_UDIV, 8, digit, high, upper);
   ir_rrrr(&l->b, IR_MSUB, 8, high, digit, upper, high);
-  ir_lsr_imm(&l->b, 8, upper, digit, 32);
-  ir_cbnz(&l->b, 8, upper, slow);
+  ir_lsr_imm(&l->b, 8, t, digit, 32);
+  ir_cbnz(&l->b, 8, t, slow);
   ir_rrr_shift(&l->b, IR_ORR, 8, high, low, high, 0, 32);
-  ir_mov(&l->b, 4, upper, divisor);
-  ir_rrrr(&l->b, IR_MADD, 8, upper, digit, upper, IR_ZERO);
-  ir_rrr(&l->b, IR_SUBS, 8, high, high, upper);
+  ir_rrr(&l->b, IR_UMULL, 8, t, digit, divisor);
+  ir_rrr(&l->b, IR_SUBS, 8, high, high, t);
   ir_branch_cond(&l->b, A64_CC, large);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, large);
@@ -205,61 +353,148 @@ static IrReg divide_digit(Lift *l, IrReg high, IrReg low, IrReg divisor, IrLabel
   return digit;
 }
 
+/* Rounds a quotient: up where more than half the divisor is left; exactly half cannot be, and nor can a carry. */
+static void round_quotient(Lift *l, unsigned slot, X87Value quotient, IrReg remainder, IrReg divisor) {
+  IrLabel exact = ir_label(&l->b), store = ir_label(&l->b);
+  IrReg up = ir_temp(&l->b);
+  ir_cbz(&l->b, 8, remainder, exact);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, exact);
+  ir_mov(&l->b, 8, up, IR_ZERO);
+  ir_branch(&l->b, store);
+  ir_cold_end(&l->b);
+  ir_store_state(&l->b, 8, remainder, X87_FIELD(inexact));
+  ir_rrr(&l->b, IR_SUB, 8, up, divisor, remainder);
+  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, remainder, up);
+  ir_csel(&l->b, IR_CSINC, 8, quotient.significand, quotient.significand, quotient.significand, A64_LS);
+  ir_csel(&l->b, IR_CSINV, 8, up, IR_ZERO, IR_ZERO, A64_LS);
+  ir_bind(&l->b, store);
+  ir_store_state(&l->b, 8, up, X87_FIELD(c1));
+  x87_store_slot(l, slot, quotient);
+}
+
 static void divide(Lift *l, unsigned slot, X87Value a, X87Value b, IrLabel slow) {
   IrReg se = binary(l, IR_SUB, 4, a.sign_exponent, b.sign_exponent), not_below = ir_temp(&l->b);
+  ir_add_imm(&l->b, 4, se, se, BIAS + 1);
+  ir_tbz(&l->b, middle(l, se), MIDDLE_BIT, slow);
   ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, a.significand, b.significand);
   ir_cset(&l->b, 4, not_below, A64_CS);
-  ir_add_imm(&l->b, 4, se, se, BIAS - 1);
+  ir_add_imm(&l->b, 4, se, se, -2);
   ir_rrr(&l->b, IR_ADD, 4, se, se, not_below);
-  ir_tbz(&l->b, middle(l, se), MIDDLE_BIT, slow);
+  ir_logic_imm(&l->b, IR_AND, 4, se, se, 0xffff);
   IrReg low = binary(l, IR_AND, 8, a.significand, not_below);
   ir_lsl_imm(&l->b, 8, low, low, 31);
   ir_rrr(&l->b, IR_LSRV, 8, a.significand, a.significand, not_below);
-  IrReg first = divide_digit(l, a.significand, low, b.significand, slow);
-  IrReg quotient = divide_digit(l, a.significand, IR_ZERO, b.significand, slow);
+  IrReg upper = ir_temp(&l->b);
+  ir_lsr_imm(&l->b, 8, upper, b.significand, 32);
+  IrReg first = divide_digit(l, a.significand, low, b.significand, upper, slow);
+  IrReg quotient = divide_digit(l, a.significand, IR_ZERO, b.significand, upper, slow);
   ir_rrr_shift(&l->b, IR_ORR, 8, quotient, quotient, first, 0, 32);
-  /* More than half a unit is left, or something; exactly half cannot be. */
-  IrReg rest = binary(l, IR_SUB, 8, b.significand, a.significand), some = ir_temp(&l->b);
-  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, a.significand, rest);
-  ir_cset(&l->b, 8, rest, A64_HI);
-  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, a.significand, IR_ZERO);
-  ir_cset(&l->b, 8, some, A64_NE);
-  ir_rrr_shift(&l->b, IR_ORR, 8, rest, some, rest, 0, 63);
-  round_and_store(l, slot, (X87Value){quotient, se, true}, rest, slow);
+  round_quotient(l, slot, (X87Value){quotient, se, true}, a.significand, b.significand);
 }
 
-bool x87_can_inline(const Lift *l, LiftHelper helper) {
+/* --- What others call ----------------------------------------------------------------------------- */
+
+bool x87_can_inline(LiftHelper helper) {
   return helper == LIFT_HELPER_X87_FADD || helper == LIFT_HELPER_X87_FSUB || helper == LIFT_HELPER_X87_FSUBR ||
          helper == LIFT_HELPER_X87_FMUL || helper == LIFT_HELPER_X87_FDIV || helper == LIFT_HELPER_X87_FDIVR;
 }
 
-void x87_inline(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value s, IrLabel slow) {
-  x87_require_ordinary(l, d, s, slow);
+/* --- Zeros ---------------------------------------------------------------------------------------- */
+
+/* Goes to `other` unless v is a zero. */
+static void require_zero(Lift *l, X87Value v, IrLabel other) {
+  IrReg t = ir_temp(&l->b);
+  ir_rrr_shift(&l->b, IR_ORR, 8, t, v.significand, v.sign_exponent, 0, 64 - SIGN_BIT);
+  ir_cbnz(&l->b, 8, t, other);
+}
+
+/* The slot holds what it is to hold: goes on out of the region if that or the source is not ordinary. */
+static void end_zero(Lift *l, bool leave, IrLabel done) {
+  ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
+  if (leave) x87_leave(l);
+  else ir_branch(&l->b, done);
+}
+
+/* A zero times an ordinary number, or divided by it: a zero. */
+static void zero_product(Lift *l, unsigned slot, X87Value zero, X87Value s, IrLabel other) {
+  IrReg sign = ir_temp(&l->b);
+  require_zero(l, zero, other);
+  ir_tbz(&l->b, ordinary(l, s), MIDDLE_BIT, other);
+  ir_rrr(&l->b, IR_EOR, 4, sign, zero.sign_exponent, s.sign_exponent);
+  ir_logic_imm(&l->b, IR_AND, 4, sign, sign, SIGN);
+  ir_store_state_pair(&l->b, IR_ZERO, sign, x87_slot_offset(slot));
+  end_zero(l, true, (IrLabel){0});
+}
+
+/* A sum of a zero and an ordinary number is that number, negated where that is what is taken off. */
+static void zero_sum(Lift *l, unsigned slot, X87Value zero, X87Value s, bool negate, bool leave, IrLabel other, IrLabel done) {
+  require_zero(l, zero, other);
+  ir_tbz(&l->b, ordinary(l, s), MIDDLE_BIT, other);
+  if (negate) ir_logic_imm(&l->b, IR_EOR, 4, s.sign_exponent, s.sign_exponent, SIGN);
+  ir_store_state_pair(&l->b, s.significand, s.sign_exponent, x87_slot_offset(slot));
+  end_zero(l, leave, done);
+}
+
+/* Out of line, where not both operands are ordinary: what is simple with one zero. */
+static void zero_operand(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value s, X87Ways ways, IrLabel odd) {
+  IrLabel other = ir_label(&l->b);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, odd);
+  switch (helper) {
+  case LIFT_HELPER_X87_FDIV: zero_product(l, slot, d, s, ways.slow); break;
+  case LIFT_HELPER_X87_FDIVR: zero_product(l, slot, s, d, ways.slow); break;
+  case LIFT_HELPER_X87_FMUL:
+    zero_product(l, slot, d, s, other);
+    ir_bind(&l->b, other);
+    zero_product(l, slot, s, d, ways.slow);
+    break;
+  default:
+    zero_sum(l, slot, d, s, helper == LIFT_HELPER_X87_FSUB, false, other, ways.done);
+    ir_bind(&l->b, other);
+    zero_sum(l, slot, s, d, helper == LIFT_HELPER_X87_FSUBR, ways.claims_source, ways.slow, ways.done);
+  }
+  ir_cold_end(&l->b);
+}
+
+/* --- Operations ----------------------------------------------------------------------------------- */
+
+void x87_inline(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value s, X87Ways ways) {
+  IrLabel slow = ways.slow;
   x87_require_usual(l, slow);
-  if (helper == LIFT_HELPER_X87_FMUL) {
-    multiply(l, slot, d, s, slow);
-  } else if (helper == LIFT_HELPER_X87_FDIV) {
-    divide(l, slot, d, s, slow);
-  } else if (helper == LIFT_HELPER_X87_FDIVR) {
-    divide(l, slot, s, d, slow);
-  } else {
-    IrReg negated = helper == LIFT_HELPER_X87_FSUB ? s.sign_exponent : d.sign_exponent;
-    if (helper != LIFT_HELPER_X87_FADD) ir_logic_imm(&l->b, IR_EOR, 4, negated, negated, SIGN);
-    add(l, slot, d, s, slow);
+  l->x87.usual = true;
+  if (!d.ordinary || !s.ordinary) {
+    IrLabel odd = ir_label(&l->b);
+    x87_require_ordinary(l, d, s, odd);
+    zero_operand(l, helper, slot, d, s, ways, odd);
+  }
+  switch (helper) {
+  case LIFT_HELPER_X87_FMUL: multiply(l, slot, d, s, slow); break;
+  case LIFT_HELPER_X87_FDIV: divide(l, slot, d, s, slow); break;
+  case LIFT_HELPER_X87_FDIVR: divide(l, slot, s, d, slow); break;
+  case LIFT_HELPER_X87_FSUB: add(l, slot, d, s, true, slow); break;
+  case LIFT_HELPER_X87_FSUBR: add(l, slot, s, d, true, slow); break;
+  default: add(l, slot, d, s, false, slow); break;
   }
 }
 
+/* A float or double as two formats have it: the exponent in the middle half of its range, e_bits - 1 wide below the
+ * highest bit, is the low bits of the x87 exponent; the bits above those are the inverse of that highest one. */
+typedef struct Layout {
+  unsigned f_bits, low_bits;
+} Layout;
+static Layout layout_of(unsigned size) { return size == 4 ? (Layout){23, 7} : (Layout){52, 10}; }
+
 X87Value x87_value_of_bits(Lift *l, IrReg bits, unsigned size, IrLabel slow) {
-  unsigned f_bits = size == 4 ? 23 : 52, e_bits = size == 4 ? 8 : 11;
+  Layout f = layout_of(size);
   X87Value v = {ir_temp(&l->b), ir_temp(&l->b), true};
-  ir_ubfx(&l->b, size, v.sign_exponent, bits, f_bits, e_bits);
-  ir_add_imm(&l->b, 4, v.significand, v.sign_exponent, 1);
-  ir_logic_imm(&l->b, IR_AND, 4, v.significand, v.significand, (1u << e_bits) - 2); /* 0: zeros or ones */
-  ir_cbz(&l->b, 4, v.significand, slow);
-  ir_lsr_imm(&l->b, size, v.significand, bits, f_bits + e_bits);
-  ir_rrr_shift(&l->b, IR_ORR, 4, v.sign_exponent, v.sign_exponent, v.significand, 0, SIGN_BIT);
-  ir_add_imm(&l->b, 4, v.sign_exponent, v.sign_exponent, BIAS - ((1 << (e_bits - 1)) - 1));
-  ir_lsl_imm(&l->b, 8, v.significand, bits, 63 - f_bits);
+  IrReg t = ir_temp(&l->b);
+  ir_rrr_shift(&l->b, IR_EOR, size, t, bits, bits, 0, 1);
+  ir_tbz(&l->b, t, f.f_bits + f.low_bits, slow);
+  ir_lsr_imm(&l->b, size, v.sign_exponent, bits, size * 8 - 16);
+  ir_sbfx(&l->b, size, t, bits, f.f_bits, f.low_bits);
+  ir_bfi(&l->b, 4, v.sign_exponent, t, 0, MIDDLE_BIT);
+  ir_lsl_imm(&l->b, 8, v.significand, bits, 63 - f.f_bits);
   ir_logic_imm(&l->b, IR_ORR, 8, v.significand, v.significand, INTEGER_BIT);
   return v;
 }
@@ -274,11 +509,34 @@ static void make_ordered(Lift *l, X87Value v) {
   ir_logic_imm(&l->b, IR_AND, 4, v.sign_exponent, v.sign_exponent, 0xffff);
 }
 
+/* Goes to `slow` unless v is ordinary or a zero, which becomes the positive one. */
+static void require_comparable(Lift *l, X87Value v, IrLabel slow) {
+  IrLabel on = ir_label(&l->b);
+  ir_tbnz(&l->b, ordinary(l, v), MIDDLE_BIT, on);
+  require_zero(l, v, slow);
+  ir_mov(&l->b, 8, v.sign_exponent, IR_ZERO);
+  ir_bind(&l->b, on);
+}
+
 void x87_compare_inline(Lift *l, X87Value a, X87Value b, IrLabel slow) {
-  IrLabel differ = ir_label(&l->b);
-  x87_require_ordinary(l, a, b, slow);
+  IrLabel odd = ir_label(&l->b), comparable = ir_label(&l->b);
+  IrLabel negative = ir_label(&l->b), ordered = ir_label(&l->b), differ = ir_label(&l->b);
+  x87_require_ordinary(l, a, b, odd);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, odd);
+  require_comparable(l, a, slow);
+  require_comparable(l, b, slow);
+  ir_branch(&l->b, comparable);
+  ir_cold_end(&l->b);
+  ir_bind(&l->b, comparable);
+  ir_tbnz(&l->b, binary(l, IR_ORR, 4, a.sign_exponent, b.sign_exponent), SIGN_BIT, negative);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, negative);
   make_ordered(l, a);
   make_ordered(l, b);
+  ir_branch(&l->b, ordered);
+  ir_cold_end(&l->b);
+  ir_bind(&l->b, ordered);
   ir_rrr(&l->b, IR_SUBS, 4, IR_ZERO, a.sign_exponent, b.sign_exponent);
   ir_branch_cond(&l->b, A64_NE, differ);
   ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, a.significand, b.significand);
@@ -286,28 +544,23 @@ void x87_compare_inline(Lift *l, X87Value a, X87Value b, IrLabel slow) {
 }
 
 X87Narrow x87_narrow_inline(Lift *l, X87Value v, unsigned size, IrLabel slow) {
-  unsigned f_bits = size == 4 ? 23 : 52, e_bits = size == 4 ? 8 : 11;
-  int bias_change = BIAS - ((1 << (e_bits - 1)) - 1);
+  Layout f = layout_of(size);
   X87Narrow r = {ir_temp(&l->b), ir_temp(&l->b), ir_temp(&l->b)};
-  IrReg exponent = r.up, half = ir_temp(&l->b);
-  ir_tbz(&l->b, v.significand, 63, slow);
-  ir_logic_imm(&l->b, IR_AND, 4, exponent, v.sign_exponent, 0x7fff);
-  ir_add_imm(&l->b, 4, exponent, exponent, -bias_change);
-  ir_add_imm(&l->b, 4, half, exponent, -1);
-  ir_const(&l->b, r.rest, (1u << e_bits) - 3); /* up to what rounding up leaves finite */
-  ir_rrr(&l->b, IR_SUBS, 4, IR_ZERO, half, r.rest);
-  ir_branch_cond(&l->b, A64_CS, slow);
+  IrReg t = r.c1;
+  if (!v.ordinary) ir_tbz(&l->b, v.significand, 63, slow);
+  ir_rrr_shift(&l->b, IR_EOR, 4, t, v.sign_exponent, v.sign_exponent, 0, 1);
+  ir_ubfx(&l->b, 4, t, t, f.low_bits, 15 - f.low_bits);
+  compare_imm(l, t, 1u << (MIDDLE_BIT - f.low_bits));
+  ir_branch_cond(&l->b, A64_NE, slow);
   x87_require_usual(l, slow);
-  ir_ubfx(&l->b, 8, r.bits, v.significand, 63 - f_bits, f_bits);
-  ir_bfi(&l->b, 8, r.bits, exponent, f_bits, e_bits);
-  ir_lsr_imm(&l->b, 4, v.sign_exponent, v.sign_exponent, SIGN_BIT);
-  ir_bfi(&l->b, 8, r.bits, v.sign_exponent, f_bits + e_bits, 1);
-  ir_lsl_imm(&l->b, 8, r.rest, v.significand, f_bits + 1);
-  ir_logic_imm(&l->b, IR_AND, 8, v.significand, r.bits, 1);
-  ir_const(&l->b, half, INTEGER_BIT);
-  ir_rrr(&l->b, IR_SUB, 8, half, half, v.significand);
-  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, r.rest, half);
+  ir_ubfx(&l->b, 8, r.bits, v.significand, 63 - f.f_bits, f.f_bits);
+  ir_bfi(&l->b, 8, r.bits, v.sign_exponent, f.f_bits, f.low_bits);
+  ir_lsr_imm(&l->b, 4, v.sign_exponent, v.sign_exponent, MIDDLE_BIT);
+  ir_bfi(&l->b, 8, r.bits, v.sign_exponent, f.f_bits + f.low_bits, 2);
+  ir_lsl_imm(&l->b, 8, r.rest, v.significand, f.f_bits + 1);
+  ir_logic_imm(&l->b, IR_AND, 8, t, r.bits, 1);
+  ir_rrr(&l->b, IR_ORR, 8, t, t, r.rest);
+  ir_rrr(&l->b, IR_ADDS, 8, IR_ZERO, t, t);
   ir_csel(&l->b, IR_CSINC, 8, r.bits, r.bits, r.bits, A64_LS);
-  ir_cset(&l->b, 4, r.up, A64_HI);
   return r;
 }

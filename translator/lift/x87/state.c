@@ -45,13 +45,17 @@ void x87_wait(Lift *l) {
   l->x87.maybe_pending = false;
 }
 
-void x87_leave_if_pending(Lift *l, IrLabel label) {
-  IrReg top = load_field(l, 1, X87_FIELD(top));
-  ir_tbz(&l->b, top, PENDING_BIT, label);
+void x87_leave(Lift *l) {
   uint8_t form = l->form;
   lift_flags_canonical(l, l->live_flags);
   lift_exit(l, l->next_pc);
   l->form = form;
+}
+
+void x87_leave_if_pending(Lift *l, IrLabel label) {
+  IrReg top = load_field(l, 1, X87_FIELD(top));
+  ir_tbz(&l->b, top, PENDING_BIT, label);
+  x87_leave(l);
 }
 
 /* --- The top -------------------------------------------------------------------------------------- */
@@ -108,7 +112,7 @@ static void find_top(Lift *l) {
   ir_cold_end(&l->b);
   ir_bind(&l->b, on);
   l->x87.known = true;
-  l->x87.valid = l->x87.empty = 0;
+  l->x87.valid = l->x87.empty = l->x87.ordinary = 0;
   l->x87.maybe_pending = false;
 }
 
@@ -199,6 +203,7 @@ void x87_turn(Lift *l, int by) {
 void x87_push(Lift *l) {
   unsigned old = l->x87.top, new = x87_slot(l, -1);
   l->x87.top = (uint8_t)new;
+  l->x87.ordinary &= (uint8_t)~(1u << new);
   mark(l, new, true);
   add_to_state(l, 1 << new, (int)new - (int)old);
 }
@@ -244,35 +249,34 @@ static bool test_slots(Lift *l, unsigned slots, bool in_use, IrLabel fault) {
   return true;
 }
 
-static void fault_block(Lift *l, IrLabel fault, LiftHelper helper, uint64_t argument, IrLabel done) {
+/* `on`: where to go when no exception waits; NULL: out of the region, too. */
+static void fault_block(Lift *l, IrLabel fault, LiftHelper helper, uint64_t argument, const IrLabel *on) {
   ir_cold_begin(&l->b);
   ir_bind(&l->b, fault);
   x87_note(l, IR_NO_REG);
   lift_plain_helper_imm(l, helper, argument);
-  x87_leave_if_pending(l, done);
+  if (on) x87_leave_if_pending(l, *on);
+  else x87_leave(l);
   ir_cold_end(&l->b);
 }
 
-void x87_require(Lift *l, unsigned slots, uint64_t argument, IrLabel done) {
+static void require(Lift *l, unsigned slots, uint64_t argument, const IrLabel *on) {
   IrLabel fault = ir_label(&l->b);
   if (!test_slots(l, slots, true, fault)) return;
-  fault_block(l, fault, LIFT_HELPER_X87_UNDERFLOW, argument, done);
-  l->x87.unsure |= (uint8_t)(slots & ~(l->x87.valid | argument));
+  fault_block(l, fault, LIFT_HELPER_X87_UNDERFLOW, argument, on);
   l->x87.valid |= (uint8_t)slots;
   l->x87.empty &= (uint8_t)~slots;
 }
 
-void x87_done(Lift *l, IrLabel done) {
-  ir_bind(&l->b, done);
-  l->x87.valid &= (uint8_t)~l->x87.unsure;
-  l->x87.unsure = 0;
-}
+void x87_require(Lift *l, unsigned slots, uint64_t argument) { require(l, slots, argument, NULL); }
 
-void x87_require_room(Lift *l, LiftHelper overflow, uint64_t argument, IrLabel done) {
+void x87_require_or(Lift *l, unsigned slots, uint64_t argument, IrLabel fault) { require(l, slots, argument, &fault); }
+
+void x87_require_room(Lift *l, LiftHelper overflow, uint64_t argument) {
   IrLabel fault = ir_label(&l->b);
   unsigned slot = x87_slot(l, -1);
   if (!test_slots(l, 1u << slot, false, fault)) return;
-  fault_block(l, fault, overflow, argument, done);
+  fault_block(l, fault, overflow, argument, NULL);
   mark(l, slot, false);
 }
 
@@ -296,7 +300,7 @@ void x87_note(Lift *l, IrReg address) {
 }
 
 void x87_clear_c1(Lift *l) {
-  ir_store_state(&l->b, 1, IR_ZERO, X87_FIELD(c1));
+  ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
 }
 
 /* --- MMX ------------------------------------------------------------------------------------------ */

@@ -63,13 +63,13 @@ enum {
   X87_FAULT_EXCHANGES = 1 << 13 /* the NaN goes to empty ones of the set only, then the two change places */
 };
 
-/* Goes on when all `slots` (a set) are in use; out of line, x87_underflow with `argument` completes the
- * instruction and goes to `done`. Nothing that is defined between this and `done` is used behind it. */
-void x87_require(Lift *l, unsigned slots, uint64_t argument, IrLabel done);
+/* Goes on when all `slots` (a set) are in use; out of line, x87_underflow with `argument` completes the instruction and
+ * leaves the region. */
+void x87_require(Lift *l, unsigned slots, uint64_t argument);
+/* The same, but goes to `fault` when no exception waits then. */
+void x87_require_or(Lift *l, unsigned slots, uint64_t argument, IrLabel fault);
 /* The same for the slot a push is about to take, with one of the overflow helpers. */
-void x87_require_room(Lift *l, LiftHelper overflow, uint64_t argument, IrLabel done);
-/* Binds `done`: what holds on the straight way alone is forgotten. */
-void x87_done(Lift *l, IrLabel done);
+void x87_require_room(Lift *l, LiftHelper overflow, uint64_t argument);
 
 /* Moves the top and marks slots. */
 void x87_push(Lift *l);
@@ -80,8 +80,11 @@ void x87_fill_slot(Lift *l, unsigned slot); /* in use from now on */
 /* Known to be in use from now on: emits nothing. */
 void x87_know_valid(Lift *l, unsigned slot);
 
-/* In cold code: leaves the region for the next instruction if an exception waits, otherwise goes to `label`. */
+/* In cold code: leaves the region for the next instruction; if an exception waits, otherwise goes to `label`; if that or
+ * where a slot of `claims` that is known to be ordinary is not, or FCW that is known to be usual, after a helper. */
+void x87_leave(Lift *l);
 void x87_leave_if_pending(Lift *l, IrLabel label);
+void x87_rejoin(Lift *l, unsigned claims, IrLabel label);
 
 /* In cold code: raises an exception at this instruction. */
 void x87_raise(Lift *l, int vector);
@@ -96,21 +99,31 @@ typedef struct X87Value {
 } X87Value;
 
 X87Value x87_load_slot(Lift *l, unsigned slot);
+/* The sign and exponent have zeros above them. */
+void x87_store_slot(Lift *l, unsigned slot, X87Value v);
 /* True where x87_inline() knows the operation of a helper's register form. */
-bool x87_can_inline(const Lift *l, LiftHelper helper);
-/* slot := d op s, both in temporaries that are used up; NZCV is destroyed. Goes to `slow`, with nothing
- * changed, where it takes the helper. */
-void x87_inline(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value s, IrLabel slow);
-/* The normal float or double (size 4, 8) in `bits`, which stays; all else to `slow`. */
+bool x87_can_inline(LiftHelper helper);
+/* Where code in place goes. */
+typedef struct X87Ways {
+  IrLabel slow;       /* to the helper, with nothing changed, NZCV apart */
+  IrLabel done;       /* behind the instruction, with NZCV as it was */
+  bool claims_source; /* the source is known to be ordinary then, as the destination always is */
+} X87Ways;
+/* slot := d op s, both in temporaries that are used up; NZCV is destroyed. Falls out of it, or goes one of those ways, or
+ * out of the region where what would be known does not hold. From then on the slot is known to be ordinary, and FCW to be
+ * usual. */
+void x87_inline(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value s, X87Ways ways);
+/* The float or double (size 4, 8) in `bits`, which stays, with an exponent in the middle half of its range; all else to
+ * `slow`. */
 X87Value x87_value_of_bits(Lift *l, IrReg bits, unsigned size, IrLabel slow);
 /* C := a >= b, Z := a == b; N and V mean nothing. */
 void x87_compare_inline(Lift *l, X87Value a, X87Value b, IrLabel slow);
-/* v rounded to float or double: its bits, what was cut off, and whether it went up. Destroys NZCV. */
+/* v rounded to float or double: its bits, what was cut off, and GuestX87.c1. Destroys NZCV. */
 typedef struct X87Narrow {
-  IrReg bits, rest, up;
+  IrReg bits, rest, c1;
 } X87Narrow;
 X87Narrow x87_narrow_inline(Lift *l, X87Value v, unsigned size, IrLabel slow);
-/* To `slow` unless both are normal and of ordinary size (a is not known to be); unless FCW is as usual. */
+/* To `slow` unless both are ordinary; unless FCW is as usual. */
 void x87_require_ordinary(Lift *l, X87Value a, X87Value b, IrLabel slow);
 void x87_require_usual(Lift *l, IrLabel slow);
 
