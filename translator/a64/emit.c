@@ -448,7 +448,7 @@ static void add_exit(Emitter *e, A64ExitKind kind, uint64_t target) {
     e->status = A64_EMIT_TOO_LARGE;
     return;
   }
-  code->exits[code->exit_count++] = (A64Exit){target, position(e), UINT32_MAX, (uint8_t)kind};
+  code->exits[code->exit_count++] = (A64Exit){.guest_pc = target, .site = position(e), .branch = UINT32_MAX, .kind = (uint8_t)kind};
 }
 
 static void add_indirect_check(Emitter *e, unsigned label) {
@@ -462,7 +462,12 @@ static void add_indirect_check(Emitter *e, unsigned label) {
 }
 
 static void emit_exit(Emitter *e, const IrInsn *insn) {
+  uint32_t number = e->code->exit_count;
   add_exit(e, A64_EXIT_JUMP, (uint64_t)insn->imm);
+  if (e->code->exit_count > number) {
+    e->code->exits[number].x87_top = insn->cond;
+    e->code->exits[number].rare = insn->shift;
+  }
   put_trampoline(e, true, A64_TRAMPOLINE_LINK);
 }
 

@@ -36,6 +36,7 @@ typedef struct Work {
   size_t next;    /* in `pending` */
   uint8_t *covered; /* bit n: address n of the code, from `low` on, is an entry or not worth trying */
   uint8_t *begins;  /* bit n: a piece begins there, unless it is an entry of an earlier one */
+  uint8_t *tops;    /* of each address: PipelineTarget.x87_top as a piece before has left it for one there */
   uint64_t at;      /* address up to which pieces have been translated */
   bool again;       /* pieces have been found to begin before that */
   uint8_t *translated; /* bit n: the byte is part of a region */
@@ -82,6 +83,13 @@ static void want(void *context, uint64_t address) {
 static void want_piece(Work *w, uint64_t address) {
   if (!program_code_at(w->program, address) || test(w->covered, address - w->low)) return;
   if (!test_and_set(w->begins, address - w->low) && address <= w->at) w->again = true;
+}
+
+/* The first way to a place tells where ST(0) is there. */
+static void note_top(Work *w, const A64Exit *exit) {
+  if (!exit->x87_top || !program_code_at(w->program, exit->guest_pc)) return;
+  uint8_t *top = &w->tops[exit->guest_pc - w->low];
+  if (!*top) *top = exit->x87_top;
 }
 
 /* --- Tables of jumps ---------------------------------------------------------------------------------------------- */
@@ -249,7 +257,7 @@ static RegionWindow window_around(const ProgramPart *part, uint64_t pc) {
 static bool translate_at(Work *w, uint64_t pc) {
   Pipeline *p = w->pipeline;
   RegionWindow window = window_around(program_code_at(w->program, pc), pc);
-  PipelineTarget target = {.features = w->target.features, .ordered = w->target.ordered};
+  PipelineTarget target = {.features = w->target.features, .ordered = w->target.ordered, .x87_top = w->tops[pc - w->low]};
   uint32_t max_insns = PIPELINE_INSNS, max_straight = PIPELINE_STRAIGHT;
   for (;;) {
     pipeline_analyse(p, &window, pc, max_insns, max_straight);
@@ -315,8 +323,12 @@ static void work_at(Work *w, uint64_t pc) {
   }
   test_and_set(w->covered, pc - w->low);
   if (!made) return;
-  for (uint32_t i = 0; i < code->exit_count; i++)
-    if (!goes_on_inside(region, code->exits[i].guest_pc)) want_piece(w, code->exits[i].guest_pc);
+  for (uint32_t i = 0; i < code->exit_count; i++) {
+    const A64Exit *exit = &code->exits[i];
+    if (exit->rare || goes_on_inside(region, exit->guest_pc)) continue;
+    want_piece(w, exit->guest_pc);
+    note_top(w, exit);
+  }
   const RegionInsn *last = &region->insns[region->count - 1];
   if (last->decode == X86_DECODE_OK && comes_back(&last->insn)) want_piece(w, last->pc + last->insn.length);
 }
@@ -475,9 +487,10 @@ static bool begin(Work *w) {
   }
   w->covered = calloc((w->high - w->low) / 8 + 1, 1);
   w->begins = calloc((w->high - w->low) / 8 + 1, 1);
+  w->tops = calloc(w->high - w->low + 1, 1);
   w->translated = calloc((w->high - w->low) / 8 + 1, 1);
   w->functions = program_functions(w->program, &w->function_count);
-  return w->covered && w->begins && w->translated;
+  return w->covered && w->begins && w->tops && w->translated;
 }
 
 static uint64_t most_records(const Program *program) {
@@ -509,6 +522,7 @@ bool aot_translate(Pipeline *pipeline, const Program *program, ImageTarget targe
   free(w.records.bytes);
   free(w.covered);
   free(w.begins);
+  free(w.tops);
   free(w.translated);
   free(w.functions);
   return done;

@@ -13,7 +13,13 @@ static bool next_is_adjacent(const Lift *l) {
 
 void lift_exit(Lift *l, uint64_t target) {
   lift_uppers_leave(l);
-  ir_emit(&l->b, IR_EXIT, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)target);
+  IrInsn *exit = ir_emit(&l->b, IR_EXIT, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)target);
+  exit->cond = l->x87.known || l->x87.guessed ? l->x87.top + 1 : 0;
+}
+
+void lift_exit_rarely(Lift *l) {
+  lift_exit(l, l->next_pc);
+  l->b.insns[l->b.count - 1].shift = 1;
 }
 
 /* --- Conditional branches ------------------------------------------------------------------------------ */

@@ -184,7 +184,7 @@ struct Lift {
   LiftX87 x87; /* zero where a region begins; lift_x87_block() where a block begins */
   const LiftRegion *region; /* control flow around the instruction */
   uint8_t homes_left_out; /* of the A64_UPPER_HOMES that upper halves may have: others need the registers */
-  uint8_t entry_x87_top; /* LiftBlock.x87_top of the entry, from the state that arrives there; 0: not known */
+  uint8_t entry_x87_top; /* LiftBlock.x87_top of the entry; 0: not known */
   LiftBlock blocks[REGION_MAX_INSNS + 1];
 };
 
@@ -241,6 +241,7 @@ void lift_undefined(Lift *l, const X86Insn *insn, uint32_t argument);
  * GuestCpu.check_budget said; TF has been set, to go on at GuestCpu.raise_error; no trap follows this instruction;
  * an exception of SSE has been unmasked for the first time. */
 enum { LIFT_CODE_CHANGED = 0xf0, LIFT_CODE_STABLE = 0xf1, LIFT_STEP = 0xf2, LIFT_STEP_HELD = 0xf3, LIFT_FLOAT_TRAPS = 0xf4 };
+void lift_exit_rarely(Lift *l); /* to the next instruction, which is translated in this region as well */
 void lift_raise_if_zero(Lift *l, unsigned size, IrReg value, int vector);
 void lift_raise_if_not_zero(Lift *l, unsigned size, IrReg value, int vector);
 void lift_raise(Lift *l, int vector);

@@ -50,7 +50,7 @@ A64EmitStatus pipeline_generate(Pipeline *p, const PipelineTarget *target) {
   p->lift.features = target->features;
   p->lift.ordered = target->ordered;
   p->lift.extended = !target->without_avx;
-  p->lift.entry_x87_top = (uint8_t)(target->x87_top + 1);
+  p->lift.entry_x87_top = (uint8_t)target->x87_top;
   A64EmitOptions options = {.guest_entry = p->region.entry, .features = target->features, .ordered = target->ordered,
                             .is_misaligned = target->is_misaligned};
   p->lift.homes_left_out = 0;

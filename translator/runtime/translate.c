@@ -257,7 +257,7 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
   if (!cache_has_room()) return TRANSLATE_NO_ROOM;
   if (!step && (*ret_region = images_take(thread, guest_pc, &window))) return TRANSLATE_OK;
   make_work();
-  PipelineTarget target = {.features = runtime.features, .ordered = runtime.ordered, .x87_top = x87_top,
+  PipelineTarget target = {.features = runtime.features, .ordered = runtime.ordered, .x87_top = x87_top + 1,
                            .without_avx = !runtime.options.avx,
                            .is_misaligned = misaligned_any() ? misaligned_is_known : NULL};
   Analysis analysis = {&work->region, &window, guest_pc, step ? 1 : PIPELINE_INSNS, step ? 1 : PIPELINE_STRAIGHT};

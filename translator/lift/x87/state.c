@@ -48,7 +48,7 @@ void x87_wait(Lift *l) {
 void x87_leave(Lift *l) {
   uint8_t form = l->form;
   lift_flags_canonical(l, l->live_flags);
-  lift_exit(l, l->next_pc);
+  lift_exit_rarely(l);
   l->form = form;
 }
 
