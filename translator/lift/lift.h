@@ -33,6 +33,7 @@ typedef struct LiftX87 {
   uint8_t empty;      /* slots known to be empty */
   uint8_t ordinary;   /* slots known to hold what code in place works on (lift/x87/inline.c) */
   bool usual;         /* GuestX87.unusual is known to be 0 */
+  int owed;           /* what GuestX87's valid and top, one halfword, lack: changes made by instructions before */
   bool maybe_pending; /* an unmasked exception may have come up since it was last looked for */
   bool mmx;           /* the registers are known to be in MMX use: rotation 0, top 0, all valid */
 } LiftX87;
@@ -266,6 +267,9 @@ void lift_plain_helper_imm(Lift *l, LiftHelper helper, uint64_t argument);
 
 /* The basic block at l->index begins: nothing is known of the x87 stack but a guess. */
 void lift_x87_block(Lift *l);
+
+/* After an instruction that has left l->x87.owed: brings the state up to date unless one of the same kind follows. */
+void lift_x87_settle(Lift *l);
 
 /* Before an instruction with MMX operands: the x87 registers become MMX ones (rotation and top 0, all valid;
  * Intel SDM volume 1, 9.5). Costs nothing where l->x87.mmx. lift/x87/state.c. */

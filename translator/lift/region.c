@@ -79,6 +79,7 @@ static void lift_one(Lift *l, const RegionInsn *r) {
   if (vector || l->group.count) lift_sse_enter(l, &r->insn);
   if (row->function && (l->extended || !row->extended)) row->function(l, &r->insn, row->argument);
   else lift_undefined(l, &r->insn, 0);
+  if (l->x87.owed) lift_x87_settle(l);
   if (vector || l->group.count) {
     const RegionInsn *next = region_next(l->region, l->index);
     lift_sse_leave(l, next ? &next->insn : NULL);

@@ -22,6 +22,7 @@ static void slow_way(Lift *l, X87Ways ways, IrReg flags, const X86Insn *memory, 
   ir_cold_begin(&l->b);
   ir_bind(&l->b, ways.slow);
   lift_flags_restore(l, flags);
+  x87_settle_aside(l);
   x87_note(l, memory ? lift_address_register(l, memory) : IR_NO_REG);
   if (value.id == IR_NONE) lift_plain_helper_imm(l, helper, argument);
   else lift_plain_helper(l, helper, value);
@@ -77,7 +78,7 @@ void lift_x87_arithmetic(Lift *l, const X86Insn *insn, uint32_t argument) {
   unsigned d = x87_slot(l, insn->operands[0].reg), s = x87_slot(l, insn->operands[1].reg);
   LiftHelper helper = x87_helper(argument);
   x87_require(l, 1u << d | 1u << s, 1u << d | (uint64_t)pops << X87_FAULT_POPS_SHIFT);
-  x87_pop(l, pops);
+  x87_pop_later(l, pops);
   registers_inline(l, helper, d, s, x87_slot_argument(d) | x87_slot_argument(s) << 8 | pops, pops);
 }
 

@@ -27,12 +27,13 @@ static void load_ieee(Lift *l, const X86Insn *insn) {
   IrLabel cold = ir_label(&l->b), join = ir_label(&l->b);
   ir_load(&l->b, size, IR_EXTEND_ZERO, bits, lift_address(l, insn, size));
   x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0);
-  x87_push(l);
+  x87_push_later(l);
   X87Value v = x87_value_of_bits(l, bits, size, cold);
   x87_store_slot(l, l->x87.top, v);
   x87_clear_c1(l);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, cold);
+  x87_settle_aside(l);
   x87_note(l, lift_address_register(l, insn));
   lift_plain_helper(l, size == 4 ? LIFT_HELPER_X87_FLD_M32 : LIFT_HELPER_X87_FLD_M64, bits);
   x87_rejoin(l, 1u << l->x87.top, join);
@@ -45,7 +46,7 @@ static void load_extended(Lift *l, const X86Insn *insn) {
   ir_load(&l->b, 8, IR_EXTEND_ZERO, significand, lift_address_offset(l, base, 0, 8));
   ir_load(&l->b, 2, IR_EXTEND_ZERO, exponent, lift_address_offset(l, base, 8, 2));
   x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0);
-  x87_push(l);
+  x87_push_later(l);
   x87_store_slot(l, l->x87.top, (X87Value){significand, exponent, false});
   x87_clear_c1(l);
 }
@@ -55,7 +56,7 @@ static void load_register(Lift *l, unsigned i) {
   x87_require(l, 1u << from, 1u << to | X87_FAULT_PUSHES);
   x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0);
   copy_slot(l, to, from);
-  x87_push(l);
+  x87_push_later(l);
   know_copy(l, to, from);
   x87_clear_c1(l);
 }
@@ -77,12 +78,13 @@ void lift_x87_load_integer(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_begin(l);
   ir_load(&l->b, size, size == 8 ? IR_EXTEND_ZERO : IR_EXTEND_SIGN64, value, lift_address(l, insn, size));
   x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0);
-  x87_push(l);
-  x87_clear_c1(l);
+  x87_push_later(l);
   ir_cbz(&l->b, 8, value, zero);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, zero);
   x87_store_slot(l, l->x87.top, (X87Value){IR_ZERO, IR_ZERO, false});
+  ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
+  x87_settle_aside(l);
   x87_leave(l);
   ir_cold_end(&l->b);
   ir_asr_imm(&l->b, 8, sign, value, 63);
@@ -94,6 +96,7 @@ void lift_x87_load_integer(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_logic_imm(&l->b, IR_ORR, 4, sign, sign, EXPONENT);
   ir_rrr(&l->b, IR_SUB, 4, sign, sign, zeros);
   x87_store_slot(l, l->x87.top, (X87Value){magnitude, sign, true});
+  x87_clear_c1(l);
 }
 
 /* FBLD */
@@ -113,7 +116,8 @@ void lift_x87_load_constant(Lift *l, const X86Insn *insn, uint32_t argument) {
   enum { ONE = 0, ZERO = 6 };
   x87_begin(l);
   x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0);
-  x87_push(l);
+  if (argument == ONE || argument == ZERO) x87_push_later(l);
+  else x87_push(l);
   if (argument == ONE || argument == ZERO) {
     IrReg significand = IR_ZERO, exponent = IR_ZERO;
     if (argument == ONE) {
@@ -138,7 +142,7 @@ static void store_register(Lift *l, unsigned i, unsigned pops) {
     know_copy(l, to, from);
     x87_fill_slot(l, to);
   }
-  x87_pop(l, pops);
+  x87_pop_later(l, pops);
   x87_clear_c1(l);
 }
 

@@ -85,6 +85,7 @@ void x87_rejoin(Lift *l, unsigned claims, IrLabel label) {
     X87Value v = x87_load_slot(l, slot);
     ir_tbz(&l->b, ordinary(l, v), MIDDLE_BIT, leave);
   }
+  x87_unsettle_aside(l);
   ir_branch(&l->b, label);
   ir_bind(&l->b, leave);
   x87_leave(l);
@@ -98,10 +99,9 @@ static void round_and_store(Lift *l, unsigned slot, X87Value v, IrReg rest, bool
   ir_cbz(&l->b, 8, rest, exact);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, exact);
-  ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
+  x87_clear_c1(l);
   ir_branch(&l->b, store);
   ir_cold_end(&l->b);
-  ir_store_state(&l->b, 8, rest, X87_FIELD(inexact));
   if (even) {
     ir_bfi(&l->b, 8, rest, v.significand, 0, 1);
   } else {
@@ -112,7 +112,7 @@ static void round_and_store(Lift *l, unsigned slot, X87Value v, IrReg rest, bool
   ir_rrr(&l->b, IR_ADDS, 8, IR_ZERO, rest, rest); /* C: at least a half; Z: no more than it */
   ir_csel(&l->b, IR_CSINC, 8, v.significand, v.significand, v.significand, A64_LS);
   ir_cbz(&l->b, 8, v.significand, slow);
-  ir_store_state(&l->b, 8, rest, X87_FIELD(c1));
+  x87_note_rounding(l, rest);
   ir_bind(&l->b, store);
   x87_store_slot(l, slot, v);
 }
@@ -356,20 +356,19 @@ static IrReg divide_digit(Lift *l, IrReg high, IrReg low, IrReg divisor, IrReg u
 /* Rounds a quotient: up where more than half the divisor is left; exactly half cannot be, and nor can a carry. */
 static void round_quotient(Lift *l, unsigned slot, X87Value quotient, IrReg remainder, IrReg divisor) {
   IrLabel exact = ir_label(&l->b), store = ir_label(&l->b);
-  IrReg up = ir_temp(&l->b);
+  IrReg twice = ir_temp(&l->b);
   ir_cbz(&l->b, 8, remainder, exact);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, exact);
-  ir_mov(&l->b, 8, up, IR_ZERO);
+  x87_clear_c1(l);
   ir_branch(&l->b, store);
   ir_cold_end(&l->b);
-  ir_store_state(&l->b, 8, remainder, X87_FIELD(inexact));
-  ir_rrr(&l->b, IR_SUB, 8, up, divisor, remainder);
-  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, remainder, up);
+  ir_rrr(&l->b, IR_SUB, 8, twice, divisor, remainder);
+  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, remainder, twice);
   ir_csel(&l->b, IR_CSINC, 8, quotient.significand, quotient.significand, quotient.significand, A64_LS);
-  ir_csel(&l->b, IR_CSINV, 8, up, IR_ZERO, IR_ZERO, A64_LS);
+  ir_csel(&l->b, IR_CSINV, 8, remainder, remainder, IR_ZERO, A64_LS);
+  x87_note_rounding(l, remainder);
   ir_bind(&l->b, store);
-  ir_store_state(&l->b, 8, up, X87_FIELD(c1));
   x87_store_slot(l, slot, quotient);
 }
 
@@ -412,8 +411,12 @@ static void require_zero(Lift *l, X87Value v, IrLabel other) {
 /* The slot holds what it is to hold: goes on out of the region if that or the source is not ordinary. */
 static void end_zero(Lift *l, bool leave, IrLabel done) {
   ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
-  if (leave) x87_leave(l);
-  else ir_branch(&l->b, done);
+  if (leave) {
+    x87_settle_aside(l);
+    x87_leave(l);
+  } else {
+    ir_branch(&l->b, done);
+  }
 }
 
 /* A zero times an ordinary number, or divided by it: a zero. */

@@ -6,6 +6,7 @@
 /* `valid` and `top` are one halfword: valid in its low byte. */
 _Static_assert(offsetof(GuestX87, top) == offsetof(GuestX87, valid) + 1, "pushes change both at once");
 _Static_assert(X87_FIELD(valid) % 2 == 0, "halfword access");
+_Static_assert(X87_FIELD(inexact) == X87_FIELD(c1) + 8 && X87_FIELD(inexact) <= 504, "stored as a pair");
 
 static IrReg load_field(Lift *l, unsigned size, size_t offset) {
   IrReg value = ir_temp(&l->b);
@@ -170,18 +171,65 @@ void x87_forget(Lift *l, unsigned top) {
   l->x87 = (LiftX87){.top = (uint8_t)top, .guessed = true};
 }
 
-/* Slots in which changes that are known to the lifter put the halfword: added, since both sides are known. */
-static void add_to_state(Lift *l, int valid, int top) {
-  if (l->x87.valid + l->x87.empty == 0xff) { /* everything is known: no need to look */
+/* Whether the instruction that certainly follows works on registers in place: it can neither fault nor look at the state
+ * before it has brought that up to date, and sets C1 whatever comes of it. */
+static bool is_chained(const Lift *l) {
+  const RegionInsn *next = region_next(l->region, l->index);
+  if (!next) return false;
+  const X86Insn *insn = &next->insn;
+  switch (insn->mnemonic) {
+  case X86_FADD:
+  case X86_FMUL:
+  case X86_FSUB:
+  case X86_FSUBR:
+  case X86_FDIV:
+  case X86_FDIVR: return !lift_is_memory(insn, 1);
+  case X86_FLD:
+  case X86_FST:
+  case X86_FSTP: return !lift_is_memory(insn, 0);
+  case X86_FADDP:
+  case X86_FMULP:
+  case X86_FSUBP:
+  case X86_FSUBRP:
+  case X86_FDIVP:
+  case X86_FDIVRP:
+  case X86_FXCH:
+  case X86_FCHS:
+  case X86_FABS:
+  case X86_FLD1:
+  case X86_FLDZ: return true;
+  default: return false;
+  }
+}
+
+/* The halfword is added to, since both sides of each change are known to the lifter. */
+static void add_to_state(Lift *l, int change) {
+  IrReg state = load_field(l, 2, X87_FIELD(valid));
+  ir_add_imm(&l->b, 4, state, state, change);
+  ir_store_state(&l->b, 2, state, X87_FIELD(valid));
+}
+
+static void settle(Lift *l) {
+  if (l->x87.owed && l->x87.valid + l->x87.empty == 0xff) { /* everything is known: no need to look */
     IrReg value = ir_temp(&l->b);
     ir_const(&l->b, value, l->x87.valid | (uint64_t)l->x87.top << 8);
     ir_store_state(&l->b, 2, value, X87_FIELD(valid));
-    return;
+  } else if (l->x87.owed) {
+    add_to_state(l, l->x87.owed);
   }
-  IrReg state = load_field(l, 2, X87_FIELD(valid));
-  int change = valid + top * 256;
-  if (change) ir_add_imm(&l->b, 4, state, state, change);
-  ir_store_state(&l->b, 2, state, X87_FIELD(valid));
+  l->x87.owed = 0;
+}
+
+void lift_x87_settle(Lift *l) {
+  if (!is_chained(l)) settle(l);
+}
+
+void x87_settle_aside(Lift *l) {
+  if (l->x87.owed) add_to_state(l, l->x87.owed);
+}
+
+void x87_unsettle_aside(Lift *l) {
+  if (l->x87.owed) add_to_state(l, -l->x87.owed);
 }
 
 static void mark(Lift *l, unsigned slot, bool in_use) {
@@ -197,26 +245,36 @@ void x87_know_valid(Lift *l, unsigned slot) {
 void x87_turn(Lift *l, int by) {
   int old = l->x87.top;
   l->x87.top = (uint8_t)x87_slot(l, by);
-  add_to_state(l, 0, l->x87.top - old);
+  l->x87.owed += (l->x87.top - old) * 256;
+  settle(l);
 }
 
-void x87_push(Lift *l) {
+void x87_push_later(Lift *l) {
   unsigned old = l->x87.top, new = x87_slot(l, -1);
   l->x87.top = (uint8_t)new;
   l->x87.ordinary &= (uint8_t)~(1u << new);
   mark(l, new, true);
-  add_to_state(l, 1 << new, (int)new - (int)old);
+  l->x87.owed += (1 << new) + ((int)new - (int)old) * 256;
 }
 
-void x87_pop(Lift *l, unsigned count) {
-  int valid = 0, old = l->x87.top;
-  if (!count) return;
+void x87_pop_later(Lift *l, unsigned count) {
+  int old = l->x87.top;
   for (; count; count--) {
-    valid -= 1 << l->x87.top;
+    l->x87.owed -= 1 << l->x87.top;
     mark(l, l->x87.top, false);
     l->x87.top = (uint8_t)x87_slot(l, 1);
   }
-  add_to_state(l, valid, l->x87.top - old);
+  l->x87.owed += (l->x87.top - old) * 256;
+}
+
+void x87_push(Lift *l) {
+  x87_push_later(l);
+  settle(l);
+}
+
+void x87_pop(Lift *l, unsigned count) {
+  x87_pop_later(l, count);
+  settle(l);
 }
 
 void x87_free_slot(Lift *l, unsigned slot) {
@@ -228,6 +286,12 @@ void x87_free_slot(Lift *l, unsigned slot) {
 
 void x87_fill_slot(Lift *l, unsigned slot) {
   if (l->x87.valid >> slot & 1) return;
+  if (l->x87.empty >> slot & 1) {
+    l->x87.owed += 1 << slot;
+    mark(l, slot, true);
+    return;
+  }
+  settle(l);
   IrReg valid = load_field(l, 1, X87_FIELD(valid));
   mark(l, slot, true);
   ir_logic_imm(&l->b, IR_ORR, 4, valid, valid, 1u << slot);
@@ -253,6 +317,7 @@ static bool test_slots(Lift *l, unsigned slots, bool in_use, IrLabel fault) {
 static void fault_block(Lift *l, IrLabel fault, LiftHelper helper, uint64_t argument, const IrLabel *on) {
   ir_cold_begin(&l->b);
   ir_bind(&l->b, fault);
+  x87_settle_aside(l);
   x87_note(l, IR_NO_REG);
   lift_plain_helper_imm(l, helper, argument);
   if (on) x87_leave_if_pending(l, *on);
@@ -300,7 +365,12 @@ void x87_note(Lift *l, IrReg address) {
 }
 
 void x87_clear_c1(Lift *l) {
-  ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
+  if (!is_chained(l)) ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
+}
+
+void x87_note_rounding(Lift *l, IrReg rest) {
+  if (is_chained(l)) ir_store_state(&l->b, 8, rest, X87_FIELD(inexact));
+  else ir_store_state_pair(&l->b, rest, rest, X87_FIELD(c1));
 }
 
 /* --- MMX ------------------------------------------------------------------------------------------ */

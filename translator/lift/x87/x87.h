@@ -74,6 +74,12 @@ void x87_require_room(Lift *l, LiftHelper overflow, uint64_t argument);
 /* Moves the top and marks slots. */
 void x87_push(Lift *l);
 void x87_pop(Lift *l, unsigned count);
+/* The same, written when the instruction has been lifted, or later where more of that kind follow (lift_x87_settle()). Code
+ * out of line that calls a helper or leaves the region before that settles it first, and unsettles it to come back. */
+void x87_push_later(Lift *l);
+void x87_pop_later(Lift *l, unsigned count);
+void x87_settle_aside(Lift *l);
+void x87_unsettle_aside(Lift *l);
 void x87_turn(Lift *l, int by); /* the top alone */
 void x87_free_slot(Lift *l, unsigned slot);
 void x87_fill_slot(Lift *l, unsigned slot); /* in use from now on */
@@ -127,7 +133,9 @@ X87Narrow x87_narrow_inline(Lift *l, X87Value v, unsigned size, IrLabel slow);
 void x87_require_ordinary(Lift *l, X87Value a, X87Value b, IrLabel slow);
 void x87_require_usual(Lift *l, IrLabel slow);
 
-/* C1 := 0. */
+/* C1 := 0; not where the next instruction sets it before anybody looks. */
 void x87_clear_c1(Lift *l);
+/* The same for C1 := rest > 2^63; PE := 1 (rest is not 0). */
+void x87_note_rounding(Lift *l, IrReg rest);
 
 #endif
