@@ -304,6 +304,7 @@ void x87_fill_slot(Lift *l, unsigned slot) {
 static bool test_slots(Lift *l, unsigned slots, bool in_use, IrLabel fault) {
   slots &= ~(unsigned)(in_use ? l->x87.valid : l->x87.empty);
   if (!slots) return false;
+  if (slots & (l->x87.valid | l->x87.empty)) settle(l); /* it is not as wanted, whatever memory says */
   IrReg valid = load_field(l, 1, X87_FIELD(valid));
   for (unsigned slot = 0; slot < 8; slot++) {
     if (!(slots >> slot & 1)) continue;
