@@ -1,7 +1,9 @@
 /* Runs of x87 register instructions, made at random and executed where they are made: after each the whole x87 state, as
  * FNSAVE stores it, must be what the processor leaves. Operands are of every kind, registers empty ones too, precision,
  * rounding and masks any; loads and stores of memory stand between, some of them of memory that isn't there, so that the
- * state is looked at in the middle as well. */
+ * state is looked at in the middle as well.
+ * Build: nopie
+ */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -11,7 +13,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-enum { CHAINS = 6000, LONGEST = 24, SHOWN = 50, CODE_BYTES = 4096 };
+enum { CHAINS = 3000, LONGEST = 24, SHOWN = 50, CODE_BYTES = 4096 };
 
 typedef struct Registers { /* FNSAVE's image, 32-bit form */
   uint32_t environment[7];
@@ -40,7 +42,7 @@ static void mix(const void *data, size_t size) {
 
 /* --- Values --- */
 
-static uint64_t significand(void) {
+static uint64_t any_significand(void) {
   uint64_t top = UINT64_C(1) << 63, any = (uint64_t)chance(UINT32_MAX) << 32 | chance(UINT32_MAX);
   switch (chance(8)) {
   case 0: return top;
@@ -54,7 +56,7 @@ static uint64_t significand(void) {
 
 static void make_value(uint8_t *to) {
   static const uint16_t edges[] = {0, 0, 1, 2, 0x1fff, 0x2000, 0x5fff, 0x6000, 0x7ffd, 0x7ffe, 0x7fff, 0x7fff};
-  uint64_t s = significand();
+  uint64_t s = any_significand();
   uint16_t e = 16383 + (uint16_t)chance(40) - 20;
   switch (chance(12)) {
   case 0: e = edges[chance(sizeof edges / sizeof *edges)]; break;

@@ -5,6 +5,7 @@
  * exception is not masked (CPUID leaf 7, EBX bit 6); no selectors (bit 13).
  * Build: static dynamic
  */
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -117,9 +118,27 @@ static void at_exceptions(void) {
          pointer[1] == (uintptr_t)&value);
 }
 
+/* --- reserved bytes ------------------------------------------------------------------------------ */
+
+static void on_signal(int number) {
+  volatile long double one = 1;
+  one /= 3;
+}
+
+/* FXSAVE stores zeros above registers, also after a handler has returned. */
+static void reserved(void) {
+  signal(SIGUSR1, on_signal);
+  __asm__ volatile("fninit; fld1; fldpi");
+  raise(SIGUSR1);
+  memset(image, 0xcc, sizeof image);
+  __asm__ volatile("fxsave %0; fninit" : "=m"(image));
+  for (int i = 0; i < 8; i++) print_bytes("reserved", image + 32 + 16 * i + 10, 6);
+}
+
 int main(void) {
   sizes();
   pointers();
   at_exceptions();
+  reserved();
   return 0;
 }

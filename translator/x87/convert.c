@@ -242,8 +242,8 @@ void x87_fbstp(GuestCpu *cpu, uint64_t argument) {
   stage(x, low, (rest ? X87_PE : 0) | (up ? X87_C1 : 0));
 }
 
-/* A store of an empty register: bit 0 of the argument says that it stores an integer, bits 8-15 are the slot
- * that is going to be popped, as a set (marked as in use for that), bits from 16 up the width in bits. */
+/* A store of an empty register: bit 0 of the argument says that it stores an integer, bits from 16 up are the width in
+ * bits. */
 void x87_underflow_store(GuestCpu *cpu, uint64_t argument) {
   GuestX87 *x = &cpu->x87;
   unsigned width = (unsigned)(argument >> 16);
@@ -253,7 +253,6 @@ void x87_underflow_store(GuestCpu *cpu, uint64_t argument) {
   else if (!(argument & 1))
     value = width == 32 ? 0xffc00000 : UINT64_C(0xfff8000000000000);
   stage(x, value, X87_IE | X87_SF);
-  if (!(x->transfer[1] & STAGED_ABORT)) x->valid |= (uint8_t)(argument >> 8);
 }
 
 /* --- FRNDINT --- */

@@ -19,12 +19,12 @@ static IrReg new_temp(Lift *l) { return ir_temp(&l->b); }
 
 /* --- Loads ---------------------------------------------------------------------------------------- */
 
-/* Float and double in place, where they are ordinary; the helper's way for zeros, denormals, infinities and NaNs is out of
- * the region, since others follow that want to know. */
+/* Float and double in place, where they are ordinary; zeros and, by the helper, denormals, infinities and NaNs are loaded out
+ * of line and go on out of the region, since others follow that want to know. */
 static void load_ieee(Lift *l, const X86Insn *insn) {
   unsigned size = insn->operands[0].size;
-  IrReg bits = new_temp(l);
-  IrLabel cold = ir_label(&l->b), join = ir_label(&l->b);
+  IrReg bits = new_temp(l), magnitude = new_temp(l);
+  IrLabel cold = ir_label(&l->b), helper = ir_label(&l->b), join = ir_label(&l->b);
   ir_load(&l->b, size, IR_EXTEND_ZERO, bits, lift_address(l, insn, size));
   x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0);
   x87_push_later(l);
@@ -33,7 +33,14 @@ static void load_ieee(Lift *l, const X86Insn *insn) {
   x87_clear_c1(l);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, cold);
+  ir_lsl_imm(&l->b, size, magnitude, bits, 1);
   x87_settle_aside(l);
+  ir_cbnz(&l->b, 8, magnitude, helper);
+  ir_lsr_imm(&l->b, size, magnitude, bits, size * 8 - 16);
+  ir_store_state_pair(&l->b, IR_ZERO, magnitude, x87_slot_offset(l->x87.top));
+  ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
+  x87_leave(l);
+  ir_bind(&l->b, helper);
   x87_note(l, lift_address_register(l, insn));
   lift_plain_helper(l, size == 4 ? LIFT_HELPER_X87_FLD_M32 : LIFT_HELPER_X87_FLD_M64, bits);
   x87_rejoin(l, 1u << l->x87.top, join);
@@ -146,6 +153,23 @@ static void store_register(Lift *l, unsigned i, unsigned pops) {
   x87_clear_c1(l);
 }
 
+/* An empty register's FSTP m80, out of line: the store of the default NaN comes first, since it may fault, unless the
+ * exception is not masked: then there is none. The values of the straight way become the NaN's. */
+static void store_empty_extended(Lift *l, unsigned slot, IrReg base, IrReg significand, IrReg exponent, IrLabel join) {
+  IrReg control = new_temp(l);
+  IrLabel unmasked = ir_label(&l->b);
+  ir_const(&l->b, significand, UINT64_C(0xc000000000000000));
+  ir_const(&l->b, exponent, 0xffff);
+  ir_load_state(&l->b, 2, control, X87_FIELD(control));
+  ir_tbz(&l->b, control, 0, unmasked);
+  ir_store(&l->b, 8, significand, lift_address_offset(l, base, 0, 8));
+  ir_store(&l->b, 2, exponent, lift_address_offset(l, base, 8, 2));
+  ir_bind(&l->b, unmasked);
+  x87_note(l, base);
+  lift_plain_helper_imm(l, LIFT_HELPER_X87_UNDERFLOW, 1u << slot | X87_FAULT_MARKS);
+  x87_leave_if_pending(l, join);
+}
+
 /* FSTP m80 rounds nothing and raises nothing but a stack fault, which stores the default NaN. */
 static void store_extended(Lift *l, const X86Insn *insn) {
   unsigned slot = x87_slot(l, 0);
@@ -159,11 +183,7 @@ static void store_extended(Lift *l, const X86Insn *insn) {
     ir_tbz(&l->b, valid, slot, fault);
     ir_cold_begin(&l->b);
     ir_bind(&l->b, fault);
-    x87_note(l, base);
-    lift_plain_helper_imm(l, LIFT_HELPER_X87_UNDERFLOW, 1u << slot | X87_FAULT_MARKS);
-    ir_const(&l->b, significand, UINT64_C(0xc000000000000000));
-    ir_const(&l->b, exponent, 0xffff);
-    x87_leave_if_pending(l, join);
+    store_empty_extended(l, slot, base, significand, exponent, join);
     ir_cold_end(&l->b);
     ir_bind(&l->b, join);
   }
@@ -198,6 +218,7 @@ static void finish_store(Lift *l, const X86Insn *insn, unsigned pops) {
   } else {
     ir_store(&l->b, size, value, lift_address(l, insn, size));
   }
+  if (pops) x87_fill_slot(l, x87_slot(l, 0)); /* an empty one is popped as well */
   x87_pop(l, pops);
   ir_tbnz(&l->b, staged, STAGED_PENDING_BIT, pending);
   ir_cold_begin(&l->b);
@@ -226,7 +247,7 @@ static void store_by_helper(Lift *l, const X86Insn *insn, LiftHelper helper, boo
     ir_cold_begin(&l->b);
     ir_bind(&l->b, fault);
     lift_plain_helper_imm(l, LIFT_HELPER_X87_UNDERFLOW_STORE,
-                    (uint64_t)width << 16 | integer | (pops ? 1u << slot << 8 : 0));
+                    (uint64_t)width << 16 | integer);
     ir_branch(&l->b, join);
     ir_cold_end(&l->b);
   }

@@ -51,6 +51,13 @@ static IrReg ordinary(Lift *l, X87Value v) {
   return t;
 }
 
+/* Goes to `other` unless v is a zero. */
+static void require_zero(Lift *l, X87Value v, IrLabel other) {
+  IrReg t = ir_temp(&l->b);
+  ir_rrr_shift(&l->b, IR_ORR, 8, t, v.significand, v.sign_exponent, 0, 64 - SIGN_BIT);
+  ir_cbnz(&l->b, 8, t, other);
+}
+
 void x87_require_ordinary(Lift *l, X87Value a, X87Value b, IrLabel slow) {
   if (a.ordinary && b.ordinary) return;
   if (a.ordinary || b.ordinary) {
@@ -401,13 +408,6 @@ bool x87_can_inline(LiftHelper helper) {
 
 /* --- Zeros ---------------------------------------------------------------------------------------- */
 
-/* Goes to `other` unless v is a zero. */
-static void require_zero(Lift *l, X87Value v, IrLabel other) {
-  IrReg t = ir_temp(&l->b);
-  ir_rrr_shift(&l->b, IR_ORR, 8, t, v.significand, v.sign_exponent, 0, 64 - SIGN_BIT);
-  ir_cbnz(&l->b, 8, t, other);
-}
-
 /* The slot holds what it is to hold: goes on out of the region if that or the source is not ordinary. */
 static void end_zero(Lift *l, bool leave, IrLabel done) {
   ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
@@ -550,12 +550,23 @@ X87Narrow x87_narrow_inline(Lift *l, X87Value v, unsigned size, IrLabel slow) {
   Layout f = layout_of(size);
   X87Narrow r = {ir_temp(&l->b), ir_temp(&l->b), ir_temp(&l->b)};
   IrReg t = r.c1;
-  if (!v.ordinary) ir_tbz(&l->b, v.significand, 63, slow);
+  IrLabel odd = ir_label(&l->b), made = ir_label(&l->b);
+  if (!v.ordinary) ir_tbz(&l->b, v.significand, 63, odd);
   ir_rrr_shift(&l->b, IR_EOR, 4, t, v.sign_exponent, v.sign_exponent, 0, 1);
   ir_ubfx(&l->b, 4, t, t, f.low_bits, 15 - f.low_bits);
   compare_imm(l, t, 1u << (MIDDLE_BIT - f.low_bits));
   ir_branch_cond(&l->b, A64_NE, slow);
   x87_require_usual(l, slow);
+  if (!v.ordinary) {
+    ir_cold_begin(&l->b);
+    ir_bind(&l->b, odd);
+    require_zero(l, v, slow);
+    ir_lsl_imm(&l->b, 8, r.bits, v.sign_exponent, size * 8 - 16);
+    ir_mov(&l->b, 8, r.rest, IR_ZERO);
+    ir_mov(&l->b, 8, r.c1, IR_ZERO);
+    ir_branch(&l->b, made);
+    ir_cold_end(&l->b);
+  }
   ir_ubfx(&l->b, 8, r.bits, v.significand, 63 - f.f_bits, f.f_bits);
   ir_bfi(&l->b, 8, r.bits, v.sign_exponent, f.f_bits, f.low_bits);
   ir_lsr_imm(&l->b, 4, v.sign_exponent, v.sign_exponent, MIDDLE_BIT);
@@ -565,5 +576,6 @@ X87Narrow x87_narrow_inline(Lift *l, X87Value v, unsigned size, IrLabel slow) {
   ir_rrr(&l->b, IR_ORR, 8, t, t, r.rest);
   ir_rrr(&l->b, IR_ADDS, 8, IR_ZERO, t, t);
   ir_csel(&l->b, IR_CSINC, 8, r.bits, r.bits, r.bits, A64_LS);
+  ir_bind(&l->b, made);
   return r;
 }
