@@ -256,10 +256,10 @@ static void store_by_helper(Lift *l, const X86Insn *insn, LiftHelper helper, boo
   finish_store(l, insn, pops);
 }
 
-/* float and double in place where that is what it takes; what is known of the stack afterwards is what
- * holds on both ways. */
-static void store_ieee(Lift *l, const X86Insn *insn, unsigned pops) {
+/* In place where that is what it takes; what is known of the stack afterwards is what holds on both ways. */
+static void store_inline(Lift *l, const X86Insn *insn, LiftHelper helper, unsigned pops) {
   unsigned slot = x87_slot(l, 0), size = insn->operands[0].size;
+  bool integer = helper == LIFT_HELPER_X87_FIST || helper == LIFT_HELPER_X87_FISTTP;
   IrLabel slow = ir_label(&l->b), keep = ir_label(&l->b), exact = ir_label(&l->b), done = ir_label(&l->b);
   LiftX87 before = l->x87;
   IrReg flags = lift_flags_save(l);
@@ -269,7 +269,9 @@ static void store_ieee(Lift *l, const X86Insn *insn, unsigned pops) {
     ir_tbz(&l->b, valid, slot, keep);
     x87_know_valid(l, slot);
   }
-  X87Narrow n = x87_narrow_inline(l, x87_load_slot(l, slot), size, slow);
+  X87Value v = x87_load_slot(l, slot);
+  X87Narrow n = integer ? x87_integer_inline(l, v, size, helper == LIFT_HELPER_X87_FISTTP, slow)
+                        : x87_narrow_inline(l, v, size, slow);
   lift_flags_restore(l, flags);
   ir_store(&l->b, size, n.bits, lift_address(l, insn, size));
   x87_pop(l, pops);
@@ -282,7 +284,7 @@ static void store_ieee(Lift *l, const X86Insn *insn, unsigned pops) {
   ir_bind(&l->b, slow);
   lift_flags_restore(l, flags);
   ir_bind(&l->b, keep);
-  store_by_helper(l, insn, size == 4 ? LIFT_HELPER_X87_FST_M32 : LIFT_HELPER_X87_FST_M64, false, pops);
+  store_by_helper(l, insn, helper, integer, pops);
   ir_bind(&l->b, done);
 }
 
@@ -292,13 +294,15 @@ void lift_x87_store(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_begin(l);
   if (!lift_is_memory(insn, 0)) store_register(l, insn->operands[0].reg, pops);
   else if (insn->operands[0].size == 10) store_extended(l, insn);
-  else store_ieee(l, insn, pops);
+  else store_inline(l, insn, insn->operands[0].size == 4 ? LIFT_HELPER_X87_FST_M32 : LIFT_HELPER_X87_FST_M64, pops);
 }
 
 /* FIST, FISTP, FISTTP, FBSTP */
 void lift_x87_store_integer(Lift *l, const X86Insn *insn, uint32_t argument) {
+  LiftHelper helper = x87_helper(argument);
   x87_begin(l);
-  store_by_helper(l, insn, x87_helper(argument), true, x87_pops(argument));
+  if (helper == LIFT_HELPER_X87_FBSTP) store_by_helper(l, insn, helper, true, x87_pops(argument));
+  else store_inline(l, insn, helper, x87_pops(argument));
 }
 
 /* --- Exchanges and moves -------------------------------------------------------------------------- */

@@ -12,7 +12,7 @@
 #include "lift/x87/x87.h"
 
 /* Bits 14 and 13 of an exponent differ in the middle half. */
-enum { MIDDLE_BIT = 14, SIGN_BIT = 15, SIGN = 0x8000, BIAS = 16383 };
+enum { MIDDLE_BIT = 14, SIGN_BIT = 15, SIGN = 0x8000, BIAS = 16383, EXPONENT = 0x7fff };
 #define INTEGER_BIT (UINT64_C(1) << 63)
 
 static IrReg binary(Lift *l, IrOp op, unsigned size, IrReg n, IrReg m) {
@@ -577,5 +577,47 @@ X87Narrow x87_narrow_inline(Lift *l, X87Value v, unsigned size, IrLabel slow) {
   ir_rrr(&l->b, IR_ADDS, 8, IR_ZERO, t, t);
   ir_csel(&l->b, IR_CSINC, 8, r.bits, r.bits, r.bits, A64_LS);
   ir_bind(&l->b, made);
+  return r;
+}
+
+X87Narrow x87_integer_inline(Lift *l, X87Value v, unsigned size, bool truncate, IrLabel slow) {
+  enum { PE_MASK_BIT = 5, RC_LSB = 10, RC_BITS = 2, RC_ZERO = 3 };
+  unsigned least = 66 - size * 8; /* places: what is left is rounded to less than half of the integers' range */
+  X87Narrow r = {ir_temp(&l->b), ir_temp(&l->b), ir_temp(&l->b)};
+  IrReg places = ir_temp(&l->b), rounding = ir_temp(&l->b);
+  IrLabel cut = ir_label(&l->b), made = ir_label(&l->b), positive = ir_label(&l->b);
+  if (!v.ordinary) ir_tbz(&l->b, ordinary(l, v), MIDDLE_BIT, slow);
+  ir_logic_imm(&l->b, IR_AND, 4, places, v.sign_exponent, EXPONENT);
+  ir_const(&l->b, rounding, BIAS + 63);
+  ir_rrr(&l->b, IR_SUB, 4, places, rounding, places);
+  ir_add_imm(&l->b, 4, rounding, places, -(int64_t)least);
+  compare_imm(l, rounding, 63 - least);
+  ir_branch_cond(&l->b, A64_HI, slow);
+  ir_load_state(&l->b, 2, rounding, X87_FIELD(control));
+  ir_tbz(&l->b, rounding, PE_MASK_BIT, slow);
+  ir_ubfx(&l->b, 4, rounding, rounding, RC_LSB, RC_BITS);
+  ir_rrr(&l->b, IR_LSRV, 8, r.bits, v.significand, places);
+  ir_rrr(&l->b, IR_RORV, 8, r.rest, v.significand, places);
+  ir_rrr(&l->b, IR_EOR, 8, r.rest, r.rest, r.bits);
+  if (!truncate) {
+    ir_cbnz(&l->b, 4, rounding, cut);
+    ir_cold_begin(&l->b);
+    ir_bind(&l->b, cut);
+    ir_logic_imm(&l->b, IR_EOR, 4, rounding, rounding, RC_ZERO);
+    ir_cbnz(&l->b, 4, rounding, slow);
+    ir_mov(&l->b, 8, r.c1, IR_ZERO);
+    ir_branch(&l->b, made);
+    ir_cold_end(&l->b);
+    ir_logic_imm(&l->b, IR_AND, 8, r.c1, r.bits, 1);
+    ir_rrr(&l->b, IR_ORR, 8, r.c1, r.c1, r.rest);
+    ir_rrr(&l->b, IR_ADDS, 8, IR_ZERO, r.c1, r.c1);
+    ir_csel(&l->b, IR_CSINC, 8, r.bits, r.bits, r.bits, A64_LS);
+    ir_bind(&l->b, made);
+  } else {
+    ir_mov(&l->b, 8, r.c1, IR_ZERO);
+  }
+  ir_tbz(&l->b, v.sign_exponent, SIGN_BIT, positive);
+  ir_rrr(&l->b, IR_SUB, 8, r.bits, IR_ZERO, r.bits);
+  ir_bind(&l->b, positive);
   return r;
 }

@@ -129,6 +129,8 @@ typedef struct X87Narrow {
   IrReg bits, rest, c1;
 } X87Narrow;
 X87Narrow x87_narrow_inline(Lift *l, X87Value v, unsigned size, IrLabel slow);
+/* The same for integers of 2, 4 or 8 bytes: to nearest or, as FCW may say or with `truncate`, to zero. */
+X87Narrow x87_integer_inline(Lift *l, X87Value v, unsigned size, bool truncate, IrLabel slow);
 /* To `slow` unless both are ordinary; unless FCW is as usual. */
 void x87_require_ordinary(Lift *l, X87Value a, X87Value b, IrLabel slow);
 void x87_require_usual(Lift *l, IrLabel slow);
