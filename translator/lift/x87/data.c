@@ -191,7 +191,8 @@ static void store_extended(Lift *l, const X86Insn *insn) {
   ir_store(&l->b, 2, exponent, lift_address_offset(l, base, 8, 2));
   x87_know_valid(l, slot);
   x87_pop(l, 1);
-  x87_clear_c1(l);
+  /* Whatever follows: a store to code leaves the region behind its instruction. */
+  ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
 }
 
 enum { STAGED_C1_BIT = 9, STAGED_PENDING_BIT = 30, STAGED_ABORT_BIT = 31, STAGED_STATUS = 0x7f };
