@@ -23,7 +23,7 @@ static IrReg new_temp(Lift *l) { return ir_temp(&l->b); }
  * of line and go on out of the region, since others follow that want to know. */
 static void load_ieee(Lift *l, const X86Insn *insn) {
   unsigned size = insn->operands[0].size;
-  IrReg bits = new_temp(l), magnitude = new_temp(l);
+  IrReg bits = new_temp(l), other = new_temp(l);
   IrLabel cold = ir_label(&l->b), helper = ir_label(&l->b), join = ir_label(&l->b);
   ir_load(&l->b, size, IR_EXTEND_ZERO, bits, lift_address(l, insn, size));
   x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0);
@@ -33,11 +33,11 @@ static void load_ieee(Lift *l, const X86Insn *insn) {
   x87_clear_c1(l);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, cold);
-  ir_lsl_imm(&l->b, size, magnitude, bits, 1);
   x87_settle_aside(l);
-  ir_cbnz(&l->b, 8, magnitude, helper);
-  ir_lsr_imm(&l->b, size, magnitude, bits, size * 8 - 16);
-  ir_store_state_pair(&l->b, IR_ZERO, magnitude, x87_slot_offset(l->x87.top));
+  ir_lsl_imm(&l->b, size, other, bits, 1);
+  ir_cbnz(&l->b, 8, other, helper);
+  ir_lsr_imm(&l->b, size, other, bits, size * 8 - 16);
+  ir_store_state_pair(&l->b, IR_ZERO, other, x87_slot_offset(l->x87.top));
   ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
   x87_leave(l);
   ir_bind(&l->b, helper);

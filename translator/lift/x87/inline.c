@@ -1,5 +1,5 @@
-/* FADD, FSUB, FMUL, FDIV, FCOMI and conversions from and to float and double on general registers, for operands of
- * ordinary size.
+/* FADD, FSUB, FMUL, FDIV, FCOMI and conversions from and to float, double and integers on general registers, for operands
+ * of ordinary size; and what is simple with a zero.
  *
  * What is done here: both operands normal with exponents in the middle half of the range (2^-8191 to 2^8192,
  * so that no result of an addition leaves the range), rounding to nearest and 64 bits, PE masked. All else
@@ -546,6 +546,18 @@ void x87_compare_inline(Lift *l, X87Value a, X87Value b, IrLabel slow) {
   ir_bind(&l->b, differ);
 }
 
+/* The other way of a store: a zero, as float or double of `size` bytes. */
+static void narrow_zero(Lift *l, X87Value v, X87Narrow r, unsigned size, IrLabel odd, IrLabel made, IrLabel slow) {
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, odd);
+  require_zero(l, v, slow);
+  ir_lsl_imm(&l->b, 8, r.bits, v.sign_exponent, size * 8 - 16);
+  ir_mov(&l->b, 8, r.rest, IR_ZERO);
+  ir_mov(&l->b, 8, r.c1, IR_ZERO);
+  ir_branch(&l->b, made);
+  ir_cold_end(&l->b);
+}
+
 X87Narrow x87_narrow_inline(Lift *l, X87Value v, unsigned size, IrLabel slow) {
   Layout f = layout_of(size);
   X87Narrow r = {ir_temp(&l->b), ir_temp(&l->b), ir_temp(&l->b)};
@@ -557,16 +569,7 @@ X87Narrow x87_narrow_inline(Lift *l, X87Value v, unsigned size, IrLabel slow) {
   compare_imm(l, t, 1u << (MIDDLE_BIT - f.low_bits));
   ir_branch_cond(&l->b, A64_NE, slow);
   x87_require_usual(l, slow);
-  if (!v.ordinary) {
-    ir_cold_begin(&l->b);
-    ir_bind(&l->b, odd);
-    require_zero(l, v, slow);
-    ir_lsl_imm(&l->b, 8, r.bits, v.sign_exponent, size * 8 - 16);
-    ir_mov(&l->b, 8, r.rest, IR_ZERO);
-    ir_mov(&l->b, 8, r.c1, IR_ZERO);
-    ir_branch(&l->b, made);
-    ir_cold_end(&l->b);
-  }
+  if (!v.ordinary) narrow_zero(l, v, r, size, odd, made, slow);
   ir_ubfx(&l->b, 8, r.bits, v.significand, 63 - f.f_bits, f.f_bits);
   ir_bfi(&l->b, 8, r.bits, v.sign_exponent, f.f_bits, f.low_bits);
   ir_lsr_imm(&l->b, 4, v.sign_exponent, v.sign_exponent, MIDDLE_BIT);
@@ -580,12 +583,31 @@ X87Narrow x87_narrow_inline(Lift *l, X87Value v, unsigned size, IrLabel slow) {
   return r;
 }
 
+/* Rounds bits.rest as RC in `rounding` says: to nearest, or, out of line, to zero; to `slow` otherwise. */
+static void round_integer(Lift *l, X87Narrow r, IrReg rounding, IrLabel slow) {
+  enum { RC_ZERO = 3 };
+  IrLabel cut = ir_label(&l->b), made = ir_label(&l->b);
+  ir_cbnz(&l->b, 4, rounding, cut);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, cut);
+  ir_logic_imm(&l->b, IR_EOR, 4, rounding, rounding, RC_ZERO);
+  ir_cbnz(&l->b, 4, rounding, slow);
+  ir_mov(&l->b, 8, r.c1, IR_ZERO);
+  ir_branch(&l->b, made);
+  ir_cold_end(&l->b);
+  ir_logic_imm(&l->b, IR_AND, 8, r.c1, r.bits, 1);
+  ir_rrr(&l->b, IR_ORR, 8, r.c1, r.c1, r.rest);
+  ir_rrr(&l->b, IR_ADDS, 8, IR_ZERO, r.c1, r.c1);
+  ir_csel(&l->b, IR_CSINC, 8, r.bits, r.bits, r.bits, A64_LS);
+  ir_bind(&l->b, made);
+}
+
 X87Narrow x87_integer_inline(Lift *l, X87Value v, unsigned size, bool truncate, IrLabel slow) {
-  enum { PE_MASK_BIT = 5, RC_LSB = 10, RC_BITS = 2, RC_ZERO = 3 };
+  enum { PE_MASK_BIT = 5, RC_LSB = 10, RC_BITS = 2 };
   unsigned least = 66 - size * 8; /* places: what is left is rounded to less than half of the integers' range */
   X87Narrow r = {ir_temp(&l->b), ir_temp(&l->b), ir_temp(&l->b)};
   IrReg places = ir_temp(&l->b), rounding = ir_temp(&l->b);
-  IrLabel cut = ir_label(&l->b), made = ir_label(&l->b), positive = ir_label(&l->b);
+  IrLabel positive = ir_label(&l->b);
   if (!v.ordinary) ir_tbz(&l->b, ordinary(l, v), MIDDLE_BIT, slow);
   ir_logic_imm(&l->b, IR_AND, 4, places, v.sign_exponent, EXPONENT);
   ir_const(&l->b, rounding, BIAS + 63);
@@ -599,23 +621,8 @@ X87Narrow x87_integer_inline(Lift *l, X87Value v, unsigned size, bool truncate, 
   ir_rrr(&l->b, IR_LSRV, 8, r.bits, v.significand, places);
   ir_rrr(&l->b, IR_RORV, 8, r.rest, v.significand, places);
   ir_rrr(&l->b, IR_EOR, 8, r.rest, r.rest, r.bits);
-  if (!truncate) {
-    ir_cbnz(&l->b, 4, rounding, cut);
-    ir_cold_begin(&l->b);
-    ir_bind(&l->b, cut);
-    ir_logic_imm(&l->b, IR_EOR, 4, rounding, rounding, RC_ZERO);
-    ir_cbnz(&l->b, 4, rounding, slow);
-    ir_mov(&l->b, 8, r.c1, IR_ZERO);
-    ir_branch(&l->b, made);
-    ir_cold_end(&l->b);
-    ir_logic_imm(&l->b, IR_AND, 8, r.c1, r.bits, 1);
-    ir_rrr(&l->b, IR_ORR, 8, r.c1, r.c1, r.rest);
-    ir_rrr(&l->b, IR_ADDS, 8, IR_ZERO, r.c1, r.c1);
-    ir_csel(&l->b, IR_CSINC, 8, r.bits, r.bits, r.bits, A64_LS);
-    ir_bind(&l->b, made);
-  } else {
-    ir_mov(&l->b, 8, r.c1, IR_ZERO);
-  }
+  if (truncate) ir_mov(&l->b, 8, r.c1, IR_ZERO);
+  else round_integer(l, r, rounding, slow);
   ir_tbz(&l->b, v.sign_exponent, SIGN_BIT, positive);
   ir_rrr(&l->b, IR_SUB, 8, r.bits, IR_ZERO, r.bits);
   ir_bind(&l->b, positive);
