@@ -33,6 +33,9 @@ typedef struct LiftX87 {
   uint8_t empty;      /* slots known to be empty */
   uint8_t ordinary;   /* slots known to hold what code in place works on (lift/x87/inline.c) */
   bool usual;         /* GuestX87.unusual is known to be 0 */
+  uint8_t held;       /* 1 + a slot whose value is in temporaries, too, for the instruction after `held_index`; 0: none */
+  IrReg held_significand, held_sign_exponent;
+  uint32_t held_index;
   int owed;           /* what GuestX87's valid and top, one halfword, lack: changes made by instructions before */
   bool maybe_pending; /* an unmasked exception may have come up since it was last looked for */
   bool mmx;           /* the registers are known to be in MMX use: rotation 0, top 0, all valid */

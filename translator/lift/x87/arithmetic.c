@@ -19,6 +19,7 @@ static LiftHelper memory_helper(const X86Insn *insn, uint32_t argument) {
  * memory operand, otherwise NULL. Comes back where the slots of `claims` are what they are known to be. */
 static void slow_way(Lift *l, X87Ways ways, IrReg flags, const X86Insn *memory, LiftHelper helper, IrReg value,
                      uint64_t argument, unsigned claims) {
+  IrLabel done = ir_label(&l->b);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, ways.slow);
   lift_flags_restore(l, flags);
@@ -26,9 +27,10 @@ static void slow_way(Lift *l, X87Ways ways, IrReg flags, const X86Insn *memory, 
   x87_note(l, memory ? lift_address_register(l, memory) : IR_NO_REG);
   if (value.id == IR_NONE) lift_plain_helper_imm(l, helper, argument);
   else lift_plain_helper(l, helper, value);
-  x87_rejoin(l, claims, ways.done);
+  ir_bind(&l->b, ways.made);
+  x87_rejoin(l, claims, done);
   ir_cold_end(&l->b);
-  ir_bind(&l->b, ways.done);
+  ir_bind(&l->b, done);
 }
 
 /* A helper has written the slot, and may have left an exception. */
@@ -44,7 +46,7 @@ static void arithmetic_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_require(l, 1u << slot, 1u << slot);
   /* Flags to keep would be one register more than there are. */
   if (!integer && x87_can_inline(x87_helper(argument)) && !lift_flags_busy(l)) {
-    X87Ways ways = {ir_label(&l->b), ir_label(&l->b), false};
+    X87Ways ways = {ir_label(&l->b), ir_label(&l->b)};
     X87Value m = x87_value_of_bits(l, value, insn->operands[1].size, ways.slow);
     x87_inline(l, x87_helper(argument), slot, x87_load_slot(l, slot), m, ways);
     slow_way(l, ways, IR_NO_REG, insn, memory_helper(insn, argument), value, 0, 1u << slot);
@@ -57,7 +59,7 @@ static void arithmetic_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* In place, the helper being called out of line. Where the source stays, it is known to be ordinary afterwards. */
 static void registers_inline(Lift *l, LiftHelper helper, unsigned d, unsigned s, uint64_t slots, unsigned pops) {
-  X87Ways ways = {ir_label(&l->b), ir_label(&l->b), pops == 0};
+  X87Ways ways = {ir_label(&l->b), ir_label(&l->b)};
   IrReg flags = lift_flags_save(l);
   X87Value dv = x87_load_slot(l, d);
   x87_inline(l, helper, d, dv, x87_load_slot(l, s), ways);

@@ -62,9 +62,12 @@ static void load_register(Lift *l, unsigned i) {
   unsigned from = x87_slot(l, (int)i), to = x87_slot(l, -1);
   x87_require(l, 1u << from, 1u << to | X87_FAULT_PUSHES);
   x87_require_room(l, LIFT_HELPER_X87_OVERFLOW, 0);
-  copy_slot(l, to, from);
+  bool held = x87_is_held(l, from);
+  if (held) ir_store_state_pair(&l->b, l->x87.held_significand, l->x87.held_sign_exponent, x87_slot_offset(to));
+  else copy_slot(l, to, from);
   x87_push_later(l);
   know_copy(l, to, from);
+  if (held) x87_hold(l, to);
   x87_clear_c1(l);
 }
 
@@ -321,6 +324,8 @@ void lift_x87_exchange(Lift *l, const X86Insn *insn, uint32_t argument) {
     ir_store_state_vector(&l->b, 16, vb, x87_slot_offset(a));
     unsigned differ = (l->x87.ordinary >> a ^ l->x87.ordinary >> b) & 1u;
     l->x87.ordinary ^= (uint8_t)(differ << a | differ << b);
+    if (x87_is_held(l, a)) x87_hold(l, b);
+    else if (x87_is_held(l, b)) x87_hold(l, a);
   }
   x87_clear_c1(l);
 }

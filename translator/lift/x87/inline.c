@@ -21,15 +21,38 @@ static IrReg binary(Lift *l, IrOp op, unsigned size, IrReg n, IrReg m) {
   return d;
 }
 
-X87Value x87_load_slot(Lift *l, unsigned slot) {
-  X87Value v = {ir_temp(&l->b), ir_temp(&l->b), l->x87.ordinary >> slot & 1};
+bool x87_is_held(const Lift *l, unsigned slot) {
+  return l->x87.held == slot + 1 && l->x87.held_index + 1 == l->index;
+}
+
+void x87_hold(Lift *l, unsigned slot) {
+  l->x87.held = (uint8_t)(slot + 1);
+  l->x87.held_index = l->index;
+}
+
+static void load_pair(Lift *l, unsigned slot, X87Value v) {
   ir_load_state_pair(&l->b, v.significand, v.sign_exponent, x87_slot_offset(slot));
+}
+
+X87Value x87_load_slot(Lift *l, unsigned slot) {
+  bool is_ordinary = l->x87.ordinary >> slot & 1;
+  if (x87_is_held(l, slot)) {
+    l->x87.held = 0;
+    return (X87Value){l->x87.held_significand, l->x87.held_sign_exponent, is_ordinary};
+  }
+  X87Value v = {ir_temp(&l->b), ir_temp(&l->b), is_ordinary};
+  load_pair(l, slot, v);
   return v;
 }
 
 void x87_store_slot(Lift *l, unsigned slot, X87Value v) {
   ir_store_state_pair(&l->b, v.significand, v.sign_exponent, x87_slot_offset(slot));
   l->x87.ordinary = (uint8_t)((l->x87.ordinary & ~(1u << slot)) | (unsigned)v.ordinary << slot);
+  l->x87.held = 0;
+  if (v.significand.id == IR_ZERO.id) return;
+  l->x87.held_significand = v.significand;
+  l->x87.held_sign_exponent = v.sign_exponent;
+  x87_hold(l, slot);
 }
 
 /* Compares 32 bits with a number below 4096. */
@@ -89,7 +112,10 @@ void x87_rejoin(Lift *l, unsigned claims, IrLabel label) {
   }
   for (unsigned slot = 0; slot < 8; slot++) {
     if (!(claims & l->x87.ordinary & 1u << slot)) continue;
-    X87Value v = x87_load_slot(l, slot);
+    X87Value v = {ir_temp(&l->b), ir_temp(&l->b), false};
+    if (l->x87.held == slot + 1 && l->x87.held_index == l->index)
+      v = (X87Value){l->x87.held_significand, l->x87.held_sign_exponent, false};
+    load_pair(l, slot, v);
     ir_tbz(&l->b, ordinary(l, v), MIDDLE_BIT, leave);
   }
   x87_unsettle_aside(l);
@@ -408,35 +434,31 @@ bool x87_can_inline(LiftHelper helper) {
 
 /* --- Zeros ---------------------------------------------------------------------------------------- */
 
-/* The slot holds what it is to hold: goes on out of the region if that or the source is not ordinary. */
-static void end_zero(Lift *l, bool leave, IrLabel done) {
+/* The slot holds an exact result. */
+static void end_zero(Lift *l, IrLabel made) {
   ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
-  if (leave) {
-    x87_settle_aside(l);
-    x87_leave(l);
-  } else {
-    ir_branch(&l->b, done);
-  }
+  x87_settle_aside(l);
+  ir_branch(&l->b, made);
 }
 
 /* A zero times an ordinary number, or divided by it: a zero. */
-static void zero_product(Lift *l, unsigned slot, X87Value zero, X87Value s, IrLabel other) {
+static void zero_product(Lift *l, unsigned slot, X87Value zero, X87Value s, IrLabel other, IrLabel made) {
   IrReg sign = ir_temp(&l->b);
   require_zero(l, zero, other);
   ir_tbz(&l->b, ordinary(l, s), MIDDLE_BIT, other);
   ir_rrr(&l->b, IR_EOR, 4, sign, zero.sign_exponent, s.sign_exponent);
   ir_logic_imm(&l->b, IR_AND, 4, sign, sign, SIGN);
   ir_store_state_pair(&l->b, IR_ZERO, sign, x87_slot_offset(slot));
-  end_zero(l, true, (IrLabel){0});
+  end_zero(l, made);
 }
 
 /* A sum of a zero and an ordinary number is that number, negated where that is what is taken off. */
-static void zero_sum(Lift *l, unsigned slot, X87Value zero, X87Value s, bool negate, bool leave, IrLabel other, IrLabel done) {
+static void zero_sum(Lift *l, unsigned slot, X87Value zero, X87Value s, bool negate, IrLabel other, IrLabel made) {
   require_zero(l, zero, other);
   ir_tbz(&l->b, ordinary(l, s), MIDDLE_BIT, other);
   if (negate) ir_logic_imm(&l->b, IR_EOR, 4, s.sign_exponent, s.sign_exponent, SIGN);
   ir_store_state_pair(&l->b, s.significand, s.sign_exponent, x87_slot_offset(slot));
-  end_zero(l, leave, done);
+  end_zero(l, made);
 }
 
 /* Out of line, where not both operands are ordinary: what is simple with one zero. */
@@ -445,17 +467,17 @@ static void zero_operand(Lift *l, LiftHelper helper, unsigned slot, X87Value d, 
   ir_cold_begin(&l->b);
   ir_bind(&l->b, odd);
   switch (helper) {
-  case LIFT_HELPER_X87_FDIV: zero_product(l, slot, d, s, ways.slow); break;
-  case LIFT_HELPER_X87_FDIVR: zero_product(l, slot, s, d, ways.slow); break;
+  case LIFT_HELPER_X87_FDIV: zero_product(l, slot, d, s, ways.slow, ways.made); break;
+  case LIFT_HELPER_X87_FDIVR: zero_product(l, slot, s, d, ways.slow, ways.made); break;
   case LIFT_HELPER_X87_FMUL:
-    zero_product(l, slot, d, s, other);
+    zero_product(l, slot, d, s, other, ways.made);
     ir_bind(&l->b, other);
-    zero_product(l, slot, s, d, ways.slow);
+    zero_product(l, slot, s, d, ways.slow, ways.made);
     break;
   default:
-    zero_sum(l, slot, d, s, helper == LIFT_HELPER_X87_FSUB, false, other, ways.done);
+    zero_sum(l, slot, d, s, helper == LIFT_HELPER_X87_FSUB, other, ways.made);
     ir_bind(&l->b, other);
-    zero_sum(l, slot, s, d, helper == LIFT_HELPER_X87_FSUBR, ways.claims_source, ways.slow, ways.done);
+    zero_sum(l, slot, s, d, helper == LIFT_HELPER_X87_FSUBR, ways.slow, ways.made);
   }
   ir_cold_end(&l->b);
 }

@@ -104,19 +104,23 @@ typedef struct X87Value {
   bool ordinary; /* normal and in the middle of the range, as all that was float or double */
 } X87Value;
 
+/* In temporaries that may be used up; those that the instruction before has held, where it has. */
 X87Value x87_load_slot(Lift *l, unsigned slot);
-/* The sign and exponent have zeros above them. */
+/* The sign and exponent have zeros above them. The temporaries are held for the next instruction: code out of line that
+ * comes back has to make them, as x87_rejoin() does. */
 void x87_store_slot(Lift *l, unsigned slot, X87Value v);
+/* Whether the instruction before has left the slot's value held; and holds it, in the slot given, for the next one. */
+bool x87_is_held(const Lift *l, unsigned slot);
+void x87_hold(Lift *l, unsigned slot);
 /* True where x87_inline() knows the operation of a helper's register form. */
 bool x87_can_inline(LiftHelper helper);
 /* Where code in place goes. */
 typedef struct X87Ways {
   IrLabel slow;       /* to the helper, with nothing changed, NZCV apart */
-  IrLabel done;       /* behind the instruction, with NZCV as it was */
-  bool claims_source; /* the source is known to be ordinary then, as the destination always is */
+  IrLabel made;       /* where x87_rejoin() follows, with the state settled, the slot written, and NZCV as it was */
 } X87Ways;
-/* slot := d op s, both in temporaries that are used up; NZCV is destroyed. Falls out of it, or goes one of those ways, or
- * out of the region where what would be known does not hold. From then on the slot is known to be ordinary, and FCW to be
+/* slot := d op s, both in temporaries that are used up; NZCV is destroyed. Falls out of it, or goes one of those ways.
+ * From then on the slot is known to be ordinary, and FCW to be
  * usual. */
 void x87_inline(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value s, X87Ways ways);
 /* The float or double (size 4, 8) in `bits`, which stays, with an exponent in the middle half of its range; all else to
