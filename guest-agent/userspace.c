@@ -1,7 +1,6 @@
 // See userspace.h.
 #include "userspace.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -17,6 +16,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "containers.h"
 #include "file.h"
 #include "modprobe.h"
 #include "mounts.h"
@@ -67,30 +67,6 @@ static void offer_modules(void) {
   mkdir("/lib/modules", 0755);
   mkdir(target, 0755);
   if (mount(source, target, NULL, MS_BIND, NULL) < 0) mount(MODULES_SHARE, "/lib/modules", NULL, MS_BIND, NULL);
-}
-
-static bool is_empty(const char *directory) {
-  DIR *entries = opendir(directory);
-  if (!entries) return errno == ENOENT;
-  size_t count = 0;
-  while (readdir(entries)) count++; // "." and ".." among them
-  closedir(entries);
-  return count <= 2;
-}
-
-// Container engines keep images in overlays of their own, whose upper layers cannot be on an overlay: where the root is
-// one, they get a file system of guest memory, which is where the root's changes are, too. What a root brings along
-// stays.
-static void offer_container_storage(const Config *config) {
-  static const struct {
-    const char *engine, *directory;
-  } rows[] = {{"/usr/bin/dockerd", "/var/lib/docker"},
-              {"/usr/sbin/dockerd", "/var/lib/docker"},
-              {"/usr/bin/containerd", "/var/lib/containerd"},
-              {"/usr/bin/podman", "/var/lib/containers"}};
-  for (size_t i = 0; config->root_mode == ROOT_OVERLAY && i < sizeof rows / sizeof *rows; i++)
-    if (access(rows[i].engine, F_OK) == 0 && is_empty(rows[i].directory))
-      mounts_add("tmpfs", rows[i].directory, "tmpfs", 0, "mode=0711");
 }
 
 static void open_console(void) {
@@ -236,7 +212,7 @@ static void become_userspace(Agent *agent, int report_fd) {
   if (r < 0) report_failure(report_fd, -r, "cannot switch to the root%s: %s", "");
   offer_nameservers(agent);
   offer_modules();
-  offer_container_storage(&agent->config);
+  containers_prepare(&agent->config);
   umask(022);
   mount_shares(&agent->config, report_fd);
   if (agent->config.init_kind == INIT_NONE) reap_for_ever(report_fd);

@@ -1,0 +1,75 @@
+// See containers.h. Settings: containers.conf(5); drop-ins count in the order of their names, the last one wins.
+#include "containers.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "file.h"
+#include "mounts.h"
+
+#define SETTINGS "/run/stele-containers.conf"
+#define DROP_INS "/etc/containers/containers.conf.d"
+#define DROP_IN  DROP_INS "/00-stele.conf" // whoever adds another says the last word
+
+static bool is_empty(const char *directory) {
+  DIR *entries = opendir(directory);
+  if (!entries) return errno == ENOENT;
+  size_t count = 0;
+  while (readdir(entries)) count++; // "." and ".." among them
+  closedir(entries);
+  return count <= 2;
+}
+
+static void offer_storage(void) {
+  static const struct {
+    const char *engine, *directory;
+  } rows[] = {{"/usr/bin/dockerd", "/var/lib/docker"},
+              {"/usr/sbin/dockerd", "/var/lib/docker"},
+              {"/usr/bin/containerd", "/var/lib/containerd"},
+              {"/usr/bin/podman", "/var/lib/containers"}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    if (access(rows[i].engine, F_OK) == 0 && is_empty(rows[i].directory))
+      mounts_add("tmpfs", rows[i].directory, "tmpfs", 0, "mode=0711");
+}
+
+// Whether a containers.conf has a line that chooses the profile.
+static bool chooses_profile(const char *path) {
+  static const char key[] = "seccomp_profile";
+  char *line = NULL;
+  size_t size = 0;
+  bool found = false;
+  FILE *file = fopen(path, "re");
+  while (file && !found && getline(&line, &size, file) > 0)
+    found = strncmp(line + strspn(line, " \t"), key, sizeof key - 1) == 0;
+  if (file) fclose(file);
+  free(line);
+  return found;
+}
+
+static void offer_settings(void) {
+  if (access("/usr/bin/podman", F_OK) < 0) return;
+  if (chooses_profile("/usr/share/containers/containers.conf") || chooses_profile("/etc/containers/containers.conf"))
+    return;
+  file_write(SETTINGS, "# Translated programs have no seccomp filters yet: see stele-agent(8), CONTAINERS.\n"
+                       "[containers]\nseccomp_profile = \"unconfined\"\n");
+  mkdir("/etc/containers", 0755);
+  mkdir(DROP_INS, 0755);
+  int fd = open(DROP_IN, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+  if (fd < 0) return; // a root that is read-only has nowhere to keep containers, either
+  struct stat status;
+  bool placeholder = fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size == 0;
+  close(fd);
+  if (placeholder) mount(SETTINGS, DROP_IN, NULL, MS_BIND, NULL);
+}
+
+void containers_prepare(const Config *config) {
+  if (config->root_mode == ROOT_OVERLAY) offer_storage();
+  offer_settings();
+}
