@@ -1,29 +1,23 @@
-// See root-check.h. openat2(RESOLVE_IN_ROOT) keeps symbolic links, absolute ones too, inside the
-// root.
+// See root-check.h.
 #include "root-check.h"
 
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include "elf-program.h"
 #include "errors.h"
+#include "open-inside.h"
+
+enum { READING = O_RDONLY | O_NONBLOCK };
 
 #define SCRIPT_DEPTH 4   // as deep as the kernel follows interpreters of scripts
 #define SHEBANG_MAX  256 // BINPRM_BUF_SIZE of Linux
 
 static const char *const search_path[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
                                           "/usr/bin",        "/sbin",          "/bin"};
-
-static int open_inside(int root, const char *path) {
-  struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK,
-                         .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-  return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
-}
 
 static gboolean refuse(GError **error, const char *root, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
@@ -62,7 +56,10 @@ static gboolean check_elf(int root, const ElfProgram *file, const char *root_pat
   case ELF_PROGRAM:
     break;
   }
-  int loader = *file->loader ? open_inside(root, file->loader) : -1;
+  int loader = *file->loader ? open_inside(root, file->loader, READING) : -1;
+  if (*file->loader && loader < 0 && errno != ENOENT && errno != ENOTDIR)
+    return refuse(error, root_path, "the x86-64 loader %s, which %s asks for: %s", file->loader, program,
+                  g_strerror(errno));
   if (*file->loader && loader < 0)
     return refuse(error, root_path,
                   "the x86-64 loader %s, which %s asks for, is missing from this root: install libc6:amd64",
@@ -93,7 +90,7 @@ static gboolean check_content(int root, int fd, const char *root_path, const cha
 }
 
 static gboolean check_file(int root, const char *root_path, const char *program, int depth, GError **error) {
-  int fd = open_inside(root, program);
+  int fd = open_inside(root, program, READING);
   if (fd < 0)
     return refuse(error, root_path, "%s %s", program,
                   errno == ENOENT || errno == ENOTDIR ? "is missing" : g_strerror(errno));
@@ -109,7 +106,7 @@ static char *find_program(int root, const char *program) {
   if (strchr(program, '/')) return g_strdup(program);
   for (size_t i = 0; i < G_N_ELEMENTS(search_path); i++) {
     g_autofree char *path = g_build_filename(search_path[i], program, NULL);
-    int fd = open_inside(root, path);
+    int fd = open_inside(root, path, READING);
     if (fd < 0) continue;
     close(fd);
     return g_steal_pointer(&path);

@@ -4,12 +4,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fnmatch.h>
-#include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
+#include "open-inside.h"
 
 // A rule is a line "DIRECTIVE NAME REST"; that a file was read is noted as one, too.
 struct ModprobeRule {
@@ -88,11 +87,6 @@ static bool read_line(FILE *file, char *ret_line, size_t size) {
 void modprobe_rules_add(ModprobeRules *rules, FILE *file) {
   char line[LINE_SIZE];
   while (read_line(file, line, sizeof line)) add_rule(rules, line);
-}
-
-static int open_inside(int root, const char *path, int flags) {
-  struct open_how how = {.flags = (unsigned)(flags | O_CLOEXEC), .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-  return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 }
 
 static void add_file(ModprobeRules *rules, int root, const char *directory, const char *name) {

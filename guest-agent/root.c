@@ -1,17 +1,16 @@
-// See root.h. Paths of the root are only resolved inside it (openat2, RESOLVE_IN_ROOT): its absolute
-// symbolic links must not lead into the initramfs.
+// See root.h. Paths of the root are only resolved inside it: its absolute symbolic links must not lead into the
+// initramfs.
 #include "root.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include "mounts.h"
+#include "open-inside.h"
 
 #define LOWER  "/run/root-lower"
 #define LAYERS "/run/root-layers" // the overlay's writable layer: guest memory, or the disk for changes
@@ -81,11 +80,10 @@ int root_mount(const Config *config, char *message, size_t message_size) {
 }
 
 int root_resolve(const char *path, char *ret_path, size_t size) {
-  struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
   char link[64];
   int root = open(NEW_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (root < 0) return -errno;
-  int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+  int fd = open_inside(root, path, O_PATH);
   int r = fd < 0 ? -errno : 0;
   close(root);
   if (r < 0) return r;
