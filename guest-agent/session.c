@@ -1,88 +1,29 @@
-// See session.h. Calls: org.freedesktop.systemd1(5), StartTransientUnit; org.freedesktop.login1(5), CreateSession.
+// See session.h. Call: org.freedesktop.login1(5), CreateSession.
 #include "session.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include "bus.h"
+#include "scope.h"
 
-#define SYSTEMD_SOCKET "/run/systemd/private" // root's own connection to process 1, without a bus in between
-#define BUS_SOCKET     "/run/dbus/system_bus_socket"
-#define LOGIND_RUNS    "/run/systemd/seats" // logind makes it when it starts
+#define BUS_SOCKET  "/run/dbus/system_bus_socket"
+#define LOGIND_RUNS "/run/systemd/seats" // logind makes it when it starts
 
-// How long process 1 may take, and how long logind, which starts the user's service manager meanwhile.
-enum { SCOPE_SECONDS = 30, LOGIN_SECONDS = 120 };
+// How long logind may take, which starts the user's service manager meanwhile.
+enum { LOGIN_SECONDS = 120 };
 
 static const BusCall hello = {.destination = "org.freedesktop.DBus",
                               .path = "/org/freedesktop/DBus",
                               .interface = "org.freedesktop.DBus",
                               .member = "Hello"};
-static const BusCall start_transient_unit = {.path = "/org/freedesktop/systemd1",
-                                             .interface = "org.freedesktop.systemd1.Manager",
-                                             .member = "StartTransientUnit",
-                                             .signature = "ssa(sv)a(sa(sv))"};
 static const BusCall create_session = {.destination = "org.freedesktop.login1",
                                        .path = "/org/freedesktop/login1",
                                        .interface = "org.freedesktop.login1.Manager",
                                        .member = "CreateSession",
                                        .signature = "uusssssussbssa(sv)"};
-
-// --- a scope -------------------------------------------------------------------------------------------
-
-static void put_property(Buffer *body, const char *name, const char *type) {
-  bus_align(body, 8);
-  bus_put_string(body, name);
-  bus_put_signature(body, type);
-}
-
-// An interactive shell ignores SIGTERM, and would hold up the machine's end for as long as its scope may take.
-static void put_scope(Buffer *body) {
-  char name[64];
-  snprintf(name, sizeof name, "stele-exec-%d-%lld.scope", (int)getpid(), (long long)time(NULL));
-  bus_put_string(body, name);
-  bus_put_string(body, "fail");
-  BusArray properties = bus_open_array(body, 8);
-  put_property(body, "Description", "s");
-  bus_put_string(body, "Program run for the host");
-  put_property(body, "PIDs", "au");
-  BusArray pids = bus_open_array(body, 4);
-  bus_put_u32(body, (uint32_t)getpid());
-  bus_close_array(body, pids);
-  put_property(body, "CollectMode", "s");
-  bus_put_string(body, "inactive-or-failed");
-  put_property(body, "SendSIGHUP", "b");
-  bus_put_u32(body, true);
-  put_property(body, "TimeoutStopUSec", "t");
-  bus_put_u64(body, 10000000);
-  bus_close_array(body, properties);
-  bus_close_array(body, bus_open_array(body, 8)); // no further units
-}
-
-// The job is done when systemd says so; then this process is in the scope.
-static void await_job(Bus *bus, const char *job) {
-  BusMessage message;
-  for (bool done = false; !done && bus_receive(bus, &message) == 0; bus_message_clear(&message)) {
-    if (strcmp(message.member, "JobRemoved") != 0 || strcmp(message.signature, "uoss") != 0) continue;
-    bus_get_u32(&message.body);
-    done = strcmp(bus_get_string(&message.body), job) == 0;
-  }
-}
-
-static void enter_scope(void) {
-  Bus bus;
-  BusMessage reply;
-  BusCall call = start_transient_unit;
-  if (bus_open(&bus, SYSTEMD_SOCKET, SCOPE_SECONDS) < 0) return;
-  put_scope(&call.body);
-  if (bus_call(&bus, &call, &reply) == 0) {
-    await_job(&bus, bus_get_string(&reply.body));
-    bus_message_clear(&reply);
-  }
-  bus_close(&bus);
-}
 
 // --- a login session -----------------------------------------------------------------------------------
 
@@ -145,7 +86,7 @@ void session_enter(Session *ret_session, uid_t uid, bool login, const char *term
   *ret_session = (Session){.fd = -1};
   if (login) log_in(ret_session, uid, terminal);
   if (ret_session->id[0]) return;
-  enter_scope();
+  scope_enter();
   find_runtime_directory(ret_session, uid);
 }
 

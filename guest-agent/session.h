@@ -1,7 +1,6 @@
 // Where a program that the host asked for belongs in a userspace run by systemd: a login shell in a session of its
 // user, as a login at a terminal would be (systemd-logind(8)), so that the user's own services and XDG_RUNTIME_DIR are
-// there; any other program in a scope of its own (systemd.scope(5)), so that systemd and its tools can tell what
-// belongs to it.
+// there; any other program in a control group (scope.h).
 //
 // For a forked child inside the userspace, still root, that is about to become the program. Without systemd, or while
 // it does not answer, the program runs without: nothing here is an error.

@@ -1,5 +1,6 @@
 """Every kind of root and of init comes up, and the guest is what it should be."""
 import os
+import re
 import shutil
 import subprocess
 
@@ -137,11 +138,20 @@ echo leader $$ $XDG_SESSION_ID; systemctl --user is-active basic.target; exit 3
 
 
 def check_scopes(steled, name):
-    """A program is in a scope that systemd knows, and can end."""
-    scope = steled.sh(name, "cut -d: -f3 /proc/self/cgroup").strip()
-    check_contains(scope, "/system.slice/stele-exec-", "a program's control group")
-    killed = steled.run("exec", name, "--", "sh", "-c", "unit=$(grep -o '[^/]*$' /proc/self/cgroup); systemctl kill --kill-whom=all -s KILL $unit; sleep 100")
-    check_equal(killed.returncode, 128 + 9, f"a scope killed ({killed.stderr})")
+    """Each program has a control group in a scope that systemd knows, can end, and that is there again for the next."""
+    look = "cut -d: -f3 /proc/self/cgroup; read -r children </proc/$$/task/$$/children; echo ${children:-none}"
+    for _ in range(2):
+        group, children = steled.sh(name, look).split()
+        check(re.fullmatch(r"/system\.slice/stele-exec\.scope/\d+", group), f"a program's control group {group}")
+        check_equal(children, "none", "children that a program has from the start")
+    many = [steled.popen("exec", name, "--", "sh", "-c", look, stdout=subprocess.PIPE, text=True) for _ in range(12)]
+    groups = {program.communicate(timeout=300)[0].split()[0] for program in many}
+    check_equal(len(groups), len(many), f"control groups of as many programs: {groups}")
+    left = steled.sh(name, "ls -d /sys/fs/cgroup/system.slice/stele-exec.scope/*/").split()
+    check_equal(len(left), 1, f"control groups left: {left}")
+    killed = steled.run("exec", name, "--", "sh", "-c", "systemctl kill --kill-whom=all -s KILL stele-exec.scope; sleep 100")
+    check_equal(killed.returncode, 128 + 9, f"the scope killed ({killed.stderr})")
+    check_contains(steled.sh(name, "cat /proc/self/cgroup"), "/system.slice/stele-exec.scope/", "a program after that")
 
 
 def system_to_multi_user(place):
