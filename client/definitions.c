@@ -122,8 +122,8 @@ static int run_dumpxml(Session *session, int argc, char **argv) {
   g_variant_get(result, "(&s)", &xml);
   if (session->json)
     print_json(result);
-  else if (!print_text(xml, strlen(xml)) || (!g_str_has_suffix(xml, "\n") && !print_text("\n", 1)))
-    return EXIT_OTHER;
+  else if (print_text(xml, strlen(xml)) && !g_str_has_suffix(xml, "\n"))
+    print_text("\n", 1);
   return EXIT_OK;
 }
 

@@ -1,7 +1,8 @@
 // vmctl events: one line for each change of a machine, as it happens.
 #include "vmctl.h"
 
-#include <stdio.h>
+#include <glib-unix.h>
+#include <unistd.h>
 
 static void print_event(Session *session, GVariant *arguments) {
   const char *fields[5];
@@ -20,17 +21,33 @@ static void print_event(Session *session, GVariant *arguments) {
     g_autofree char *name = printable(fields[0]), *message = printable(fields[4]);
     g_print("%s  %s  %s  %s (%s)  %s\n", time, name, fields[1], fields[2], fields[3], message);
   }
-  fflush(stdout);
 }
+
+typedef struct Watch {
+  Session *session;
+  GMainLoop *loop;
+  gboolean steled_ended;
+} Watch;
 
 static void on_event(GDBusProxy *proxy, const char *sender, const char *signal, GVariant *arguments,
                      gpointer user_data) {
-  if (g_str_equal(signal, "MachineChanged") && g_variant_is_of_type(arguments, G_VARIANT_TYPE("(sssss)")))
-    print_event(user_data, arguments);
+  Watch *watch = user_data;
+  if (!g_str_equal(signal, "MachineChanged") || !g_variant_is_of_type(arguments, G_VARIANT_TYPE("(sssss)"))) return;
+  print_event(watch->session, arguments);
+  if (output_is_lost()) g_main_loop_quit(watch->loop);
 }
 
-static void on_closed(GDBusConnection *connection, gboolean vanished, GError *error, gpointer loop) {
-  g_main_loop_quit(loop);
+static void on_closed(GDBusConnection *connection, gboolean vanished, GError *error, gpointer user_data) {
+  Watch *watch = user_data;
+  watch->steled_ended = TRUE;
+  g_main_loop_quit(watch->loop);
+}
+
+// Nobody reads any more.
+static gboolean on_unread(int fd, GIOCondition condition, gpointer user_data) {
+  Watch *watch = user_data;
+  g_main_loop_quit(watch->loop);
+  return G_SOURCE_REMOVE;
 }
 
 static int run_events(Session *session, int argc, char **argv) {
@@ -38,9 +55,14 @@ static int run_events(Session *session, int argc, char **argv) {
   GDBusProxy *steled = session_connect(session, &error);
   if (steled == NULL) return session_fail(session, error);
   g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
-  g_signal_connect(steled, "g-signal", G_CALLBACK(on_event), session);
-  g_signal_connect(g_dbus_proxy_get_connection(steled), "closed", G_CALLBACK(on_closed), loop);
+  Watch watch = {.session = session, .loop = loop};
+  g_signal_connect(steled, "g-signal", G_CALLBACK(on_event), &watch);
+  g_signal_connect(g_dbus_proxy_get_connection(steled), "closed", G_CALLBACK(on_closed), &watch);
+  g_unix_fd_add(STDOUT_FILENO, G_IO_ERR, on_unread, &watch);
   g_main_loop_run(loop);
+  g_signal_handlers_disconnect_by_data(steled, &watch);
+  g_signal_handlers_disconnect_by_data(g_dbus_proxy_get_connection(steled), &watch);
+  if (!watch.steled_ended) return EXIT_OK;
   g_printerr("vmctl: steled has ended\n");
   return EXIT_UNREACHABLE;
 }

@@ -137,6 +137,11 @@ static int converse(Session *session, guint64 stream, const int *fds, int count,
 
 // --- starting it ---------------------------------------------------------------------------------
 
+static gboolean is_possible(const char *entry) {
+  const char *own = strchr(entry, '=') ? NULL : g_getenv(entry);
+  return *entry && *entry != '=' && (own == NULL || g_utf8_validate(own, -1, NULL));
+}
+
 // NAME alone hands on our own value, if we have one.
 static void add_variable(GPtrArray *env, const char *entry) {
   const char *own = g_getenv(entry);
@@ -156,7 +161,8 @@ static GVariant *make_options(const ExecSettings *settings) {
   guint rows = 0, columns = 0;
   const char *term = g_getenv("TERM");
   g_autoptr(GPtrArray) env = exec_environment(settings->env);
-  if (settings->tty && term) g_ptr_array_insert(env, 0, g_strconcat("TERM=", term, NULL));
+  if (settings->tty && term && g_utf8_validate(term, -1, NULL))
+    g_ptr_array_insert(env, 0, g_strconcat("TERM=", term, NULL));
   if (settings->tty) terminal_get_size(&rows, &columns);
   GVariantBuilder builder;
   g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
@@ -171,8 +177,8 @@ static GVariant *make_options(const ExecSettings *settings) {
 
 gboolean exec_check_environment(Session *session, char **given) {
   for (char **entry = given; entry && *entry; entry++) {
-    if (**entry && **entry != '=') continue;
-    g_autofree char *message = g_strdup_printf("--env takes NAME=VALUE or NAME, not '%s'", *entry);
+    if (is_possible(*entry)) continue;
+    g_autofree char *message = g_strdup_printf("--env takes NAME=VALUE or NAME, in UTF-8, not '%s'", *entry);
     print_error(session, NULL, EXIT_USAGE, message);
     return FALSE;
   }

@@ -35,7 +35,7 @@ static gboolean has_stopped(Session *session, const char *name) {
   return info == NULL || g_str_equal(lookup_string(info, "state"), "stopped");
 }
 
-// TRUE when there was something.
+// TRUE when there was something, and somebody who takes it.
 static gboolean print_more(int fd, goffset *position) {
   char bytes[65536];
   struct stat status;
@@ -49,6 +49,7 @@ static gboolean print_more(int fd, goffset *position) {
 static int print_following(Session *session, const char *name, int fd, goffset position) {
   for (guint turns = 1;; turns++) {
     if (print_more(fd, &position)) continue;
+    if (output_is_lost()) return EXIT_OK;
     if (turns % 5 == 0 && has_stopped(session, name)) break;
     g_usleep(LOOK_MS * 1000);
   }
@@ -71,7 +72,7 @@ static int run_logs(Session *session, int argc, char **argv) {
   g_autoptr(GVariant) bytes = g_variant_get_child_value(result, 0);
   gsize size = 0;
   const char *text = g_variant_get_fixed_array(bytes, &size, 1), *from = last_lines(text, size);
-  if (!print_text(from, (gsize)(text + size - from))) return EXIT_OTHER;
+  if (!print_text(from, (gsize)(text + size - from))) return EXIT_OK;
   // What came between the two calls is in both.
   if (fd >= 0 && fstat(fd, &status) == 0 && status.st_size > position) position = status.st_size;
   return fd >= 0 ? print_following(session, argv[0], fd, position) : EXIT_OK;

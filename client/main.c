@@ -99,6 +99,17 @@ static GOptionContext *make_context(const Command *command, Session *session) {
   return context;
 }
 
+// The API's strings are, and what is not would be left out there.
+static gboolean are_utf8(Session *session, const Command *command, int argc, char **argv, int *ret_code) {
+  for (int i = 0; i < argc; i++) {
+    if (g_utf8_validate(argv[i], -1, NULL)) continue;
+    g_autofree char *trouble = g_strdup_printf("'%s' is not UTF-8, as names and arguments have to be", argv[i]);
+    *ret_code = usage_error(session, command, trouble);
+    return FALSE;
+  }
+  return TRUE;
+}
+
 static int run_command(Session *session, const Command *command, int argc, char **argv) {
   g_autofree char *program = g_strdup_printf("vmctl %s", command->name);
   argv[0] = program;
@@ -109,6 +120,8 @@ static int run_command(Session *session, const Command *command, int argc, char 
   if (argc > 1 && g_str_equal(argv[1], "--")) argv++, argc--;
   if (argc - 1 < command->least) return usage_error(session, command, "something is missing");
   if (command->most >= 0 && argc - 1 > command->most) return usage_error(session, command, "there is too much");
+  int code;
+  if (!are_utf8(session, command, argc - 1, argv + 1, &code)) return code;
   return command->run(session, argc - 1, argv + 1);
 }
 
@@ -147,9 +160,16 @@ static void open_standard_streams(void) {
   if (fd > STDERR_FILENO) close(fd);
 }
 
+// Arguments, names and documents are UTF-8, also where nobody has chosen a locale, as in a cron job or a container.
+static void choose_locale(void) {
+  setlocale(LC_ALL, "");
+  if (!g_get_charset(NULL)) setlocale(LC_CTYPE, "C.UTF-8");
+}
+
 int main(int argc, char **argv) {
   open_standard_streams();
-  setlocale(LC_ALL, "");
+  choose_locale();
+  output_open();
   signal(SIGPIPE, SIG_IGN);
   g_autofree char *socket = default_socket();
   Session session = {.socket = socket};
@@ -157,11 +177,11 @@ int main(int argc, char **argv) {
   const char *word = argc > 1 ? argv[1] : NULL;
   if (word && is_one_of(word, help_words)) {
     print_usage();
-    return EXIT_OK;
+    return output_finish(&session, EXIT_OK);
   }
   if (word && is_one_of(word, version_words)) {
     g_print("vmctl " STELE_VERSION "\n");
-    return EXIT_OK;
+    return output_finish(&session, EXIT_OK);
   }
   if (word == NULL) {
     print_error(&session, NULL, EXIT_USAGE, "a command is missing: try 'vmctl --help'");
@@ -171,5 +191,5 @@ int main(int argc, char **argv) {
   if (command == NULL) return unknown(&session, good ? "command" : "option", word);
   int code = run_command(&session, command, argc - 1, argv + 1);
   g_clear_object(&session.steled);
-  return code;
+  return output_finish(&session, code);
 }

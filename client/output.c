@@ -1,7 +1,9 @@
 // See vmctl.h.
 #include "vmctl.h"
 
+#include <errno.h>
 #include <json-glib/json-glib.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 #include "terminal.h"
@@ -33,6 +35,35 @@ static char *to_json(GVariant *value) {
   return escape_json(text);
 }
 
+// --- standard output -----------------------------------------------------------------------------
+
+static int output_error; // the first that was met
+
+static gboolean output_write(const void *text, gsize size) {
+  if (output_error == 0 && !write_all(STDOUT_FILENO, text, size)) output_error = errno;
+  return output_error == 0;
+}
+
+static void print_out(const char *text) {
+  output_write(text, strlen(text));
+}
+
+void output_open(void) {
+  g_set_print_handler(print_out);
+}
+
+gboolean output_is_lost(void) {
+  struct pollfd output = {.fd = STDOUT_FILENO};
+  return output_error != 0 || (poll(&output, 1, 0) == 1 && output.revents & POLLERR);
+}
+
+int output_finish(Session *session, int code) {
+  if (output_error == 0 || output_error == EPIPE) return code;
+  g_autofree char *message = g_strdup_printf("cannot write to standard output: %s", g_strerror(output_error));
+  print_error(session, NULL, EXIT_OTHER, message);
+  return code == EXIT_OK ? EXIT_OTHER : code;
+}
+
 void print_json(GVariant *value) {
   g_autofree char *text = to_json(value);
   g_print("%s\n", text);
@@ -60,9 +91,9 @@ void print_error(Session *session, const char *name, int code, const char *messa
 }
 
 gboolean print_text(const void *text, gsize size) {
-  if (!isatty(STDOUT_FILENO)) return write_all(STDOUT_FILENO, text, size);
+  if (!isatty(STDOUT_FILENO)) return output_write(text, size);
   g_autofree char *clean = text_clean(text, size);
-  return clean && write_all(STDOUT_FILENO, clean, strlen(clean));
+  return clean && output_write(clean, strlen(clean));
 }
 
 const char *lookup_string(GVariant *dictionary, const char *key) {

@@ -122,7 +122,7 @@ static int run_top(Session *session, int argc, char **argv) {
     if (isatty(STDOUT_FILENO)) g_print("\033[H\033[2J");
     if (before) print_samples(now, before);
     if (before == NULL && isatty(STDOUT_FILENO)) g_print("measuring …\n");
-    fflush(stdout);
+    if (output_is_lost()) return EXIT_OK;
     if (before) g_ptr_array_unref(before);
     before = now;
     g_usleep(SAMPLE_SECONDS * G_USEC_PER_SEC);

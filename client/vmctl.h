@@ -93,6 +93,12 @@ int run_script(Session *session, const char *name, const char *script, char **re
 
 // Prints a D-Bus value as JSON, on a line of its own.
 void print_json(GVariant *value);
+// What g_print() prints goes to standard output as it is, in UTF-8 whatever the locale; the first error is remembered.
+void output_open(void);
+// Whether it takes nothing more, or nobody reads it: whoever prints again and again has to end.
+gboolean output_is_lost(void);
+// The exit code: `code`, unless output got lost without a word. Who closes a pipe has seen enough.
+int output_finish(Session *session, int code);
 // Prints an error for people, or as JSON {"error": {"name", "code", "message"}}, on standard error. name: of the API's
 // errors, or NULL; code: the exit code.
 void print_error(Session *session, const char *name, int code, const char *message);
@@ -105,7 +111,8 @@ void print_table(const GPtrArray *cells, guint columns);
 // A copy without what would steer a terminal (common/text.h), on one line, or with its lines kept.
 char *printable(const char *text);
 char *printable_lines(const char *text);
-// Writes a document of somebody else's to standard output: cleaned for a terminal, as it is for anything else.
+// Writes a document of somebody else's to standard output: cleaned for a terminal, as it is for anything else. FALSE:
+// output is lost.
 gboolean print_text(const void *text, gsize size);
 
 // A line on the terminal that says what is being waited for, once it takes more than a second.
