@@ -330,12 +330,20 @@ static void name_program(const Start *start, const Invocation *invocation) {
     host_call(__NR_prctl, PR_SET_NAME, slash ? slash + 1 : invocation->path);
 }
 
-/* A program without a name (its file deleted, or a memfd: container run times execute themselves from one) can only be
- * reached through a descriptor. It stands where the program's own do not get; one who closes it finds the exe gone. */
+/* Whether the name leads to the program: not so when its file is deleted or on a mount that has no place any more. */
+static bool is_named(const HostStat *program) {
+  HostStat status;
+  return program->links && host_call(__NR_newfstatat, AT_FDCWD, linux_program.exe, &status, 0) == 0 &&
+         status.device == program->device && status.inode == program->inode;
+}
+
+/* A program without a name (container run times execute themselves from a memfd, or from a read-only mount that they
+ * have taken away again) can only be reached through a descriptor. It stands where the program's own do not get; one
+ * who closes it finds the exe gone. */
 static void keep_or_close_program(int fd) {
   HostStat status;
   linux_program.exe_fd = -1;
-  if (host_call(__NR_fstat, fd, &status) == 0 && status.links == 0) {
+  if (host_call(__NR_fstat, fd, &status) == 0 && !is_named(&status)) {
     linux_program.exe_fd = (int)host_call(__NR_fcntl, fd, F_DUPFD_CLOEXEC, NAMELESS_PROGRAM_FD);
     linux_program.exe_device = status.device;
     linux_program.exe_inode = status.inode;

@@ -113,7 +113,7 @@ static int mount_self(const char *file) {
 
 static int run_mounted(const char *file) {
   int fd = mount_self(file);
-  if (fd >= 0) fexecve(fd, (char *[]){"nameless", "again", NULL}, environ);
+  if (fd >= 0) fexecve(fd, (char *[]){"nameless", "mount", NULL}, environ);
   printf("mounted: error %d\n", errno);
   return 1;
 }
