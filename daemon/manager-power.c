@@ -7,6 +7,7 @@
 #include "errors.h"
 #include "log-file.h"
 
+#define GIVE_UP_MS      500
 #define DESTROY_SECONDS 30 // for libvirt to report the end it has just brought about
 
 // --- start ----------------------------------------------------------------------------------------
@@ -65,9 +66,24 @@ static gboolean start_as_defined(Job *job) {
   return FALSE;
 }
 
+// A destroy that came too early to find anything, or while libvirt had the last word.
+static gboolean start_is_given_up(Job *job) {
+  if (!g_cancellable_is_cancelled(job->cancellable)) return FALSE;
+  if (!g_error_matches(job->error, STELE_ERROR, STELE_ERROR_CANCELLED)) {
+    g_clear_error(&job->error); // what libvirt says of it
+    g_set_error(&job->error, STELE_ERROR, STELE_ERROR_CANCELLED,
+                "machine '%s' was destroyed while it was being started", job->name);
+  }
+  return TRUE;
+}
+
 static void work_start(Job *job) {
   Manager *manager = job->manager;
   gboolean started = job->flag ? hypervisor_start(manager->hypervisor, job->name, &job->error) : start_as_defined(job);
+  if (start_is_given_up(job) && started) {
+    hypervisor_destroy(manager->hypervisor, job->name, NULL);
+    started = FALSE;
+  }
   if (started)
     hypervisor_lookup(manager->hypervisor, job->name, &job->domain);
   else if (job->plan)
@@ -227,18 +243,45 @@ static void finish_destroy(Job *job) {
   if (job->done) machine_wait(machine, WAIT_STOPPED, DESTROY_SECONDS, late, FALSE, job->done, job->user_data);
 }
 
-// A start that is still translating is given up.
-static gboolean give_up_translating(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {
+// A start is given up: what steled does itself stops at the next opportunity, and the QEMU that libvirt waits for is
+// ended as soon as there is one.
+static void work_end_start(Job *job) {
+  hypervisor_destroy(job->manager->hypervisor, job->name, NULL);
+}
+
+static gboolean end_start(gpointer job) {
+  job_run(job);
+  return G_SOURCE_REMOVE;
+}
+
+static void end_start_later(Machine *machine, GCancellable *start);
+
+static void finish_end_start(Job *job) {
+  Machine *machine = job->machine;
+  if (machine->life.state == MACHINE_STARTING && machine->translating == job->cancellable)
+    end_start_later(machine, job->cancellable);
+}
+
+static void end_start_later(Machine *machine, GCancellable *start) {
+  Job *job = job_new(machine->manager, machine, work_end_start, finish_end_start, NULL, NULL);
+  job->cancellable = g_object_ref(start);
+  g_timeout_add(GIVE_UP_MS, end_start, job);
+}
+
+static gboolean give_up_start(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {
   Machine *machine = manager_find(manager, name, NULL);
   if (machine == NULL || machine->life.state != MACHINE_STARTING || machine->translating == NULL) return FALSE;
   g_autofree char *late = g_strdup_printf("'%s' has not stopped starting within %d s", name, DESTROY_SECONDS);
-  g_cancellable_cancel(machine->translating);
+  if (!g_cancellable_is_cancelled(machine->translating)) {
+    g_cancellable_cancel(machine->translating);
+    end_start_later(machine, machine->translating);
+  }
   machine_wait(machine, WAIT_STOPPED, DESTROY_SECONDS, late, FALSE, done, user_data);
   return TRUE;
 }
 
 void manager_destroy(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {
-  if (give_up_translating(manager, name, done, user_data)) return;
+  if (give_up_start(manager, name, done, user_data)) return;
   Machine *machine = request_begin(manager, name, MACHINE_REQUEST_DESTROY, "destroy", done, user_data);
   if (machine) job_run(job_new(manager, machine, work_destroy, finish_destroy, done, user_data));
 }

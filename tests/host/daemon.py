@@ -723,6 +723,29 @@ def qemu_that_hangs(directory):
     end_vm(daemon)
 
 
+def qemu_that_hangs_at_once(directory):
+    """A QEMU that never says a word to libvirt: its start can be given up, as often as one likes."""
+    daemon = Daemon(directory).start()
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as place:  # where QEMU's user can get to
+        os.chmod(place, 0o755)
+        emulator = os.path.join(place, "qemu-system-aarch64")
+        with open(emulator, "w") as file:  # only to be asked what it can do, QEMU is started without a guest
+            file.write('#!/bin/sh\ncase "$*" in *guest=vm*) kill -STOP $$ ;; esac\nexec /usr/bin/qemu-system-aarch64 "$@"\n')
+        os.chmod(emulator, 0o755)
+        daemon.vmctl("define", "-", text=PLAIN.format(name="vm", extra=f"<devices><emulator>{emulator}</emulator></devices>"))
+        for moment in (0, 0.3, 3):
+            start = subprocess.Popen([VMCTL, "--socket", daemon.socket, "start", "vm"], stderr=subprocess.PIPE, text=True)
+            while state(daemon)[0] != "starting":
+                time.sleep(0.01)
+            time.sleep(moment)  # before there is a QEMU, or after
+            daemon.vmctl("destroy", "vm")
+            assert state(daemon)[:2] == ("stopped", "start-failed"), state(daemon)
+            contains(start.communicate(timeout=60)[1], "destroyed while it was being started")
+            assert start.returncode != 0
+    daemon.vmctl("undefine", "vm")
+    daemon.stop()
+
+
 def qemu_that_hangs_unwatched(directory):
     """QEMU stands still when a new steled comes: it listens all the same, destroy ends it, and so does its own end."""
     for ending in ("destroy", "kill"):
@@ -950,7 +973,7 @@ def load(directory):
 
 
 TESTS = [one_a_root, sockets, activated, state_format, doctor, strangers, members, garbage, broken_messages, deaf_peers, flooding_peers, silence, definitions, encodings, usage, locales, outputs, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
-         qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs,
+         qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs, qemu_that_hangs_at_once,
          qemu_that_hangs_unwatched, qemu_that_hangs_asked,
          lent_files, failing_starts, leftovers, own_settings, other_libvirt, load]
 
