@@ -74,6 +74,16 @@ static gboolean open_root(HostPaths *paths, GError **error) {
   return fail(error, "let QEMU's user into", paths->root);
 }
 
+// Files that every steled makes are written when they are to say something else: a full disk keeps none from starting
+// that has run there before. FALSE with errno.
+static gboolean keep_file(const char *path, const char *bytes, gsize size, mode_t mode) {
+  g_autofree char *old = NULL;
+  gsize old_size = 0;
+  if (g_file_get_contents(path, &old, &old_size, NULL) && old_size == size && memcmp(old, bytes, size) == 0)
+    return TRUE;
+  return g_file_set_contents(path, bytes, (gssize)size, NULL) && g_chmod(path, mode) == 0;
+}
+
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk) {
   return remove(path) < 0 && errno != ENOENT ? -1 : 0;
 }
@@ -177,7 +187,7 @@ static gboolean write_conf(HostPaths *paths, GError **error) {
   paths->confinement = describe(&confinement);
   g_autofree char *text = conf_text(&confinement);
   if (!make_directory(directory, error)) return FALSE;
-  return g_file_set_contents(path, text, -1, NULL) ? TRUE : fail(error, "write", path);
+  return keep_file(path, text, strlen(text), 0644) ? TRUE : fail(error, "write", path);
 }
 
 // libvirt's QEMU driver looks its default user up before it reads our qemu.conf.
@@ -224,9 +234,8 @@ static char *place_network_guard(const HostPaths *paths) {
   g_autofree char *source = find_network_guard(), *place = g_build_filename(paths->libvirt, NETWORK_GUARD, NULL);
   g_autofree char *library = NULL;
   gsize size = 0;
-  if (!g_file_get_contents(source, &library, &size, NULL) || !g_file_set_contents(place, library, (gssize)size, NULL))
+  if (!g_file_get_contents(source, &library, &size, NULL) || !keep_file(place, library, size, 0644))
     return g_steal_pointer(&source); // whoever needs it says what is wrong with it
-  g_chmod(place, 0644);
   return g_steal_pointer(&place);
 }
 
@@ -243,8 +252,7 @@ static gboolean place_file_server(HostPaths *paths, GError **error) {
   for (const FileServer *server = host_file_servers; server->path; server++)
     g_string_append_printf(script, "[ ! -x %1$s ] || exec %1$s %2$s \"$@\"\n", server->path, server->option);
   paths->file_server = g_build_filename(paths->root, "virtiofsd", NULL);
-  if (!g_file_set_contents(paths->file_server, script->str, -1, NULL) || g_chmod(paths->file_server, 0700) < 0)
-    return fail(error, "write", paths->file_server);
+  if (!keep_file(paths->file_server, script->str, script->len, 0700)) return fail(error, "write", paths->file_server);
   // Where programs must not be run from, virtiofsd keeps what it has (docs/trust.md).
   if (g_access(paths->file_server, X_OK) < 0) g_clear_pointer(&paths->file_server, g_free);
   return TRUE;

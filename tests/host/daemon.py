@@ -588,6 +588,31 @@ def refused_starts(directory):
     daemon.stop()
 
 
+def full_disk(directory):
+    """Nothing is lost on a full disk, and the next steled starts there."""
+    if os.geteuid() != 0:
+        return
+    place = os.path.join(directory, "full")
+    os.mkdir(place)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=755", "none", place], capture_output=True, check=False).returncode:
+        return
+    filling = os.path.join(place, "filling")
+    try:
+        daemon = Daemon(place, path=os.path.join(directory, "socket")).start()
+        daemon.vmctl("define", "-", text=PLAIN.format(name="vm", extra=""))
+        subprocess.run(["dd", "if=/dev/zero", f"of={filling}", "bs=4k"], capture_output=True, check=False)
+        contains(daemon.vmctl("define", "-", text=PLAIN.format(name="late", extra=""), status=12).stderr, "No space left")
+        daemon.vmctl("start", "vm", status=None)
+        daemon.stop()
+        daemon.start()
+        assert daemon.names() == ["vm"]
+        os.remove(filling)
+        daemon.vmctl("start", "vm")
+        end_vm(daemon)
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
 def killed_while_defining(directory):
     """Whatever the moment, a machine is there whole or not at all, and libvirt agrees."""
     for attempt in range(8):
@@ -975,7 +1000,7 @@ def load(directory):
 TESTS = [one_a_root, sockets, activated, state_format, doctor, strangers, members, garbage, broken_messages, deaf_peers, flooding_peers, silence, definitions, encodings, usage, locales, outputs, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs, qemu_that_hangs_at_once,
          qemu_that_hangs_unwatched, qemu_that_hangs_asked,
-         lent_files, failing_starts, leftovers, own_settings, other_libvirt, load]
+         full_disk, lent_files, failing_starts, leftovers, own_settings, other_libvirt, load]
 
 
 def main():
