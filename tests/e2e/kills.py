@@ -108,9 +108,6 @@ class Campaign:
             check(self.steled.info(self.name)["state"], f"{what}: info")
         if self.state() != "stopped":
             result = self.steled.run("destroy", self.name, timeout=120)
-            if self.state() == "starting":  # refused until the start has come to an end
-                await_true(lambda: self.state() != "starting", f"{what}: the start ends", SETTLE_SECONDS)
-                result = self.steled.run("destroy", self.name, timeout=120)
             check(result.returncode == 0 or self.state() == "stopped", f"{what}: destroy: {result.stderr}")
         check_equal(self.state(), "stopped", f"{what}: the state after all")
         self.check_nothing_left(what)
