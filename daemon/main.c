@@ -2,6 +2,7 @@
 // else.
 #include <glib-unix.h>
 #include <locale.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,7 +112,11 @@ static gboolean serve(HostPaths *paths, Api *api, const char *socket, int inheri
   return served;
 }
 
+// Workers are many, mostly idle, and read libvirt's XML: a heap for each would keep 4 MiB for good. mallopt(3)
+enum { HEAPS_MAX = 2 };
+
 int main(int argc, char **argv) {
+  mallopt(M_ARENA_MAX, HEAPS_MAX);
   setlocale(LC_ALL, "");
   int parsed = read_options(argc, argv);
   if (parsed) return parsed - 1;

@@ -997,10 +997,25 @@ def load(directory):
     daemon.stop()
 
 
+def starts_at_once(directory):
+    """Machines started at once take little more memory than one after the other."""
+    daemon, _ = running_vm(directory)
+    names = [f"m{number}" for number in range(6)]
+    for name in names:
+        daemon.vmctl("define", "-", text=PLAIN.format(name=name, extra=""))
+    before = resident(daemon.process.pid)
+    for request in ("start", "destroy"):
+        clients = [subprocess.Popen([VMCTL, "--socket", daemon.socket, request, name], stdout=subprocess.DEVNULL) for name in names]
+        assert [client.wait(120) for client in clients] == [0] * len(names), request
+    grown = resident(daemon.process.pid) - before
+    assert grown < 16384, f"{grown} KiB more after six starts at once"
+    end_vm(daemon)
+
+
 TESTS = [one_a_root, sockets, activated, state_format, doctor, strangers, members, garbage, broken_messages, deaf_peers, flooding_peers, silence, definitions, encodings, usage, locales, outputs, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs, qemu_that_hangs_at_once,
          qemu_that_hangs_unwatched, qemu_that_hangs_asked,
-         full_disk, lent_files, failing_starts, leftovers, own_settings, other_libvirt, load]
+         full_disk, lent_files, failing_starts, leftovers, own_settings, other_libvirt, starts_at_once, load]
 
 
 def main():
