@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include "activation.h"
 #include "api.h"
@@ -115,7 +116,18 @@ static gboolean serve(HostPaths *paths, Api *api, const char *socket, int inheri
 // Workers are many, mostly idle, and read libvirt's XML: a heap for each would keep 4 MiB for good. mallopt(3)
 enum { HEAPS_MAX = 2 };
 
+// As the service's unit has it: the limit that a shell hands on is for programs that use select(2).
+enum { DESCRIPTORS_MAX = 65536 };
+
+static void raise_descriptor_limit(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= DESCRIPTORS_MAX) return;
+  limit.rlim_cur = MIN(limit.rlim_max, DESCRIPTORS_MAX);
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int main(int argc, char **argv) {
+  raise_descriptor_limit();
   mallopt(M_ARENA_MAX, HEAPS_MAX);
   setlocale(LC_ALL, "");
   int parsed = read_options(argc, argv);

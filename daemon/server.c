@@ -9,6 +9,7 @@
 #include <glib/gstdio.h>
 #include <grp.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -21,6 +22,7 @@
 #define GROUP_TEXT_MAX (1024 * 1024)
 
 #define BACKLOG      256
+#define PEERS_SHARE  4 // connections may have one in so many of all descriptors: without any, GLib ends the process
 #define AUTH_THREADS 64
 #define AUTH_SECONDS 10 // a peer may take to introduce itself
 
@@ -30,7 +32,8 @@ struct Server {
   GCancellable *closing;
   char *guid;
   GDBusAuthObserver *observer;
-  char *path; // NULL: not ours to remove
+  char *path;           // NULL: not ours to remove
+  int peers, peers_max; // connections, counted from whichever thread their last user is on
   ServerNewPeer new_peer;
   gpointer user_data;
 };
@@ -150,8 +153,16 @@ static void authenticate_peer(gpointer data, gpointer user_data) {
   g_idle_add_full(G_PRIORITY_DEFAULT, hand_over, peer, NULL);
 }
 
+static void on_peer_gone(gpointer user_data, GObject *stream) {
+  g_atomic_int_add((int *)user_data, -1);
+}
+
+// Whoever is one too many is hung up on.
 static gboolean on_incoming(GSocketService *service, GSocketConnection *stream, GObject *source, gpointer user_data) {
   Server *server = user_data;
+  if (g_atomic_int_get(&server->peers) >= server->peers_max) return TRUE;
+  g_atomic_int_inc(&server->peers);
+  g_object_weak_ref(G_OBJECT(stream), on_peer_gone, &server->peers);
   g_thread_pool_push(server->authenticators, g_object_ref(stream), NULL);
   return TRUE;
 }
@@ -204,9 +215,15 @@ static gboolean listen_at(Server *server, const char *path, GError **error) {
   return TRUE;
 }
 
+static int count_peers_max(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return G_MAXINT;
+  return (int)MIN(limit.rlim_cur / PEERS_SHARE, G_MAXINT);
+}
+
 Server *server_new(const char *path, int inherited, ServerNewPeer new_peer, gpointer user_data, GError **error) {
   Server *server = g_new0(Server, 1);
-  *server = (Server){.new_peer = new_peer, .user_data = user_data};
+  *server = (Server){.new_peer = new_peer, .user_data = user_data, .peers_max = count_peers_max()};
   server->observer = g_dbus_auth_observer_new();
   g_signal_connect(server->observer, "authorize-authenticated-peer", G_CALLBACK(on_authorize), NULL);
   g_signal_connect(server->observer, "allow-mechanism", G_CALLBACK(on_mechanism), NULL);

@@ -354,6 +354,36 @@ def flooding_peers(directory):
     daemon.stop()
 
 
+def is_turned_away(client):
+    try:
+        return not client.recv(100)
+    except OSError:
+        return True
+
+
+def crowds(directory):
+    """More clients than there are descriptors for are turned away; steled goes on, and takes others when they have gone."""
+    daemon = Daemon(directory)
+    daemon.wrapper = ["prlimit", "--nofile=200:200"]
+    daemon.start()
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(400)]
+    for client in clients:
+        client.connect(daemon.socket)
+        client.settimeout(60)
+        try:
+            client.send(b"\0AUTH\r\n")
+        except OSError:
+            pass  # turned away already
+    turned_away = sum(is_turned_away(client) for client in clients[200:])
+    assert turned_away == 200, f"{turned_away} of the last 200 were turned away"
+    for client in clients:
+        client.close()
+    deadline = time.monotonic() + 60
+    while daemon.vmctl("list", status=None).returncode != 0:
+        assert time.monotonic() < deadline, "nobody is let in after a crowd has gone"
+    daemon.stop()
+
+
 def silence(directory):
     """Who does not introduce himself is dropped in the end; who has, may be silent as long as he likes."""
     daemon = Daemon(directory).start()
@@ -1012,7 +1042,7 @@ def starts_at_once(directory):
     end_vm(daemon)
 
 
-TESTS = [one_a_root, sockets, activated, state_format, doctor, strangers, members, garbage, broken_messages, deaf_peers, flooding_peers, silence, definitions, encodings, usage, locales, outputs, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
+TESTS = [one_a_root, sockets, activated, state_format, doctor, strangers, members, garbage, broken_messages, deaf_peers, flooding_peers, crowds, silence, definitions, encodings, usage, locales, outputs, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs, qemu_that_hangs_at_once,
          qemu_that_hangs_unwatched, qemu_that_hangs_asked,
          full_disk, lent_files, failing_starts, leftovers, own_settings, other_libvirt, starts_at_once, load]
