@@ -58,9 +58,9 @@ int session_fail_exec(Session *session, GError *error) {
 static void explain_unreachable(GError **error, const char *socket) {
   const char *why = !g_file_test(socket, G_FILE_TEST_EXISTS)
                         ? "there is no such socket: start steled, or name its socket with --socket"
-                    : access(socket, W_OK) < 0 || listener_is_there(socket)
-                        ? "permission denied: be root, the user steled runs as, or in the group 'stele'"
-                        : "nobody answers there: start steled";
+                    : access(socket, W_OK) == 0 && !listener_is_there(socket) ? "nobody answers there: start steled"
+                    : geteuid() == 0 ? "it hangs up, having as many clients as it can have: end some"
+                                     : "permission denied: be root, the user steled runs as, or in the group 'stele'";
   g_clear_error(error);
   g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_CONNECTED, "cannot reach steled at %s: %s", socket, why);
 }
