@@ -49,6 +49,8 @@ enum {
 
 /* How LOAD widens. */
 enum { IR_EXTEND_ZERO, IR_EXTEND_SIGN32, IR_EXTEND_SIGN64 };
+/* Of a BFM: all bits of rd that it keeps are zero. */
+enum { IR_MERGE_BARE = 1 };
 /* Addressing of pairs. */
 enum { IR_INDEX_OFFSET, IR_INDEX_PRE, IR_INDEX_POST };
 

@@ -136,6 +136,7 @@ void lift_jcc(Lift *l, const X86Insn *insn, uint32_t argument) {
 /* LOOP, LOOPE, LOOPNE, JRCXZ: argument 0 JRCXZ, 1 LOOP, 2 LOOPE, 3 LOOPNE. None changes a flag. */
 void lift_loop(Lift *l, const X86Insn *insn, uint32_t argument) {
   enum { JRCXZ, LOOP, LOOPE };
+  l->known = 0; /* RCX changes before blocks are told what is known */
   unsigned size = insn->prefixes & X86_PREFIX_ADDR32 ? 4 : 8;
   IrReg rcx = lift_gpr(X86_RCX);
   IrLabel taken = taken_label(l);

@@ -147,16 +147,17 @@ void lift_subtract(Lift *l, unsigned size, IrReg d, IrReg n, LiftSource source) 
 }
 
 /* In the upper end of a 32-bit register the narrow operation's flags come out right. */
-static IrReg narrow(Lift *l, unsigned size, IrReg n, IrReg m, bool subtract) {
+static IrReg narrow(Lift *l, unsigned size, IrReg n, IrReg m, bool subtract, bool wanted) {
   note_aux(l, n, (LiftSource){.reg = m});
   unsigned shift = 32 - size * 8;
   IrReg result = ir_temp(&l->b);
   if (want(l, LIVE_NZCV)) {
-    IrReg high = ir_temp(&l->b);
-    ir_lsl_imm(&l->b, 4, high, n, shift);
-    ir_rrr_shift(&l->b, subtract ? IR_SUBS : IR_ADDS, 4, high, high, m, 0, shift);
-    ir_lsr_imm(&l->b, 4, result, high, shift);
+    IrReg high = ir_temp(&l->b), shifted = n;
+    if (n.id != A64_REG_ZERO) ir_lsl_imm(&l->b, 4, shifted = high, n, shift);
+    ir_rrr_shift(&l->b, subtract ? IR_SUBS : IR_ADDS, 4, high, shifted, m, 0, shift);
     l->form = subtract ? FLAGS_CANONICAL : FLAGS_DIRECT;
+    if (!wanted && !want(l, LIVE_PARITY)) return IR_NO_REG;
+    ir_lsr_imm(&l->b, 4, result, high, shift);
   } else {
     ir_rrr(&l->b, subtract ? IR_SUB : IR_ADD, 4, result, n, m);
   }
@@ -164,8 +165,12 @@ static IrReg narrow(Lift *l, unsigned size, IrReg n, IrReg m, bool subtract) {
   return result;
 }
 
-IrReg lift_add_narrow(Lift *l, unsigned size, IrReg n, IrReg m) { return narrow(l, size, n, m, false); }
-IrReg lift_subtract_narrow(Lift *l, unsigned size, IrReg n, IrReg m) { return narrow(l, size, n, m, true); }
+IrReg lift_add_narrow(Lift *l, unsigned size, IrReg n, IrReg m) { return narrow(l, size, n, m, false, true); }
+IrReg lift_subtract_narrow(Lift *l, unsigned size, IrReg n, IrReg m) { return narrow(l, size, n, m, true, true); }
+
+void lift_compare_narrow(Lift *l, unsigned size, IrReg n, IrReg m) {
+  if (l->live_flags) narrow(l, size, n, m, true, false);
+}
 
 /* --- With carry ----------------------------------------------------------------------------------- */
 
@@ -227,6 +232,15 @@ IrReg lift_carry(Lift *l) {
   return carry;
 }
 
+IrReg lift_carry_mask(Lift *l, unsigned size) {
+  static const uint8_t unless[] = { /* CF is clear */
+      [FLAGS_DIRECT] = A64_CC, [FLAGS_CANONICAL] = A64_CS, [FLAGS_FCMP] = A64_GE};
+  IrReg mask = ir_temp(&l->b);
+  if (l->form == FLAGS_LOGIC) ir_const(&l->b, mask, 0);
+  else ir_csel(&l->b, IR_CSINV, size, mask, IR_ZERO, IR_ZERO, (A64Condition)unless[l->form]);
+  return mask;
+}
+
 IrReg lift_carry_for(Lift *l, FlagForm form) {
   if (form == FLAGS_DIRECT) return lift_carry(l);
   IrReg carry = ir_temp(&l->b);
@@ -241,37 +255,54 @@ IrReg lift_carry_for(Lift *l, FlagForm form) {
 
 /* --- Logic ---------------------------------------------------------------------------------------- */
 
+/* SF, ZF, CF = 0 and OF = 0 of a value of 4 or 8 bytes: as of a comparison with zero, which has the carry as it will be
+ * wanted where blocks join. */
+static void compare_with_zero(Lift *l, unsigned size, IrReg value) {
+  if (value.id == A64_REG_ZERO) ir_rrr(&l->b, IR_SUBS, size, IR_ZERO, IR_ZERO, IR_ZERO); /* the other's 31 is SP */
+  else ir_emit(&l->b, IR_SUBSI, size, A64_REG_ZERO, value.id, IR_NONE, 0);
+  l->form = FLAGS_CANONICAL;
+}
+
 void lift_logic(Lift *l, IrOp op, unsigned size, IrReg d, IrReg n, LiftSource source) {
   bool flags = want(l, LIVE_NZCV);
   if (d.id == A64_REG_ZERO && want(l, X86_F_PF)) d = LIFT_FLAG_RESULT;
   if (d.id == A64_REG_ZERO && !flags) return; /* and register 31 of AND with an immediate is SP */
+  if (op == IR_AND && d.id == A64_REG_ZERO && !source.is_immediate && source.reg.id == n.id) {
+    compare_with_zero(l, size, n);
+    return;
+  }
   IrOp with_flags = op == IR_AND && flags ? IR_ANDS : op;
   if (source.is_immediate && source.immediate != 0)
     ir_logic_imm(&l->b, with_flags, size, d, n, size == 4 ? (uint32_t)source.immediate : (uint64_t)source.immediate);
   else ir_rrr(&l->b, with_flags, size, d, n, source_register(l, size, source));
-  if (flags && op != IR_AND) ir_rrr(&l->b, IR_ANDS, size, IR_ZERO, d, d);
-  if (flags) l->form = FLAGS_LOGIC;
+  if (flags && op != IR_AND) compare_with_zero(l, size, d);
+  else if (flags) l->form = FLAGS_LOGIC;
   if (want(l, X86_F_PF)) note_result(l, d);
 }
 
-/* ANDS of the value itself, in the register's upper end when it is narrow. */
+/* Whether a narrow value's 32 bits have its sign, or nothing above it where its sign is not asked for. */
+static bool is_extended(const Lift *l, unsigned size, IrReg value) {
+  if (value.id >= A64_REG_EXIT0) return false;
+  if (lift_known_sign_extended(l, value.id, size)) return true;
+  return !(l->live_flags & (X86_F_SF | X86_F_LT)) && lift_known_zero_extended(l, value.id, size);
+}
+
+/* In the register's upper end when the value is narrow. */
 static void test_value(Lift *l, unsigned size, IrReg value) {
-  if (size >= 4) {
-    ir_rrr(&l->b, IR_ANDS, size, IR_ZERO, value, value);
+  if (size >= 4 || is_extended(l, size, value)) {
+    compare_with_zero(l, size < 4 ? 4 : size, value);
   } else if (!(l->live_flags & (X86_F_SF | X86_F_LT))) {
     ir_logic_imm(&l->b, IR_ANDS, 4, IR_ZERO, value, size == 1 ? 0xff : 0xffff);
+    l->form = FLAGS_LOGIC;
   } else {
     IrReg high = ir_temp(&l->b);
     ir_lsl_imm(&l->b, 4, high, value, 32 - size * 8);
-    ir_rrr(&l->b, IR_ANDS, 4, IR_ZERO, high, high);
+    compare_with_zero(l, 4, high);
   }
 }
 
 void lift_flags_logic(Lift *l, unsigned size, IrReg value) {
-  if (want(l, LIVE_NZCV)) {
-    test_value(l, size, value);
-    l->form = FLAGS_LOGIC;
-  }
+  if (want(l, LIVE_NZCV)) test_value(l, size, value);
   if (want(l, X86_F_PF)) note_result(l, value);
 }
 
@@ -299,7 +330,7 @@ void lift_flags_result(Lift *l, unsigned size, IrReg value, IrReg carry, IrReg o
   }
   if (overflow.id != IR_NONE && want(l, X86_F_OF | X86_F_LT)) {
     insert_flag(l, overflow, 28);
-    l->form = FLAGS_DIRECT;
+    if (l->form == FLAGS_LOGIC) l->form = FLAGS_DIRECT;
   }
 }
 
@@ -315,7 +346,7 @@ void lift_flags_put_carry(Lift *l, IrReg carry, FlagForm form) {
 void lift_flags_set_carry(Lift *l, IrReg carry, IrReg overflow) {
   if (l->form == FLAGS_FCMP) lift_flags_canonical(l, l->live_flags & ~X86_F_CF);
   if (want(l, X86_F_CF)) {
-    if (l->form == FLAGS_CANONICAL) {
+    if (l->form == FLAGS_CANONICAL && want(l, LIVE_NZCV & ~X86_F_CF)) {
       IrReg inverted = ir_temp(&l->b);
       ir_logic_imm(&l->b, IR_EOR, 4, inverted, carry, 1);
       insert_flag(l, inverted, 29);

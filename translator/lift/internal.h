@@ -68,6 +68,8 @@ void lift_logic(Lift *l, IrOp op, unsigned size, IrReg d, IrReg n, LiftSource so
 /* The same on 1 or 2 bytes: n and source as raw registers; returns the result, bits above undefined. */
 IrReg lift_add_narrow(Lift *l, unsigned size, IrReg n, IrReg m);
 IrReg lift_subtract_narrow(Lift *l, unsigned size, IrReg n, IrReg m);
+/* Flags of n - m alone. */
+void lift_compare_narrow(Lift *l, unsigned size, IrReg n, IrReg m);
 /* With carry, all sizes; result in a temporary. */
 IrReg lift_add_carry(Lift *l, unsigned size, IrReg n, IrReg m, bool subtract);
 /* SF, ZF, PF of `value` (raw bits above `size`), CF = OF = 0, AF undefined. */
@@ -80,6 +82,8 @@ void lift_flags_set_carry(Lift *l, IrReg carry, IrReg overflow);
 void lift_flags_set_overflow(Lift *l, IrReg overflow);
 /* CF as 0 or 1 in a new temporary. NZCV is kept. */
 IrReg lift_carry(Lift *l);
+/* 0 or, where CF is set, `size` (4 or 8) bytes of ones in a new temporary. NZCV is kept. */
+IrReg lift_carry_mask(Lift *l, unsigned size);
 /* CF as the C that it is in `form` (FLAGS_CANONICAL or FLAGS_DIRECT); and making it CF again, the others in any of
  * these two forms now. */
 IrReg lift_carry_for(Lift *l, FlagForm form);

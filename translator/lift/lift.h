@@ -98,6 +98,15 @@ typedef struct LiftFused {
   IrReg reg;
 } LiftFused;
 
+/* What is known of a general register, and used where instructions of 8 and 16 bits read it. */
+typedef enum LiftKnown {
+  KNOWN_NOTHING,
+  KNOWN_ZERO,                   /* it is 0 */
+  KNOWN_ZERO8, KNOWN_ZERO16,    /* all bits above the lowest 8 or 16 are 0 */
+  KNOWN_SIGN8, KNOWN_SIGN16,    /* bits 8 or 16 to 31 are copies of the bit below */
+  KNOWN_RAX_SIGN32, KNOWN_RAX_SIGN64 /* of RDX: copies of bit 31 in its lower half, of bit 63 in all of it, of RAX */
+} LiftKnown;
+
 /* Floating-point instructions in a row whose NaNs are checked once, after the last (lift/vector/group.c). */
 enum { LIFT_GROUP_MAX = 24 };
 typedef struct LiftGroup {
@@ -160,6 +169,7 @@ typedef struct LiftBlock {
   uint8_t x87_top;      /* 1 + the slot that a block branching here leaves ST(0) in; 0: none has yet */
   bool form_known;      /* entry_form and vectors were inherited from the only predecessor */
   LiftVectors vectors;
+  uint64_t known;       /* Lift.known at its beginning, as the vectors */
   uint16_t uppers_loaded, uppers_dirty; /* LiftUppers at its beginning; of several ways in all have to see to it */
 } LiftBlock;
 
@@ -174,6 +184,7 @@ struct Lift {
   uint8_t form;          /* FlagForm now */
   uint32_t index;        /* of the instruction in the region */
   LiftFused fused;
+  uint64_t known;        /* LiftKnown of the general registers, RAX in the lowest four bits (lift/integer/known.c) */
   LiftAddress address;
   LiftDistant distant;
   uint32_t sse_begin;    /* IR index where the instruction's operations begin */
@@ -214,7 +225,8 @@ static inline IrReg lift_gpr(unsigned number) { return (IrReg){(uint16_t)number}
 static inline IrVec lift_xmm(unsigned number) { return (IrVec){(uint16_t)number}; }
 
 /* Value of an integer operand (register, memory, immediate), zero-extended to 64 bits when its size is
- * below 4 (below: may be the guest register itself, whose upper bits beyond `size` 4 must not be read). */
+ * below 4. It may be the guest register itself: one of 4 bytes, whose upper half must not be read, or of 8, or of 1 or
+ * 2 where it is known to be extended. */
 IrReg lift_read(Lift *l, const X86Insn *insn, unsigned operand);
 /* Writes an integer operand by x86's rules: 4 bytes zero-extend, 1 and 2 merge, memory is stored. */
 void lift_write(Lift *l, const X86Insn *insn, unsigned operand, IrReg value);
@@ -267,6 +279,15 @@ void lift_helper_imm(Lift *l, LiftHelper helper, uint64_t argument);
 /* The same for a helper that looks at no flags: they keep their form, as they must in a cold path that comes back. */
 void lift_plain_helper(Lift *l, LiftHelper helper, IrReg argument);
 void lift_plain_helper_imm(Lift *l, LiftHelper helper, uint64_t argument);
+
+static inline LiftKnown lift_known(const Lift *l, unsigned reg) { return (LiftKnown)(l->known >> 4 * reg & 15); }
+/* Whether the register is its lowest `size` (1 or 2) bytes zero-extended to 64 bits, or sign-extended to 32. */
+bool lift_known_zero_extended(const Lift *l, unsigned reg, unsigned size);
+bool lift_known_sign_extended(const Lift *l, unsigned reg, unsigned size);
+/* The lowest `size` bytes have been written, those above are what they were. */
+void lift_known_merged(Lift *l, unsigned reg, unsigned size);
+/* The instruction has been lifted: what is known behind it. */
+void lift_known_after(Lift *l, const X86Insn *insn);
 
 /* The basic block at l->index begins: nothing is known of the x87 stack but a guess. */
 void lift_x87_block(Lift *l);

@@ -248,7 +248,7 @@ IrReg lift_read(Lift *l, const X86Insn *insn, unsigned operand) {
   const X86Operand *o = &insn->operands[operand];
   switch (o->kind) {
   case X86_OPERAND_GPR: {
-    if (o->size >= 4) return lift_gpr(o->reg);
+    if (o->size >= 4 || lift_known_zero_extended(l, o->reg, o->size)) return lift_gpr(o->reg);
     IrReg low = ir_temp(&l->b);
     ir_ubfx(&l->b, 4, low, lift_gpr(o->reg), 0, o->size * 8u);
     return low;

@@ -8,6 +8,7 @@ void lift_pass_form(Lift *l, uint32_t index) {
   if (!region_block_inherits(l->region, index)) return;
   block->entry_form = l->form;
   block->vectors = l->vectors;
+  block->known = l->known;
   block->uppers_loaded = l->uppers.loaded;
   block->uppers_dirty = l->uppers.dirty;
   block->form_known = true;
@@ -21,6 +22,7 @@ static void begin_block(Lift *l, const RegionInsn *r) {
   l->fused.kind = FUSED_NONE;
   lift_sse_block(l);
   if (block->form_known) l->vectors = block->vectors;
+  l->known = block->form_known ? block->known : 0;
   l->uppers.loaded = block->uppers_loaded;
   l->uppers.dirty = block->uppers_dirty;
   lift_x87_block(l);
@@ -80,6 +82,7 @@ static void lift_one(Lift *l, const RegionInsn *r) {
   if (row->function && (l->extended || !row->extended)) row->function(l, &r->insn, row->argument);
   else lift_undefined(l, &r->insn, 0);
   if (l->x87.owed) lift_x87_settle(l);
+  lift_known_after(l, &r->insn);
   if (vector || l->group.count) {
     const RegionInsn *next = region_next(l->region, l->index);
     lift_sse_leave(l, next ? &next->insn : NULL);

@@ -2,7 +2,8 @@
  *
  * xor ecx, ecx; cmp …; setcc cl: the other bits are known to be zero.
  * setcc cl; movzx ecx, cl: they are zero one instruction later, and nothing between can look.
- * In both the merge (BFM) becomes a move of the byte, which opt_moves() takes further. */
+ * movzx ecx, …; setcc cl: lifting has known that they are zero (IR_MERGE_BARE).
+ * In all the merge (BFM) becomes a move of the byte, which opt_moves() takes further. */
 #include "opt/opt.h"
 
 enum { REACH = 16, LOW_BYTE = 7 << 10 /* immr 0, imms 7 */ };
@@ -73,6 +74,7 @@ static bool known_zero(IrBuilder *b, uint32_t at) {
 void opt_bytes(IrBuilder *b) {
   for (unsigned i = 0; i < b->merge_count; i++) {
     uint32_t at = b->merges[i];
-    if (merges_byte(&b->insns[at]) && (widened_next(b, at) || known_zero(b, at))) replace(b, at);
+    if (merges_byte(&b->insns[at]) && (widened_next(b, at) || known_zero(b, at) || b->insns[at].cond == IR_MERGE_BARE))
+      replace(b, at);
   }
 }

@@ -2,7 +2,8 @@
  *
  * Lifting computes into a temporary and moves the result to the guest register when nothing can fault any more. Where
  * the temporary is used by that move alone, and nothing stands between that could fault, branch or touch the register,
- * the operation makes the register at once. */
+ * the operation makes the register at once. What the upper end of a temporary is shifted down for, to be merged into a
+ * register as its low byte or word, is merged from where it is (BFM). */
 #include "opt/opt.h"
 
 enum { REACH = 6 /* operations looked at before a move */ };
@@ -52,7 +53,23 @@ static IrInsn *find_maker(const IrBuilder *b, uint32_t at) {
   return NULL;
 }
 
+/* LSR t, n, 32 - bits; BFXIL home, t, 0, bits → BFXIL home, n, 32 - bits, bits. Right behind each other alone. */
+static void merge_from_above(IrBuilder *b, uint32_t at) {
+  if (at == 0) return;
+  IrInsn *merge = &b->insns[at], *shift = merge - 1;
+  unsigned last = (unsigned)merge->imm >> 10 & 63; /* imms; immr is 0 */
+  if (merge->op != IR_BFM || merge->temps != 2 || merge->size != 8) return;
+  if (merge->imm != (1 << 22 | (int64_t)last << 10) || last >= 31) return;
+  if (shift->op != IR_UBFM || shift->size != 4 || shift->reg[0] != merge->reg[1]) return;
+  if (shift->imm != ((int64_t)(31 - last) << 16 | 31 << 10) || !appears_twice(b, merge->reg[1])) return;
+  merge->reg[1] = shift->reg[1];
+  merge->imm = 1 << 22 | (int64_t)(31 - last) << 16 | 31 << 10;
+  ir_note_temps(merge);
+  opt_drop(shift);
+}
+
 void opt_moves(IrBuilder *b) {
+  for (unsigned i = 0; i < b->merge_count; i++) merge_from_above(b, b->merges[i]);
   for (unsigned i = 0; i < b->move_count; i++) {
     IrInsn *move = &b->insns[b->moves[i]];
     if (move->op != IR_MOV || move->temps != 2) continue;

@@ -3,7 +3,7 @@
 
 void opt_run(IrBuilder *b) {
   if (b->merge_count) opt_bytes(b);
-  if (b->move_count) opt_moves(b); /* a byte's merge may have become a move */
+  if (b->move_count || b->merge_count) opt_moves(b); /* a byte's merge may have become a move */
   if (b->copy_count) opt_copies(b);
   if (b->stack_count > 1) opt_pairs(b);
 }

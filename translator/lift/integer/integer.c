@@ -32,6 +32,13 @@ static const X86Insn *only_reader(const Lift *l) {
 static bool asks_zero(unsigned condition) { return (condition >> 1) == 2 || (condition >> 1) == 3; }
 static bool asks_sign(unsigned condition) { return (condition >> 1) == 4 || (condition >> 1) == 6; }
 
+/* Whether 32 or 64 bits of the register are the value's own. */
+static bool is_extended(const Lift *l, unsigned size, IrReg value) {
+  if (size >= 4) return true;
+  return value.id < A64_REG_EXIT0 &&
+         (lift_known_zero_extended(l, value.id, size) || lift_known_sign_extended(l, value.id, size));
+}
+
 /* `value` is about to be tested (CF = OF = 0): leave it to the jump if that is all there is to it. */
 static bool fuse_test(Lift *l, unsigned size, IrReg value) {
   const X86Insn *jump = only_reader(l);
@@ -40,9 +47,14 @@ static bool fuse_test(Lift *l, unsigned size, IrReg value) {
     l->fused = (LiftFused){.kind = FUSED_BIT, .bit = (uint8_t)(size * 8 - 1), .reg = value};
     return true;
   }
-  if (!asks_zero(jump->condition) || size < 4) return false;
-  l->fused = (LiftFused){.kind = FUSED_ZERO, .size = (uint8_t)size, .reg = value};
+  if (!asks_zero(jump->condition) || !is_extended(l, size, value)) return false;
+  l->fused = (LiftFused){.kind = FUSED_ZERO, .size = size < 4 ? 4 : (uint8_t)size, .reg = value};
   return true;
+}
+
+/* The same for the result of OR and XOR, which takes an instruction of its own to test; no flags are made then. */
+static void fuse_result(Lift *l, Alu op, unsigned size, IrReg result) {
+  if ((op == ALU_OR || op == ALU_XOR) && fuse_test(l, size, result)) l->live_flags = 0;
 }
 
 /* TEST with one bit. */
@@ -111,15 +123,44 @@ static void alu_wide(Lift *l, const X86Insn *insn, Alu op) {
   }
   LiftSource source = source_operand(l, insn, 1);
   if (try_fuse(l, op, size, n, source)) return;
+  fuse_result(l, op, size, d);
   alu_operate(l, op, size, d, n, source);
   if (memory && writes_destination(op)) ir_store(&l->b, size, d, address);
 }
 
 /* --- One and two bytes ------------------------------------------------------------------------------- */
 
-/* A comparison of which only equality or the unsigned order is asked needs no shifting up. */
+/* Whether a register among the operands is known to be sign-extended, and no other is but by an instruction more. */
+static bool signs_are_known(const Lift *l, const X86Insn *insn) {
+  bool any = false;
+  for (unsigned i = 0; i < 2; i++) {
+    const X86Operand *o = &insn->operands[i];
+    if (o->kind == X86_OPERAND_MEM || o->kind == X86_OPERAND_IMM) continue;
+    if (o->kind != X86_OPERAND_GPR || !lift_known_sign_extended(l, o->reg, o->size)) return false;
+    any = true;
+  }
+  return any;
+}
+
+/* An operand sign-extended to 32 bits. */
+static IrReg read_word_signed(Lift *l, const X86Insn *insn, unsigned operand) {
+  const X86Operand *o = &insn->operands[operand];
+  if (o->kind == X86_OPERAND_GPR && lift_known_sign_extended(l, o->reg, o->size)) return lift_gpr(o->reg);
+  return lift_read_signed(l, insn, operand);
+}
+
+static void compare_signed(Lift *l, const X86Insn *insn) {
+  IrReg n = read_word_signed(l, insn, 0);
+  LiftSource source = {.is_immediate = true, .immediate = insn->imm};
+  if (insn->operands[1].kind != X86_OPERAND_IMM) source = (LiftSource){.reg = read_word_signed(l, insn, 1)};
+  lift_subtract(l, 4, IR_ZERO, n, source);
+}
+
+/* A comparison of which only equality or the unsigned order is asked needs no shifting up: it comes out the same of
+ * values that are both zero-extended, or both sign-extended. */
 static bool compare_zero_extended(Lift *l, const X86Insn *insn) {
   if (l->live_flags & ~(X86_F_ZF | X86_F_CF)) return false;
+  if (signs_are_known(l, insn)) return compare_signed(l, insn), true;
   IrReg n = lift_read(l, insn, 0);
   unsigned bits = insn->operands[0].size * 8u;
   LiftSource source = {.is_immediate = true, .immediate = insn->imm & ((INT64_C(1) << bits) - 1)};
@@ -131,10 +172,7 @@ static bool compare_zero_extended(Lift *l, const X86Insn *insn) {
 /* And one of which only the signed order or equality is asked is done on sign-extended values. */
 static bool compare_sign_extended(Lift *l, const X86Insn *insn) {
   if (l->live_flags & ~(X86_F_ZF | X86_F_LT)) return false;
-  IrReg n = lift_read_signed(l, insn, 0);
-  LiftSource source = {.is_immediate = true, .immediate = insn->imm};
-  if (insn->operands[1].kind != X86_OPERAND_IMM) source = (LiftSource){.reg = lift_read_signed(l, insn, 1)};
-  lift_subtract(l, 4, IR_ZERO, n, source);
+  compare_signed(l, insn);
   return true;
 }
 
@@ -171,8 +209,8 @@ static bool test_narrow(Lift *l, const X86Insn *insn, unsigned size) {
 static IrReg alu_narrow_operate(Lift *l, Alu op, unsigned size, IrReg n, IrReg m) {
   switch (op) {
   case ALU_ADD: return lift_add_narrow(l, size, n, m);
-  case ALU_SUB:
-  case ALU_CMP: return lift_subtract_narrow(l, size, n, m);
+  case ALU_SUB: return lift_subtract_narrow(l, size, n, m);
+  case ALU_CMP: lift_compare_narrow(l, size, n, m); return IR_NO_REG;
   case ALU_OR: return logic_narrow(l, IR_ORR, size, n, m);
   case ALU_XOR: return logic_narrow(l, IR_EOR, size, n, m);
   default: return logic_narrow(l, IR_AND, size, n, m);
@@ -189,8 +227,36 @@ static bool fuse_narrow_zero(Lift *l, const X86Insn *insn, unsigned size) {
   return true;
 }
 
+/* A second operand that has nothing above its own bits, unless it takes an instruction to make it so. */
+static bool read_bare(Lift *l, const X86Insn *insn, IrReg *ret_value) {
+  const X86Operand *o = &insn->operands[1];
+  if (o->kind != X86_OPERAND_MEM && (o->kind != X86_OPERAND_GPR || !lift_known_zero_extended(l, o->reg, o->size)))
+    return false;
+  *ret_value = lift_read(l, insn, 1);
+  return true;
+}
+
+/* AND, OR and XOR of a register's low bytes that leave the others as they are. */
+static bool logic_in_place(Lift *l, const X86Insn *insn, Alu op, unsigned size) {
+  if (insn->operands[0].kind != X86_OPERAND_GPR) return false;
+  IrReg home = lift_gpr(insn->operands[0].reg), m;
+  uint64_t mask = (UINT64_C(1) << size * 8) - 1, immediate = (uint64_t)insn->imm & mask;
+  IrOp operation = op == ALU_AND ? IR_AND : op == ALU_OR ? IR_ORR : IR_EOR;
+  if (insn->operands[1].kind == X86_OPERAND_IMM) {
+    ir_logic_imm(&l->b, operation, 8, home, home, op == ALU_AND ? immediate | ~mask : immediate);
+  } else {
+    if (op == ALU_AND || !read_bare(l, insn, &m)) return false;
+    ir_rrr(&l->b, operation, 8, home, home, m);
+  }
+  lift_known_merged(l, insn->operands[0].reg, size);
+  fuse_result(l, op, size, home);
+  lift_flags_logic(l, size, home);
+  return true;
+}
+
 static void alu_narrow(Lift *l, const X86Insn *insn, Alu op) {
   unsigned size = insn->operands[0].size;
+  if ((op == ALU_AND || op == ALU_OR || op == ALU_XOR) && logic_in_place(l, insn, op, size)) return;
   if (op == ALU_CMP && fuse_narrow_zero(l, insn, size)) return;
   if (op == ALU_CMP && (compare_zero_extended(l, insn) || compare_sign_extended(l, insn))) return;
   if (op == ALU_TEST && test_narrow(l, insn, size)) return;
@@ -215,6 +281,10 @@ static void alu_narrow(Lift *l, const X86Insn *insn, Alu op) {
  * without flags before the store, and once with them after. */
 static void alu_carry(Lift *l, const X86Insn *insn, bool subtract) {
   unsigned size = insn->operands[0].size;
+  if (subtract && same_register(insn) && !(l->live_flags & ~X86_F_CF)) { /* 0 - CF, which stays as it is */
+    lift_write_register(l, &insn->operands[0], lift_carry_mask(l, size < 8 ? 4 : 8));
+    return;
+  }
   if (!lift_is_memory(insn, 0)) {
     IrReg n = lift_read_raw(l, insn, 0), m = source_register(l, insn, 1);
     lift_write_register(l, &insn->operands[0], lift_add_carry(l, size, n, m, subtract));

@@ -2,13 +2,18 @@
  * extensions, byte swaps. */
 #include "lift/internal.h"
 
+/* Whether there is nothing in the register but the operand's 1 or 2 bytes. */
+static bool is_bare(const Lift *l, const X86Operand *o) {
+  return o->kind == X86_OPERAND_GPR && lift_known_zero_extended(l, o->reg, o->size);
+}
+
 void lift_mov(Lift *l, const X86Insn *insn, uint32_t argument) {
   const X86Operand *d = &insn->operands[0], *s = &insn->operands[1];
   (void)argument;
   if (d->kind == X86_OPERAND_MEM) {
     IrReg value = s->kind == X86_OPERAND_IMM ? lift_read(l, insn, 1) : lift_read_raw(l, insn, 1);
     lift_write(l, insn, 0, value);
-  } else if (d->size >= 4 && s->kind == X86_OPERAND_MEM) {
+  } else if (s->kind == X86_OPERAND_MEM && (d->size >= 4 || is_bare(l, d))) {
     ir_load(&l->b, d->size, IR_EXTEND_ZERO, lift_gpr(d->reg), lift_address(l, insn, d->size));
   } else if (d->size >= 4 && s->kind == X86_OPERAND_IMM) {
     ir_const(&l->b, lift_gpr(d->reg), d->size == 4 ? (uint32_t)insn->imm : (uint64_t)insn->imm);
@@ -26,7 +31,8 @@ void lift_movzx(Lift *l, const X86Insn *insn, uint32_t argument) {
     ir_load(&l->b, s->size, IR_EXTEND_ZERO, lift_gpr(d->reg), lift_address(l, insn, s->size));
   } else {
     unsigned lsb = s->kind == X86_OPERAND_GPR8H ? 8 : 0;
-    ir_ubfx(&l->b, 4, lift_gpr(d->reg), lift_gpr(s->reg), lsb, s->size * 8u);
+    if (!lsb && lift_known_zero_extended(l, s->reg, s->size)) ir_mov(&l->b, 8, lift_gpr(d->reg), lift_gpr(s->reg));
+    else ir_ubfx(&l->b, 4, lift_gpr(d->reg), lift_gpr(s->reg), lsb, s->size * 8u);
   }
 }
 
@@ -184,8 +190,10 @@ void lift_xchg(Lift *l, const X86Insn *insn, uint32_t argument) {
 }
 
 void lift_setcc(Lift *l, const X86Insn *insn, uint32_t argument) {
+  const X86Operand *d = &insn->operands[0];
   (void)argument;
   lift_write(l, insn, 0, lift_condition_value(l, insn->condition));
+  if (is_bare(l, d)) l->b.insns[l->b.count - 1].cond = IR_MERGE_BARE;
 }
 
 /* The source is read, and may fault, whatever the condition; a 32-bit destination is always zero-extended. */

@@ -152,7 +152,7 @@ static void divide_narrow(Lift *l, const X86Insn *insn, unsigned size, bool is_s
 /* 128 by 64 bits: nearly always RDX holds nothing but zeros or the sign; else a helper divides in full. */
 static void divide_wide(Lift *l, const X86Insn *insn, bool is_signed) {
   IrReg rax = lift_gpr(X86_RAX), rdx = lift_gpr(X86_RDX);
-  IrReg divisor = lift_read_raw(l, insn, 0), saved = lift_copy(l, divisor);
+  IrReg divisor = lift_read_raw(l, insn, 0);
   IrReg quotient = ir_temp(&l->b), remainder = ir_temp(&l->b), high = ir_temp(&l->b);
   IrLabel full = ir_label(&l->b), done = ir_label(&l->b);
   lift_raise_if_zero(l, 8, divisor, 0);
@@ -167,7 +167,7 @@ static void divide_wide(Lift *l, const X86Insn *insn, bool is_signed) {
   }
   ir_cold_begin(&l->b);
   ir_bind(&l->b, full);
-  ir_store_state(&l->b, 8, saved, offsetof(GuestCpu, scratch));
+  ir_store_state(&l->b, 8, divisor, offsetof(GuestCpu, scratch));
   lift_helper_imm(l, is_signed ? LIFT_HELPER_DIVIDE_SIGNED : LIFT_HELPER_DIVIDE_UNSIGNED, 0);
   IrReg failed = ir_temp(&l->b);
   ir_load_state(&l->b, 8, failed, offsetof(GuestCpu, scratch) + 8);
@@ -181,8 +181,43 @@ static void divide_wide(Lift *l, const X86Insn *insn, bool is_signed) {
   ir_bind(&l->b, done);
 }
 
+/* #DE for a divisor of 0, and where the lowest number is divided by -1. */
+static void raise_unless_divisible(Lift *l, unsigned size, IrReg divisor) {
+  IrReg next = ir_temp(&l->b), difference = ir_temp(&l->b);
+  IrLabel special = ir_label(&l->b), bad = ir_label(&l->b), good = ir_label(&l->b);
+  ir_add_imm(&l->b, size, next, divisor, 1);
+  ir_lsr_imm(&l->b, size, next, next, 1);
+  ir_cbz(&l->b, size, next, special); /* 0 or -1 */
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, special);
+  ir_cbz(&l->b, size, divisor, bad);
+  ir_logic_imm(&l->b, IR_EOR, size, difference, lift_gpr(X86_RAX), UINT64_C(1) << (size * 8 - 1));
+  ir_cbnz(&l->b, size, difference, good);
+  ir_bind(&l->b, bad);
+  lift_raise(l, 0);
+  ir_cold_end(&l->b);
+  ir_bind(&l->b, good);
+}
+
+/* RDX holds nothing but RAX's extension, as behind CDQ, CQO or XOR EDX, EDX: the dividend is RAX. */
+static void divide_extended(Lift *l, const X86Insn *insn, unsigned size, bool is_signed) {
+  IrReg rax = lift_gpr(X86_RAX), divisor = lift_read_raw(l, insn, 0), quotient = ir_temp(&l->b);
+  if (is_signed) raise_unless_divisible(l, size, divisor);
+  else lift_raise_if_zero(l, size, divisor, 0);
+  ir_rrr(&l->b, is_signed ? IR_SDIV : IR_UDIV, size, quotient, rax, divisor);
+  ir_rrrr(&l->b, IR_MSUB, size, lift_gpr(X86_RDX), quotient, divisor, rax);
+  ir_mov(&l->b, size, rax, quotient);
+}
+
+static bool rdx_extends_rax(const Lift *l, unsigned size, bool is_signed) {
+  LiftKnown known = lift_known(l, X86_RDX);
+  if (!is_signed) return size >= 4 && known == KNOWN_ZERO;
+  return (size == 4 && known == KNOWN_RAX_SIGN32) || (size == 8 && known == KNOWN_RAX_SIGN64);
+}
+
 void lift_divide(Lift *l, const X86Insn *insn, uint32_t is_signed) {
   unsigned size = insn->operands[0].size;
-  if (size == 8) divide_wide(l, insn, is_signed);
+  if (rdx_extends_rax(l, size, is_signed)) divide_extended(l, insn, size, is_signed);
+  else if (size == 8) divide_wide(l, insn, is_signed);
   else divide_narrow(l, insn, size, is_signed);
 }

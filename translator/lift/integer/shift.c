@@ -73,7 +73,37 @@ static void shift_value(Lift *l, Shift op, unsigned size, IrReg d, IrReg value, 
   else ir_asr_imm(&l->b, width, d, value, count);
 }
 
+/* SHR and SAR of a register's low bytes: a field of it. */
+static IrReg narrow_field(Lift *l, Shift op, unsigned size, IrReg value, unsigned count) {
+  unsigned bits = size * 8;
+  IrReg result = ir_temp(&l->b);
+  if (op == SHIFT_SAR) {
+    unsigned lsb = count < bits ? count : bits - 1;
+    ir_sbfx(&l->b, 4, result, value, lsb, bits - lsb);
+    return result;
+  }
+  if (count >= bits) return IR_ZERO;
+  ir_ubfx(&l->b, 4, result, value, count, bits - count);
+  return result;
+}
+
+static void shift_narrow(Lift *l, const X86Insn *insn, Shift op, unsigned size, unsigned count) {
+  unsigned bits = size * 8;
+  IrReg value = lift_gpr(insn->operands[0].reg), result, carry = IR_NO_REG, overflow = IR_NO_REG;
+  if (op == SHIFT_SHL) shift_value(l, op, size, result = ir_temp(&l->b), value, count);
+  else result = narrow_field(l, op, size, value, count);
+  if (l->live_flags & WANT_CF_OF)
+    carry = carry_of_shift(l, op, size, value, op == SHIFT_SAR && count > bits ? bits : count);
+  if (l->live_flags & (X86_F_OF | X86_F_LT)) overflow = overflow_of_shift(l, op, size, value, result, carry, count);
+  write_back(l, insn, size, result, (IrAddress){0});
+  if (l->live_flags & WANT_ANY) lift_flags_result(l, size, result, carry, overflow);
+}
+
 static void shift_constant(Lift *l, const X86Insn *insn, Shift op, unsigned size, unsigned count) {
+  if (size < 4 && insn->operands[0].kind == X86_OPERAND_GPR) {
+    shift_narrow(l, insn, op, size, count);
+    return;
+  }
   IrAddress address = {0};
   IrReg value = prepare(l, insn, size, op, &address);
   bool in_place = !lift_is_memory(insn, 0) && size >= 4 && !(l->live_flags & WANT_CF_OF);
@@ -219,6 +249,13 @@ static void rotate_flags(Lift *l, Shift op, unsigned size, IrReg result) {
 
 static void rotate_constant(Lift *l, const X86Insn *insn, Shift op, unsigned size, unsigned count) {
   IrAddress address = {0};
+  if (size == 2 && count % 16 == 8 && insn->operands[0].kind == X86_OPERAND_GPR) { /* swaps the bytes */
+    IrReg swapped = ir_temp(&l->b);
+    ir_rr(&l->b, IR_REV16, 4, swapped, lift_gpr(insn->operands[0].reg));
+    write_back(l, insn, size, swapped, address);
+    rotate_flags(l, op, size, swapped);
+    return;
+  }
   IrReg value = prepare(l, insn, size, op, &address), result = ir_temp(&l->b);
   unsigned width = width_of(size), right = op == SHIFT_ROL ? width * 8 - count % (width * 8) : count;
   ir_ror_imm(&l->b, width, result, replicate(l, size, value), right % (width * 8));
@@ -304,6 +341,7 @@ static void rotate_carry_many(Lift *l, const X86Insn *insn, Shift op, unsigned s
   IrReg other = op == SHIFT_RCL ? carry : bit_of(l, result, bits - 2);
   ir_rrr(&l->b, IR_EOR, 4, first, first, other);
   lift_flags_set_carry(l, carry, first);
+  lift_flags_canonical(l, l->live_flags);
   ir_bind(&l->b, skip);
 }
 

@@ -204,7 +204,7 @@ static void fetch_pair(Lift *l, const StringOp *s, bool scan, IrReg a, IrReg b) 
 
 static void compare_flags(Lift *l, unsigned size, IrReg a, IrReg b) {
   if (!(l->live_flags & (X86_F_STATUS | X86_F_LT))) return;
-  if (size < 4) lift_subtract_narrow(l, size, a, b);
+  if (size < 4) lift_compare_narrow(l, size, a, b);
   else lift_subtract(l, size, IR_ZERO, a, (LiftSource){.reg = b});
 }
 
