@@ -19,7 +19,8 @@ enum {
   MEMORY_UNWATCHED = 128, /* others may change its contents without anybody here noticing */
   MEMORY_GROWS = 256, /* MAP_GROWSDOWN, the first stack: the kernel may have extended it below its start, unseen */
   MEMORY_DONTFORK = 512,    /* MADV_DONTFORK: a forked child has nothing there */
-  MEMORY_WIPEONFORK = 1024  /* MADV_WIPEONFORK: a forked child has zeros there */
+  MEMORY_WIPEONFORK = 1024, /* MADV_WIPEONFORK: a forked child has zeros there */
+  MEMORY_CONSTANT = 2048    /* code has been made that takes its contents for constant: calls that change them tell */
 };
 
 #define MEMORY_PROTECTION (MEMORY_READ | MEMORY_WRITE | MEMORY_EXEC)

@@ -161,7 +161,10 @@ void lift_loop(Lift *l, const X86Insn *insn, uint32_t argument) {
 void lift_jmp(Lift *l, const X86Insn *insn, uint32_t argument) {
   (void)argument;
   const RegionInsn *r = current(l);
-  if (insn->flow == X86_FLOW_JUMP_IND) {
+  if (r->bound) {
+    lift_flags_canonical(l, l->live_flags);
+    lift_exit(l, r->bound);
+  } else if (insn->flow == X86_FLOW_JUMP_IND) {
     IrReg target = lift_read(l, insn, 0);
     lift_flags_canonical(l, l->live_flags);
     lift_uppers_leave(l);
@@ -186,7 +189,8 @@ static IrReg push_return_address(Lift *l) {
 
 void lift_call(Lift *l, const X86Insn *insn, uint32_t argument) {
   (void)argument;
-  if (insn->flow == X86_FLOW_CALL_IND) {
+  uint64_t bound = current(l)->bound;
+  if (insn->flow == X86_FLOW_CALL_IND && !bound) {
     IrReg target = lift_read(l, insn, 0);
     if (target.id == X86_RSP) target = lift_copy(l, target);
     lift_flags_canonical(l, l->live_flags);
@@ -197,7 +201,7 @@ void lift_call(Lift *l, const X86Insn *insn, uint32_t argument) {
     lift_flags_canonical(l, l->live_flags);
     IrReg address = push_return_address(l);
     lift_uppers_forget(l);
-    ir_emit(&l->b, IR_CALL, 8, IR_NONE, address.id, IR_NONE, (int64_t)(l->next_pc + (uint64_t)insn->imm));
+    ir_emit(&l->b, IR_CALL, 8, IR_NONE, address.id, IR_NONE, (int64_t)(bound ? bound : l->next_pc + (uint64_t)insn->imm));
   }
   if (!next_is_adjacent(l)) lift_exit(l, l->next_pc);
 }

@@ -96,7 +96,7 @@ static bool in_guest(uint64_t address, uint64_t length) {
 
 /* Whether the runtime may have translated from such memory, or have write-protected it for what it translated from
  * another view: then its lock is held (runtime_change_begin()) from before the host's call until the map is right. */
-static bool may_be_code(uint32_t flags) { return flags & (MEMORY_EXEC | MEMORY_SHARED); }
+static bool may_be_code(uint32_t flags) { return flags & (MEMORY_EXEC | MEMORY_SHARED | MEMORY_CONSTANT); }
 
 /* Gives pages of [start, end) that the runtime may have write-protected the guest's protection back. */
 static void restore_protection(uint64_t start, uint64_t end) {
@@ -459,6 +459,7 @@ static int64_t protect_locked(uint64_t start, uint64_t end, int protection) {
   if (error == 0) memory_map_change(start, end, MEMORY_PROTECTION, protection & MEMORY_PROTECTION);
   else if (code) restore_protection(start, end); /* it may have failed half-way */
   change_end(code, true, start, end);
+  if (!code && memory_map_any(start, end) & MEMORY_CONSTANT) runtime_memory_changed(start, end - start); /* since `old` */
   if (protection & PROT_WRITE && old & MEMORY_SHARED) aliases_changed(start, end);
   return error;
 }

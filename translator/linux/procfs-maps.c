@@ -211,7 +211,7 @@ static bool next_part(Work *work, uint64_t at) {
   work->part.start = range.start > host->start ? range.start : host->start;
   work->part.end = range.end < host->end ? range.end : host->end;
   if (host->inode) work->part.offset += work->part.start - host->start;
-  work->part.flags = range.flags;
+  work->part.flags = range.flags & ~(uint32_t)MEMORY_CONSTANT;
   if (range.flags & MEMORY_STACK)
     memcpy(work->part.name, "[stack]", 8);
   else if (range.flags & MEMORY_BRK)

@@ -13,6 +13,7 @@
 enum {
   PEEK_INSNS = 64,      /* instructions looked at behind a direct exit */
   PEEK_DEFINITE = 32,   /* and behind a call or return, until a flag is read or all are written */
+  SLOT_REACH = 4 << 20, /* bytes around the region in which slots of addresses are read */
   MAX_GAP = 128,        /* bytes the sweep may skip to reach a branch target */
   ALL_FLAGS = X86_F_STATUS | X86_F_LT
 };
@@ -67,6 +68,7 @@ static inline void begin_insn(RegionInsn *r, uint64_t pc, X86DecodeStatus status
   r->pc = pc;
   r->live_before = r->live_after = 0;
   r->adjacent = r->leader = r->entry = false;
+  r->bound = 0;
   r->predecessors = 0;
   r->loop_head = false;
   r->kills = kills(&r->insn);
@@ -283,6 +285,35 @@ static void find_blocks(LiftRegion *region) {
   }
 }
 
+/* --- Jumps through slots ----------------------------------------------------------------------------- */
+
+/* Jumps and calls through an address that the loader has written and then protected, as entries of a procedure linkage
+ * table do in programs linked with -z now, and calls of code compiled with -fno-plt. */
+static void bind_slot(LiftRegion *region, RegionInsn *r) {
+  const X86Insn *insn = &r->insn;
+  if (insn->operands[0].kind != X86_OPERAND_MEM || insn->operands[0].size != 8 || insn->mem.base != X86_RIP ||
+      insn->mem.segment != X86_NOREG || insn->prefixes & X86_PREFIX_ADDR32)
+    return;
+  uint64_t slot = r->pc + insn->length + (uint64_t)insn->mem.disp, target;
+  if (slot - (region->entry - SLOT_REACH) >= 2 * SLOT_REACH || !region->read_slot(slot, &target)) return;
+  const int64_t reach = INT64_C(1) << 34; /* of an exit (a64/tables.h), and some */
+  int64_t distance = (int64_t)(target - region->entry);
+  if (distance < -reach || distance >= reach) return;
+  r->bound = target;
+  if (slot < region->look_lowest) region->look_lowest = slot;
+  if (slot + 8 > region->look_highest) region->look_highest = slot + 8;
+}
+
+static void bind_slots(LiftRegion *region) {
+  const RegionWindow *window = &region->window;
+  if (!region->read_slot || region->checked || region->single_step || window->writable || window->anonymous) return;
+  for (unsigned i = 0; i < region->end_count; i++) {
+    RegionInsn *r = &region->insns[region->ends[i]];
+    if (r->decode != X86_DECODE_OK) continue;
+    if (r->insn.flow == X86_FLOW_JUMP_IND || r->insn.flow == X86_FLOW_CALL_IND) bind_slot(region, r);
+  }
+}
+
 /* --- Liveness ------------------------------------------------------------------------------------- */
 
 /* Flags live after an instruction, by the present state of its successors. */
@@ -337,6 +368,7 @@ static bool returns_read_flags(LiftRegion *region) {
 
 void region_analyse(LiftRegion *region) {
   find_blocks(region);
+  bind_slots(region);
   region->return_reads_flags = false;
   if (region->exact_flags) {
     keep_all_flags(region);

@@ -24,6 +24,7 @@ typedef struct RegionInsn {
   bool adjacent;    /* the region's next instruction is the one that follows in memory */
   bool leader;      /* begins a basic block */
   bool entry;       /* a leader other regions and returns may enter */
+  uint64_t bound; /* of an indirect jump or call: where it goes as long as read_slot() says so; or 0 */
   uint8_t predecessors; /* of a leader, inside the region; saturates */
   bool loop_head;       /* a leader some later instruction branches back to */
   uint8_t kills;    /* X86_F_*: written whatever they were */
@@ -57,6 +58,9 @@ typedef struct LiftRegion {
   bool checked;        /* the code compares its guest bytes with these whenever it is entered, and looks at no others */
   bool (*is_entry)(const void *context, uint64_t pc); /* whether the instruction there is to be an entry; NULL: as found */
   const void *entries; /* its context */
+  /* The 8 bytes at a guest address, where they don't change without the region being given up, since they lie between
+   * look_lowest and look_highest then, and are an address of code; NULL: nobody can tell. */
+  bool (*read_slot)(uint64_t address, uint64_t *ret_value);
   bool return_reads_flags; /* set by region_analyse(): a call's continuation reads flags (see region.c) */
   uint64_t lowest, highest; /* guest bytes translated */
   uint64_t look_lowest, look_highest; /* all that lie between those the translation depends on */

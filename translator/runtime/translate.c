@@ -117,6 +117,22 @@ static bool find_window(uint64_t pc, RegionWindow *ret_window) {
   return true;
 }
 
+/* Slots that the guest cannot write, of memory that nobody else can: whoever makes them writable, or maps something else there,
+ * asks for the regions that depend on them first (MEMORY_CONSTANT). A file's own contents may change where it is private memory,
+ * too, as long as nobody has written there; but before it has been loaded a file has no addresses of code in it but its own,
+ * and those only where it is linked for a fixed place, below 2 GiB (x86-64 psABI 3.5.1, the small code model). */
+static bool read_slot(uint64_t address, uint64_t *ret_value) {
+  const uint32_t others = MEMORY_WRITE | MEMORY_SHARED | MEMORY_UNWATCHED;
+  MemoryRange range, target;
+  if (!memory_map_next(address, &range) || address < range.start || address + sizeof *ret_value > range.end) return false;
+  if ((range.flags & (MEMORY_READ | others)) != MEMORY_READ) return false;
+  if (!(range.flags & MEMORY_CONSTANT)) memory_map_change(range.start, range.end, 0, MEMORY_CONSTANT);
+  if (memory_map_any(address, address + sizeof *ret_value) & others) return false; /* meanwhile */
+  memcpy(ret_value, (const void *)(uintptr_t)address, sizeof *ret_value);
+  return memory_map_next(*ret_value, &target) && target.start <= *ret_value && target.flags & MEMORY_EXEC &&
+         (target.object != range.object || address >> 32);
+}
+
 /* --- Decoding and analysing, which reads guest memory ---------------------------------------------------------- */
 
 typedef struct Analysis {
@@ -146,6 +162,7 @@ static bool analyse(RuntimeThread *thread, const Analysis *a, bool checked) {
   a->region->checked = checked;
   a->region->strict_flags = runtime.strict_flags;
   a->region->float_traps = runtime.float_traps;
+  a->region->read_slot = read_slot;
   a->region->exact_flags = runtime.options.exact_flags || checked;
   return guard_call(thread, analyse_guarded, (void *)a);
 }
