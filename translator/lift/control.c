@@ -161,9 +161,10 @@ void lift_loop(Lift *l, const X86Insn *insn, uint32_t argument) {
 void lift_jmp(Lift *l, const X86Insn *insn, uint32_t argument) {
   (void)argument;
   const RegionInsn *r = current(l);
-  if (r->bound) {
+  uint64_t bound = insn->flow == X86_FLOW_JUMP_IND ? l->region->bound[l->index] : 0;
+  if (bound) {
     lift_flags_canonical(l, l->live_flags);
-    lift_exit(l, r->bound);
+    lift_exit(l, bound);
   } else if (insn->flow == X86_FLOW_JUMP_IND) {
     IrReg target = lift_read(l, insn, 0);
     lift_flags_canonical(l, l->live_flags);
@@ -189,7 +190,7 @@ static IrReg push_return_address(Lift *l) {
 
 void lift_call(Lift *l, const X86Insn *insn, uint32_t argument) {
   (void)argument;
-  uint64_t bound = current(l)->bound;
+  uint64_t bound = insn->flow == X86_FLOW_CALL_IND ? l->region->bound[l->index] : 0;
   if (insn->flow == X86_FLOW_CALL_IND && !bound) {
     IrReg target = lift_read(l, insn, 0);
     if (target.id == X86_RSP) target = lift_copy(l, target);

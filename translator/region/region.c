@@ -68,7 +68,6 @@ static inline void begin_insn(RegionInsn *r, uint64_t pc, X86DecodeStatus status
   r->pc = pc;
   r->live_before = r->live_after = 0;
   r->adjacent = r->leader = r->entry = false;
-  r->bound = 0;
   r->predecessors = 0;
   r->loop_head = false;
   r->kills = kills(&r->insn);
@@ -289,8 +288,12 @@ static void find_blocks(LiftRegion *region) {
 
 /* Jumps and calls through an address that the loader has written and then protected, as entries of a procedure linkage
  * table do in programs linked with -z now, and calls of code compiled with -fno-plt. */
-static void bind_slot(LiftRegion *region, RegionInsn *r) {
+static void bind_slot(LiftRegion *region, unsigned index) {
+  const RegionInsn *r = &region->insns[index];
   const X86Insn *insn = &r->insn;
+  const RegionWindow *window = &region->window;
+  region->bound[index] = 0;
+  if (!region->read_slot || region->checked || region->single_step || window->writable || window->anonymous) return;
   if (insn->operands[0].kind != X86_OPERAND_MEM || insn->operands[0].size != 8 || insn->mem.base != X86_RIP ||
       insn->mem.segment != X86_NOREG || insn->prefixes & X86_PREFIX_ADDR32)
     return;
@@ -299,19 +302,9 @@ static void bind_slot(LiftRegion *region, RegionInsn *r) {
   const int64_t reach = INT64_C(1) << 34; /* of an exit (a64/tables.h), and some */
   int64_t distance = (int64_t)(target - region->entry);
   if (distance < -reach || distance >= reach) return;
-  r->bound = target;
-  if (slot < region->look_lowest) region->look_lowest = slot;
-  if (slot + 8 > region->look_highest) region->look_highest = slot + 8;
-}
-
-static void bind_slots(LiftRegion *region) {
-  const RegionWindow *window = &region->window;
-  if (!region->read_slot || region->checked || region->single_step || window->writable || window->anonymous) return;
-  for (unsigned i = 0; i < region->end_count; i++) {
-    RegionInsn *r = &region->insns[region->ends[i]];
-    if (r->decode != X86_DECODE_OK) continue;
-    if (r->insn.flow == X86_FLOW_JUMP_IND || r->insn.flow == X86_FLOW_CALL_IND) bind_slot(region, r);
-  }
+  region->bound[index] = target;
+  if (!region->slot_highest || slot < region->slot_lowest) region->slot_lowest = slot;
+  if (slot + 8 > region->slot_highest) region->slot_highest = slot + 8;
 }
 
 /* --- Liveness ------------------------------------------------------------------------------------- */
@@ -353,6 +346,7 @@ static bool propagate(LiftRegion *region) {
 
 static void keep_all_flags(LiftRegion *region) {
   for (uint32_t i = 0; i < region->count; i++) region->insns[i].live_before = region->insns[i].live_after = ALL_FLAGS;
+  for (unsigned i = 0; i < region->end_count; i++) region->bound[region->ends[i]] = 0;
 }
 
 /* Whether behind a call flags are read that have not been set. What the region goes on with has been looked at. */
@@ -368,7 +362,7 @@ static bool returns_read_flags(LiftRegion *region) {
 
 void region_analyse(LiftRegion *region) {
   find_blocks(region);
-  bind_slots(region);
+  region->slot_lowest = region->slot_highest = 0;
   region->return_reads_flags = false;
   if (region->exact_flags) {
     keep_all_flags(region);
@@ -377,6 +371,7 @@ void region_analyse(LiftRegion *region) {
   for (unsigned i = 0; i < region->end_count; i++) {
     RegionInsn *r = &region->insns[region->ends[i]];
     if (r->decode != X86_DECODE_OK) continue;
+    if (r->insn.flow == X86_FLOW_JUMP_IND || r->insn.flow == X86_FLOW_CALL_IND) bind_slot(region, region->ends[i]);
     if (r->target == REGION_NO_INSN) r->live_after = live_out(region, r);
   }
   while (propagate(region)) {}

@@ -24,7 +24,6 @@ typedef struct RegionInsn {
   bool adjacent;    /* the region's next instruction is the one that follows in memory */
   bool leader;      /* begins a basic block */
   bool entry;       /* a leader other regions and returns may enter */
-  uint64_t bound; /* of an indirect jump or call: where it goes as long as read_slot() says so; or 0 */
   uint8_t predecessors; /* of a leader, inside the region; saturates */
   bool loop_head;       /* a leader some later instruction branches back to */
   uint8_t kills;    /* X86_F_*: written whatever they were */
@@ -59,11 +58,12 @@ typedef struct LiftRegion {
   bool (*is_entry)(const void *context, uint64_t pc); /* whether the instruction there is to be an entry; NULL: as found */
   const void *entries; /* its context */
   /* The 8 bytes at a guest address, where they don't change without the region being given up, since they lie between
-   * look_lowest and look_highest then, and are an address of code; NULL: nobody can tell. */
+   * slot_lowest and slot_highest then, and are an address of code; NULL: nobody can tell. */
   bool (*read_slot)(uint64_t address, uint64_t *ret_value);
   bool return_reads_flags; /* set by region_analyse(): a call's continuation reads flags (see region.c) */
   uint64_t lowest, highest; /* guest bytes translated */
   uint64_t look_lowest, look_highest; /* all that lie between those the translation depends on */
+  uint64_t slot_lowest, slot_highest; /* between which the slots lie whose contents it depends on; 0: there are none */
   uint8_t source_count; /* 0: not kept; there are more than fit, or the window's end has been met */
   RegionRun sources[REGION_MAX_SOURCES]; /* bytes translated, those between included, and looked at, where they may change */
   uint8_t look_count;
@@ -74,6 +74,7 @@ typedef struct LiftRegion {
   uint16_t ends[REGION_MAX_INSNS + 1];    /* indices of those that transfer control, and of the last */
   uint16_t leaders[REGION_MAX_INSNS + 1]; /* indices, as they were found */
   RegionInsn insns[REGION_MAX_INSNS + 1];
+  uint64_t bound[REGION_MAX_INSNS + 1]; /* of an indirect jump or call alone: where it goes as long as read_slot() says so; or 0 */
   X86Shape shapes[X86_SHAPES];
 } LiftRegion;
 

@@ -293,7 +293,8 @@ Region *cache_add_region(const A64Tables *tables, const RegionExtent *extent, ui
   Chunk *chunk = cache.current;
   Region *region = alloc_in(chunk, sizeof *region);
   *region = (Region){.entry = extent->entry, .lowest = extent->entry, .highest = extent->highest,
-                     .look_lowest = extent->look_lowest, .look_highest = extent->look_highest, .code = at,
+                     .look_lowest = extent->look_lowest, .look_highest = extent->look_highest,
+                     .slot_lowest = extent->slot_lowest, .slot_highest = extent->slot_highest, .code = at,
                      .code_bytes = tables->word_count * 4u, .instruction_bytes = tables->instruction_count * 4u,
                      .tables = *tables};
   if (keep) keep_tables(chunk, &region->tables);

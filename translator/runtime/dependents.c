@@ -30,14 +30,24 @@ void dependents_note_again(Region *region) {
   for (Dependent *note = region->dependent; note; note = note->next_of_region) put_in(note);
 }
 
-void dependents_note(Region *region) {
-  uint64_t last = (region->look_highest - 1) >> GRANULE_BITS;
-  for (uint64_t granule = region->look_lowest >> GRANULE_BITS; granule <= last; granule++) {
+static void note_between(Region *region, uint64_t start, uint64_t end) {
+  uint64_t last = (end - 1) >> GRANULE_BITS;
+  for (uint64_t granule = start >> GRANULE_BITS; granule <= last; granule++) {
     Dependent *note = cache_alloc(region, sizeof *note);
     *note = (Dependent){.region = region, .granule = granule, .next_of_region = region->dependent};
     region->dependent = note;
     put_in(note);
   }
+}
+
+void dependents_note(Region *region) {
+  note_between(region, region->look_lowest, region->look_highest);
+  if (region->slot_highest) note_between(region, region->slot_lowest, region->slot_highest);
+}
+
+static bool depends_on(const Region *region, uint64_t start, uint64_t end) {
+  return (region->look_lowest < end && region->look_highest > start) ||
+         (region->slot_lowest < end && region->slot_highest > start);
 }
 
 void dependents_forget(Region *region) {
@@ -57,7 +67,7 @@ static bool kill_in_bucket(Dependent *note, uint64_t start, uint64_t end) {
     Region *region = note->region;
     next = note->next;
     while (next && next->region == region) next = next->next; /* goes with it */
-    if (region->look_lowest >= end || region->look_highest <= start) continue;
+    if (!depends_on(region, start, end)) continue;
     region_kill(region, DEATH_MAPPING);
     any = true;
   }

@@ -177,7 +177,7 @@ static Region *in_use(const Found *found) {
 
 static Region *place(const MappedFile *file, const ImageRegion *from, const Comparison *compared) {
   uint64_t entry = file->base + from->record->entry;
-  RegionExtent extent = {entry, compared->highest, compared->lowest, compared->highest};
+  RegionExtent extent = {entry, compared->highest, compared->lowest, compared->highest, 0, 0};
   Region *region = cache_add_region(&from->tables, &extent, file->base, false);
   region->parts = from->parts;
   region->part_count = from->record->part_count;

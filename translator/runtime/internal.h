@@ -31,6 +31,7 @@ typedef struct Link {
 struct Region {
   uint64_t entry, lowest, highest;  /* guest */
   uint64_t look_lowest, look_highest; /* guest bytes it depends on, those only looked at included */
+  uint64_t slot_lowest, slot_highest; /* and the slots it jumps through lie between; or 0 */
   uint32_t *code;
   uint32_t code_bytes, instruction_bytes; /* with and without the literals behind the code */
   A64Tables tables; /* their words are those before they were placed */
@@ -154,7 +155,7 @@ bool cache_has_room(void);
 void cache_make_room(void);
 /* The guest addresses of a region. */
 typedef struct RegionExtent {
-  uint64_t entry, highest, look_lowest, look_highest;
+  uint64_t entry, highest, look_lowest, look_highest, slot_lowest, slot_highest; /* as Region's */
 } RegionExtent;
 /* Copies code to the cache and completes it, guest addresses in it moved by `bias`; copies its tables, too, unless they
  * stay where they are for good. */

@@ -199,7 +199,8 @@ const LiftRegion *translate_analyse_again(RuntimeThread *thread, const Region *r
 
 static Region *publish(RuntimeThread *thread, uint64_t step, const RegionWindow *window) {
   const LiftRegion *guest = &work->region;
-  RegionExtent extent = {guest->entry, guest->highest, guest->look_lowest, guest->look_highest};
+  RegionExtent extent = {guest->entry,       guest->highest,     guest->look_lowest,
+                         guest->look_highest, guest->slot_lowest, guest->slot_highest};
   Region *region = cache_add_region(&work->tables, &extent, 0, true);
   region->checked = guest->checked;
   region->step = step;

@@ -97,25 +97,47 @@ static LiftKnown after_wide(const Lift *l, const X86Insn *insn) {
 }
 
 /* FIRST: the instruction writes no general register but its first operand, if that is one it writes, and perhaps RSP,
- * of which nothing is noted. MAKES: something may be known behind it of which nothing was before. */
-enum { FIRST = 1, MAKES = 2 };
-static const uint8_t kinds[X86_MNEMONIC_COUNT] = {
-    [X86_MOV] = FIRST | MAKES, [X86_MOVZX] = FIRST | MAKES, [X86_MOVSX] = FIRST | MAKES,
-    [X86_AND] = FIRST | MAKES, [X86_XOR] = FIRST | MAKES,   [X86_SUB] = FIRST | MAKES,
-    [X86_SHR] = FIRST | MAKES, [X86_CDQ] = MAKES,           [X86_CQO] = MAKES,
-    [X86_MOVSXD] = FIRST,      [X86_LEA] = FIRST,           [X86_ADD] = FIRST,
-    [X86_ADC] = FIRST,         [X86_SBB] = FIRST,           [X86_OR] = FIRST,
-    [X86_CMP] = FIRST,         [X86_TEST] = FIRST,          [X86_INC] = FIRST,
-    [X86_DEC] = FIRST,         [X86_NEG] = FIRST,           [X86_NOT] = FIRST,
-    [X86_SHL] = FIRST,         [X86_SAR] = FIRST,           [X86_ROL] = FIRST,
-    [X86_ROR] = FIRST,         [X86_SETCC] = FIRST,         [X86_CMOVCC] = FIRST,
-    [X86_BT] = FIRST,          [X86_BSWAP] = FIRST,         [X86_NOP] = FIRST,
-    [X86_JCC] = FIRST,         [X86_JMP] = FIRST,           [X86_PUSH] = FIRST,
-    [X86_POP] = FIRST};
+ * of which nothing is noted. MAKES: something may be known behind it of which nothing was before. KEEPS: what is known
+ * of 4 or 8 bytes that it writes is after_wide()'s to say; otherwise nothing is. */
+enum { FIRST = 1, MAKES = 2, KEEPS = 4 };
+static const uint8_t kinds[X86_MNEMONIC_COUNT] = {[X86_MOV] = FIRST | MAKES | KEEPS,
+                                                  [X86_MOVZX] = FIRST | MAKES | KEEPS,
+                                                  [X86_MOVSX] = FIRST | MAKES | KEEPS,
+                                                  [X86_AND] = FIRST | MAKES | KEEPS,
+                                                  [X86_XOR] = FIRST | MAKES | KEEPS,
+                                                  [X86_SUB] = FIRST | MAKES | KEEPS,
+                                                  [X86_SHR] = FIRST | MAKES | KEEPS,
+                                                  [X86_CDQ] = MAKES,
+                                                  [X86_CQO] = MAKES,
+                                                  [X86_MOVSXD] = FIRST,
+                                                  [X86_LEA] = FIRST,
+                                                  [X86_ADD] = FIRST,
+                                                  [X86_ADC] = FIRST,
+                                                  [X86_SBB] = FIRST,
+                                                  [X86_OR] = FIRST | KEEPS,
+                                                  [X86_CMP] = FIRST,
+                                                  [X86_TEST] = FIRST,
+                                                  [X86_INC] = FIRST,
+                                                  [X86_DEC] = FIRST,
+                                                  [X86_NEG] = FIRST,
+                                                  [X86_NOT] = FIRST,
+                                                  [X86_SHL] = FIRST,
+                                                  [X86_SAR] = FIRST,
+                                                  [X86_ROL] = FIRST,
+                                                  [X86_ROR] = FIRST,
+                                                  [X86_SETCC] = FIRST,
+                                                  [X86_CMOVCC] = FIRST,
+                                                  [X86_BT] = FIRST,
+                                                  [X86_BSWAP] = FIRST,
+                                                  [X86_NOP] = FIRST,
+                                                  [X86_JCC] = FIRST,
+                                                  [X86_JMP] = FIRST,
+                                                  [X86_PUSH] = FIRST,
+                                                  [X86_POP] = FIRST};
 
-/* IMUL has a form that writes RDX and RAX. */
-static bool writes_first_alone(const X86Insn *insn) {
-  return kinds[insn->mnemonic] & FIRST || (insn->mnemonic == X86_IMUL && insn->operand_count > 1);
+/* IMUL, but for the form that writes RDX and RAX. */
+static bool multiplies_first(const X86Insn *insn) {
+  return insn->mnemonic == X86_IMUL && insn->operand_count > 1;
 }
 
 void lift_known_merged(Lift *l, unsigned reg, unsigned size) {
@@ -126,29 +148,32 @@ static void extend_to_rdx(Lift *l, LiftKnown sign) {
   set(l, X86_RDX, lift_known(l, X86_RAX) == KNOWN_ZERO ? KNOWN_ZERO : sign);
 }
 
-void lift_known_after(Lift *l, const X86Insn *insn) {
+/* Of an instruction that writes its first operand alone. */
+static void after_first(Lift *l, const X86Insn *insn, unsigned kind) {
   const X86Operand *d = &insn->operands[0];
-  if (!l->known && !(kinds[insn->mnemonic] & MAKES)) return;
-  if (insn->mnemonic == X86_CDQ) {
-    extend_to_rdx(l, KNOWN_RAX_SIGN32);
-    return;
-  }
-  if (insn->mnemonic == X86_CQO) {
-    extend_to_rdx(l, KNOWN_RAX_SIGN64);
-    return;
-  }
-  if (insn->mnemonic == X86_CDQE || insn->mnemonic == X86_CWDE) {
-    set(l, X86_RAX, KNOWN_NOTHING);
-    return;
-  }
-  if (!writes_first_alone(insn)) {
-    l->known = 0;
-    return;
-  }
-  bool low = d->kind == X86_OPERAND_GPR;
-  if (!(d->access & X86_ACCESS_W) || (!low && d->kind != X86_OPERAND_GPR8H)) return;
+  if (!(d->access & X86_ACCESS_W) || (d->kind != X86_OPERAND_GPR && d->kind != X86_OPERAND_GPR8H)) return;
   LiftKnown known = KNOWN_NOTHING;
-  if (low && d->reg != X86_RSP)
-    known = d->size >= 4 ? after_wide(l, insn) : after_merge(lift_known(l, d->reg), d->size);
+  if (d->kind == X86_OPERAND_GPR && d->reg != X86_RSP) {
+    if (d->size < 4)
+      known = after_merge(lift_known(l, d->reg), d->size);
+    else if (kind & KEEPS)
+      known = after_wide(l, insn);
+  }
   set(l, d->reg, known);
+}
+
+void lift_known_after(Lift *l, const X86Insn *insn) {
+  unsigned kind = kinds[insn->mnemonic];
+  bool loads = insn->mnemonic == X86_MOV && insn->operands[1].kind == X86_OPERAND_MEM;
+  if (!l->known && (!(kind & MAKES) || loads)) return;
+  if (kind & FIRST || multiplies_first(insn))
+    after_first(l, insn, kind);
+  else if (insn->mnemonic == X86_CDQ)
+    extend_to_rdx(l, KNOWN_RAX_SIGN32);
+  else if (insn->mnemonic == X86_CQO)
+    extend_to_rdx(l, KNOWN_RAX_SIGN64);
+  else if (insn->mnemonic == X86_CDQE || insn->mnemonic == X86_CWDE)
+    set(l, X86_RAX, KNOWN_NOTHING);
+  else
+    l->known = 0;
 }
