@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "errors.h"
+#include "image-manifest.h"
 #include "image-tool.h"
 
 #define STALL_SECONDS  60 // a registry that sends nothing for so long is given up
@@ -117,20 +118,22 @@ static void explain(Fetch *fetch, GError **error) {
   *error = told;
 }
 
-static gboolean copy_to(Fetch *fetch, const char *from, const char *layout, GError **error) {
+static gboolean copy_to(Fetch *fetch, const char *from, const char *layout, gboolean local, GError **error) {
   g_autofree char *to = g_strdup_printf("oci:%s:image", layout);
   g_autoptr(GPtrArray) argv = g_ptr_array_new();
   const char *const fixed[] = {"skopeo", "--tmpdir",      fetch->staging, "--override-arch",
                                "amd64",  "--override-os", "linux",        "copy"};
   for (gsize i = 0; i < G_N_ELEMENTS(fixed); i++) g_ptr_array_add(argv, (gpointer)fixed[i]);
-  if (!g_str_has_prefix(from, DOCKER_ARCHIVE)) g_ptr_array_add(argv, "--dest-oci-accept-uncompressed-layers");
+  gboolean as_it_is = !local && !g_str_has_prefix(from, DOCKER_ARCHIVE);
+  g_ptr_array_add(argv, as_it_is ? "--dest-oci-accept-uncompressed-layers" : "--dest-compress-format=gzip");
   if (fetch->request->authfile) g_ptr_array_add(argv, "--src-authfile");
   if (fetch->request->authfile) g_ptr_array_add(argv, (gpointer)fetch->request->authfile);
   if (fetch->request->insecure) g_ptr_array_add(argv, "--src-tls-verify=false");
   g_ptr_array_add(argv, (gpointer)from);
   g_ptr_array_add(argv, to);
   g_ptr_array_add(argv, NULL);
-  if (run_tool(fetch, (const char *const *)argv->pdata, -1, fetch->from_registry, FALSE, NULL, error)) return TRUE;
+  gboolean network = fetch->from_registry && !local;
+  if (run_tool(fetch, (const char *const *)argv->pdata, -1, network, FALSE, NULL, error)) return TRUE;
   explain(fetch, error);
   return FALSE;
 }
@@ -153,12 +156,29 @@ static gboolean move_layout(Fetch *fetch, const char *from, GError **error) {
   return stele_refuse(error, STELE_ERROR_STORAGE, "cannot put in place %s: %s", index_to, g_strerror(errno));
 }
 
+static gboolean has_zstd_layers(const char *layout) {
+  g_autoptr(ImageManifest) manifest = image_manifest_read(layout, NULL); // the store says what is wrong with it
+  for (guint i = 0; manifest && i < manifest->layers->len; i++) {
+    const ImageLayer *layer = manifest->layers->pdata[i];
+    if (image_layer_compression(layer->media_type) == LAYER_ZSTD) return TRUE;
+  }
+  return FALSE;
+}
+
 // Layers of docker's archives are plain, and skopeo (1.9) calls them gzip's in its manifest. It compresses them, but
-// not one it finds at its destination: so it must not find any.
+// not one it finds at its destination: so it must not find any. Layers of zstd's, which umoci cannot unpack, become
+// gzip's; the blobs that were fetched stay for the next try.
 static gboolean copy_by_skopeo(Fetch *fetch, const char *from, GError **error) {
-  if (!g_str_has_prefix(from, DOCKER_ARCHIVE)) return copy_to(fetch, from, fetch->staging, error);
-  g_autofree char *apart = g_build_filename(fetch->staging, "apart", NULL);
-  return copy_to(fetch, from, apart, error) && move_layout(fetch, apart, error);
+  g_autofree char *apart = g_build_filename(fetch->staging, "apart", NULL),
+                  *fetched = g_strdup_printf("oci:%s:image", fetch->staging);
+  if (g_str_has_prefix(from, DOCKER_ARCHIVE))
+    return copy_to(fetch, from, apart, FALSE, error) && move_layout(fetch, apart, error);
+  if (!copy_to(fetch, from, fetch->staging, FALSE, error)) return FALSE;
+  if (!has_zstd_layers(fetch->staging)) return TRUE;
+  fetch->doing = "compressing layers anew";
+  if (copy_to(fetch, fetched, apart, TRUE, error)) return move_layout(fetch, apart, error);
+  g_prefix_error(error, "%s: a layer that zstd compressed cannot be unpacked: ", fetch->request->source);
+  return FALSE;
 }
 
 static gboolean from_registry(Fetch *fetch, GError **error) {

@@ -251,6 +251,7 @@ LayerCompression image_layer_compression(const char *media_type) {
     LayerCompression compression;
   } rows[] = {{"application/vnd.oci.image.layer.v1.tar", LAYER_PLAIN},
               {"application/vnd.oci.image.layer.v1.tar+gzip", LAYER_GZIP},
+              {"application/vnd.oci.image.layer.v1.tar+zstd", LAYER_ZSTD},
               {"application/vnd.oci.image.layer.nondistributable.v1.tar", LAYER_PLAIN},
               {"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", LAYER_GZIP}};
   for (gsize i = 0; i < G_N_ELEMENTS(rows); i++)
@@ -307,6 +308,8 @@ gboolean image_layer_check(const char *file, ImageLayer *layer, ImageBudget *bud
   g_autoptr(GChecksum) packed = g_checksum_new(G_CHECKSUM_SHA256);
   int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   gboolean good = fd >= 0 || stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "it is missing (%s)", g_strerror(errno));
+  if (good && image_layer_compression(layer->media_type) == LAYER_ZSTD)
+    good = stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "it is compressed by zstd, and was not converted");
   good = good && read_blob(fd, layer, &walk, packed, cancellable, error) &&
          check_digest(packed, &layer->digest, "blob", error) &&
          check_digest(walk.unpacked, &layer->diff_id, "content", error);

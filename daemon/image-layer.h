@@ -20,7 +20,8 @@ typedef struct ImageBudget {
   gboolean of_disk; // bytes_max is what the disk has left: beyond it is STELE_ERROR_STORAGE_FULL
 } ImageBudget;
 
-typedef enum LayerCompression { LAYER_PLAIN, LAYER_GZIP, LAYER_UNKNOWN } LayerCompression;
+// ZSTD: is to become one of the others first (image-fetch.c).
+typedef enum LayerCompression { LAYER_PLAIN, LAYER_GZIP, LAYER_ZSTD, LAYER_UNKNOWN } LayerCompression;
 
 // By the layer's media type.
 LayerCompression image_layer_compression(const char *media_type);

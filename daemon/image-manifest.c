@@ -147,9 +147,10 @@ static gboolean read_layer(ImageManifest *manifest, const Document *document, co
     return stele_refuse(error, STELE_ERROR_INVALID_IMAGE, "a layer has no size");
   layer->size = (guint64)size;
   if (layer->media_type && image_layer_compression(layer->media_type) != LAYER_UNKNOWN) return TRUE;
-  return stele_refuse(error, STELE_ERROR_INVALID_IMAGE,
-                      "a layer is of the type %s, which cannot be unpacked: layers may be tar or tar with gzip",
-                      layer->media_type ? layer->media_type : "(none)");
+  return stele_refuse(
+      error, STELE_ERROR_INVALID_IMAGE,
+      "a layer is of the type %s, which cannot be unpacked: layers may be tar, or tar with gzip or zstd",
+      layer->media_type ? layer->media_type : "(none)");
 }
 
 static gboolean read_layers(ImageManifest *manifest, const Document *document, GError **error) {

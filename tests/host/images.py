@@ -153,6 +153,14 @@ def good(content=b"good", **options):
     return Image(gz(BASE), tar(entry("file", content)), **options)
 
 
+def compressions(layout):
+    """What the layers of an OCI layout's one image are packed by."""
+    def blob(descriptor):
+        return json.load(open(os.path.join(layout, "blobs/sha256", descriptor["digest"][7:])))
+    manifest = blob(json.load(open(os.path.join(layout, "index.json")))["manifests"][0])
+    return {layer["mediaType"].rsplit(".", 1)[1] for layer in manifest["layers"]}
+
+
 # --- sources ---------------------------------------------------------------------------------------------
 
 def sources(directory):
@@ -173,6 +181,12 @@ def sources(directory):
         subprocess.run(["skopeo", "copy", "-q", f"oci:{layout}", f"{kind}:{archive}:x:y"], check=True)
         daemon.vmctl("image", "import", archive)
         equal(daemon.inspect(kind)["cmd"], ["-c", "true"], f"the command of {kind}")
+    zstd = os.path.join(directory, "zstd")
+    subprocess.run(["skopeo", "copy", "-q", "--dest-compress-format", "zstd", "--dest-compress", f"oci-archive:{archive}:x:y", f"oci:{zstd}"],
+                   check=True)
+    equal(compressions(zstd), {"tar+zstd"}, "skopeo's layers")
+    daemon.vmctl("image", "import", zstd)
+    equal(daemon.inspect("zstd")["cmd"], ["-c", "true"], "the command of zstd")
     equal(len(daemon.entries("roots")), 1, "roots of the same layers")
     root = os.path.join(directory, "tree")
     os.makedirs(os.path.join(root, "usr/bin"))
@@ -383,7 +397,8 @@ BAD = [
     ("a wrong diff ID", lambda: Image(BASE, diff_ids=["sha256:" + "1" * 64]), "its content has the digest"),
     ("more diff IDs than layers", lambda: Image(BASE, diff_ids=["sha256:" + "1" * 64] * 2), "same number of layers"),
     ("a diff ID that is a path", lambda: Image(BASE, diff_ids=["sha256:../../../etc/passwd"]), "no diff ID of the form"),
-    ("a layer that is zstd's", lambda: Image(BASE, layer_type="layer.v1.tar+zstd"), "cannot be unpacked"),
+    ("a layer of a kind nobody knows", lambda: Image(BASE, layer_type="layer.v1.tar+lzma"), "cannot be unpacked"),
+    ("zstd that is none", lambda: Image((BASE, b"\x28\xb5\x2f\xfd" + bytes(100), "layer.v1.tar+zstd")), "that zstd compressed cannot be unpacked"),
     ("a layer that is no archive", lambda: Image(b"text" * 1000), "no tar archive"),
     ("a header's wrong checksum", lambda: Image(broken_sum()), "checksum is wrong"),
     ("an archive cut off", lambda: Image(tar(entry("f", b"x" * 5000))[:1024]), "ends too early"),
