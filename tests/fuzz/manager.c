@@ -13,9 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zlib.h>
 #include "agent-link.h"
 #include "agent-message.h"
 #include "domain-xml.h"
+#include "image-layer.h"
 #include "json.h"
 #include "stream-frame.h"
 #include "text.h"
@@ -486,14 +488,139 @@ static void run_xml(const guint8 *bytes, gsize size) {
   check(again != NULL, "what is expanded is XML");
 }
 
+// --- layers of images ----------------------------------------------------------------------------
+
+#define LAYER_BUDGET ((guint64)1 << 20)
+
+static const char *const layer_names[] = {
+    "etc/passwd",       "a/./b//c",       "..",      "a/../../b", "/abs",      "dir/",        ".wh.gone",
+    "dir/.wh..wh..opq", "./.wh..wh.plnk", "/",       ".",         "..\\x",     "a/.. /b",     "",
+    "\xff\xfe",         "x/../x",         "..a/b..", "link/..",   "dev/null0", "etc/.wh....", NULL};
+static const char *const layer_records[] = {
+    "path=../x",          "path=a/b",  "linkpath=../../y",    "size=10",       "size=-1",
+    "size=9999999999999", "size=0x10", "GNU.sparse.major=1",  "mtime=1.5",     "path=",
+    "path=a\nb",          "=",         "SCHILY.xattr.user=x", "hdrcharset=ab", NULL};
+
+static void put_number(guint8 *field, gsize size, guint64 value) {
+  if (below(8) == 0) { // GNU's base 256
+    for (gsize i = 0; i < size; i++) field[i] = i + 8 < size ? 0 : (guint8)(value >> (8 * (size - 1 - i)));
+    field[0] |= 0x80;
+  } else {
+    g_snprintf((char *)field, size, "%0*llo", (int)size - 1, (unsigned long long)value);
+  }
+}
+
+// Its sum is right, mostly, so that what stands in it is looked at.
+static void put_tar_header(GByteArray *input, const char *name, const char *link, char type, guint64 size) {
+  guint8 block[512] = {0};
+  memcpy(block, name, MIN(strlen(name), 100));
+  memcpy(block + 157, link, MIN(strlen(link), 100));
+  put_number(block + 124, 12, size);
+  block[156] = (guint8)type;
+  memcpy(block + 257, below(3) ? "ustar\0" : "ustar ", 6);
+  if (below(6) == 0) g_strlcpy((char *)block + 345, pick(layer_names), 155);
+  if (below(12) == 0) block[below(512)] ^= (guint8)(1u << below(8));
+  memset(block + 148, ' ', 8);
+  guint sum = 0;
+  for (int i = 0; i < 512; i++) sum += block[i];
+  g_snprintf((char *)block + 148, 8, "%06o", below(30) ? sum : sum + 1);
+  put_in(input, input->len, block, sizeof block);
+}
+
+static void put_content(GByteArray *input, const char *bytes, gsize size) {
+  static const guint8 zeros[512];
+  put_in(input, input->len, bytes, (guint)size);
+  if (below(40)) put_in(input, input->len, zeros, (guint)(-size % 512));
+}
+
+static void make_layer(GByteArray *input) {
+  static const char types[] = {'0', 0, '1', '2', '3', '4', '5', '6', '7', 'S', 'g', 'V'};
+  static const guint8 zeros[1024];
+  for (guint count = 1 + below(8); count > 0; count--) {
+    if (below(3) == 0) { // what a long name or a pax header says of the next entry
+      char type = "xLKg"[below(4)];
+      g_autoptr(GString) special = g_string_new(NULL);
+      for (guint records = below(4); records > 0; records--) {
+        const char *record = pick(layer_records);
+        gsize digits = strlen(record) + 3 < 10 ? 1 : 2, length = strlen(record) + 2 + digits;
+        if (type == 'x' || type == 'g')
+          g_string_append_printf(special, "%zu %s\n", length + (below(12) == 0), record);
+        else
+          g_string_append(special, pick(layer_names));
+      }
+      put_tar_header(input, "special", "", type, below(20) ? special->len : random64() >> below(64));
+      put_content(input, special->str, special->len);
+    }
+    char type = types[below(sizeof types)], content[700] = "content";
+    guint size = below(2) ? 0 : below(sizeof content);
+    put_tar_header(input, pick(layer_names), pick(layer_names), type, below(20) ? size : random64() >> below(64));
+    if (type != '1' && type != '2' && type != '5') put_content(input, content, size);
+  }
+  if (below(10)) put_in(input, input->len, zeros, sizeof zeros);
+}
+
+// gzip in one member or two, which must change nothing.
+static GByteArray *gzipped(const guint8 *bytes, gsize size) {
+  GByteArray *packed = g_byte_array_new();
+  gsize first = size && below(2) ? below((guint)size) : size;
+  for (int member = 0; member < 2; member++) {
+    z_stream stream = {.next_in = (guint8 *)bytes + (member ? first : 0),
+                       .avail_in = (uInt)(member ? size - first : first)};
+    if (member && stream.avail_in == 0) break;
+    check(deflateInit2(&stream, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK, "there is memory");
+    gsize old = packed->len, room = deflateBound(&stream, stream.avail_in);
+    g_byte_array_set_size(packed, (guint)(old + room));
+    stream.next_out = packed->data + old;
+    stream.avail_out = (uInt)room;
+    check(deflate(&stream, Z_FINISH) == Z_STREAM_END, "it is compressed at once");
+    g_byte_array_set_size(packed, (guint)(old + stream.total_out));
+    deflateEnd(&stream);
+  }
+  return packed;
+}
+
+static gboolean check_layer(const char *file, const guint8 *bytes, gsize size, const char *media_type,
+                            char **ret_diff_id) {
+  ImageLayer layer = {.media_type = (char *)media_type};
+  ImageBudget budget = {.bytes = LAYER_BUDGET, .bytes_max = LAYER_BUDGET, .entries = 6};
+  g_autoptr(GError) error = NULL;
+  check(g_file_set_contents(file, (const char *)bytes, (gssize)size, NULL), "the layer is written");
+  gboolean good = image_layer_check(file, &layer, &budget, NULL, &error);
+  check(good == (error == NULL), "a refusal is explained");
+  check(budget.bytes <= LAYER_BUDGET && budget.entries <= 6, "what is left is no more than there was");
+  check(error == NULL || (text_all_plain(error->message) && g_utf8_validate(error->message, -1, NULL)),
+        "a refusal can be shown");
+  check(!good || (layer.digest && layer.diff_id && layer.size == size), "a layer that is taken is described");
+  *ret_diff_id = good ? g_strdup(layer.diff_id) : NULL;
+  g_free(layer.digest);
+  g_free(layer.diff_id);
+  return good;
+}
+
+static void run_layer(const guint8 *bytes, gsize size) {
+  static char file[64];
+  if (!*file) g_snprintf(file, sizeof file, "/dev/shm/fuzz-layer-%d", (int)getpid());
+  g_autofree char *plain = NULL, *unpacked = NULL, *damaged = NULL;
+  gboolean good = check_layer(file, bytes, size, "application/vnd.oci.image.layer.v1.tar", &plain);
+  g_autoptr(GByteArray) packed = gzipped(bytes, size);
+  gboolean same =
+      check_layer(file, packed->data, packed->len, "application/vnd.oci.image.layer.v1.tar+gzip", &unpacked);
+  check(good == same && g_strcmp0(plain, unpacked) == 0, "compressed or not, a layer is the same");
+  packed->data[below(packed->len)] ^= (guint8)(1u << below(8));
+  if (check_layer(file, packed->data, packed->len, "application/vnd.oci.image.layer.v1.tar+gzip", &damaged))
+    check(good && g_strcmp0(plain, damaged) == 0, "damage is noticed, or has changed nothing");
+  unlink(file);
+}
+
 // --- running -------------------------------------------------------------------------------------
 
 static const char *const no_words[] = {"\1\2\0", "\1\6", "\xff\xff\xff\xff", NULL};
 
 static const Target targets[] = {
-    {"json", run_json, NULL, json_seeds, json_words}, {"message", run_message, NULL, json_seeds, json_words},
-    {"text", run_text, NULL, json_seeds, json_words}, {"frames", run_frames, make_frames, NULL, no_words},
-    {"link", run_link, make_frames, NULL, no_words},  {"xml", run_xml, NULL, xml_seeds, xml_words},
+    {"json", run_json, NULL, json_seeds, json_words},    {"message", run_message, NULL, json_seeds, json_words},
+    {"text", run_text, NULL, json_seeds, json_words},    {"frames", run_frames, make_frames, NULL, no_words},
+    {"link", run_link, make_frames, NULL, no_words},     {"xml", run_xml, NULL, xml_seeds, xml_words},
+    {"layer", run_layer, make_layer, NULL, layer_names},
 };
 
 static void run_seed(const Target *target, guint64 seed) {
@@ -532,7 +659,7 @@ int main(int argc, char **argv) {
   for (gsize i = 0; argc == 5 && i < G_N_ELEMENTS(targets); i++)
     if (g_str_equal(argv[1], targets[i].name)) target = &targets[i];
   if (target == NULL) {
-    fprintf(stderr, "usage: fuzz-manager json|message|text|frames|link|xml SECONDS SEED CASES\n");
+    fprintf(stderr, "usage: fuzz-manager json|message|text|frames|link|xml|layer SECONDS SEED CASES\n");
     return 2;
   }
   signal(SIGABRT, say_seed);
