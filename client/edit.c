@@ -1,4 +1,4 @@
-// vmctl edit, clone, port, explain: changing definitions, and looking at what they become.
+// vmctl edit, clone, rename, port, explain: changing definitions, and looking at what they become.
 #include "vmctl.h"
 
 #include <glib/gstdio.h>
@@ -60,8 +60,7 @@ static int edit_file(Session *session, const char *name, const char *file, const
     if (g_str_equal(xml, before)) return g_print("nothing was changed\n"), EXIT_OK;
     g_autofree char *tag = g_markup_printf_escaped("<name>%s</name>", name);
     if (strstr(xml, tag) == NULL)
-      g_set_error(&error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
-                  "the name must stay '%s': 'vmctl clone' makes another machine", name);
+      g_set_error(&error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "the name must stay '%s': 'vmctl rename' changes it", name);
     g_autoptr(GVariant) result = error ? NULL : define(session, xml, &error);
     if (result)
       return g_print("machine '%s' changed; what runs goes on as it is until it is started anew\n", name), EXIT_OK;
@@ -116,6 +115,22 @@ const Command command_clone = {
     2,
     NULL,
     run_clone};
+
+// --- rename ---------------------------------------------------------------------------------------
+
+static int run_rename(Session *session, int argc, char **argv) {
+  GError *error = NULL;
+  g_autoptr(GVariant) result = session_call(session, "Rename", g_variant_new("(ss)", argv[0], argv[1]), &error);
+  if (result == NULL) return session_fail(session, error);
+  if (session->json)
+    print_json(result);
+  else
+    g_print("machine '%s' is '%s' now\n", argv[0], argv[1]);
+  return EXIT_OK;
+}
+
+const Command command_rename = {"rename", "NAME NEW-NAME", "give a stopped machine another name", NULL, 2, 2,
+                                NULL,     run_rename};
 
 // --- port -----------------------------------------------------------------------------------------
 

@@ -41,7 +41,8 @@ extern const Command command_define, command_undefine, command_start, command_sh
     command_suspend, command_resume, command_list, command_info, command_dumpxml, command_console, command_shell,
     command_exec, command_events, command_doctor, command_version, command_image, command_create, command_run,
     command_logs, command_wait, command_stats, command_top, command_edit, command_clone, command_port, command_explain,
-    command_cp, command_set, command_share, command_autostart, command_completion, command_translate, command_cache;
+    command_cp, command_set, command_share, command_autostart, command_completion, command_translate, command_cache,
+    command_rename;
 extern const Command *const all_commands[]; // ends with NULL
 
 // --- connection.c: talking to steled -------------------------------------------------------------

@@ -192,6 +192,12 @@ static gboolean on_clone(SteleManager1 *object, GDBusMethodInvocation *invocatio
   return TRUE;
 }
 
+static gboolean on_rename(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
+                          const char *new_name, Api *api) {
+  manager_rename(api->manager, name, new_name, api_reply, invocation);
+  return TRUE;
+}
+
 static gboolean on_version(SteleManager1 *object, GDBusMethodInvocation *invocation, Api *api) {
   manager_version(api->manager, api_reply, invocation);
   return TRUE;
@@ -479,6 +485,7 @@ static const struct {
     {"handle-add-port", G_CALLBACK(on_add_port)},
     {"handle-remove-port", G_CALLBACK(on_remove_port)},
     {"handle-clone", G_CALLBACK(on_clone)},
+    {"handle-rename", G_CALLBACK(on_rename)},
     {"handle-change", G_CALLBACK(on_change)},
     {"handle-exec", G_CALLBACK(on_exec)},
     {"handle-exec-wait", G_CALLBACK(on_exec_wait)},

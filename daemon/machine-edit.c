@@ -46,6 +46,12 @@ static void change_memory(xmlNode *domain, guint64 bytes) {
   if (current) drop(current);
 }
 
+static void change_text(xmlNode *domain, const char *element, const char *text) {
+  xmlNode *node = ensure(domain, NULL, element);
+  xmlNodeSetContent(node, NULL);
+  xmlNodeAddContent(node, (const xmlChar *)text); // which escapes it
+}
+
 static void change_cpus(xmlNode *domain, guint cpus) {
   g_autofree char *count = g_strdup_printf("%u", cpus);
   xmlNode *vcpu = ensure(domain, NULL, "vcpu");
@@ -133,6 +139,8 @@ char *machine_edit(const char *xml, const MachineChanges *changes, GError **erro
   g_autoptr(xmlDoc) document = domain_document_parse(xml, error);
   if (document == NULL) return NULL;
   xmlNode *domain = xmlDocGetRootElement(document), *machine = find(find(domain, "metadata"), "machine");
+  if (changes->name) change_text(domain, "name", changes->name);
+  if (changes->uuid) change_text(domain, "uuid", changes->uuid);
   if (changes->memory) change_memory(domain, changes->memory);
   if (changes->cpus) change_cpus(domain, changes->cpus);
   if (changes->autostart && machine) set(machine, "autostart", changes->autostart);

@@ -5,7 +5,8 @@
 #include <gio/gio.h>
 
 typedef struct MachineChanges { // what is 0 or NULL stays as it is
-  guint64 memory;               // bytes
+  const char *name, *uuid;
+  guint64 memory; // bytes
   guint cpus;
   const char *autostart;                                // yes or no
   const char *const *add_shares, *const *remove_shares; // as machine_share_parse() reads them; targets in the guest

@@ -16,6 +16,7 @@
 #define SUFFIX_STATE      ".state"
 #define SUFFIX_DRAFT      ".draft" // of a definition; a name may end in .xml, but no definition in this
 #define STATE_LINE_MAX    256
+#define STATE_RENAMED     "renamed"
 
 struct MachineStore {
   int directory;
@@ -178,5 +179,17 @@ gboolean machine_store_recall_state(MachineStore *store, const char *name, char 
   if (g_strv_length(words) != 2) return FALSE;
   *ret_state = g_strdup(words[0]);
   *ret_reason = g_strdup(words[1]);
+  return TRUE;
+}
+
+void machine_store_note_rename(MachineStore *store, const char *name, const char *new_name) {
+  machine_store_note_state(store, name, STATE_RENAMED, new_name);
+}
+
+gboolean machine_store_recall_rename(MachineStore *store, const char *name, gboolean *ret_complete) {
+  g_autofree char *file = file_name(name, SUFFIX_STATE), *line = read_file(store, file);
+  if (line == NULL || !g_str_has_prefix(line, STATE_RENAMED " ")) return FALSE;
+  g_autofree char *definition = file_name(g_strchomp(line) + strlen(STATE_RENAMED " "), SUFFIX_DEFINITION);
+  *ret_complete = faccessat(store->directory, definition, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
   return TRUE;
 }

@@ -33,3 +33,9 @@ GPtrArray *machine_store_list(MachineStore *store, GError **error);
 void machine_store_note_state(MachineStore *store, const char *name, const char *state, const char *reason);
 // FALSE when there is none.
 gboolean machine_store_recall_state(MachineStore *store, const char *name, char **ret_state, char **ret_reason);
+
+// In place of the state line: the machine is about to be that of the definition `new_name`. It is there before that
+// definition is committed, and goes with machine_store_remove() or the next note.
+void machine_store_note_rename(MachineStore *store, const char *name, const char *new_name);
+// FALSE when there is no such note. *ret_complete: whether the new definition is there.
+gboolean machine_store_recall_rename(MachineStore *store, const char *name, gboolean *ret_complete);

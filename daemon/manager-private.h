@@ -5,6 +5,7 @@
 //   manager-guest.c         the link to a machine's agent, the watch over QEMU and the processes behind its shares
 //   manager-translations.c  translations made ahead
 //   manager-definitions.c, manager-power.c, manager-queries.c    the requests, by area
+//   manager-rename.c        a machine's other name
 //   manager-images.c        requests about images, and machines made of them
 //   manager.c               events, and the start
 #pragma once

@@ -88,7 +88,11 @@ static void restore_machine(Machine *machine, const char *author_xml, const Hype
   g_autoptr(GError) error = NULL;
   g_autoptr(BootPlan) plan =
       boot_plan_new(manager->paths, hypervisor_features(manager->hypervisor), author_xml, machine->uuid, &error);
-  if (plan) machine->config = g_steal_pointer(&plan->config);
+  if (plan) {
+    machine->config = g_steal_pointer(&plan->config);
+    g_free(machine->uuid); // the author's, where libvirt does not know the machine
+    machine->uuid = g_strdup(plan->uuid);
+  }
   g_autofree char *state = NULL, *reason = NULL;
   gboolean recalled = machine_store_recall_state(manager->store, machine->name, &state, &reason);
   if (recalled && g_str_equal(state, "stopped")) machine->life.reason = machine_reason_intern(reason);
@@ -112,10 +116,21 @@ static HypervisorDomain *take_domain(GPtrArray *domains, const char *name) {
   return NULL;
 }
 
+// A rename that ended with the former steled is complete as soon as the new definition is there. TRUE: the old one has
+// gone.
+static gboolean finish_rename(Manager *manager, const char *name) {
+  gboolean complete;
+  if (!machine_store_recall_rename(manager->store, name, &complete)) return FALSE;
+  if (complete) return machine_store_remove(manager->store, name, NULL);
+  machine_store_note_state(manager->store, name, machine_state_name(MACHINE_STOPPED), "new");
+  return FALSE;
+}
+
 static gboolean restore_stored(Manager *manager, GPtrArray *domains, GError **error) {
   g_autoptr(GPtrArray) names = machine_store_list(manager->store, error);
   for (guint i = 0; names && i < names->len; i++) {
     const char *name = names->pdata[i];
+    if (finish_rename(manager, name)) continue;
     HypervisorDomain *domain = take_domain(domains, name);
     g_autofree char *xml = machine_store_read(manager->store, name, NULL), *own = g_uuid_string_random();
     restore_machine(manager_add_machine(manager, name, domain ? domain->uuid : own), xml ? xml : "", domain);

@@ -83,6 +83,8 @@ typedef struct CreateRequest {
 } CreateRequest;
 
 void manager_create(Manager *manager, const CreateRequest *request, ManagerDone done, gpointer user_data);
+// A stopped machine goes by another name; all else of it stays, its UUID too.
+void manager_rename(Manager *manager, const char *name, const char *new_name, ManagerDone done, gpointer user_data);
 // A stopped machine once more, under another name, with a copy of its changes if they are its own.
 void manager_clone(Manager *manager, const char *name, const char *new_name, ManagerDone done, gpointer user_data);
 // The connection that made a machine to be removed with it has been closed.

@@ -305,6 +305,59 @@ def definitions(directory):
     daemon.stop()
 
 
+def same_quotes(xml):
+    """As steled writes a definition anew."""
+    return xml.replace('"', "'").removeprefix("<?xml version='1.0' encoding='UTF-8'?>\n")
+
+
+def renaming(directory):
+    """A machine's other name, and what a rename leaves that steled did not live to end."""
+    daemon = Daemon(directory).start()
+    daemon.vmctl("image", "import", good().layout(os.path.join(directory, "one")))
+    daemon.vmctl("create", "first", "--image", "one")
+    daemon.vmctl("create", "taken", "--image", "one")
+    plain = os.path.join(directory, "plain.xml")
+    with open(plain, "w") as file:
+        file.write("<domain type='qemu'><name>no-uuid</name><memory unit='MiB'>64</memory><os><type arch='aarch64' machine='virt'>hvm</type></os></domain>")
+    daemon.vmctl("define", plain)
+    before = {name: json.loads(daemon.vmctl("--json", "info", name).stdout) for name in ("first", "no-uuid")}
+    xml = daemon.vmctl("dumpxml", "first").stdout
+    for new, saying, status in (("taken", "there is a machine 'taken' already", 4), ("first", "there is a machine 'first' already", 4),
+                                ("a/b", "plain name", 5), ("-x", "", 2), ("..", "plain name", 5)):
+        daemon.refuses("rename", "first", new, saying=saying, status=status)
+    daemon.refuses("rename", "absent", "other", saying="there is no machine 'absent'", status=3)
+    equal(daemon.vmctl("dumpxml", "first").stdout, xml, "the definition after refusals")
+    for old, new in (("first", "a&b"), ("no-uuid", "plain")):
+        contains(daemon.vmctl("rename", old, new).stdout, f"machine '{old}' is '{new}' now")
+    names = ["a&b", "plain", "taken"]
+    for restart in (False, True):
+        if restart:
+            daemon.stop(signal.SIGKILL)
+            daemon.start()
+        equal([machine["name"] for machine in json.loads(daemon.vmctl("--json", "list").stdout)], names, "machines")
+        equal(same_quotes(daemon.vmctl("dumpxml", "a&b").stdout), xml.replace("<name>first</name>", "<name>a&amp;b</name>"), "all but the name")
+        for old, new in (("first", "a&b"), ("no-uuid", "plain")):
+            equal(json.loads(daemon.vmctl("--json", "info", new).stdout)["uuid"], before[old]["uuid"], "the UUID of " + new)
+    # steled ended when both definitions were there, and when there was only the old one.
+    daemon.stop(signal.SIGKILL)
+    machines = os.path.join(daemon.root, "machines")
+    with open(os.path.join(machines, "first.xml"), "w") as file:
+        file.write(xml)
+    for name, new in (("first", "a&b"), ("taken", "absent")):
+        with open(os.path.join(machines, name + ".state"), "w") as file:
+            file.write(f"renamed {new}\n")
+    daemon.start()
+    states = {machine["name"]: machine["state"] for machine in json.loads(daemon.vmctl("--json", "list").stdout)}
+    equal(states, {name: "stopped" for name in names}, "after renames that were cut short")
+    assert not [name for name in os.listdir(machines) if name.startswith("first")], os.listdir(machines)
+    daemon.vmctl("rename", "a&b", "first")
+    equal(same_quotes(daemon.vmctl("dumpxml", "first").stdout), xml, "back again")
+    for name in ("first", "taken"):
+        daemon.vmctl("undefine", name)
+    equal(os.listdir(os.path.join(daemon.root, "changes")), [], "changes go with the machine")
+    daemon.stop()
+
+
 def autostart(directory):
     """A machine starts with the first steled after the host was booted, and with no other."""
     daemon = Daemon(directory, "--guest-dir", os.path.join(directory, "nowhere")).start()
@@ -715,7 +768,7 @@ def full_disk(directory):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-TESTS = [sources, removal, definitions, autostart, bad_images, confinement, registries, interrupted, at_once, docker_registry, full_disk]
+TESTS = [sources, removal, definitions, renaming, autostart, bad_images, confinement, registries, interrupted, at_once, docker_registry, full_disk]
 
 
 def main():
