@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#define NAMES  "vmctl list 2>/dev/null | sed 1d | cut -d' ' -f1"
-#define IMAGES "vmctl image list 2>/dev/null | sed 1d | cut -d' ' -f1"
+#define NAMES  "vmctl list 2>/dev/null | sed 1d | cut -d\" \" -f1"
+#define IMAGES "vmctl image list 2>/dev/null | sed 1d | cut -d\" \" -f1"
 
 static char *command_names(void) {
   GString *names = g_string_new(NULL);

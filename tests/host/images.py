@@ -297,12 +297,63 @@ def definitions(directory):
     daemon.refuses("clone", "first", "a/b", saying="plain name")
     equal(len(os.listdir(os.path.join(daemon.root, "changes"))), 2, "a refused clone leaves no disk")
     edit(daemon, directory)
-    for words, expected in (("vmctl st", "start stats"), ("vmctl image pr", "prune"), ("vmctl start se", "second"), ("vmctl run on", "one:latest")):
-        shell = (f"vmctl() {{ '{VMCTL}' --socket '{daemon.socket}' \"$@\"; }}; source <(vmctl completion bash); cd '{daemon.root}/changes';"
+    completion(daemon)
+    daemon.stop()
+
+
+COMPLETIONS = [("vmctl sta", "start stats"), ("vmctl image pr", "prune"), ("vmctl start se", "second"), ("vmctl run on", "one:latest"),
+               ("vmctl image inspect on", "one:latest")]
+
+
+def completion(daemon):
+    """What each shell itself makes of its script; vmctl is a function there, for the socket."""
+    call = f"'{VMCTL}' --socket '{daemon.socket}'"
+    for words, expected in COMPLETIONS:
+        shell = (f"vmctl() {{ {call} \"$@\"; }}; source <(vmctl completion bash); cd '{daemon.root}/changes';"
                  f" COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _vmctl; echo ${{COMPREPLY[@]}}")
         result = subprocess.run(["bash", "-c", shell], capture_output=True, text=True)
-        equal((result.stdout.split()[:len(expected.split())], result.stderr), (expected.split(), ""), f"completion of '{words}'")
-    daemon.stop()
+        equal((result.stdout.split()[:len(expected.split())], result.stderr), (expected.split(), ""), f"bash's completion of '{words}'")
+        shell = f"function vmctl; {call} $argv; end; vmctl completion fish | source; cd '{daemon.root}/changes'; complete -C '{words}'"
+        result = subprocess.run(["fish", "--no-config", "-c", shell], capture_output=True, text=True, env={**os.environ, "HOME": daemon.root})
+        equal(([line.split("\t")[0] for line in result.stdout.splitlines()], result.stderr), (expected.split(), ""), f"fish's completion of '{words}'")
+    zsh = Zsh(f"vmctl() {{ {call} \"$@\" }}; cd '{daemon.root}/changes'; autoload -U compinit; compinit -D; source <(vmctl completion zsh)")
+    for words, expected in COMPLETIONS:
+        equal(zsh.completed(words), expected.split(), f"zsh's completion of '{words}'")
+    zsh.close()
+
+
+class Zsh:
+    """zsh at a terminal. Its completion is seen where it ends: in what it would have inserted, which a widget of its own prints."""
+
+    def __init__(self, setup):
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.environ.update(TERM="dumb", PS1="")
+            os.execvp("zsh", ["zsh", "-f", "-i"])
+        widget = ("compadd() { local -a hits; builtin compadd -O hits \"$@\"; found+=($hits); builtin compadd \"$@\" };"
+                  " ask() { typeset -ga found=(); zle complete-word; print -r -- \"<<${(u)found}>>\"; zle kill-whole-line };"
+                  " zle -N ask; bindkey '^X' ask; print -r -- '<<'ready'>>'")
+        self.said = ""
+        for line in (setup, widget):
+            os.write(self.terminal, line.encode() + b"\n")
+        while self.next() != "ready":
+            pass
+
+    def next(self):
+        """What stands next between << and >>."""
+        while ">>" not in self.said.partition("<<")[2]:
+            assert select.select([self.terminal], [], [], 60)[0], f"zsh says no more than {self.said!r}"
+            self.said += os.read(self.terminal, 65536).decode(errors="replace")
+        found, _, self.said = self.said.partition("<<")[2].partition(">>")
+        return found
+
+    def completed(self, words):
+        os.write(self.terminal, words.encode() + b"\x18")
+        return sorted(set(self.next().split()))
+
+    def close(self):
+        os.close(self.terminal)
+        os.waitpid(self.pid, 0)
 
 
 def same_quotes(xml):
