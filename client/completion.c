@@ -13,22 +13,24 @@ static char *command_names(void) {
   return g_string_free(names, FALSE);
 }
 
-// Options are those that a subcommand's --help names; --socket is handed to what asks for names.
+// Options are those that a subcommand's --help names; --socket is handed to what asks
+// for names; another host is not asked, since ssh may want a password.
 static void print_bash(void) {
   g_autofree char *names = command_names();
-  g_print("_vmctl_ask() { vmctl \"${socket[@]}\" \"$@\" list 2>/dev/null | sed 1d | cut -d' ' -f1; }\n"
+  g_print("_vmctl_ask() { [[ $remote ]] || vmctl \"${socket[@]}\" \"$@\" list 2>/dev/null | sed 1d | cut -d' ' -f1; }\n"
           "_vmctl_options() { vmctl \"$1\" --help 2>/dev/null | grep -oE -- '--[a-z][a-z-]*' | sort -u; }\n"
           "_vmctl() {\n"
-          "  local word=${COMP_WORDS[COMP_CWORD]} command= words= files= socket=() i\n"
+          "  local word=${COMP_WORDS[COMP_CWORD]} command= words= files= remote= socket=() i\n"
           "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
           "    case ${COMP_WORDS[i]} in\n"
           "      --socket) socket=(--socket \"${COMP_WORDS[i + 1]}\"); i=$((i + 1)) ;;\n"
+          "      --host) remote=1 i=$((i + 1)) ;;\n"
           "      -*) ;;\n"
           "      *) command=${COMP_WORDS[i]}; break ;;\n"
           "    esac\n"
           "  done\n"
           "  if [[ ${COMP_WORDS[COMP_CWORD - 1]} == --socket ]]; then files=-f\n"
-          "  elif [[ ! $command ]]; then words='%s --socket --json --help --version'\n"
+          "  elif [[ ! $command ]]; then words='%s --socket --host --json --help --version'\n"
           "  elif [[ $word == -* ]]; then words=$(_vmctl_options \"$command\")\n"
           "  elif [[ $command == image && COMP_CWORD -eq i+1 ]]; then words='pull import list inspect remove prune'\n"
           "  elif [[ $command == image || $command == run ]]; then files=-f words=$(_vmctl_ask image)\n"

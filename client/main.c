@@ -56,7 +56,7 @@ static const struct {
                {"kill", "destroy"}, {"pause", "suspend"}, {"unpause", "resume"}, {"inspect", "info"}};
 
 static void print_usage(void) {
-  g_print("usage: vmctl [--socket PATH] [--json] COMMAND [OPTIONS] [ARGUMENTS]\n\n");
+  g_print("usage: vmctl [--host [USER@]HOST] [--socket PATH] [--json] COMMAND [OPTIONS] [ARGUMENTS]\n\n");
   for (size_t i = 0; all_commands[i]; i++) g_print("  %-10s %s\n", all_commands[i]->name, all_commands[i]->summary);
   g_print("\nAlso:");
   for (size_t i = 0; i < G_N_ELEMENTS(aliases); i++)
@@ -163,6 +163,15 @@ static gboolean is_one_of(const char *word, const char *const *words) {
   return g_strv_contains(words, word);
 }
 
+// The value of `--NAME VALUE` or `--NAME=VALUE`; NULL: it is another option, or has none.
+static const char *global_value(const char *name, int argc, char **argv, int *ret_used) {
+  gsize length = strlen(name);
+  if (strncmp(argv[1], name, length) != 0) return NULL;
+  *ret_used = argv[1][length] == '=' ? 1 : 2;
+  if (argv[1][length] == '=') return argv[1] + length + 1;
+  return argv[1][length] == 0 && argc > 2 ? argv[2] : NULL;
+}
+
 // Options before the subcommand; *argv is moved to it.
 static gboolean read_global_options(int *argc, char ***argv, Session *session) {
   while (*argc > 1 && (*argv)[1][0] == '-') {
@@ -170,13 +179,12 @@ static gboolean read_global_options(int *argc, char ***argv, Session *session) {
     int used = 1;
     if (g_str_equal(option, "--json"))
       session->json = TRUE;
-    else if (g_str_has_prefix(option, "--socket="))
-      value = option + strlen("--socket=");
-    else if (g_str_equal(option, "--socket") && *argc > 2)
-      value = (*argv)[2], used = 2;
+    else if ((value = global_value("--socket", *argc, *argv, &used)))
+      session->socket = value, session->socket_given = TRUE;
+    else if ((value = global_value("--host", *argc, *argv, &used)))
+      session->host = value;
     else
       return is_one_of(option, help_words) || is_one_of(option, version_words);
-    if (value) session->socket = value;
     *argc -= used;
     *argv += used;
   }
@@ -220,6 +228,8 @@ int main(int argc, char **argv) {
   }
   const Command *command = good ? find_command(word) : NULL;
   if (command == NULL) return unknown(&session, good ? "command" : "option", word);
+  argv[1] = (char *)command->name; // not its alias
+  if (session.host) return run_on_host(&session, session.host, argc - 1, argv + 1);
   int code = run_command(&session, command, argc - 1, argv + 1);
   g_clear_object(&session.steled);
   return output_finish(&session, code);

@@ -21,7 +21,9 @@ enum {
 };
 
 typedef struct Session {
-  const char *socket;  // where steled listens
+  const char *socket; // where steled listens
+  gboolean socket_given;
+  const char *host;    // whose steled, for ssh; NULL: this one's
   GDBusProxy *steled;  // connected on first use
   gboolean json;       // --json
   gboolean quiet;      // a program has the terminal: no progress on it
@@ -63,6 +65,11 @@ int session_fail_exec(Session *session, GError *error);
 
 // Where steled is when nothing says otherwise: this user's if it is there, otherwise the host's.
 char *default_socket(void);
+
+// --- host.c --------------------------------------------------------------------------------------
+
+// Has the command, with its name first, run by vmctl on `host`; comes back only with an exit code for what went wrong.
+int run_on_host(Session *session, const char *host, int argc, char **argv);
 
 // --- image.c -------------------------------------------------------------------------------------
 

@@ -356,6 +356,36 @@ class Zsh:
         os.waitpid(self.pid, 0)
 
 
+def other_host(directory):
+    """--host: ssh is one of our own, which runs here what it was to run there."""
+    daemon = Daemon(directory).start()
+    tool = os.path.join(directory, "bin")
+    os.makedirs(tool)
+    with open(os.path.join(tool, "ssh"), "w") as file:
+        file.write(f"#!/bin/sh\necho \"$@\" >>{directory}/asked\nwhile [ \"$1\" != -- ]; do shift; done\nshift 2\ncd /\nexec sh -c \"$*\"\n")
+    os.chmod(os.path.join(tool, "ssh"), 0o755)
+    os.symlink(VMCTL, os.path.join(tool, "vmctl"))
+    environment = {**os.environ, "PATH": tool + ":" + os.environ["PATH"]}
+
+    def there(*arguments, status=0, **options):
+        result = subprocess.run([VMCTL, *arguments], capture_output=True, text=True, env=environment, timeout=60, **options)
+        equal((result.returncode, status and result.stderr != ""), (status, status and True), f"{arguments}: {result.stderr}")
+        return result
+
+    xml = "<domain type='qemu'><name>one</name><memory unit='MiB'>64</memory><os><type arch='aarch64' machine='virt'>hvm</type></os></domain>"
+    with open(os.path.join(directory, "one.xml"), "w") as file:
+        file.write(xml)
+    there("--host", "user@there", "--socket", daemon.socket, "define", "--replace", "one.xml", cwd=directory)
+    equal([machine["name"] for machine in json.loads(there("--json", "--host=there", "--socket=" + daemon.socket, "ls").stdout)], ["one"], "the machines there")
+    contains(there("--host", "there", "--socket", daemon.socket, "info", "no such; touch /tmp/planted", status=3).stderr, "no such; touch /tmp/planted")
+    equal([line.split(" vmctl ")[0] for line in open(os.path.join(directory, "asked"))], ["-T -- user@there", "-T -- there", "-T -- there"], "ssh's arguments")
+    contains(there("--host", "there", "cp", "a", "one:b", status=2).stderr, "cp has no --host")
+    contains(there("--host", "-oProxyCommand=x", "list", status=2).stderr, "--host takes")
+    contains(there("--host", "there", "define", "absent.xml", status=1).stderr, "absent.xml: No such file")
+    equal(len(open(os.path.join(directory, "asked")).readlines()), 3, "refusals reach no host")
+    daemon.stop()
+
+
 def same_quotes(xml):
     """As steled writes a definition anew."""
     return xml.replace('"', "'").removeprefix("<?xml version='1.0' encoding='UTF-8'?>\n")
@@ -819,7 +849,7 @@ def full_disk(directory):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-TESTS = [sources, removal, definitions, renaming, autostart, bad_images, confinement, registries, interrupted, at_once, docker_registry, full_disk]
+TESTS = [sources, removal, definitions, renaming, other_host, autostart, bad_images, confinement, registries, interrupted, at_once, docker_registry, full_disk]
 
 
 def main():
