@@ -12,9 +12,11 @@
 #define LINES_ALL (-1)
 
 static gboolean follow;
-static int lines = LINES_ALL;
+static int lines = LINES_ALL, boot;
 static const GOptionEntry options[] = {
     {"follow", 'f', 0, G_OPTION_ARG_NONE, &follow, "Go on until the machine stops", NULL},
+    {"boot", 'b', 0, G_OPTION_ARG_INT, &boot, "0: since the machine was started (the default); -1: the time before",
+     "N"},
     {"tail", 'n', 0, G_OPTION_ARG_INT, &lines, "Only the last N lines", "N"},
     {NULL}};
 
@@ -61,13 +63,19 @@ static int print_following(Session *session, const char *name, int fd, goffset p
 static int run_logs(Session *session, int argc, char **argv) {
   GError *error = NULL;
   g_autoptr(GUnixFDList) fds = NULL;
+  if (boot < -1 || boot > 0 || (boot && follow)) {
+    print_error(session, NULL, EXIT_USAGE,
+                boot && follow ? "logs: what has ended cannot be followed" : "logs: --boot is 0 or -1");
+    return EXIT_USAGE;
+  }
   g_autoptr(GVariant) opened =
       follow ? session_call_with_fds(session, "OpenConsoleLog", g_variant_new("(s)", argv[0]), &fds, &error) : NULL;
   int fd = fds ? g_unix_fd_list_get(fds, 0, NULL) : -1;
   if (error) return session_fail(session, error);
   struct stat status = {0};
   goffset position = fd >= 0 && fstat(fd, &status) == 0 ? status.st_size : 0;
-  g_autoptr(GVariant) result = session_call(session, "ReadConsoleLog", g_variant_new("(su)", argv[0], LOG_MAX), &error);
+  g_autoptr(GVariant) result = session_call(session, boot ? "ReadFormerConsoleLog" : "ReadConsoleLog",
+                                            g_variant_new("(su)", argv[0], LOG_MAX), &error);
   if (result == NULL) return session_fail(session, error);
   g_autoptr(GVariant) bytes = g_variant_get_child_value(result, 0);
   gsize size = 0;
@@ -78,5 +86,5 @@ static int run_logs(Session *session, int argc, char **argv) {
   return fd >= 0 ? print_following(session, argv[0], fd, position) : EXIT_OK;
 }
 
-const Command command_logs = {
-    "logs", "NAME", "print what a machine's console has printed since it was started", NULL, 1, 1, options, run_logs};
+const Command command_logs = {"logs",  "NAME",  "print what a machine's console has printed", NULL, 1, 1,
+                              options, run_logs};

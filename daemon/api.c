@@ -143,7 +143,13 @@ static gboolean on_open_console(SteleManager1 *object, GDBusMethodInvocation *in
 
 static gboolean on_read_console_log(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
                                     guint bytes, Api *api) {
-  manager_read_console_log(api->manager, name, bytes, api_reply, invocation);
+  manager_read_console_log(api->manager, name, FALSE, bytes, api_reply, invocation);
+  return TRUE;
+}
+
+static gboolean on_read_former_console_log(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
+                                           guint bytes, Api *api) {
+  manager_read_console_log(api->manager, name, TRUE, bytes, api_reply, invocation);
   return TRUE;
 }
 
@@ -480,6 +486,7 @@ static const struct {
     {"handle-dump-xml", G_CALLBACK(on_dump_xml)},
     {"handle-open-console", G_CALLBACK(on_open_console)},
     {"handle-read-console-log", G_CALLBACK(on_read_console_log)},
+    {"handle-read-former-console-log", G_CALLBACK(on_read_former_console_log)},
     {"handle-open-console-log", G_CALLBACK(on_open_console_log)},
     {"handle-stats", G_CALLBACK(on_stats)},
     {"handle-add-port", G_CALLBACK(on_add_port)},

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,10 +13,29 @@ static char *older(const char *path) {
   return g_strconcat(path, ".1", NULL);
 }
 
-void log_file_remove(const char *path) {
+static char *former(const char *path) {
+  return g_strconcat(path, ".before", NULL);
+}
+
+static void remove_run(const char *path) {
   g_autofree char *before = older(path);
   unlink(path);
   unlink(before);
+}
+
+void log_file_remove(const char *path) {
+  g_autofree char *run_before = former(path);
+  remove_run(path);
+  unlink(run_before);
+}
+
+void log_file_move(const char *from, const char *to) {
+  char *(*const pieces[])(const char *) = {g_strdup, older, former};
+  log_file_remove(to);
+  for (gsize i = 0; i < G_N_ELEMENTS(pieces); i++) {
+    g_autofree char *piece = pieces[i](from), *target = pieces[i](to);
+    if (rename(piece, target) < 0) unlink(piece);
+  }
 }
 
 // Whoever put something else there (a link, a device) gets nothing done to it.
@@ -40,13 +60,15 @@ static void append_end(GByteArray *text, const char *path, gsize bytes) {
 }
 
 // Written aside, so that nobody sees half of it. A disk that is full loses the older text, not the room.
+static void write_aside(const char *path, const void *text, gsize size) {
+  if (!g_file_set_contents_full(path, text, (gssize)size, G_FILE_SET_CONTENTS_CONSISTENT, 0600, NULL)) unlink(path);
+}
+
 static void keep_end(const char *path) {
   g_autofree char *before = older(path);
   GByteArray *text = g_byte_array_new();
   append_end(text, path, LOG_FILE_MAX);
-  if (!g_file_set_contents_full(before, (const char *)text->data, text->len, G_FILE_SET_CONTENTS_CONSISTENT, 0600,
-                                NULL))
-    unlink(before);
+  write_aside(before, text->data, text->len);
   g_byte_array_unref(text);
 }
 
@@ -68,6 +90,25 @@ GBytes *log_file_read(const char *path, gsize bytes) {
   if (now->len < bytes) append_end(text, before, bytes - now->len);
   g_byte_array_append(text, now->data, now->len);
   g_byte_array_unref(now);
+  return g_byte_array_free_to_bytes(text);
+}
+
+void log_file_begin(const char *path) {
+  g_autofree char *run_before = former(path);
+  g_autoptr(GBytes) text = log_file_read(path, LOG_FILE_MAX);
+  gsize size;
+  const void *bytes = g_bytes_get_data(text, &size);
+  if (size > 0)
+    write_aside(run_before, bytes, size);
+  else
+    unlink(run_before);
+  remove_run(path);
+}
+
+GBytes *log_file_read_before(const char *path, gsize bytes) {
+  g_autofree char *run_before = former(path);
+  GByteArray *text = g_byte_array_new();
+  append_end(text, run_before, bytes);
   return g_byte_array_free_to_bytes(text);
 }
 

@@ -57,7 +57,7 @@ static gboolean start_as_defined(Job *job) {
     return FALSE;
   job_report_progress(job, "Start", "starting QEMU");
   g_autofree char *log = boot_console_log(manager->paths, job->name);
-  log_file_remove(log); // QEMU appends, so that it can be emptied while QEMU writes
+  log_file_begin(log); // QEMU appends, so that it can be emptied while QEMU writes
   if (!hypervisor_define(hypervisor, job->plan->xml, &job->error) ||
       !hypervisor_start(hypervisor, job->name, &job->error))
     return FALSE;

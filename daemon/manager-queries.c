@@ -115,15 +115,17 @@ void manager_info(Manager *manager, const char *name, ManagerDone done, gpointer
 
 static void work_console_log(Job *job) {
   g_autofree char *path = boot_console_log(job->manager->paths, job->name);
-  g_autoptr(GBytes) text = log_file_read(path, job->seconds);
+  g_autoptr(GBytes) text = (job->flag ? log_file_read_before : log_file_read)(path, job->seconds);
   job->result = g_variant_new_from_bytes(G_VARIANT_TYPE_BYTESTRING, text, TRUE);
 }
 
-void manager_read_console_log(Manager *manager, const char *name, guint bytes, ManagerDone done, gpointer user_data) {
+void manager_read_console_log(Manager *manager, const char *name, gboolean former, guint bytes, ManagerDone done,
+                              gpointer user_data) {
   Machine *machine = request_find(manager, name, done, user_data);
   if (machine == NULL) return;
   Job *job = job_new(manager, machine, work_console_log, NULL, done, user_data);
   job->seconds = MIN(bytes, LOG_READ_MAX);
+  job->flag = former;
   job_run(job);
 }
 

@@ -3,7 +3,6 @@
 // and the old one's state says what it becomes. manager.c, which finds such a rest when steled starts, ends the rename.
 #include "manager-private.h"
 
-#include <glib/gstdio.h>
 #include "errors.h"
 #include "log-file.h"
 #include "machine-edit.h"
@@ -11,9 +10,7 @@
 static void move_log(Job *job) {
   g_autofree char *from = boot_console_log(job->manager->paths, job->name),
                   *to = boot_console_log(job->manager->paths, job->plan->name);
-  log_file_remove(to);
-  g_rename(from, to);
-  log_file_remove(from);
+  log_file_move(from, to);
 }
 
 static gboolean replace_domain(Job *job) {

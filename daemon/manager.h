@@ -48,7 +48,9 @@ void manager_resume(Manager *manager, const char *name, ManagerDone done, gpoint
 void manager_list(Manager *manager, ManagerDone done, gpointer user_data);
 void manager_info(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
 void manager_dump_xml(Manager *manager, const char *name, gboolean full, ManagerDone done, gpointer user_data);
-void manager_read_console_log(Manager *manager, const char *name, guint bytes, ManagerDone done, gpointer user_data);
+// former: of the time before the last start.
+void manager_read_console_log(Manager *manager, const char *name, gboolean former, guint bytes, ManagerDone done,
+                              gpointer user_data);
 // The results are int32s: a file descriptor that is the callee's to close.
 void manager_open_console(Manager *manager, const char *name, gboolean force, ManagerDone done, gpointer user_data);
 void manager_open_console_log(Manager *manager, const char *name, ManagerDone done, gpointer user_data);

@@ -64,6 +64,42 @@ Test(log_file, reads_across_a_rotation) {
   close(fd);
 }
 
+static char *dup_text(GBytes *bytes) {
+  gsize size;
+  const char *text = g_bytes_get_data(bytes, &size);
+  char *copy = g_strndup(text ? text : "", size);
+  g_bytes_unref(bytes);
+  return copy;
+}
+
+Test(log_file, keeps_one_run_before) {
+  g_autofree char *elsewhere = g_build_filename(directory, "other.log", NULL),
+                  *former = g_strconcat(path, ".before", NULL);
+  g_autofree char *none = (log_file_begin(path), dup_text(log_file_read_before(path, 100)));
+  cr_expect_str_eq(none, "");
+  for (const char *const *run = (const char *const[]){"first", "second", "third", NULL}; *run; run++) {
+    log_file_begin(path);
+    cr_assert(g_file_set_contents(path, *run, -1, NULL));
+  }
+  g_autofree char *before = dup_text(log_file_read_before(path, 100)), *now = dup_text(log_file_read(path, 100)),
+                  *end = dup_text(log_file_read_before(path, 3));
+  cr_expect_str_eq(before, "second");
+  cr_expect_str_eq(now, "third");
+  cr_expect_str_eq(end, "ond");
+  cr_assert(g_file_set_contents(older, "older", -1, NULL) && g_file_set_contents(elsewhere, "x", -1, NULL));
+  log_file_move(path, elsewhere);
+  g_autofree char *moved = dup_text(log_file_read(elsewhere, 100)),
+                  *with = dup_text(log_file_read_before(elsewhere, 100));
+  cr_expect_str_eq(moved, "olderthird");
+  cr_expect_str_eq(with, "second");
+  log_file_begin(elsewhere);
+  log_file_begin(elsewhere); // a run that printed nothing
+  g_autofree char *nothing = dup_text(log_file_read_before(elsewhere, 100));
+  cr_expect_str_eq(nothing, "");
+  cr_expect_eq(size_of(former), -1);
+  log_file_remove(elsewhere);
+}
+
 Test(log_file, of_none) {
   g_autofree char *tail = log_file_read_tail(path, 100);
   cr_expect_str_eq(tail, "");
