@@ -26,6 +26,7 @@ import time
 
 STELED, VMCTL = (os.path.abspath(path) for path in sys.argv[1:3])
 TYPE = "application/vnd.oci.image."
+MOMENTS = int(os.environ.get("STELE_IMAGE_MOMENTS", "3"))  # at which a pull is interrupted
 FILES = int(os.environ.get("STELE_IMAGE_FILES", "20000"))  # of one image; 100000 has been seen to work
 
 
@@ -824,6 +825,48 @@ def docker_registry(directory):
         registry.wait()
 
 
+def anywhere(directory):
+    """^C at moments spread over a whole pull, from Debian's registry: whatever was under way, there is either the image or nothing
+    of it, and the next try works."""
+    port = free_port()
+    config = os.path.join(directory, "registry.yml")
+    with open(config, "w") as file:
+        json.dump({"version": 0.1, "storage": {"filesystem": {"rootdirectory": os.path.join(directory, "storage")}},
+                   "http": {"addr": f"127.0.0.1:{port}"}}, file)
+    registry = subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    reference = f"127.0.0.1:{port}/app:1"
+    try:
+        files = [entry(f"d{n % 20}/f{n}", os.urandom(2000)) for n in range(600)]
+        layout = Image(gz(BASE), gz(tar(*files)), gz(tar(entry("large", os.urandom(12 << 20)))), tar(entry("last", b"last"))).layout(
+            os.path.join(directory, "layout"))
+        subprocess.run(["skopeo", "copy", "-q", "--retry-times", "8", "--dest-tls-verify=false", f"oci:{layout}", f"docker://{reference}"], check=True)
+        daemon = Daemon(directory).start()
+        begun = time.monotonic()
+        daemon.vmctl("image", "pull", "--insecure", reference)
+        whole = time.monotonic() - begun
+        outcomes = set()
+        for moment in range(MOMENTS):
+            daemon.vmctl("image", "remove", reference)
+            daemon.vmctl("image", "prune")
+            pull = subprocess.Popen(daemon.command("image", "pull", "--insecure", reference), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            try:
+                pull.wait(whole * (moment + 0.5) / MOMENTS)
+            except subprocess.TimeoutExpired:
+                pull.send_signal(signal.SIGINT)
+            _, errors = pull.communicate(timeout=120)
+            await_empty(daemon, "staging")
+            names = [image["names"] for image in daemon.images()]
+            equal((names, len(daemon.entries("roots"))), ([[reference]], 1) if names else ([], 0), f"after ^C at {moment} of {MOMENTS}: {errors}")
+            outcomes.add((pull.returncode == 0, bool(names)))
+            daemon.vmctl("image", "pull", "--insecure", reference)
+            equal(open(os.path.join(daemon.inspect(reference)["path"], "last")).read(), "last", "the next try")
+        assert (False, False) in outcomes and (True, False) not in outcomes, outcomes
+        daemon.stop()
+    finally:
+        registry.kill()
+        registry.wait()
+
+
 # --- a full disk -----------------------------------------------------------------------------------------
 
 def full_disk(directory):
@@ -849,7 +892,32 @@ def full_disk(directory):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-TESTS = [sources, removal, definitions, renaming, other_host, autostart, bad_images, confinement, registries, interrupted, at_once, docker_registry, full_disk]
+def any_room(directory):
+    """The store on file systems of growing sizes, until an image fits: each step runs out of room once."""
+    disk = os.path.join(directory, "disk")
+    os.makedirs(disk)
+    layout = Image(gz(tar(entry("one", os.urandom(3 << 20)))), gz(tar(entry("zeros", bytes(9 << 20))))).layout(os.path.join(directory, "layout"))
+    reasons = []
+    for megabytes in (2, 4, 8, 12, 20, 40, 60, 120):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", disk], check=True)
+        try:
+            daemon = Daemon(directory, root=disk).start()
+            result = daemon.vmctl("image", "import", layout, status=None)
+            reasons.append(result.stderr)
+            if result.returncode == 0:
+                assert megabytes > 14, "it cannot fit"
+                equal(len(daemon.images()), 1, "images")
+            else:
+                equal(result.returncode, 12, f"the status with {megabytes} MiB: {result.stderr}")
+                contains(result.stderr, "free some space")
+                equal((daemon.entries("staging"), daemon.entries("roots"), daemon.images()), ([], [], []), f"left with {megabytes} MiB")
+            daemon.stop()
+        finally:
+            subprocess.run(["umount", "-l", disk], check=True)
+    equal(reasons[-1], "", "with room enough")
+
+
+TESTS = [sources, removal, definitions, renaming, other_host, autostart, bad_images, confinement, registries, interrupted, at_once, docker_registry, anywhere, full_disk, any_room]
 
 
 def main():
