@@ -440,6 +440,31 @@ def renaming(directory):
     daemon.stop()
 
 
+def logs_before(directory):
+    """What a console printed before the last start, here by our own hand: nothing runs in this machine."""
+    daemon = Daemon(directory).start()
+    plain = os.path.join(directory, "plain.xml")
+    with open(plain, "w") as file:
+        file.write("<domain type='qemu'><name>bare</name><memory unit='MiB'>64</memory><os><type arch='aarch64' machine='virt'>hvm</type></os></domain>")
+    daemon.vmctl("define", plain)
+    equal(daemon.vmctl("logs", "--boot=-1", "bare").stdout, "", "before any start")
+    with open(os.path.join(daemon.root, "console", "bare.log"), "w") as file:
+        file.write("of the first boot\n")
+    equal(daemon.vmctl("logs", "bare").stdout, "of the first boot\n", "the last boot's")
+    daemon.vmctl("start", "bare")
+    equal(daemon.vmctl("logs", "bare").stdout, "", "a new one")
+    equal(daemon.vmctl("logs", "--boot", "-1", "bare").stdout, "of the first boot\n", "the one before")
+    daemon.refuses("rename", "bare", "other", saying="not stopped", status=4)
+    daemon.refuses("logs", "--boot=-2", "bare", saying="--boot is 0 or -1", status=2)
+    daemon.refuses("logs", "--boot=-1", "-f", "bare", saying="cannot be followed", status=2)
+    daemon.vmctl("destroy", "bare")
+    daemon.vmctl("rename", "bare", "other")
+    equal(daemon.vmctl("logs", "--boot=-1", "other").stdout, "of the first boot\n", "under another name")
+    daemon.vmctl("undefine", "other")
+    equal(os.listdir(os.path.join(daemon.root, "console")), [], "logs of machines that are no more")
+    daemon.stop()
+
+
 def autostart(directory):
     """A machine starts with the first steled after the host was booted, and with no other."""
     daemon = Daemon(directory, "--guest-dir", os.path.join(directory, "nowhere")).start()
@@ -917,7 +942,7 @@ def any_room(directory):
     equal(reasons[-1], "", "with room enough")
 
 
-TESTS = [sources, removal, definitions, renaming, other_host, autostart, bad_images, confinement, registries, interrupted, at_once, docker_registry, anywhere, full_disk, any_room]
+TESTS = [sources, removal, definitions, renaming, logs_before, other_host, autostart, bad_images, confinement, registries, interrupted, at_once, docker_registry, anywhere, full_disk, any_room]
 
 
 def main():
