@@ -59,7 +59,8 @@ static int look(const char *what) {
   struct stat named, opened;
   int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
   printf("%s: opened %d", what, fd >= 0 && read(fd, magic, 4) == 4 && !memcmp(magic, "\177ELF", 4));
-  printf(", seals %d", fcntl(fd, F_GET_SEALS));
+  int seals = fcntl(fd, F_GET_SEALS); /* those of a file depend on its file system: some say EINVAL */
+  printf(", sealed %d", seals > 0 && (seals & F_SEAL_WRITE) != 0);
   printf(", stat %d", stat("/proc/self/exe", &named) == 0 && fstat(fd, &opened) == 0 && named.st_ino == opened.st_ino);
   printf(", links %d, access %d", (int)named.st_nlink, access("/proc/self/exe", X_OK));
   printf(", link %d\n", readlink("/proc/self/exe", link, sizeof link - 1) > 0 && strstr(link, " (deleted)") != NULL);
