@@ -48,7 +48,7 @@ static int run_create(Session *session, int argc, char **argv) {
       session_call(session, "Create", g_variant_new("(ssa{sv})", argv[0], image, &builder), &error);
   if (result == NULL) return session_fail(session, error);
   if (session->json)
-    print_json(result);
+    print_json_result("name", result);
   else
     g_print("machine '%s' created of %s\n", argv[0], image);
   return EXIT_OK;

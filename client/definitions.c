@@ -76,7 +76,7 @@ static int run_define(Session *session, int argc, char **argv) {
   const char *name;
   g_variant_get(result, "(&s)", &name);
   if (session->json)
-    print_json(result);
+    print_json_result("name", result);
   else
     g_print("machine '%s' defined\n", name);
   return EXIT_OK;
@@ -121,7 +121,7 @@ static int run_dumpxml(Session *session, int argc, char **argv) {
   const char *xml;
   g_variant_get(result, "(&s)", &xml);
   if (session->json)
-    print_json(result);
+    print_json_result("xml", result);
   else if (print_text(xml, strlen(xml)) && !g_str_has_suffix(xml, "\n"))
     print_text("\n", 1);
   return EXIT_OK;

@@ -100,7 +100,7 @@ static int run_clone(Session *session, int argc, char **argv) {
   g_autoptr(GVariant) result = session_call(session, "Clone", g_variant_new("(ss)", argv[0], argv[1]), &error);
   if (result == NULL) return session_fail(session, error);
   if (session->json)
-    print_json(result);
+    print_json_result("name", result);
   else
     g_print("machine '%s' cloned from '%s'\n", argv[1], argv[0]);
   return EXIT_OK;
@@ -123,7 +123,7 @@ static int run_rename(Session *session, int argc, char **argv) {
   g_autoptr(GVariant) result = session_call(session, "Rename", g_variant_new("(ss)", argv[0], argv[1]), &error);
   if (result == NULL) return session_fail(session, error);
   if (session->json)
-    print_json(result);
+    print_json_result("name", result);
   else
     g_print("machine '%s' is '%s' now\n", argv[0], argv[1]);
   return EXIT_OK;

@@ -160,7 +160,7 @@ static int run_prune(Session *session, int argc, char **argv) {
   g_variant_get(result, "(t)", &freed);
   g_autofree char *size = g_format_size_full(freed, G_FORMAT_SIZE_IEC_UNITS);
   if (session->json)
-    print_json(result);
+    print_json_result("freed", result);
   else
     g_print("%s of what was fetched removed\n", size);
   return EXIT_OK;

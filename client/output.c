@@ -69,6 +69,15 @@ void print_json(GVariant *value) {
   g_print("%s\n", text);
 }
 
+void print_json_result(const char *key, GVariant *result) {
+  g_autoptr(GVariant) value = g_variant_get_child_value(result, 0);
+  GVariantBuilder fields;
+  g_variant_builder_init(&fields, G_VARIANT_TYPE_VARDICT);
+  g_variant_builder_add(&fields, "{sv}", key, value);
+  g_autoptr(GVariant) object = g_variant_ref_sink(g_variant_builder_end(&fields));
+  print_json(object);
+}
+
 void print_error(Session *session, const char *name, int code, const char *message) {
   if (!session->json) {
     g_autofree char *lines = printable_lines(message);

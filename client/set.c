@@ -25,7 +25,7 @@ static int change(Session *session, const char *name, GVariantBuilder *changes) 
   g_autoptr(GVariant) result = session_call(session, "Change", g_variant_new("(sa{sv})", name, changes), &error);
   if (result == NULL) return session_fail(session, error);
   if (session->json)
-    print_json(result);
+    print_json_result("name", result);
   else
     g_print("machine '%s' changed; what runs goes on as it is until it is started anew\n", name);
   return EXIT_OK;

@@ -101,6 +101,8 @@ int run_script(Session *session, const char *name, const char *script, char **re
 
 // Prints a D-Bus value as JSON, on a line of its own.
 void print_json(GVariant *value);
+// The same for a method's single result, as an object: {"key": value}.
+void print_json_result(const char *key, GVariant *result);
 // What g_print() prints goes to standard output as it is, in UTF-8 whatever the locale; the first error is remembered.
 void output_open(void);
 // Whether it takes nothing more, or nobody reads it: whoever prints again and again has to end.

@@ -420,6 +420,18 @@ def definitions(directory):
     daemon.stop()
     daemon.start()
     assert daemon.names() == ["a-machine"]
+    changes = {"define": ["define", "--replace", "-"], "clone": ["clone", "a-machine", "other"], "set": ["set", "a-machine", "--memory", "128M"],
+               "rename": ["rename", "other", "another"]}
+    names = {"define": "a-machine", "clone": "other", "set": "a-machine", "rename": "another"}
+    for what, arguments in changes.items():
+        assert json.loads(daemon.vmctl("--json", *arguments, text=changed).stdout) == {"name": names[what]}, what
+    daemon.vmctl("undefine", "another")
+    daemon.stop()
+    os.mkfifo(os.path.join(directory, "root/machines/pipe.xml"))
+    daemon.start()
+    assert sorted(daemon.names()) == ["a-machine", "pipe"]
+    daemon.vmctl("dumpxml", "pipe", status=12)
+    daemon.vmctl("undefine", "pipe")
     daemon.vmctl("undefine", "a-machine")
     daemon.vmctl("undefine", "a-machine", status=3)
     assert os.listdir(os.path.join(directory, "root/machines")) == []
@@ -503,7 +515,7 @@ def locales(directory):
             assert result.returncode == status and "CRITICAL" not in errors, f"{arguments} with {locale}: {result.returncode}, {errors}"
             return result.stdout.decode(), errors
 
-        contains(json.loads(run("--json", "dumpxml", "m", status=0)[0])[0], "grün 漢字")
+        contains(json.loads(run("--json", "dumpxml", "m", status=0)[0])["xml"], "grün 漢字")
         contains(run("info", "grün", status=3)[1], "'grün'")
         contains(run("exec", "--env", "X=grün", "m", "true", status=125)[1], "stopped")
         contains(run("exec", "-e", "X", "m", "true", status=125, X="grün")[1], "stopped")

@@ -4,6 +4,7 @@
 #include <glib/gstdio.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "errors.h"
 #include "machine-store.h"
@@ -76,6 +77,22 @@ Test(machine_store, what_a_killed_steled_left_is_removed) {
   cr_expect_eq(count_files(), 1);
   machine_store_close(again);
   machine_draft_discard(draft);
+}
+
+// What is no file is refused, and not waited for (the alarm ends the test).
+Test(machine_store, a_fifo_is_no_definition) {
+  g_autofree char *fifo = g_build_filename(directory, "pipe.xml", NULL),
+                  *folder = g_build_filename(directory, "dir.xml", NULL);
+  g_autoptr(GError) error = NULL, other = NULL;
+  alarm(20);
+  cr_assert_eq(mkfifo(fifo, 0600), 0);
+  cr_assert_eq(g_mkdir(folder, 0700), 0);
+  cr_expect_null(machine_store_read(store, "pipe", &error));
+  cr_expect(g_error_matches(error, STELE_ERROR, STELE_ERROR_STORAGE));
+  cr_expect_null(machine_store_read(store, "dir", &other));
+  cr_expect(g_error_matches(other, STELE_ERROR, STELE_ERROR_STORAGE));
+  cr_expect_not(strstr(other->message, "Success"), "%s", other->message);
+  g_rmdir(folder);
 }
 
 // A limit on file size is the full disk that needs no mount.
