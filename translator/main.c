@@ -325,9 +325,10 @@ static void name_program(const Start *start, const Invocation *invocation) {
   base_format(link, sizeof link, "/proc/self/fd/%d", invocation->fd);
   read_link(link, linux_program.exe, invocation->path);
   read_link("/proc/self/exe", linux_program.self, start->argv[0] ? start->argv[0] : "stele");
-  const char *slash = strrchr(invocation->path, '/');
-  if (!linux_program.by_binfmt)
-    host_call(__NR_prctl, PR_SET_NAME, slash ? slash + 1 : invocation->path);
+  const char *name = invocation->execfn, *slash = strrchr(name, '/');
+  bool by_descriptor = !strncmp(name, "/dev/fd/", 8) && slash == name + 7; /* then it is called as its file is */
+  if (by_descriptor) slash = strrchr(name = linux_program.exe, '/');
+  if (!linux_program.by_binfmt) host_call(__NR_prctl, PR_SET_NAME, slash ? slash + 1 : name);
 }
 
 /* Whether the name leads to the program: not so when its file is deleted or on a mount that has no place any more. */

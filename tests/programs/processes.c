@@ -12,6 +12,8 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -65,6 +67,12 @@ static int child_main(int argc, char **argv) {
   printf("  child %s, argc %d, VAR=%s, fd 9 %s, exe %s, %s\n", argv[0], argc, getenv("VAR") ?: "(unset)",
          fcntl(9, F_GETFD) < 0 ? "closed" : "open", strrchr(exe, '/') ? "absolute" : "odd",
          strcmp(here, argv[2]) ? "ON ANOTHER PROCESSOR" : "same processor");
+  /* What it is called: binfmt_misc is given the file that a link of procfs leads to, and has other names for descriptors;
+   * kernels before 6.14 name the process after the descriptor's number. */
+  const char *name = (const char *)getauxval(AT_EXECFN);
+  char command[17] = "";
+  if (strrchr(name, '/') != name + strlen("/dev/fd")) prctl(PR_GET_NAME, command);
+  if (under_qemu_user()) printf("  executed as %s, %s\n", name, command);
   fflush(stdout);
   return argc + 30;
 }
@@ -207,6 +215,14 @@ static void executing(void) {
     _exit(127);
   }
   report("exec of /proc/self/exe", pid);
+  if ((pid = fork()) == 0) {
+    char *slash = strrchr(self, '/'), *arguments[] = {"below", "child", host, NULL};
+    *slash = 0;
+    int place = dup2(open(self, O_RDONLY | O_DIRECTORY), 200);
+    syscall(SYS_execveat, place, slash + 1, arguments, environ, 0);
+    _exit(127);
+  }
+  report("exec below a directory", pid);
   close(9);
 }
 

@@ -21,12 +21,12 @@ typedef struct Exec {
   LinuxThread *thread;
   int dirfd, flags;
   const char *path;     /* to open: the guest's pointer or ours */
-  const char *execfn;
   Vector argv, envp;
   const char *argv0;
+  const char *script_name; /* what a script's interpreter is to open */
   size_t argv_first;    /* of the guest's arguments, the first not replaced by a script's */
   int fd;               /* the program, to be handed on; -1: by path */
-  char opened[LINUX_PATH_MAX];
+  char name[LINUX_PATH_MAX + 32]; /* what the kernel would call the program: AT_EXECFN, and a script's argument */
   char script[SCRIPT_DEPTH][SCRIPT_LINE + 1];
   char number[2][16], ignored[sizeof LINUX_IGNORED_OPTION + 16];
   char wrapper[LINUX_PATH_MAX];
@@ -138,7 +138,7 @@ static int64_t stele_exec(Exec *exec) {
   Vector argv = {0};
   int error = push_wrapper(exec, &argv);
   bool wrapped = argv.count > 0;
-  const char *fixed[] = {linux_program.self, "--argv0", exec->argv0, "--execfn", exec->execfn};
+  const char *fixed[] = {linux_program.self, "--argv0", exec->argv0, "--execfn", exec->name};
   for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
     if (!error) error = push(&argv, fixed[i]);
   if (exec->fd >= 0) {
@@ -172,15 +172,13 @@ static int64_t use_interpreter(Exec *exec, char *text, int64_t length) {
   int error = linux_script_parse(text, (size_t)length, &interpreter, &argument);
   if (error) return error;
   Vector argv = {0};
-  const char *script = exec->flags & AT_EMPTY_PATH ? exec->opened : exec->path;
-  if (push(&argv, interpreter) < 0 || (argument && push(&argv, argument) < 0) || push(&argv, script) < 0)
-    return -ENOMEM;
+  if (push(&argv, interpreter) < 0 || (argument && push(&argv, argument) < 0)) return -ENOMEM;
+  if (push(&argv, exec->script_name) < 0) return -ENOMEM;
   for (size_t i = 1; i < exec->argv.count; i++)
     if (push(&argv, exec->argv.items[i]) < 0) return -ENOMEM;
   base_free(exec->argv.items);
   exec->argv = argv;
-  exec->argv0 = interpreter;
-  exec->path = interpreter;
+  exec->argv0 = exec->path = exec->script_name = interpreter;
   exec->dirfd = AT_FDCWD;
   exec->flags = 0;
   return 0;
@@ -233,9 +231,9 @@ static int64_t exec_step(Exec *exec, unsigned depth) {
 static int64_t binfmt_exec(Exec *exec) {
   bool by_descriptor = exec->flags & AT_EMPTY_PATH || (exec->dirfd != AT_FDCWD && exec->path[0] != '/');
   if (!by_descriptor || exec->flags & AT_SYMLINK_NOFOLLOW) return kernel_exec(exec);
-  Exec direct = {.thread = exec->thread, .dirfd = AT_FDCWD, .path = exec->opened, .argv = exec->argv,
+  Exec direct = {.thread = exec->thread, .dirfd = AT_FDCWD, .path = exec->name, .argv = exec->argv,
                  .envp = exec->envp};
-  base_format(exec->opened, sizeof exec->opened, "/proc/self/fd/%d%s%s", exec->dirfd, *exec->path ? "/" : "",
+  base_format(exec->name, sizeof exec->name, "/proc/self/fd/%d%s%s", exec->dirfd, *exec->path ? "/" : "",
               exec->path);
   int64_t result = kernel_exec(&direct);
   return result == -ENOENT ? kernel_exec(exec) : result; /* perhaps there is no /proc here */
@@ -251,17 +249,25 @@ static int64_t run(Exec *exec) {
   return -ELOOP;
 }
 
+/* As alloc_bprm() of fs/exec.c does it. */
+static void name_program(Exec *exec, const char *path) {
+  bool by_path = path[0] == '/' || exec->dirfd == AT_FDCWD;
+  if (by_path) base_format(exec->name, sizeof exec->name, "%s", path);
+  else base_format(exec->name, sizeof exec->name, "/dev/fd/%d%s%s", exec->dirfd, path[0] ? "/" : "", path);
+  exec->script_name = exec->name;
+}
+
 static int64_t exec_guest(LinuxThread *thread, int dirfd, uint64_t guest_path, uint64_t argv, uint64_t envp,
                           int flags) {
   Exec *exec = base_alloc(sizeof *exec + LINUX_PATH_MAX);
   if (!exec) return -ENOMEM;
   char *path = (char *)(exec + 1);
-  *exec = (Exec){.thread = thread, .dirfd = dirfd, .flags = flags, .fd = -1, .path = path, .execfn = path,
-                 .argv_first = 1};
+  *exec = (Exec){.thread = thread, .dirfd = dirfd, .flags = flags, .fd = -1, .path = path, .argv_first = 1};
   thread->exec_memory = exec;
   int64_t result = linux_copy_string(path, guest_path, LINUX_PATH_MAX);
   if (result >= 0) {
     const char *last = strrchr(path, '/');
+    name_program(exec, path);
     if (linux_path_is_exe(path) && linux_exe_is_nameless()) {
       dirfd = exec->dirfd = linux_program.exe_fd;
       flags = exec->flags = AT_EMPTY_PATH;
@@ -269,9 +275,7 @@ static int64_t exec_guest(LinuxThread *thread, int dirfd, uint64_t guest_path, u
     }
     if (linux_path_is_exe(path)) memcpy(path, linux_program.exe, LINUX_PATH_MAX);
     else if (!strcmp(last ? last + 1 : path, "exe")) linux_procfs_exe(dirfd, path, true, path);
-    base_format(exec->opened, sizeof exec->opened, "/dev/fd/%d", dirfd);
     if (flags & AT_EMPTY_PATH && path[0]) exec->flags &= ~AT_EMPTY_PATH;
-    if (exec->flags & AT_EMPTY_PATH) exec->execfn = exec->opened;
     result = read_vector(&exec->argv, argv);
   }
   if (result >= 0) result = read_vector(&exec->envp, envp);
