@@ -11,7 +11,8 @@
 
 enum { EMPTY, WRITING, FULL, STATES = 3, NEXT_USE = 4 };
 
-static const int exceptions[LINUX_EXCEPTIONS] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
+/* In the order in which they are delivered (next_signal() of kernel/signal.c). */
+static const int exceptions[LINUX_EXCEPTIONS] = {SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV};
 
 static unsigned place_of(int signal) {
   unsigned i = 0;

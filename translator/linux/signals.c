@@ -359,7 +359,9 @@ void linux_deliver_signals(GuestCpu *cpu) {
   LinuxThread *thread = linux_thread(cpu);
   LinuxSiginfo info;
   cpu->interrupt = 0;
-  while (thread->pending_signal) {
+  for (;;) {
+    while (take_held(thread, &info)) deliver(thread, &info); /* these come before any other */
+    if (!thread->pending_signal) break;
     info = thread->pending;
     uint64_t mask = thread->mask;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -367,7 +369,6 @@ void linux_deliver_signals(GuestCpu *cpu) {
     deliver(thread, &info);
     if (thread->mask == mask) linux_set_mask(thread, mask); /* no handler entered: open up again */
   }
-  while (take_held(thread, &info)) deliver(thread, &info);
   if (thread->sharing) linux_share_out(thread);
 }
 
