@@ -64,6 +64,7 @@ RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, RuntimeHostFault *
 
 void fake_resume(GuestCpu *cpu, void *context);
 bool runtime_faulting_write(const GuestCpu *cpu) { return false; }
+bool runtime_faulting_stack(const GuestCpu *cpu, uint64_t address) { return false; }
 
 void runtime_resume_after_fault(GuestCpu *cpu, void *context) { fake_resume(cpu, context); }
 

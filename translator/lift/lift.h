@@ -260,6 +260,8 @@ enum { LIFT_CODE_CHANGED = 0xf0, LIFT_CODE_STABLE = 0xf1, LIFT_STEP = 0xf2, LIFT
 void lift_exit_rarely(Lift *l); /* to the next instruction, which is translated in this region as well */
 void lift_raise_if_zero(Lift *l, unsigned size, IrReg value, int vector);
 void lift_raise_if_not_zero(Lift *l, unsigned size, IrReg value, int vector);
+/* #GP(0) where the address is not canonical: bits 63 to 47 are not all the same (Intel SDM volume 1, 3.3.7.1). */
+void lift_check_canonical(Lift *l, IrReg address);
 void lift_raise(Lift *l, int vector);
 /* The same, reporting `pc`. */
 void lift_raise_at(Lift *l, int vector, uint64_t pc);

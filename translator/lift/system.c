@@ -144,6 +144,14 @@ void lift_compare_exchange_pair(Lift *l, const X86Insn *insn, uint32_t wide) {
   l->form = FLAGS_CANONICAL;
 }
 
+void lift_check_canonical(Lift *l, IrReg address) {
+  enum { GENERAL_PROTECTION = 13, ADDRESS_BITS = 48 };
+  IrReg extended = ir_temp(&l->b), differs = ir_temp(&l->b);
+  ir_sbfx(&l->b, 8, extended, address, 0, ADDRESS_BITS);
+  ir_rrr(&l->b, IR_EOR, 8, differs, extended, address);
+  lift_raise_if_not_zero(l, 8, differs, GENERAL_PROTECTION);
+}
+
 /* RDFSBASE to WRGSBASE. argument: bit 0 GS, bit 1 write. */
 void lift_segment_base(Lift *l, const X86Insn *insn, uint32_t argument) {
   size_t offset = argument & 1 ? offsetof(GuestCpu, gs_base) : offsetof(GuestCpu, fs_base);
@@ -155,5 +163,6 @@ void lift_segment_base(Lift *l, const X86Insn *insn, uint32_t argument) {
   }
   IrReg value = ir_temp(&l->b);
   ir_mov(&l->b, size, value, home);
+  if (size == 8) lift_check_canonical(l, value);
   ir_store_state(&l->b, 8, value, offset);
 }

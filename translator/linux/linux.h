@@ -148,6 +148,9 @@ bool linux_call_interrupted(uint64_t pc, uint64_t result, uint64_t *ret_again);
 /* The guest's system call `number`, wherever it comes from: the result, nothing else. */
 int64_t linux_call_by_number(GuestCpu *cpu, uint64_t number, const uint64_t argument[6]);
 
+/* No program has memory from here on (TASK_SIZE_MAX of arch/x86/include/asm/page_64.h). */
+#define LINUX_TASK_END (MEMORY_GUEST_END - MEMORY_PAGE_SIZE)
+
 /* Where the vsyscall page would be (vsyscall.c). */
 #define LINUX_VSYSCALL_PAGE UINT64_C(0xffffffffff600000)
 

@@ -436,7 +436,7 @@ int64_t sys_arch_prctl(GuestCpu *cpu, const uint64_t a[6]) {
   switch (a[0]) {
   case ARCH_SET_FS:
   case ARCH_SET_GS:
-    if (a[1] >= MEMORY_GUEST_END) return -EPERM;
+    if (a[1] >= LINUX_TASK_END) return -EPERM;
     *(a[0] == ARCH_SET_FS ? &cpu->fs_base : &cpu->gs_base) = a[1];
     return 0;
   case ARCH_GET_FS: return linux_copy_out(a[1], &cpu->fs_base, sizeof cpu->fs_base);

@@ -426,7 +426,7 @@ void linux_raise_exception(GuestCpu *cpu, int vector, uint64_t address, uint64_t
   if (vector == 14 && error_code & FETCH && linux_vsyscall(cpu)) return;
   if (vector == 14 && error_code & FETCH && address >= MEMORY_GUEST_END && address < KERNEL_START)
     vector = 13, address = error_code = 0; /* not canonical */
-  if (vector == 14 && address >= MEMORY_GUEST_END) error_code |= PROTECTION; /* tells nothing of the kernel's pages */
+  if (vector == 14 && address >= LINUX_TASK_END) error_code |= PROTECTION; /* tells nothing of the kernel's pages */
   for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++) {
     if (exceptions[i].vector != vector) continue;
     LinuxSiginfo info = {.signal = exceptions[i].signal,
@@ -463,7 +463,7 @@ static void guest_fault(LinuxThread *thread, const LinuxSiginfo *info, struct uc
   thread->in_fault = true;
   thread->fault_context = context;
   if (info->signal == SIGSEGV && address >= MEMORY_GUEST_END && address < KERNEL_START) {
-    linux_raise_exception(cpu, 13, 0, 0); /* not canonical */
+    linux_raise_exception(cpu, runtime_faulting_stack(cpu, address) ? 12 : 13, 0, 0); /* not canonical */
   } else if (info->signal == SIGSEGV) {
     int flags = memory_map_query(address, &end);
     bool present = flags >= 0 && flags & MEMORY_PROTECTION; /* a PROT_NONE page is not, to the processor */

@@ -205,6 +205,26 @@ bool runtime_faulting_write(const GuestCpu *cpu) {
   return guard_call(runtime_thread_of(cpu), ask_whether_it_writes, &question) && question.writes;
 }
 
+typedef struct StackQuestion {
+  const GuestCpu *cpu;
+  uint64_t address, length;
+  bool stack;
+} StackQuestion;
+
+static void ask_whether_stack(void *argument) {
+  StackQuestion *q = argument;
+  X86Insn insn;
+  if (x86_decode((const uint8_t *)(uintptr_t)q->cpu->rip, q->length, &insn) != X86_DECODE_OK) return;
+  q->stack = x86_accesses_stack(&insn, q->cpu->gpr[X86_RSP], q->cpu->gpr[X86_RBP], q->address);
+}
+
+bool runtime_faulting_stack(const GuestCpu *cpu, uint64_t address) {
+  uint64_t end;
+  if (memory_map_query(cpu->rip, &end) < 0) return false;
+  StackQuestion question = {cpu, address, end - cpu->rip, false};
+  return guard_call(runtime_thread_of(cpu), ask_whether_stack, &question) && question.stack;
+}
+
 /* --- Getting a thread out --------------------------------------------------------------------------------- */
 
 /* A host PC in a region, as the same place in a detour; 0 when it is in none. */

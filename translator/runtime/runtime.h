@@ -99,6 +99,9 @@ RuntimeFault runtime_host_fault(GuestCpu *cpu, void *context, RuntimeHostFault *
 /* Whether the instruction at cpu->rip, which has just faulted, writes its memory operand: then even its load
  * counts as a write in the page-fault error code, as hardware asks for write access at once. */
 bool runtime_faulting_write(const GuestCpu *cpu);
+/* Whether what it accessed at `address`, which is not canonical, is in the stack segment: then it is #SS and not #GP (Intel
+ * SDM volume 3, 6.15). */
+bool runtime_faulting_stack(const GuestCpu *cpu, uint64_t address);
 
 /* After RUNTIME_FAULT_GUEST: changes the host context so that returning from the handler continues the
  * guest from the (meanwhile changed) state in `cpu`, on the thread's C stack. */

@@ -125,6 +125,11 @@ typedef enum X86DecodeStatus {
  * 15 or more bytes are never TRUNCATED. Fills all of *ret_insn when OK. Pure. */
 X86DecodeStatus x86_decode(const uint8_t *bytes, size_t available, X86Insn *ret_insn);
 
+/* Whether the access that the instruction makes at or about `address` is in the stack segment: its operand's base is RSP or
+ * RBP, or it pushes or pops and the address is the stack's (Intel SDM volume 1, 3.7.4). Prefixes other than FS and GS do not
+ * change that in 64-bit mode. Pure. */
+bool x86_accesses_stack(const X86Insn *insn, uint64_t rsp, uint64_t rbp, uint64_t address);
+
 /* What decoding has found out about the bytes before displacement and immediate, of which programs use few: the next
  * instruction that begins with the same ones is a copy with its own numbers. A table of them is the caller's, zeroed at
  * first; it depends on no memory. */

@@ -37,5 +37,10 @@ void sse_lift_fence(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_emit(&l->b, (IrOp)argument, 8, IR_NONE, IR_NONE, IR_NONE, 0);
 }
 
-/* Prefetches and CLFLUSH: hints here, and no access that could fault. */
+/* CLFLUSH, CLFLUSHOPT, CLWB: nothing is flushed, but they fault as loads of a byte do (SDM volume 2). */
+void sse_lift_line(Lift *l, const X86Insn *insn, uint32_t argument) {
+  ir_load(&l->b, 1, IR_EXTEND_ZERO, ir_temp(&l->b), lift_address(l, insn, 1));
+}
+
+/* Prefetches: hints. */
 void sse_lift_nothing(Lift *l, const X86Insn *insn, uint32_t argument) {}
