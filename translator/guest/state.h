@@ -115,7 +115,8 @@ struct GuestCpu {
   uint32_t lock_name;   /* BASE_LOCK_NAME */
 
   /* Where exceptions of SSE are unmasked (lift/vector/traps.c). */
-  GuestVector kept;        /* what the destination of an instruction that may raise one held: the low half of a vector */
+  GuestVector kept;        /* what the destination of an instruction that may raise one held: the low half of a vector, */
+  GuestVector kept_upper;  /* its upper half, */
   uint64_t kept_register;  /* or a general register */
   uint32_t float_raised;   /* exceptions that helpers have raised for it, by their bits in FPSR */
   uint32_t float_unmasked; /* those that are unmasked in `mxcsr`, likewise */

@@ -4,10 +4,11 @@
  * at those it has raised. Where one of them is unmasked, its destination gets back what it had, and it raises #XM.
  *
  * What differs from the processor: denormal operands do not show (lift/vector/state.c), results that are tiny but exact do
- * not underflow, PE may be set beside others, COMIS has written its flags, and the upper half of a 256-bit destination and memory that VCVTPS2PH has
- * written stay written. Before the first exception is unmasked all of it costs a test at LDMXCSR and its like. */
+ * not underflow, PE, and OE and UE of other elements, may be set beside others, COMIS has written its flags, and memory that
+ * VCVTPS2PH has written stays written. Before the first exception is unmasked all of it costs a test at LDMXCSR and its
+ * like. */
 #include "lift/internal.h"
-#include "lift/vector/sse.h"
+#include "lift/vector/vex.h"
 
 enum { VECTOR_FLOAT = 19 };
 
@@ -36,17 +37,32 @@ static bool writes(const X86Insn *insn, X86OperandKind kind) {
   return insn->operands[0].kind == kind && insn->operands[0].access & X86_ACCESS_W;
 }
 
+/* VEX forms write all of their destination: the part of it that is not in its XMM register. */
+static bool writes_upper(const X86Insn *insn) {
+  return lift_rows[insn->mnemonic].extended && writes(insn, X86_OPERAND_XMM);
+}
+
 /* No exception that is unmasked now stands in FPSR: LDMXCSR and every way into code clear it. */
 void lift_sse_trap_begin(Lift *l, const X86Insn *insn) {
   unsigned d = insn->operands[0].reg;
   if (writes(insn, X86_OPERAND_XMM)) ir_store_state_vector(&l->b, 16, lift_xmm(d), offsetof(GuestCpu, kept));
+  if (writes_upper(insn)) ir_store_state_vector(&l->b, 16, ymm_upper(l, d), offsetof(GuestCpu, kept_upper));
   if (writes(insn, X86_OPERAND_GPR)) ir_store_state(&l->b, 8, lift_gpr(d), offsetof(GuestCpu, kept_register));
   ir_store_state(&l->b, 4, IR_ZERO, offsetof(GuestCpu, float_raised));
+}
+
+/* To where lift_raise() leaves it. */
+static void restore_upper(Lift *l, unsigned number) {
+  bool in_home = l->uppers.dirty >> number & 1;
+  IrVec value = in_home ? ymm_home(number) : ir_vector_temp(&l->b);
+  ir_load_state_vector(&l->b, 16, value, offsetof(GuestCpu, kept_upper));
+  if (!in_home) ir_store_state_vector(&l->b, 16, value, ymm_upper_offset(number));
 }
 
 static void raise_float(Lift *l, const X86Insn *insn) {
   unsigned d = insn->operands[0].reg;
   if (writes(insn, X86_OPERAND_XMM)) ir_load_state_vector(&l->b, 16, lift_xmm(d), offsetof(GuestCpu, kept));
+  if (writes_upper(insn)) restore_upper(l, d);
   if (writes(insn, X86_OPERAND_GPR)) ir_load_state(&l->b, 8, lift_gpr(d), offsetof(GuestCpu, kept_register));
   lift_raise(l, VECTOR_FLOAT);
 }
