@@ -39,8 +39,8 @@ static void take_vectors(GuestCpu *cpu, const struct ucontext *context) {
   cpu->mxcsr = sse_mxcsr_from_fpsr(cpu->mxcsr, fp->fpsr);
 }
 
-/* Upper halves of YMM registers that are in host registers alone at this place of the region. */
-static void take_uppers(GuestCpu *cpu, const struct ucontext *context, const Region *region, uint32_t offset) {
+void fault_take_uppers(GuestCpu *cpu, const void *opaque, const Region *region, uint32_t offset) {
+  const struct ucontext *context = opaque;
   for (unsigned left = region_uppers_at(region, offset); left; left &= left - 1) {
     const struct fpsimd_context *fp = find_fpsimd(context);
     unsigned number = (unsigned)__builtin_ctz(left);
@@ -70,12 +70,12 @@ static bool synchronise_from(GuestCpu *cpu, const struct ucontext *context) {
   if (region) {
     cpu->rip = region_pc_at(region, offset, &form);
     take_general(cpu, host, form);
-    take_uppers(cpu, context, region, offset);
+    fault_take_uppers(cpu, context, region, offset);
   } else if (cpu->helper_return) {
     region = detour_region_at(thread, cpu->helper_return, &offset);
     if (!region) return false;
     cpu->rip = region_pc_at(region, offset - 4, &form);
-    take_uppers(cpu, context, region, offset - 4);
+    fault_take_uppers(cpu, context, region, offset - 4);
   } else {
     return false;
   }
@@ -106,7 +106,7 @@ static const Region *region_of_thread(const RuntimeThread *thread, uint64_t host
  * changes a YMM register, so upper halves are then what they are now. */
 static void leave_after_store(RuntimeThread *thread, struct ucontext *context, const Region *region, uint32_t offset) {
   struct sigcontext *host = &context->uc_mcontext;
-  take_uppers(thread->cpu, context, region, offset);
+  fault_take_uppers(thread->cpu, context, region, offset);
   if (thread->cpu->helper_return) thread->cpu->helper_return = detour_take(thread, region, offset + 4, offset);
   else host->pc = detour_take(thread, region, offset, offset);
 }

@@ -9,4 +9,8 @@
  * what the processor would report. */
 bool misaligned_access(RuntimeThread *thread, void *context, RuntimeHostFault *fault);
 
+/* Has cpu->upper take the upper halves of YMM registers that are in host registers alone at this place of the region.
+ * `context` is the host's struct ucontext. */
+void fault_take_uppers(GuestCpu *cpu, const void *context, const Region *region, uint32_t offset);
+
 #endif

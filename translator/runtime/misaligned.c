@@ -176,14 +176,18 @@ static bool do_ordered(RuntimeThread *thread, struct sigcontext *host, const A64
   return true;
 }
 
-static bool locked_access(RuntimeThread *thread, struct sigcontext *host, const A64Locked *locked, const Region *region,
+static bool locked_access(RuntimeThread *thread, struct ucontext *context, const A64Locked *locked, const Region *region,
                           uint32_t offset, RuntimeHostFault *fault) {
+  struct sigcontext *host = &context->uc_mcontext;
   uint64_t address = host->regs[locked->n];
   if (!accessible(address, locked->bytes, true, fault)) return false;
   if (!do_locked(thread, host, locked)) return failed(thread, address, locked->bytes, fault);
   /* It may have changed the code it stands in. */
   uint32_t behind = offset + 4u * locked->words;
-  if (region->dead) host->pc = detour_take(thread, region, behind, behind - 4);
+  if (region->dead) {
+    fault_take_uppers(thread->cpu, context, region, offset); /* it is left at the next guest instruction */
+    host->pc = detour_take(thread, region, behind, behind - 4);
+  }
   return true;
 }
 
@@ -205,7 +209,7 @@ bool misaligned_access(RuntimeThread *thread, void *opaque, RuntimeHostFault *fa
   A64Locked locked;
   A64Access access;
   if (a64_decode_locked(site, &locked))
-    return host->regs[locked.n] & (locked.bytes - 1u) && locked_access(thread, host, &locked, region, offset, fault);
+    return host->regs[locked.n] & (locked.bytes - 1u) && locked_access(thread, opaque, &locked, region, offset, fault);
   if (!is_ordered(*site, &access)) return false;
   uint64_t address = host->regs[access.n] + (uint64_t)(int64_t)access.offset;
   return address & (access.bytes - 1u) && ordered_access(thread, host, &access, address, region, offset, fault);
