@@ -68,7 +68,8 @@ static void lift_one(Lift *l, const RegionInsn *r) {
   l->pc = r->pc;
   l->next_pc = r->pc + r->insn.length;
   l->live_flags = r->live_after;
-  ir_mark(&l->b, IR_GUEST, r->pc, l->form, l->uppers.dirty);
+  /* A jump goes with the test left to it: the flags are in no other place to begin with. */
+  if (l->fused.kind == FUSED_NONE) ir_mark(&l->b, IR_GUEST, r->pc, l->form, l->uppers.dirty);
   if (r->decode != X86_DECODE_OK) {
     lift_undecodable(l, (X86DecodeStatus)r->decode);
     return;

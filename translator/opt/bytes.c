@@ -51,6 +51,14 @@ static bool widened_next(IrBuilder *b, uint32_t at) {
   return true;
 }
 
+/* A zero that the merge at `to` makes, too. From there to it is one boundary: whoever leaves code that has changed goes on
+ * at the next, and would do without. */
+static void drop_zero(IrBuilder *b, uint32_t zero, uint32_t to) {
+  opt_drop(&b->insns[zero]);
+  for (uint32_t i = zero + 1; i < to; i++)
+    if (b->insns[i].op == IR_GUEST) opt_drop(&b->insns[i]);
+}
+
 /* The register was set to zero before and not touched since. The zero is dropped where no fault could show it
  * missing. */
 static bool known_zero(IrBuilder *b, uint32_t at) {
@@ -60,7 +68,7 @@ static bool known_zero(IrBuilder *b, uint32_t at) {
     IrInsn *insn = &b->insns[i - 1];
     if (insn->op == IR_CONST && insn->reg[0] == home) {
       bool zero = insn->imm == 0;
-      if (zero && !may_fault) opt_drop(insn);
+      if (zero && !may_fault) drop_zero(b, i - 1, at);
       return zero;
     }
     uint8_t effects = ir_op_info[insn->op].effects;

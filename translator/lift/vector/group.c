@@ -326,7 +326,7 @@ void lift_sse_enter(Lift *l, const X86Insn *insn) {
 }
 
 /* MOVAPS of a register and one operation on the copy, as two-operand instructions need them, are one operation
- * with three operands. */
+ * with three operands, of the copy's instruction: who begins at the other's would find no copy. */
 static void forward_copy(Lift *l) {
   IrBuilder *b = &l->b;
   if (b->count != l->sse_begin + 1) return;
@@ -346,8 +346,8 @@ static void forward_copy(Lift *l) {
   }
   if (!used) return;
   ir_note_temps(insn);
-  for (uint32_t i = at - 1; i + 1 < b->count; i++) b->insns[i] = b->insns[i + 1];
-  b->count--;
+  b->insns[at - 1] = *insn;
+  b->count = at;
 }
 
 void lift_sse_leave(Lift *l, const X86Insn *next) {
