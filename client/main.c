@@ -109,6 +109,12 @@ static int usage_error(Session *session, const Command *command, const char *tro
   return EXIT_USAGE;
 }
 
+static int without_value(Session *session, const char *option) {
+  g_autofree char *message = g_strdup_printf("the option '%s' needs a value: try 'vmctl --help'", option);
+  print_error(session, NULL, EXIT_USAGE, message);
+  return EXIT_USAGE;
+}
+
 static int unknown(Session *session, const char *what, const char *name) {
   const char *meant = g_str_equal(what, "command") ? suggest(name) : NULL;
   g_autofree char *hint = meant ? g_strdup_printf("did you mean '%s'?", meant) : g_strdup("try 'vmctl --help'");
@@ -141,13 +147,26 @@ static gboolean are_utf8(Session *session, const Command *command, int argc, cha
   return TRUE;
 }
 
+// Of words that could not be read, and left no option set (g_option_context_parse()). Behind the first that is none, a
+// command that runs a program has that program's.
+static gboolean asks_for_json(const Command *command, int argc, char **argv) {
+  for (int i = 1; i < argc && !g_str_equal(argv[i], "--"); i++) {
+    if (g_str_equal(argv[i], "--json")) return TRUE;
+    if (command->most == -1 && argv[i][0] != '-') return FALSE;
+  }
+  return FALSE;
+}
+
 static int run_command(Session *session, const Command *command, int argc, char **argv) {
   g_autofree char *program = g_strdup_printf("vmctl %s", command->name);
   argv[0] = program;
   g_set_prgname(program);
   g_autoptr(GOptionContext) context = make_context(command, session);
   g_autoptr(GError) error = NULL;
-  if (!g_option_context_parse(context, &argc, &argv, &error)) return usage_error(session, command, error->message);
+  if (!g_option_context_parse(context, &argc, &argv, &error)) {
+    session->json |= asks_for_json(command, argc, argv);
+    return usage_error(session, command, error->message);
+  }
   if (argc > 1 && g_str_equal(argv[1], "--")) argv++, argc--;
   if (argc - 1 < command->least) return usage_error(session, command, "something is missing");
   if (command->most >= 0 && argc - 1 > command->most) return usage_error(session, command, "there is too much");
@@ -156,6 +175,7 @@ static int run_command(Session *session, const Command *command, int argc, char 
   return command->run(session, argc - 1, argv + 1);
 }
 
+static const char *const options_with_value[] = {"--socket", "--host", NULL};
 static const char *const help_words[] = {"--help", "-h", "help", NULL}, *const version_words[] = {"--version", "-v",
                                                                                                   "-V", NULL};
 
@@ -226,6 +246,7 @@ int main(int argc, char **argv) {
     print_error(&session, NULL, EXIT_USAGE, "a command is missing: try 'vmctl --help'");
     return EXIT_USAGE;
   }
+  if (!good && is_one_of(word, options_with_value)) return without_value(&session, word);
   const Command *command = good ? find_command(word) : NULL;
   if (command == NULL) return unknown(&session, good ? "command" : "option", word);
   argv[1] = (char *)command->name; // not its alias

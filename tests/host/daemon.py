@@ -470,6 +470,9 @@ USAGE = [
     (["shudtown", "x"], 2, "did you mean 'shutdown'?"),
     (["xyzzy"], 2, "try 'vmctl --help'"),
     (["--colour", "list"], 2, "no option '--colour'"),
+    (["--host"], 2, "'--host' needs a value"),
+    (["--socket"], 2, "'--socket' needs a value"),
+    (["list", "--bogus"], 2, "--bogus"),
     (["start"], 2, "something is missing"),
     (["start", "a", "b"], 2, "too much"),
     (["start", "--wait=never", "a"], 2, "'ready' or 'system'"),
@@ -491,6 +494,9 @@ def usage(directory):
             error = json.loads(daemon.vmctl("--json", *arguments, status=status).stderr)["error"]
             assert error["code"] == status, error
             contains(error["message"], saying)
+    for arguments in (["list", "--json", "--bogus"], ["list", "--bogus", "--json"], ["exec", "--json", "--bogus", "a", "true"]):
+        contains(json.loads(daemon.vmctl(*arguments, status=2).stderr)["error"]["message"], "--bogus")
+    contains(daemon.vmctl("exec", "--bogus", "a", "true", "--json", status=2).stderr, "vmctl: exec: Unknown option")
     assert json.loads(daemon.vmctl("--json", "info", "a", status=3).stderr)["error"]["name"] == "org.stele.Error.NoSuchMachine"
     daemon.vmctl("define", "-", text=PLAIN.format(name="a", extra=""))
     for alias in ("ls", "ps"):
