@@ -39,13 +39,23 @@ static void offer_storage(void) {
       mounts_add("tmpfs", rows[i].directory, "tmpfs", 0, "mode=0711");
 }
 
+// A regular file of the root. What else an image has there is not waited for.
+static int open_file(const char *path, int flags) {
+  struct stat status;
+  int fd = open(path, flags | O_NONBLOCK | O_CLOEXEC, 0644);
+  if (fd < 0 || (fstat(fd, &status) == 0 && S_ISREG(status.st_mode))) return fd;
+  close(fd);
+  return -1;
+}
+
 // Whether a containers.conf has a line that chooses the profile.
 static bool chooses_profile(const char *path) {
   static const char key[] = "seccomp_profile";
   char *line = NULL;
   size_t size = 0;
   bool found = false;
-  FILE *file = fopen(path, "re");
+  int fd = open_file(path, O_RDONLY);
+  FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
   while (file && !found && getline(&line, &size, file) > 0)
     found = strncmp(line + strspn(line, " \t"), key, sizeof key - 1) == 0;
   if (file) fclose(file);
@@ -61,10 +71,10 @@ static void offer_settings(void) {
                        "[containers]\nseccomp_profile = \"unconfined\"\n");
   mkdir("/etc/containers", 0755);
   mkdir(DROP_INS, 0755);
-  int fd = open(DROP_IN, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+  int fd = open_file(DROP_IN, O_WRONLY | O_CREAT | O_NOFOLLOW);
   if (fd < 0) return; // a root that is read-only has nowhere to keep containers, either
   struct stat status;
-  bool placeholder = fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size == 0;
+  bool placeholder = fstat(fd, &status) == 0 && status.st_size == 0;
   close(fd);
   if (placeholder) mount(SETTINGS, DROP_IN, NULL, MS_BIND, NULL);
 }

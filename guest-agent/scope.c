@@ -85,11 +85,13 @@ static int await_job(Bus *bus, const char *job) {
     if (strcmp(message.member, "JobRemoved") != 0 || strcmp(message.signature, "uoss") != 0) continue;
     bus_get_u32(&message.body);
     done = strcmp(bus_get_string(&message.body), job) == 0;
+    bus_get_string(&message.body); // its unit
+    if (done && strcmp(bus_get_string(&message.body), "done") != 0) r = -ECANCELED;
   }
   return r;
 }
 
-// Makes a scope with this process in it. 0, or a negative errno; -EIO: systemd refuses.
+// Makes a scope with this process in it. 0, or a negative errno; -EIO: systemd refuses, -ECANCELED: so it did later.
 static int start_scope(const char *name, ScopeKind kind) {
   Bus bus;
   BusMessage reply;
@@ -158,10 +160,20 @@ static int move_to(const char *group) {
   return r;
 }
 
-// -ENOENT: there is no scope. A group that is empty yet may be removed by another program's start.
+// A scope without its keeper is being stopped, or will end with the programs it has.
+static bool keeper_lives(void) {
+  char first;
+  int fd = open(GROUPS "/cgroup.procs", O_RDONLY | O_CLOEXEC);
+  bool lives = fd >= 0 && read(fd, &first, 1) == 1;
+  if (fd >= 0) close(fd);
+  return lives;
+}
+
+// -ENOENT: there is no scope to be in. A group that is empty yet may be removed by another program's start.
 static int enter_group(void) {
   char group[96];
   int r = -ENOENT;
+  if (!keeper_lives()) return r;
   remove_empty_groups();
   snprintf(group, sizeof group, GROUPS "/%d", (int)getpid());
   for (int i = 0; i < TRIES_MAX && (r == -ENOENT || r == -ENODEV); i++) {
@@ -171,15 +183,17 @@ static int enter_group(void) {
   return r;
 }
 
-// One program makes the scope, others that start at the same time wait for it.
+// One program makes the scope, others that start at the same time wait for it. None of them waits for a second try: a
+// systemd that does not answer would hold them up one after the other.
 static int enter_shared_scope(void) {
   int r = enter_group();
   if (r != -ENOENT) return r;
   int lock = open(LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (lock < 0) return -errno;
-  flock(lock, LOCK_EX);
+  bool first = flock(lock, LOCK_EX | LOCK_NB) == 0;
+  if (!first) flock(lock, LOCK_SH);
   r = enter_group();
-  if (r == -ENOENT) {
+  if (r == -ENOENT && first) {
     start_keeper();
     r = enter_group();
   }

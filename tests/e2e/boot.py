@@ -197,6 +197,28 @@ def login_session(place):
     steled.vmctl("undefine", name)
 
 
+# A scope as systemd makes it, which does not answer: a process of the scope's own, and one in a group of a program.
+MAKE_SCOPE = """
+cd /sys/fs/cgroup; mkdir -p system.slice/stele-exec.scope/77 /run/systemd; : >/run/systemd/private
+sleep 1000 >/dev/null 2>&1 & echo $! >system.slice/stele-exec.scope/cgroup.procs; echo $!
+sleep 1000 >/dev/null 2>&1 & echo $! >system.slice/stele-exec.scope/77/cgroup.procs
+"""
+
+
+def scope_without_keeper(place):
+    """Programs enter the shared scope as long as its keeper lives: without it the scope is being stopped, and they with it."""
+    steled = place.shared_steled()
+    steled.define("keeper", machine_xml("keeper", FULL))
+    steled.vmctl("start", "--wait", "keeper")
+    keeper = steled.sh("keeper", MAKE_SCOPE).strip()
+    look = "cut -d: -f3 /proc/self/cgroup"
+    check_contains(steled.sh("keeper", look), "/system.slice/stele-exec.scope/", "a program's control group")
+    steled.sh("keeper", f"kill {keeper}; while [ -d /proc/{keeper} ]; do sleep 0.1; done")
+    check_equal(steled.sh("keeper", look), "/\n", "a program's control group after the keeper's end")
+    steled.vmctl("destroy", "keeper")
+    steled.vmctl("undefine", "keeper")
+
+
 # name, function, part of ./dev test
 TESTS = [
     ("directory-overlay", directory_overlay, True),
@@ -207,4 +229,5 @@ TESTS = [
     ("command-status", command_status, True),
     ("system-to-multi-user", system_to_multi_user, True),
     ("login-session", login_session, False),
+    ("scope-without-keeper", scope_without_keeper, True),
 ]

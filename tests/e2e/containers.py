@@ -2,7 +2,8 @@
 import os
 import subprocess
 
-from harness import ROOT, check_equal, machine_xml
+from harness import ROOT, check_contains, check_equal, machine_xml
+from translations import small_root
 
 # An image of one static program.
 PREPARE = r"""
@@ -51,4 +52,34 @@ def engine_test(engine):
     return test
 
 
-TESTS = [("podman", engine_test("podman"), False), ("docker", engine_test("docker"), False)]
+DROP_IN = "etc/containers/containers.conf.d/00-stele.conf"
+CHOICE = "etc/containers/containers.conf"
+
+
+def settings(place):
+    """podman's settings: offered where the root chooses none, and whatever is in their place the machine starts."""
+    steled = place.shared_steled()
+    root = small_root(place, "settings")
+    os.symlink("dash", f"{root}/usr/bin/podman")
+    os.makedirs(os.path.dirname(f"{root}/{DROP_IN}"))
+    steled.define("settings", machine_xml("settings", root, mode="overlay"))
+
+    def offered():
+        steled.vmctl("start", "--wait", "settings", timeout=60)
+        text = steled.sh("settings", f"cat /{DROP_IN}") if os.path.isfile(f"{root}/{DROP_IN}") or not os.path.lexists(
+            f"{root}/{DROP_IN}") else ""
+        steled.vmctl("destroy", "settings")
+        return text
+
+    check_contains(offered(), '\nseccomp_profile = "unconfined"\n', "settings offered")
+    for path in (DROP_IN, CHOICE):
+        os.mkfifo(f"{root}/{path}")
+        offered()
+        os.remove(f"{root}/{path}")
+    with open(f"{root}/{DROP_IN}", "w", encoding="ascii") as file:
+        file.write("# the root's\n")
+    check_equal(offered(), "# the root's\n", "settings of the root")
+    steled.vmctl("undefine", "settings")
+
+
+TESTS = [("settings", settings, False), ("podman", engine_test("podman"), False), ("docker", engine_test("docker"), False)]
