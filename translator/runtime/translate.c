@@ -77,6 +77,13 @@ static void cut_to_resident(RegionWindow *window, uint64_t pc) {
   window->end = end;
 }
 
+/* Whether reading there waits for nobody, as cut_to_resident() has it. */
+static bool is_resident(uint64_t address) {
+  uint8_t resident = 0;
+  host_call(__NR_mincore, address & ~(MEMORY_PAGE_SIZE - 1), MEMORY_PAGE_SIZE, &resident);
+  return resident & 1;
+}
+
 /* The executable bytes around `pc` that can be read at once. False when pc itself cannot be fetched. */
 static bool window_around(uint64_t pc, RegionWindow *ret_window) {
   uint64_t page = pc & ~(MEMORY_PAGE_SIZE - 1), end, limit = page + PIPELINE_WINDOW_AFTER * MEMORY_PAGE_SIZE, ignored;
@@ -128,6 +135,7 @@ static bool read_slot(uint64_t address, uint64_t *ret_value) {
   if ((range.flags & (MEMORY_READ | others)) != MEMORY_READ) return false;
   if (!(range.flags & MEMORY_CONSTANT)) memory_map_change(range.start, range.end, 0, MEMORY_CONSTANT);
   if (memory_map_any(address, address + sizeof *ret_value) & others) return false; /* meanwhile */
+  if (address % MEMORY_PAGE_SIZE > MEMORY_PAGE_SIZE - sizeof *ret_value || !is_resident(address)) return false;
   memcpy(ret_value, (const void *)(uintptr_t)address, sizeof *ret_value);
   return memory_map_next(*ret_value, &target) && target.start <= *ret_value && target.flags & MEMORY_EXEC &&
          (target.object != range.object || address >> 32);
