@@ -54,9 +54,9 @@ def engine_test(engine):
     def test(place):
         steled = machine(place)
         if engine == "podman":
-            steled.sh("containers", WITHOUT_DOCKER)
+            steled.sh("containers", WITHOUT_DOCKER, timeout=900)
         else:
-            steled.sh("containers", "systemctl start docker.service")
+            steled.sh("containers", "systemctl start docker.service", timeout=900)
         got = steled.run("exec", "containers", "--", "bash", "-c", LOOK, "bash", engine, timeout=1800)
         check_equal((got.returncode, got.stdout.splitlines()), (0, EXPECTED), f"{engine} ({got.stderr[-3000:]})")
     return test
