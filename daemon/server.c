@@ -32,8 +32,9 @@ struct Server {
   GCancellable *closing;
   char *guid;
   GDBusAuthObserver *observer;
-  char *path;           // NULL: not ours to remove
-  int peers, peers_max; // connections, counted from whichever thread their last user is on
+  char *path;            // NULL: not ours to remove
+  int *peers, peers_max; // connections, counted from whichever thread their last user is on; each has a reference to
+                         // the count, as it may outlive the server
   ServerNewPeer new_peer;
   gpointer user_data;
 };
@@ -153,16 +154,17 @@ static void authenticate_peer(gpointer data, gpointer user_data) {
   g_idle_add_full(G_PRIORITY_DEFAULT, hand_over, peer, NULL);
 }
 
-static void on_peer_gone(gpointer user_data, GObject *stream) {
-  g_atomic_int_add((int *)user_data, -1);
+static void on_peer_gone(gpointer peers, GObject *stream) {
+  g_atomic_int_add((int *)peers, -1);
+  g_atomic_rc_box_release(peers);
 }
 
 // Whoever is one too many is hung up on.
 static gboolean on_incoming(GSocketService *service, GSocketConnection *stream, GObject *source, gpointer user_data) {
   Server *server = user_data;
-  if (g_atomic_int_get(&server->peers) >= server->peers_max) return TRUE;
-  g_atomic_int_inc(&server->peers);
-  g_object_weak_ref(G_OBJECT(stream), on_peer_gone, &server->peers);
+  if (g_atomic_int_get(server->peers) >= server->peers_max) return TRUE;
+  g_atomic_int_inc(server->peers);
+  g_object_weak_ref(G_OBJECT(stream), on_peer_gone, g_atomic_rc_box_acquire(server->peers));
   g_thread_pool_push(server->authenticators, g_object_ref(stream), NULL);
   return TRUE;
 }
@@ -224,6 +226,7 @@ static int count_peers_max(void) {
 Server *server_new(const char *path, int inherited, ServerNewPeer new_peer, gpointer user_data, GError **error) {
   Server *server = g_new0(Server, 1);
   *server = (Server){.new_peer = new_peer, .user_data = user_data, .peers_max = count_peers_max()};
+  server->peers = g_atomic_rc_box_new0(int);
   server->observer = g_dbus_auth_observer_new();
   g_signal_connect(server->observer, "authorize-authenticated-peer", G_CALLBACK(on_authorize), NULL);
   g_signal_connect(server->observer, "allow-mechanism", G_CALLBACK(on_mechanism), NULL);
@@ -253,6 +256,7 @@ void server_free(Server *server) {
   g_thread_pool_free(server->authenticators, FALSE, TRUE);
   g_object_unref(server->closing);
   g_object_unref(server->observer);
+  g_atomic_rc_box_release(server->peers);
   g_free(server->guid);
   g_free(server->path);
   g_free(server);
