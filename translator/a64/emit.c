@@ -464,10 +464,7 @@ static void add_indirect_check(Emitter *e, unsigned label) {
 static void emit_exit(Emitter *e, const IrInsn *insn) {
   uint32_t number = e->code->exit_count;
   add_exit(e, A64_EXIT_JUMP, (uint64_t)insn->imm);
-  if (e->code->exit_count > number) {
-    e->code->exits[number].x87_top = insn->cond;
-    e->code->exits[number].rare = insn->shift;
-  }
+  if (e->code->exit_count > number) e->code->exits[number].x87_top = insn->cond;
   put_trampoline(e, true, A64_TRAMPOLINE_LINK);
 }
 

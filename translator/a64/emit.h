@@ -29,7 +29,6 @@ typedef struct A64Exit {
   uint32_t site;     /* offset of the BL to A64_TRAMPOLINE_LINK */
   uint32_t branch;   /* offset of the one conditional branch that leads to a cold site, or UINT32_MAX */
   uint8_t kind;      /* A64ExitKind */
-  bool rare;         /* code in the middle of a block goes on elsewhere: the target is no beginning of anything */
   uint8_t x87_top;   /* 1 + slot of ST(0) there (guest/state.h); 0: not known */
 } A64Exit;
 

@@ -325,7 +325,7 @@ static void work_at(Work *w, uint64_t pc) {
   if (!made) return;
   for (uint32_t i = 0; i < code->exit_count; i++) {
     const A64Exit *exit = &code->exits[i];
-    if (exit->rare || goes_on_inside(region, exit->guest_pc)) continue;
+    if (goes_on_inside(region, exit->guest_pc)) continue;
     want_piece(w, exit->guest_pc);
     note_top(w, exit);
   }

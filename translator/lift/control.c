@@ -17,11 +17,6 @@ void lift_exit(Lift *l, uint64_t target) {
   exit->cond = l->x87.known || l->x87.guessed ? l->x87.top + 1 : 0;
 }
 
-void lift_exit_rarely(Lift *l) {
-  lift_exit(l, l->next_pc);
-  l->b.insns[l->b.count - 1].shift = 1;
-}
-
 /* --- Conditional branches ------------------------------------------------------------------------------ */
 
 /* Whether the block at `index` may find the flags in any form: it is told which, or reads none. */

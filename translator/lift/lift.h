@@ -257,7 +257,6 @@ void lift_undefined(Lift *l, const X86Insn *insn, uint32_t argument);
  * GuestCpu.check_budget said; TF has been set, to go on at GuestCpu.raise_error; no trap follows this instruction;
  * an exception of SSE has been unmasked for the first time. */
 enum { LIFT_CODE_CHANGED = 0xf0, LIFT_CODE_STABLE = 0xf1, LIFT_STEP = 0xf2, LIFT_STEP_HELD = 0xf3, LIFT_FLOAT_TRAPS = 0xf4 };
-void lift_exit_rarely(Lift *l); /* to the next instruction, which is translated in this region as well */
 void lift_raise_if_zero(Lift *l, unsigned size, IrReg value, int vector);
 void lift_raise_if_not_zero(Lift *l, unsigned size, IrReg value, int vector);
 /* #GP(0) where the address is not canonical: bits 63 to 47 are not all the same (Intel SDM volume 1, 3.3.7.1). */

@@ -184,45 +184,38 @@ RuntimeFault runtime_host_fault(GuestCpu *cpu, void *opaque, RuntimeHostFault *f
   return RUNTIME_FAULT_GUEST;
 }
 
-typedef struct WriteQuestion {
-  uint64_t pc, length;
-  bool writes;
-} WriteQuestion;
-
-static void ask_whether_it_writes(void *argument) {
-  WriteQuestion *q = argument;
+typedef struct FaultingInsn {
+  uint64_t pc, available;
   X86Insn insn;
-  if (x86_decode((const uint8_t *)(uintptr_t)q->pc, q->length, &insn) != X86_DECODE_OK) return;
-  for (unsigned i = 0; i < insn.operand_count; i++)
-    q->writes |= insn.operands[i].kind == X86_OPERAND_MEM && insn.operands[i].access & X86_ACCESS_W;
+  X86DecodeStatus status;
+} FaultingInsn;
+
+static void decode_faulting(void *argument) {
+  FaultingInsn *f = argument;
+  f->status = x86_decode((const uint8_t *)(uintptr_t)f->pc, f->available, &f->insn);
 }
 
-/* The instruction's page may be what has gone. */
-bool runtime_faulting_write(const GuestCpu *cpu) {
+/* The instruction at RIP. False where there is none any more: its page may be what has gone. */
+static bool faulting_insn(const GuestCpu *cpu, X86Insn *ret_insn) {
   uint64_t end;
   if (memory_map_query(cpu->rip, &end) < 0) return false;
-  WriteQuestion question = {cpu->rip, end - cpu->rip, false};
-  return guard_call(runtime_thread_of(cpu), ask_whether_it_writes, &question) && question.writes;
+  FaultingInsn f = {.pc = cpu->rip, .available = end - cpu->rip};
+  if (!guard_call(runtime_thread_of(cpu), decode_faulting, &f) || f.status != X86_DECODE_OK) return false;
+  *ret_insn = f.insn;
+  return true;
 }
 
-typedef struct StackQuestion {
-  const GuestCpu *cpu;
-  uint64_t address, length;
-  bool stack;
-} StackQuestion;
-
-static void ask_whether_stack(void *argument) {
-  StackQuestion *q = argument;
+bool runtime_faulting_write(const GuestCpu *cpu) {
   X86Insn insn;
-  if (x86_decode((const uint8_t *)(uintptr_t)q->cpu->rip, q->length, &insn) != X86_DECODE_OK) return;
-  q->stack = x86_accesses_stack(&insn, q->cpu->gpr[X86_RSP], q->cpu->gpr[X86_RBP], q->address);
+  if (!faulting_insn(cpu, &insn)) return false;
+  for (unsigned i = 0; i < insn.operand_count; i++)
+    if (insn.operands[i].kind == X86_OPERAND_MEM && insn.operands[i].access & X86_ACCESS_W) return true;
+  return false;
 }
 
 bool runtime_faulting_stack(const GuestCpu *cpu, uint64_t address) {
-  uint64_t end;
-  if (memory_map_query(cpu->rip, &end) < 0) return false;
-  StackQuestion question = {cpu, address, end - cpu->rip, false};
-  return guard_call(runtime_thread_of(cpu), ask_whether_stack, &question) && question.stack;
+  X86Insn insn;
+  return faulting_insn(cpu, &insn) && x86_accesses_stack(&insn, cpu->gpr[X86_RSP], cpu->gpr[X86_RBP], address);
 }
 
 /* --- Getting a thread out --------------------------------------------------------------------------------- */

@@ -49,7 +49,7 @@ void x87_wait(Lift *l) {
 void x87_leave(Lift *l) {
   uint8_t form = l->form;
   lift_flags_canonical(l, l->live_flags);
-  lift_exit_rarely(l);
+  lift_exit(l, l->next_pc);
   l->form = form;
 }
 
