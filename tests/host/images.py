@@ -5,6 +5,7 @@ usage: images.py STELED VMCTL [TEST…]
 
 Registries are Debian's docker-registry and one of our own that can be told to stop in the middle. Images are made here.
 """
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -829,8 +830,9 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def docker_registry(directory):
-    """Debian's docker-registry, filled by skopeo."""
+@contextlib.contextmanager
+def debian_registry(directory):
+    """Debian's docker-registry; its port."""
     port = free_port()
     config = os.path.join(directory, "registry.yml")
     with open(config, "w") as file:
@@ -838,6 +840,15 @@ def docker_registry(directory):
                    "http": {"addr": f"127.0.0.1:{port}"}}, file)
     registry = subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
+        yield port
+    finally:
+        registry.kill()
+        registry.wait()
+
+
+def docker_registry(directory):
+    """Debian's docker-registry, filled by skopeo."""
+    with debian_registry(directory) as port:
         layout = good(b"pushed").layout(os.path.join(directory, "layout"))
         command = ["skopeo", "copy", "-q", "--retry-times", "8", "--dest-tls-verify=false", f"oci:{layout}", f"docker://127.0.0.1:{port}/team/app:1.0"]
         subprocess.run(command, check=True)
@@ -845,22 +856,13 @@ def docker_registry(directory):
         daemon.vmctl("image", "pull", "--insecure", f"127.0.0.1:{port}/team/app:1.0")
         equal(open(os.path.join(daemon.inspect(f"127.0.0.1:{port}/team/app:1.0")["path"], "file")).read(), "pushed", "its file")
         daemon.stop()
-    finally:
-        registry.kill()
-        registry.wait()
 
 
 def anywhere(directory):
     """^C at moments spread over a whole pull, from Debian's registry: whatever was under way, there is either the image or nothing
     of it, and the next try works."""
-    port = free_port()
-    config = os.path.join(directory, "registry.yml")
-    with open(config, "w") as file:
-        json.dump({"version": 0.1, "storage": {"filesystem": {"rootdirectory": os.path.join(directory, "storage")}},
-                   "http": {"addr": f"127.0.0.1:{port}"}}, file)
-    registry = subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    reference = f"127.0.0.1:{port}/app:1"
-    try:
+    with debian_registry(directory) as port:
+        reference = f"127.0.0.1:{port}/app:1"
         files = [entry(f"d{n % 20}/f{n}", os.urandom(2000)) for n in range(600)]
         layout = Image(gz(BASE), gz(tar(*files)), gz(tar(entry("large", os.urandom(12 << 20)))), tar(entry("last", b"last"))).layout(
             os.path.join(directory, "layout"))
@@ -887,9 +889,6 @@ def anywhere(directory):
             equal(open(os.path.join(daemon.inspect(reference)["path"], "last")).read(), "last", "the next try")
         assert (False, False) in outcomes and (True, False) not in outcomes, outcomes
         daemon.stop()
-    finally:
-        registry.kill()
-        registry.wait()
 
 
 # --- a full disk -----------------------------------------------------------------------------------------
