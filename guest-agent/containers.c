@@ -63,23 +63,23 @@ static bool chooses_profile(const char *path) {
   return found;
 }
 
-static void offer_settings(void) {
-  if (access("/usr/bin/podman", F_OK) < 0) return;
+static int offer_settings(void) {
+  if (access("/usr/bin/podman", F_OK) < 0) return 0;
   if (chooses_profile("/usr/share/containers/containers.conf") || chooses_profile("/etc/containers/containers.conf"))
-    return;
+    return 0;
   file_write(SETTINGS, "# Translated programs have no seccomp filters yet: see stele-agent(8), CONTAINERS.\n"
                        "[containers]\nseccomp_profile = \"unconfined\"\n");
   mkdir("/etc/containers", 0755);
   mkdir(DROP_INS, 0755);
   int fd = open_file(DROP_IN, O_WRONLY | O_CREAT | O_NOFOLLOW);
-  if (fd < 0) return; // a root that is read-only has nowhere to keep containers, either
+  if (fd < 0) return 0; // a root that is read-only has nowhere to keep containers, either
   struct stat status;
-  bool placeholder = fstat(fd, &status) == 0 && status.st_size == 0;
+  bool own = fstat(fd, &status) == 0 && status.st_size == 0; // what the root has there itself says something
   close(fd);
-  if (placeholder) mount(SETTINGS, DROP_IN, NULL, MS_BIND, NULL);
+  return own && mount(SETTINGS, DROP_IN, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
 }
 
-void containers_prepare(const Config *config) {
+int containers_prepare(const Config *config) {
   if (config->root_mode == ROOT_OVERLAY) offer_storage();
-  offer_settings();
+  return offer_settings();
 }

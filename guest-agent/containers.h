@@ -12,4 +12,5 @@
 
 #include "config.h"
 
-void containers_prepare(const Config *config);
+// 0, or a negative errno: podman's setting could not be put in its place.
+int containers_prepare(const Config *config);

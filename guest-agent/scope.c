@@ -1,5 +1,5 @@
 // See scope.h. Calls: org.freedesktop.systemd1(5), StartTransientUnit; delegation: systemd's CGROUP_DELEGATION. Groups
-// that have become empty are removed by whoever comes next.
+// that programs have left are removed by whoever comes next.
 #include "scope.h"
 
 #include <dirent.h>
@@ -24,7 +24,7 @@
 #define UNIFIED        "/sys/fs/cgroup/cgroup.procs" // there is but one hierarchy, version 2
 #define LOCK           "/run/stele-exec.lock"        // for who makes the scope
 
-enum { ANSWER_SECONDS = 30, TRIES_MAX = 100 };
+enum { ANSWER_SECONDS = 30, TRIES_MAX = 100, DEPTH_MAX = 16 };
 
 static const BusCall start_transient_unit = {.path = "/org/freedesktop/systemd1",
                                              .interface = "org.freedesktop.systemd1.Manager",
@@ -143,11 +143,30 @@ static void start_keeper(void) {
 
 // --- groups below it -----------------------------------------------------------------------------------
 
-static void remove_empty_groups(void) {
-  DIR *groups = opendir(GROUPS);
-  for (struct dirent *entry; groups && (entry = readdir(groups));)
-    if (entry->d_type == DT_DIR && *entry->d_name != '.') unlinkat(dirfd(groups), entry->d_name, AT_REMOVEDIR);
-  if (groups) closedir(groups);
+static bool is_populated(int group) {
+  char text[64] = "";
+  int fd = openat(group, "cgroup.events", O_RDONLY | O_CLOEXEC);
+  ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+  if (fd >= 0) close(fd);
+  return size <= 0 || strstr(text, "populated 0") == NULL;
+}
+
+// Removes the groups below `group`, which it closes, that have no programs any more, whatever these made below them.
+static void remove_left_groups(int group, int depth) {
+  DIR *entries = group < 0 ? NULL : fdopendir(group);
+  if (!entries && group >= 0) close(group);
+  for (struct dirent *entry; entries && (entry = readdir(entries));) {
+    if (entry->d_type != DT_DIR || *entry->d_name == '.') continue;
+    if (unlinkat(group, entry->d_name, AT_REMOVEDIR) == 0 || errno != EBUSY || depth == DEPTH_MAX) continue;
+    int inner = openat(group, entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool left = inner >= 0 && !is_populated(inner);
+    if (left)
+      remove_left_groups(inner, depth + 1);
+    else if (inner >= 0)
+      close(inner);
+    if (left) unlinkat(group, entry->d_name, AT_REMOVEDIR);
+  }
+  if (entries) closedir(entries);
 }
 
 static int move_to(const char *group) {
@@ -174,7 +193,7 @@ static int enter_group(void) {
   char group[96];
   int r = -ENOENT;
   if (!keeper_lives()) return r;
-  remove_empty_groups();
+  remove_left_groups(open(GROUPS, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0);
   snprintf(group, sizeof group, GROUPS "/%d", (int)getpid());
   for (int i = 0; i < TRIES_MAX && (r == -ENOENT || r == -ENODEV); i++) {
     if (mkdir(group, 0755) < 0 && errno != EEXIST) return -errno;

@@ -16,6 +16,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "console.h"
 #include "containers.h"
 #include "file.h"
 #include "modprobe.h"
@@ -212,7 +213,9 @@ static void become_userspace(Agent *agent, int report_fd) {
   if (r < 0) report_failure(report_fd, -r, "cannot switch to the root%s: %s", "");
   offer_nameservers(agent);
   offer_modules();
-  containers_prepare(&agent->config);
+  r = containers_prepare(&agent->config);
+  if (r < 0)
+    console_say("podman's seccomp_profile cannot be set: %s; give it --security-opt seccomp=unconfined", strerror(-r));
   umask(022);
   mount_shares(&agent->config, report_fd);
   if (agent->config.init_kind == INIT_NONE) reap_for_ever(report_fd);

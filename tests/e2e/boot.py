@@ -206,13 +206,17 @@ sleep 1000 >/dev/null 2>&1 & echo $! >system.slice/stele-exec.scope/77/cgroup.pr
 
 
 def scope_without_keeper(place):
-    """Programs enter the shared scope as long as its keeper lives: without it the scope is being stopped, and they with it."""
+    """Programs enter the shared scope as long as its keeper lives: without it the scope is being stopped, and they with it.
+    What they leave of control groups is removed by the next."""
     steled = place.shared_steled()
     steled.define("keeper", machine_xml("keeper", FULL))
     steled.vmctl("start", "--wait", "keeper")
     keeper = steled.sh("keeper", MAKE_SCOPE).strip()
     look = "cut -d: -f3 /proc/self/cgroup"
     check_contains(steled.sh("keeper", look), "/system.slice/stele-exec.scope/", "a program's control group")
+    steled.sh("keeper", f"mkdir -p /sys/fs/cgroup$({look})/inner/most")
+    left = steled.sh("keeper", "ls -d /sys/fs/cgroup/system.slice/stele-exec.scope/*/").split()
+    check_equal(len(left), 2, f"control groups, the scope's own one and that of this program: {left}")
     steled.sh("keeper", f"kill {keeper}; while [ -d /proc/{keeper} ]; do sleep 0.1; done")
     check_equal(steled.sh("keeper", look), "/\n", "a program's control group after the keeper's end")
     steled.vmctl("destroy", "keeper")
