@@ -210,9 +210,11 @@ def loopback(place):
 
 
 def await_true(condition, what, seconds=30):
+    """what: a text, or a function that makes one of what holds when time is up."""
     deadline = time.monotonic() + seconds * PATIENCE
     while not condition():
-        check(time.monotonic() < deadline, f"not within {seconds} s: {what}")
+        if time.monotonic() >= deadline:
+            raise Failure(f"not within {seconds} s: {what() if callable(what) else what}")
         time.sleep(0.1)
 
 

@@ -17,7 +17,7 @@ from harness import check, check_equal, machine_xml, qemu_pids
 
 ROUNDS = int(os.environ.get("STELE_KILL_ROUNDS", "0"))
 SEED = int(os.environ.get("STELE_SEED", "1"))
-SETTLE_SECONDS = 60
+SETTLE_SECONDS = 300
 WARM_ROUNDS = 4
 
 # State → victim → what the machine may be in the end, before it is destroyed. A victim that is not there has no row.
@@ -103,7 +103,7 @@ class Campaign:
         self.reach(state)
         self.strike(victim)
         wanted = EXPECTED[state][victim]
-        await_true(lambda: self.state() in wanted, f"{what}: {self.state()} should become one of {wanted}", SETTLE_SECONDS)
+        await_true(lambda: self.state() in wanted, lambda: f"{what}: {self.state()} should become one of {wanted}", SETTLE_SECONDS)
         if victim != "frozen":  # libvirt asks QEMU, which does not answer
             check(self.steled.info(self.name)["state"], f"{what}: info")
         if self.state() != "stopped":
@@ -117,14 +117,14 @@ class Campaign:
             client.kill()
             client.wait()
         self.waiting.clear()
-        await_true(lambda: not qemu_pids(self.steled.directory), f"{what}: no process is left: {qemu_pids(self.steled.directory)}", SETTLE_SECONDS)
+        await_true(lambda: not qemu_pids(self.steled.directory), lambda: f"{what}: processes are left: {qemu_pids(self.steled.directory)}", SETTLE_SECONDS)
         for views in ("state/shares", "state/lent"):
             views = os.path.join(self.steled.directory, views)
             await_true(lambda: not os.path.isdir(views) or not os.listdir(views), f"{what}: no view is left")
         descriptors = lambda: len(os.listdir(f"/proc/{self.steled.process.pid}/fd"))
         if self.baseline is None or self.baseline[0] != self.steled.process.pid:
             return
-        await_true(lambda: descriptors() <= self.baseline[1], f"{what}: {descriptors()} descriptors, {self.baseline[1]} before", SETTLE_SECONDS)
+        await_true(lambda: descriptors() <= self.baseline[1], lambda: f"{what}: {descriptors()} descriptors, {self.baseline[1]} before", SETTLE_SECONDS)
 
     def take_baseline(self):
         pid = self.steled.process.pid
