@@ -66,6 +66,33 @@ static gboolean start_as_defined(Job *job) {
   return FALSE;
 }
 
+// What a start shares with who gives it up: nobody ends a QEMU on its account once it is over, as that could be the
+// next one's.
+struct MachineStart {
+  GMutex lock;
+  gboolean over;
+};
+
+static void clear_start(gpointer start) {
+  g_mutex_clear(&((MachineStart *)start)->lock);
+}
+
+static void free_start(gpointer start) {
+  g_atomic_rc_box_release_full(start, clear_start);
+}
+
+static MachineStart *start_new(void) {
+  MachineStart *start = g_atomic_rc_box_new0(MachineStart);
+  g_mutex_init(&start->lock);
+  return start;
+}
+
+static void set_over(MachineStart *start) {
+  g_mutex_lock(&start->lock);
+  start->over = TRUE;
+  g_mutex_unlock(&start->lock);
+}
+
 // A destroy that came too early to find anything, or while libvirt had the last word.
 static gboolean start_is_given_up(Job *job) {
   if (!g_cancellable_is_cancelled(job->cancellable)) return FALSE;
@@ -80,6 +107,7 @@ static gboolean start_is_given_up(Job *job) {
 static void work_start(Job *job) {
   Manager *manager = job->manager;
   gboolean started = job->flag ? hypervisor_start(manager->hypervisor, job->name, &job->error) : start_as_defined(job);
+  set_over(job->data);
   if (start_is_given_up(job) && started) {
     hypervisor_destroy(manager->hypervisor, job->name, NULL);
     started = FALSE;
@@ -91,9 +119,13 @@ static void work_start(Job *job) {
   if (!started && manager->paths->libvirt) add_share_logs(job);
 }
 
+static void destroy(Machine *machine, ManagerDone done, gpointer user_data);
+
 static void finish_start(Job *job) {
   Machine *machine = job->machine;
+  gboolean given_up = g_cancellable_is_cancelled(job->cancellable);
   job_forget_translations(job);
+  g_clear_pointer(&machine->start, free_start);
   if (job->error) {
     machine_apply(machine, MACHINE_START_FAILED, job->error->message);
     job_reply(job);
@@ -106,6 +138,7 @@ static void finish_start(Job *job) {
   machine_apply(machine, machine->config ? MACHINE_STARTED : MACHINE_STARTED_PLAIN, NULL);
   machine_guest_start(machine, job->domain ? job->domain->id : -1);
   if (job->domain && !job->domain->active) machine_apply(machine, MACHINE_DIED, "QEMU has ended again");
+  if (given_up && machine_request(machine, MACHINE_REQUEST_DESTROY, "destroy", NULL)) destroy(machine, NULL, NULL);
   g_autofree char *late = g_strdup_printf("machine '%s' was started, but its agent has not said within %u s that "
                                           "userspace runs; it goes on booting: "
                                           "'vmctl console %s' shows it, 'vmctl destroy %s' ends it",
@@ -124,6 +157,9 @@ void manager_start(Manager *manager, const char *name, const ManagerStartOptions
   job->text = g_strdup(machine->uuid);
   job->flag = machine->foreign;
   job->seconds = options->wait ? MAX(options->timeout, 1) : 0;
+  machine->start = start_new();
+  job->data = g_atomic_rc_box_acquire(machine->start);
+  job->free_data = free_start;
   job_prepare_translations(job);
   job_run(job);
 }
@@ -243,10 +279,17 @@ static void finish_destroy(Job *job) {
   if (job->done) machine_wait(machine, WAIT_STOPPED, DESTROY_SECONDS, late, FALSE, job->done, job->user_data);
 }
 
+static void destroy(Machine *machine, ManagerDone done, gpointer user_data) {
+  job_run(job_new(machine->manager, machine, work_destroy, finish_destroy, done, user_data));
+}
+
 // A start is given up: what steled does itself stops at the next opportunity, and the QEMU that libvirt waits for is
 // ended as soon as there is one.
 static void work_end_start(Job *job) {
-  hypervisor_destroy(job->manager->hypervisor, job->name, NULL);
+  MachineStart *start = job->data;
+  g_mutex_lock(&start->lock);
+  if (!start->over) hypervisor_destroy(job->manager->hypervisor, job->name, NULL);
+  g_mutex_unlock(&start->lock);
 }
 
 static gboolean end_start(gpointer job) {
@@ -254,27 +297,26 @@ static gboolean end_start(gpointer job) {
   return G_SOURCE_REMOVE;
 }
 
-static void end_start_later(Machine *machine, GCancellable *start);
+static void end_start_later(Machine *machine);
 
 static void finish_end_start(Job *job) {
-  Machine *machine = job->machine;
-  if (machine->life.state == MACHINE_STARTING && machine->translating == job->cancellable)
-    end_start_later(machine, job->cancellable);
+  if (job->machine->start == job->data) end_start_later(job->machine);
 }
 
-static void end_start_later(Machine *machine, GCancellable *start) {
+static void end_start_later(Machine *machine) {
   Job *job = job_new(machine->manager, machine, work_end_start, finish_end_start, NULL, NULL);
-  job->cancellable = g_object_ref(start);
+  job->data = g_atomic_rc_box_acquire(machine->start);
+  job->free_data = free_start;
   g_timeout_add(GIVE_UP_MS, end_start, job);
 }
 
 static gboolean give_up_start(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {
   Machine *machine = manager_find(manager, name, NULL);
-  if (machine == NULL || machine->life.state != MACHINE_STARTING || machine->translating == NULL) return FALSE;
+  if (machine == NULL || machine->start == NULL) return FALSE;
   g_autofree char *late = g_strdup_printf("'%s' has not stopped starting within %d s", name, DESTROY_SECONDS);
   if (!g_cancellable_is_cancelled(machine->translating)) {
     g_cancellable_cancel(machine->translating);
-    end_start_later(machine, machine->translating);
+    end_start_later(machine);
   }
   machine_wait(machine, WAIT_STOPPED, DESTROY_SECONDS, late, FALSE, done, user_data);
   return TRUE;
@@ -283,12 +325,12 @@ static gboolean give_up_start(Manager *manager, const char *name, ManagerDone do
 void manager_destroy(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {
   if (give_up_start(manager, name, done, user_data)) return;
   Machine *machine = request_begin(manager, name, MACHINE_REQUEST_DESTROY, "destroy", done, user_data);
-  if (machine) job_run(job_new(manager, machine, work_destroy, finish_destroy, done, user_data));
+  if (machine) destroy(machine, done, user_data);
 }
 
 void machine_end_failed_boot(Machine *machine, const char *message) {
   if (!machine_apply(machine, MACHINE_BOOT_FAILED, message)) return;
-  job_run(job_new(machine->manager, machine, work_destroy, finish_destroy, NULL, NULL));
+  destroy(machine, NULL, NULL);
 }
 
 // --- suspend and resume ---------------------------------------------------------------------------

@@ -17,6 +17,8 @@
 #include "manager.h"
 #include "share.h"
 
+typedef struct MachineStart MachineStart; // manager-power.c
+
 typedef struct Machine {
   int references;
   Manager *manager;
@@ -29,6 +31,7 @@ typedef struct Machine {
   gboolean changing;         // being redefined or undefined
   gboolean gone;             // undefined
   GCancellable *translating; // while its root is translated ahead, or may be; or NULL
+  MachineStart *start;       // while it is being started; or NULL
   gboolean discarded;        // is to be undefined as soon as it has stopped
   GQueue waiters;
 

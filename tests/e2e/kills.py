@@ -158,6 +158,22 @@ class Campaign:
         self.steled.stop()
 
 
+def start_after_giving_up(place):
+    """What ends a start that is given up ends no later one."""
+    campaign = Campaign(place, 0)
+    steled, name = campaign.steled, campaign.name
+    for _ in range(6):
+        campaign.reach("starting")
+        steled.vmctl("destroy", name)
+        steled.vmctl("start", name)
+        time.sleep(1)  # for what may still be under way to do its harm
+        check(campaign.state() in ("booting", "running"), f"after a start that was given up the next ended, too: {steled.state(name)}")
+        steled.vmctl("destroy", name)
+        campaign.check_nothing_left("a start after one that was given up")
+    steled.vmctl("undefine", name)
+    steled.stop()
+
+
 # Every state and every victim, in seconds.
 SLICE = [("starting", "qemu"), ("booting", "frozen"), ("up", "virtiofsd"), ("stopping", "qemu"), ("paused", "client"),
          ("starting", "virtiofsd"), ("stopping", "frozen"), ("starting", "steled"), ("stopping", "steled"), ("defined", "steled")]
@@ -197,6 +213,7 @@ def clients_killed(place):
 
 TESTS = [
     ("slice", slice_of_campaign, True),
+    ("start-after-giving-up", start_after_giving_up, True),
     ("campaign", whole_campaign, False),
     ("clients-killed", clients_killed, False),
 ]
