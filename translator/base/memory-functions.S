@@ -16,21 +16,28 @@ function memmove
   b.lo .Lbackward
 function memcpy
   mov x3, x0
-  cmp x2, #16
-  b.lo .Lforward_tail
-  subs x2, x2, #32
+  cmp x2, #32
   b.lo .Lforward_16
-.Lforward_32:
-  ldp x4, x5, [x1]
+  subs x2, x2, #64
+  b.lo .Lforward_32
+.Lforward_64:
   ldp x6, x7, [x1, #16]
-  add x1, x1, #32
-  stp x4, x5, [x3]
+  ldp x8, x9, [x1, #32]
+  ldp x10, x11, [x1, #48]
+  ldp x4, x5, [x1], #64
   stp x6, x7, [x3, #16]
-  add x3, x3, #32
-  subs x2, x2, #32
-  b.hs .Lforward_32
+  stp x8, x9, [x3, #32]
+  stp x10, x11, [x3, #48]
+  stp x4, x5, [x3], #64
+  subs x2, x2, #64
+  b.hs .Lforward_64
+.Lforward_32:
+  tbz x2, #5, .Lforward_16
+  ldp x6, x7, [x1, #16]
+  ldp x4, x5, [x1], #32
+  stp x6, x7, [x3, #16]
+  stp x4, x5, [x3], #32
 .Lforward_16:
-  add x2, x2, #32
   tbz x2, #4, .Lforward_tail
   ldp x4, x5, [x1], #16
   stp x4, x5, [x3], #16
@@ -96,44 +103,59 @@ function memcmp
   subs x2, x2, #32
   b.lo 4f
 .Lcompare_32:
-  ldp x3, x4, [x0]
-  ldp x5, x6, [x1]
   ldp x7, x8, [x0, #16]
   ldp x9, x10, [x1, #16]
+  ldp x3, x4, [x0], #32
+  ldp x5, x6, [x1], #32
   cmp x3, x5
   ccmp x4, x6, #0, eq
   ccmp x7, x9, #0, eq
   ccmp x8, x10, #0, eq
-  b.ne 4f
-  add x0, x0, #32
-  add x1, x1, #32
+  b.ne 6f
   subs x2, x2, #32
   b.hs .Lcompare_32
 4:add x2, x2, #32
   subs x2, x2, #8
   b.lo 2f
-1:ldr x3, [x0], #8
+.Lcompare_8:
+  ldr x3, [x0], #8
   ldr x4, [x1], #8
   cmp x3, x4
   b.ne 5f
   subs x2, x2, #8
-  b.hs 1b
-2:add x2, x2, #8
-1:cbz x2, 3f
-  ldrb w3, [x0], #1
+  b.hs .Lcompare_8
+2:tbz x2, #2, 1f
+  ldr w3, [x0], #4
+  ldr w4, [x1], #4
+  cmp w3, w4
+  b.ne 7f
+1:ands x2, x2, #3
+  b.eq 3f
+1:ldrb w3, [x0], #1
   ldrb w4, [x1], #1
-  sub x2, x2, #1
   subs w5, w3, w4
-  b.eq 1b
-  mov w0, w5
-  ret
+  b.ne 8f
+  subs x2, x2, #1
+  b.ne 1b
 3:mov w0, #0
   ret
+6:sub x0, x0, #32
+  sub x1, x1, #32
+  mov x2, #24
+  b .Lcompare_8
 5:rev x3, x3
   rev x4, x4
   cmp x3, x4
   mov w0, #1
   cneg w0, w0, lo
+  ret
+7:rev w3, w3
+  rev w4, w4
+  cmp w3, w4
+  mov w0, #1
+  cneg w0, w0, lo
+  ret
+8:mov w0, w5
   ret
 
 /* void *memchr(const void *bytes, int byte, size_t length) */
@@ -151,11 +173,23 @@ function memchr
 
 /* size_t strlen(const char *text) */
 function strlen
-  mov x1, x0
-1:ldrb w2, [x1], #1
-  cbnz w2, 1b
+  and x1, x0, #-8 /* words that are aligned lie in one page */
+  ldr x2, [x1]
+  lsl w3, w0, #3
+  mov x4, #-1
+  lsl x4, x4, x3
+  orn x2, x2, x4 /* what is before the text is no zero */
+  mov x5, #0x0101010101010101
+1:sub x3, x2, x5
+  bic x3, x3, x2
+  ands x3, x3, #0x8080808080808080
+  b.ne 2f
+  ldr x2, [x1, #8]!
+  b 1b
+2:rbit x3, x3
+  clz x3, x3
+  add x1, x1, x3, lsr #3
   sub x0, x1, x0
-  sub x0, x0, #1
   ret
 
 /* size_t strnlen(const char *text, size_t limit) */
