@@ -95,7 +95,7 @@ static bool is_branch(uint32_t word) {
 
 static const A64Relocation *relocation_at(uint32_t index) {
   for (uint32_t i = 0; i < code.relocation_count; i++)
-    if (code.relocations[i].offset == index * 4) return &code.relocations[i];
+    if (code.relocations[i].word == index) return &code.relocations[i];
   return NULL;
 }
 

@@ -61,9 +61,10 @@ struct A64Emitter {
   uint16_t uppers, uppers_before_cold; /* A64PcMap.uppers */
   bool asks_misaligned, misaligned; /* its ordered accesses may be (A64EmitOptions) */
 
+  uint64_t literals_met; /* a bit for some of their bits each */
   uint32_t fixup_count, literal_count, literal_use_count, cold_map_count, next_label;
 
-  uint8_t general[IR_MAX_TEMPS], vector[IR_MAX_TEMPS]; /* host register of each temporary */
+  uint8_t hosts[2 * IR_MAX_TEMPS];      /* host register of each temporary, general ones first (host_of()) */
   uint32_t kept[2][IR_MAX_TEMPS];       /* general, vector: index of the LOOP_END it lives until; where there are loops */
   uint16_t general_calls[IR_MAX_TEMPS]; /* 1 + helper calls before its first appearance; where there are calls */
   bool general_crosses[IR_MAX_TEMPS];   /* and whether it appears behind one more */
@@ -83,7 +84,9 @@ size_t a64_emitter_size(void) { return sizeof(A64Emitter); }
 
 /* --- Lifetimes ------------------------------------------------------------------------------------ */
 
-static uint8_t *host_of(Emitter *e, unsigned kind, unsigned id) { return kind & IR_KIND_V ? &e->vector[id] : &e->general[id]; }
+static inline uint8_t *host_of(Emitter *e, unsigned kind, unsigned id) {
+  return &e->hosts[id + (kind & IR_KIND_V) * (IR_MAX_TEMPS / IR_KIND_V)];
+}
 
 /* Whether this is, seen from the end, the first appearance of a temporary: its last. */
 static inline bool note_appearance(Emitter *e, unsigned kind, unsigned id) {
@@ -108,20 +111,31 @@ static void keep_over_loop(Emitter *e, const IrInsn *end) {
     }
 }
 
-/* From the end, each operation is told which of its temporaries it is the last to use. */
+static void find_last_use(Emitter *e, IrInsn *insn) {
+  unsigned last = 0;
+  for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
+    unsigned k = (unsigned)__builtin_ctz(temps);
+    if (note_appearance(e, ir_op_info[insn->op].kind[k], insn->reg[k])) last |= 1u << k;
+  }
+  insn->last = (uint8_t)last;
+}
+
+/* From the end, each operation is told which of its temporaries it is the last to use. Most have none, so that they are
+ * looked at two by two. */
 static void find_last_uses(Emitter *e) {
-  const bool loops = e->b->has_loops;
-  IrInsn *const first = e->b->insns;
-  for (IrInsn *insn = first + e->b->count; insn != first;) {
-    insn--;
-    if (loops && insn->op == IR_LOOP_END) keep_over_loop(e, insn);
-    if (!insn->temps) continue;
-    unsigned last = 0;
-    for (unsigned temps = insn->temps; temps; temps &= temps - 1) {
-      unsigned k = (unsigned)__builtin_ctz(temps);
-      if (note_appearance(e, ir_op_info[insn->op].kind[k], insn->reg[k])) last |= 1u << k;
+  IrInsn *const first = e->b->insns, *insn = first + e->b->count;
+  if (e->b->has_loops) {
+    while (insn-- != first) {
+      if (insn->op == IR_LOOP_END) keep_over_loop(e, insn);
+      find_last_use(e, insn);
     }
-    insn->last = (uint8_t)last;
+    return;
+  }
+  if (e->b->count % 2) find_last_use(e, --insn);
+  for (; insn != first; insn -= 2) {
+    if (!(insn[-1].temps | insn[-2].temps)) continue;
+    find_last_use(e, &insn[-1]);
+    find_last_use(e, &insn[-2]);
   }
 }
 
@@ -151,8 +165,8 @@ _Static_assert(IR_MAX_TEMPS % sizeof(uint64_t) == 0 && IR_TEMP_FIRST % sizeof(ui
 static void scan_lifetimes(Emitter *e) {
   const IrBuilder *b = e->b;
   unsigned general = b->next_temp - IR_TEMP_FIRST, vector = b->next_vector_temp - IR_TEMP_FIRST;
-  clear_hosts(e->general, general);
-  clear_hosts(e->vector, vector);
+  clear_hosts(e->hosts, general);
+  clear_hosts(e->hosts + IR_MAX_TEMPS, vector);
   if (b->has_loops) {
     memset(e->kept[0] + IR_TEMP_FIRST, 0, general * sizeof(uint32_t));
     memset(e->kept[1] + IR_TEMP_FIRST, 0, vector * sizeof(uint32_t));
@@ -177,22 +191,25 @@ static unsigned take(Emitter *e, uint32_t *free_set, uint32_t allowed) {
 /* Host register of an IR general register, assigned at its first appearance. */
 static A64Reg general(Emitter *e, unsigned id) {
   if (id < IR_TEMP_FIRST) return A64_X(id);
-  if (e->general[id] == NO_REGISTER) {
+  uint8_t *host = host_of(e, IR_KIND_G, id);
+  if (*host == NO_REGISTER) {
     uint32_t allowed = e->b->has_calls && e->general_crosses[id] ? ~A64_TEMPS_CALLER_SAVED : UINT32_MAX;
-    e->general[id] = (uint8_t)take(e, &e->free_general, allowed);
+    *host = (uint8_t)take(e, &e->free_general, allowed);
   }
-  return A64_X(e->general[id]);
+  return A64_X(*host);
 }
 
 static A64Vec vector(Emitter *e, unsigned id) {
   if (id < IR_TEMP_FIRST) return (A64Vec){id};
-  if (e->vector[id] == NO_REGISTER) e->vector[id] = (uint8_t)take(e, &e->free_vector, UINT32_MAX);
-  return (A64Vec){e->vector[id]};
+  uint8_t *host = host_of(e, IR_KIND_V, id);
+  if (*host == NO_REGISTER) *host = (uint8_t)take(e, &e->free_vector, UINT32_MAX);
+  return (A64Vec){*host};
 }
 
 static inline void release_operand(Emitter *e, unsigned kind, unsigned id) {
-  if (kind & IR_KIND_V) e->free_vector |= 1u << e->vector[id];
-  else e->free_general |= 1u << e->general[id];
+  uint32_t freed = 1u << *host_of(e, kind, id);
+  if (kind & IR_KIND_V) e->free_vector |= freed;
+  else e->free_general |= freed;
 }
 
 /* The operation's temporaries in `operands` (bit k: reg[k]). */
@@ -262,7 +279,9 @@ static void put_trampoline(Emitter *e, bool link, A64Trampoline trampoline) {
 }
 
 static void put_literal(Emitter *e, A64Reg host, uint64_t value, bool guest_address) {
-  unsigned i = 0;
+  const uint64_t bit = UINT64_C(1) << ((value ^ value >> 6) & 63);
+  unsigned i = e->literals_met & bit ? 0 : e->literal_count; /* mostly there is none such */
+  e->literals_met |= bit;
   while (i < e->literal_count &&
          (e->literals[i].value != value || e->literals[i].guest_address != guest_address))
     i++;
@@ -461,7 +480,7 @@ static void add_indirect_check(Emitter *e, unsigned label) {
   put_branch(e, a64_cbnz(8, X16, 0), label);
 }
 
-static void emit_exit(Emitter *e, const IrInsn *insn) {
+static inline void emit_exit(Emitter *e, const IrInsn *insn) {
   uint32_t number = e->code->exit_count;
   add_exit(e, A64_EXIT_JUMP, (uint64_t)insn->imm);
   if (e->code->exit_count > number) e->code->exits[number].x87_top = insn->cond;
@@ -586,7 +605,7 @@ static __attribute__((noinline)) void map_cold_pc(Emitter *e) {
   else e->cold_map[e->cold_map_count++] = (A64PcMap){(uint16_t)(written(e) * 4), e->uppers, e->guest_offset};
 }
 
-static inline __attribute__((always_inline)) void map_pc(Emitter *e) {
+static inline __attribute__((always_inline)) void map_pc(Emitter *e, uint32_t offset, uint16_t uppers) {
   A64PcMap *row = e->map_at;
   if (__builtin_expect(e->cold, 0)) {
     map_cold_pc(e);
@@ -596,9 +615,12 @@ static inline __attribute__((always_inline)) void map_pc(Emitter *e) {
     e->status = A64_EMIT_TOO_LARGE;
     return;
   }
-  *row = (A64PcMap){(uint16_t)((uintptr_t)e->at - (uintptr_t)e->start), e->uppers, e->guest_offset};
+  const uint64_t host = (uint16_t)((uintptr_t)e->at - (uintptr_t)e->start);
+  const uint64_t all = host | (uint32_t)uppers << 16 | (uint64_t)offset << 32;
+  __builtin_memcpy(row, &all, sizeof all);
   e->map_at = row + 1;
 }
+_Static_assert(sizeof(A64PcMap) == 8 && offsetof(A64PcMap, uppers) == 2 && offsetof(A64PcMap, guest_offset) == 4, "map_pc()");
 
 static void emit_block(Emitter *e, const IrInsn *insn) {
   bind(e, insn, insn->shift, (uint64_t)insn->imm);
@@ -606,6 +628,17 @@ static void emit_block(Emitter *e, const IrInsn *insn) {
   if (!insn->cond) return;
   if (code->entry_count == A64_MAX_ENTRIES) e->status = A64_EMIT_TOO_LARGE;
   else code->entries[code->entry_count++] = (A64Entry){(uint64_t)insn->imm, position(e)};
+}
+
+static void emit_cold_exit(Emitter *e, const IrInsn *insn) {
+  unsigned label = insn->shift;
+  set_cold(e, true);
+  map_cold_pc(e);
+  e->labels[label] = position(e);
+  e->label_pc[label] = 0;
+  e->label_exit[label] = (uint16_t)(e->code->exit_count + 1);
+  emit_exit(e, insn);
+  set_cold(e, false);
 }
 
 static void emit_move(Emitter *e, const IrInsn *insn) {
@@ -616,56 +649,6 @@ static void emit_move(Emitter *e, const IrInsn *insn) {
 static void emit_constant(Emitter *e, const IrInsn *insn) {
   A64Reg d = general(e, insn->reg[0]);
   if (d.number != A64_REG_ZERO) put_const(e, d, (uint64_t)insn->imm);
-}
-
-static void emit_pseudo(Emitter *e, const IrInsn *insn) {
-  switch ((IrOp)insn->op) {
-  case IR_MOV: emit_move(e, insn); break;
-  case IR_CONST: emit_constant(e, insn); break;
-  case IR_GUEST_ADDRESS: put_literal(e, general(e, insn->reg[0]), (uint64_t)insn->imm, true); break;
-  case IR_LOAD: emit_load(e, insn); break;
-  case IR_STORE: emit_store(e, insn); break;
-  case IR_LOADV: emit_load_vector(e, insn); break;
-  case IR_STOREV: emit_store_vector(e, insn); break;
-  case IR_LOAD_PAIR: emit_pair(e, insn, true); break;
-  case IR_STORE_PAIR: emit_pair(e, insn, false); break;
-  case IR_PUSH: emit_push(e, insn); break;
-  case IR_POP: emit_pop(e, insn); break;
-  case IR_ATOMIC_ADD:
-  case IR_ATOMIC_OR:
-  case IR_ATOMIC_CLEAR:
-  case IR_ATOMIC_XOR:
-  case IR_ATOMIC_SWAP:
-  case IR_ATOMIC_CAS: emit_atomic(e, insn); break;
-  case IR_LABEL: bind(e, insn, (unsigned)insn->imm, 0); break;
-  case IR_B: emit_branch(e, insn, a64_b(0)); break;
-  case IR_BCOND: emit_branch(e, insn, a64_b_cond(insn->cond, 0)); break;
-  case IR_CBZ: emit_branch(e, insn, a64_cbz(insn->size, general(e, insn->reg[1]), 0)); break;
-  case IR_CBNZ: emit_branch(e, insn, a64_cbnz(insn->size, general(e, insn->reg[1]), 0)); break;
-  case IR_TBZ: emit_branch(e, insn, a64_tbz(general(e, insn->reg[1]), insn->cond, 0)); break;
-  case IR_TBNZ: emit_branch(e, insn, a64_tbnz(general(e, insn->reg[1]), insn->cond, 0)); break;
-  case IR_COLD_BEGIN:
-    set_cold(e, true);
-    e->uppers_before_cold = e->uppers;
-    map_pc(e);
-    break;
-  case IR_COLD_END:
-    set_cold(e, false);
-    e->uppers = e->uppers_before_cold;
-    break;
-  case IR_UPPERS: e->uppers = (uint16_t)insn->imm; break;
-  case IR_LOOP_END: release_loop(e, insn); break;
-  case IR_BLOCK: emit_block(e, insn); break;
-  case IR_EXIT: emit_exit(e, insn); break;
-  case IR_EXIT_IND: emit_exit_indirect(e, insn); break;
-  case IR_CALL: emit_call(e, insn); break;
-  case IR_CALL_IND: emit_call_indirect(e, insn); break;
-  case IR_RETURN: emit_return(e, insn); break;
-  case IR_SYSCALL: emit_syscall(e, insn); break;
-  case IR_RAISE: emit_raise(e, insn); break;
-  case IR_HELPER: emit_helper(e, insn); break;
-  default: break;
-  }
 }
 
 /* --- One operation -------------------------------------------------------------------------------- */
@@ -704,26 +687,76 @@ static inline uint32_t plain_registers(const IrInsn *insn) {
 _Static_assert((IR_NONE & 31) == 0 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "plain_registers()");
 
 static inline void begin_guest_instruction(Emitter *e, const IrInsn *insn) {
-  e->guest_offset = ((uint32_t)((uint64_t)insn->imm - e->guest_entry) & 0x3fffffffu) | (uint32_t)insn->cond << 30;
-  e->uppers = insn->shift;
+  const uint32_t offset = ((uint32_t)((uint64_t)insn->imm - e->guest_entry) & 0x3fffffffu) | (uint32_t)insn->cond << 30;
+  const uint16_t uppers = insn->shift;
+  e->guest_offset = offset;
+  e->uppers = uppers;
   if (__builtin_expect(e->asks_misaligned, 0)) e->misaligned = e->options->is_misaligned((uint64_t)insn->imm);
-  map_pc(e);
+  map_pc(e, offset, uppers);
 }
 
-static inline void emit_one(Emitter *e, const IrInsn *insn) {
-  if (insn->op == IR_GUEST) {
-    begin_guest_instruction(e, insn);
-    return;
-  }
+static inline void emit_plain(Emitter *e, const IrInsn *insn) {
   const IrOpInfo *info = &ir_op_info[insn->op];
-  if (info->pseudo) {
-    emit_pseudo(e, insn);
-    if (insn->temps) release_operands(e, insn, insn->last);
-    return;
-  }
   uint32_t word = info->encoding | (uint32_t)insn->imm;
   if (info->sf && insn->size == 8) word |= 1u << 31;
   put(e, word | (insn->temps ? place_temporaries(e, insn, info) : plain_registers(insn)));
+}
+
+static inline void emit_one(Emitter *e, const IrInsn *insn) {
+  if (insn->op == IR_GUEST) { /* most often */
+    begin_guest_instruction(e, insn);
+    return;
+  }
+  switch ((IrOp)insn->op) {
+  case IR_MOV: emit_move(e, insn); break;
+  case IR_CONST: emit_constant(e, insn); break;
+  case IR_GUEST_ADDRESS: put_literal(e, general(e, insn->reg[0]), (uint64_t)insn->imm, true); break;
+  case IR_LOAD: emit_load(e, insn); break;
+  case IR_STORE: emit_store(e, insn); break;
+  case IR_LOADV: emit_load_vector(e, insn); break;
+  case IR_STOREV: emit_store_vector(e, insn); break;
+  case IR_LOAD_PAIR: emit_pair(e, insn, true); break;
+  case IR_STORE_PAIR: emit_pair(e, insn, false); break;
+  case IR_PUSH: emit_push(e, insn); break;
+  case IR_POP: emit_pop(e, insn); break;
+  case IR_ATOMIC_ADD:
+  case IR_ATOMIC_OR:
+  case IR_ATOMIC_CLEAR:
+  case IR_ATOMIC_XOR:
+  case IR_ATOMIC_SWAP:
+  case IR_ATOMIC_CAS: emit_atomic(e, insn); break;
+  case IR_LABEL: bind(e, insn, (unsigned)insn->imm, 0); break;
+  case IR_B: emit_branch(e, insn, a64_b(0)); break;
+  case IR_BCOND: emit_branch(e, insn, a64_b_cond(insn->cond, 0)); break;
+  case IR_CBZ: emit_branch(e, insn, a64_cbz(insn->size, general(e, insn->reg[1]), 0)); break;
+  case IR_CBNZ: emit_branch(e, insn, a64_cbnz(insn->size, general(e, insn->reg[1]), 0)); break;
+  case IR_TBZ: emit_branch(e, insn, a64_tbz(general(e, insn->reg[1]), insn->cond, 0)); break;
+  case IR_TBNZ: emit_branch(e, insn, a64_tbnz(general(e, insn->reg[1]), insn->cond, 0)); break;
+  case IR_COLD_BEGIN:
+    set_cold(e, true);
+    e->uppers_before_cold = e->uppers;
+    map_cold_pc(e);
+    break;
+  case IR_COLD_END:
+    set_cold(e, false);
+    e->uppers = e->uppers_before_cold;
+    break;
+  case IR_UPPERS: e->uppers = (uint16_t)insn->imm; break;
+  case IR_LOOP_END: release_loop(e, insn); break;
+  case IR_BLOCK: emit_block(e, insn); break;
+  case IR_EXIT: emit_exit(e, insn); break;
+  case IR_COLD_EXIT: emit_cold_exit(e, insn); break;
+  case IR_EXIT_IND: emit_exit_indirect(e, insn); break;
+  case IR_CALL: emit_call(e, insn); break;
+  case IR_CALL_IND: emit_call_indirect(e, insn); break;
+  case IR_RETURN: emit_return(e, insn); break;
+  case IR_SYSCALL: emit_syscall(e, insn); break;
+  case IR_RAISE: emit_raise(e, insn); break;
+  case IR_HELPER: emit_helper(e, insn); break;
+  case IR_NOP: return;
+  default: emit_plain(e, insn); return;
+  }
+  if (insn->temps) release_operands(e, insn, insn->last);
 }
 
 /* --- Joining hot code, cold code and literals ------------------------------------------------------- */
@@ -776,7 +809,7 @@ static void join(Emitter *e) {
   for (uint32_t i = 0; i < code->entry_count; i++)
     code->entries[i].host_offset = final_index(code, code->entries[i].host_offset) * 4;
   for (uint32_t i = 0; i < code->relocation_count; i++)
-    code->relocations[i].offset = final_index(code, code->relocations[i].offset);
+    code->relocations[i].word = final_index(code, code->relocations[i].word);
   for (uint32_t i = 0; i < code->indirect_count; i++)
     code->indirect_checks[i] = final_index(code, code->indirect_checks[i]) * 4;
   code->pc_map_count = code->cold_pc_map = (uint32_t)(e->map_at - code->pc_map);
@@ -797,8 +830,14 @@ static void join(Emitter *e) {
   for (uint32_t i = 0; i < code->exit_count; i++)
     if (code->exits[i].branch < UINT32_MAX - 1) code->exits[i].branch *= 4;
     else code->exits[i].branch = UINT32_MAX;
-  for (uint32_t i = 0; i < code->relocation_count; i++) code->relocations[i].offset *= 4;
 }
+
+/* Some of them twice: a call of memset() would take longer. */
+static inline void unbind_labels(Emitter *e, unsigned count) {
+  const uint64_t two = (uint64_t)UNBOUND << 32 | UNBOUND;
+  for (unsigned i = 0; i < count; i += 2) __builtin_memcpy(&e->labels[i], &two, sizeof two);
+}
+_Static_assert(IR_MAX_LABELS % 2 == 0, "unbind_labels()");
 
 static void begin(Emitter *e, const IrBuilder *b, const A64EmitOptions *options, A64Code *code) {
   e->b = b;
@@ -819,8 +858,9 @@ static void begin(Emitter *e, const IrBuilder *b, const A64EmitOptions *options,
   e->asks_misaligned = options->is_misaligned != NULL;
   e->misaligned = false;
   e->fixup_count = e->literal_count = e->literal_use_count = e->cold_map_count = 0;
+  e->literals_met = 0;
   e->next_label = b->next_label;
-  for (unsigned i = 0; i < b->next_label; i++) e->labels[i] = UNBOUND;
+  unbind_labels(e, b->next_label);
   code->count = code->exit_count = code->entry_count = code->indirect_count = 0;
   code->pc_map_count = code->relocation_count = 0;
 }

@@ -46,7 +46,7 @@ typedef struct A64Entry {
 
 typedef enum A64RelocationKind { A64_RELOCATE_TRAMPOLINE, A64_RELOCATE_GUEST_ADDRESS } A64RelocationKind;
 typedef struct A64Relocation {
-  uint32_t offset; /* of a B/BL, or of an 8-byte literal */
+  uint32_t word; /* index of a B/BL, or of an 8-byte literal's first word */
   uint8_t kind;
   uint8_t trampoline;
 } A64Relocation;

@@ -4,6 +4,7 @@
 #include "a64/tables.h"
 
 #include "a64/encode.h"
+#include "base/base.h"
 
 enum { WORDS = 15, MOVES = 16, TO_FORM = WORDS * MOVES, FAR = TO_FORM + 4, ANY, FORM_SHIFT = 30, FAR_BYTES = 3, ANY_BYTES = 8 };
 _Static_assert(1 + ANY_BYTES == A64_PC_MAP_BYTES_MAX && 2 + FAR_BYTES <= A64_PC_MAP_BYTES_MAX, "a boundary's most bytes");
@@ -99,15 +100,22 @@ bool a64_make_tables(const A64Code *code, uint64_t guest_entry, A64TableRoom *ro
       return false;
   const A64Relocation *from = code->relocations;
   for (uint32_t i = 0; i < relocations; i++)
-    room->relocations[i].all = from[i].offset / 4 | (uint32_t)from[i].kind << 16 | (uint32_t)from[i].trampoline << 24;
+    room->relocations[i].all = from[i].word | (uint32_t)from[i].kind << 16 | (uint32_t)from[i].trampoline << 24;
   for (uint32_t i = 0; i < checks; i++) room->indirect_checks[i] = (uint16_t)(code->indirect_checks[i] / 4);
-  *ret_tables = (A64Tables){.word_count = (uint16_t)code->count, .instruction_count = (uint16_t)code->instruction_count,
-                            .exit_count = (uint16_t)exits, .entry_count = (uint16_t)entries,
-                            .relocation_count = (uint16_t)relocations,
-                            .indirect_count = (uint16_t)checks,
-                            .pc_map_count = (uint16_t)code->pc_map_count, .exits = room->exits,
-                            .entries = room->entries, .relocations = room->relocations, .words = code->words,
-                            .indirect_checks = room->indirect_checks, .whole_pc_map = code->pc_map};
+  BASE_CLEAR(ret_tables);
+  ret_tables->word_count = (uint16_t)code->count;
+  ret_tables->instruction_count = (uint16_t)code->instruction_count;
+  ret_tables->exit_count = (uint16_t)exits;
+  ret_tables->entry_count = (uint16_t)entries;
+  ret_tables->relocation_count = (uint16_t)relocations;
+  ret_tables->indirect_count = (uint16_t)checks;
+  ret_tables->pc_map_count = (uint16_t)code->pc_map_count;
+  ret_tables->exits = room->exits;
+  ret_tables->entries = room->entries;
+  ret_tables->relocations = room->relocations;
+  ret_tables->words = code->words;
+  ret_tables->indirect_checks = room->indirect_checks;
+  ret_tables->whole_pc_map = code->pc_map;
   return true;
 }
 

@@ -35,16 +35,8 @@ static inline IrInsn *append(IrBuilder *b, IrOp op, unsigned size, unsigned rd, 
   if (b->count == IR_MAX_INSNS - 1) b->overflow = true;
   else b->count++;
   IrInsn *insn = &b->insns[b->count - 1];
-  insn->op = (uint16_t)op;
-  insn->size = (uint8_t)size;
-  insn->cond = 0;
-  insn->reg[0] = (uint16_t)rd;
-  insn->reg[1] = (uint16_t)rn;
-  insn->reg[2] = (uint16_t)rm;
-  insn->reg[3] = (uint16_t)ra;
-  insn->shift = 0;
-  insn->imm = imm;
-  ir_note_temps(insn);
+  const uint64_t regs = rd | rn << 16 | (uint64_t)(rm | ra << 16) << 32;
+  ir_put(insn, op | size << 16, regs, ir_temps_of(regs) << 16, imm);
   return insn;
 }
 
@@ -357,6 +349,12 @@ void ir_cold_end(IrBuilder *b) {
   b->cold = false;
   b->joins = b->joins_in_line;
   append(b, IR_COLD_END, 8, IR_NONE, IR_NONE, IR_NONE, IR_NONE, 0);
+}
+
+IrInsn *ir_cold_exit(IrBuilder *b, IrLabel label, uint64_t target) {
+  IrInsn *exit = append(b, IR_COLD_EXIT, 8, IR_NONE, IR_NONE, IR_NONE, IR_NONE, (int64_t)target);
+  exit->shift = label.id;
+  return exit;
 }
 
 void ir_loop_end(IrBuilder *b, IrLabel head) {

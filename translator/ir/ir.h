@@ -90,11 +90,33 @@ static inline void ir_make_nop(IrInsn *insn) {
   *insn = (IrInsn){.op = IR_NOP, .size = 8, .reg = {IR_NONE, IR_NONE, IR_NONE, IR_NONE}};
 }
 
+/* Which of the four fields of IrInsn.reg, as one word, name temporaries: all at once, as every operation is asked for. */
+static inline unsigned ir_temps_of(uint64_t regs) {
+  const uint64_t each = UINT64_C(0x0001000100010001), top = each << 15;
+  uint64_t temps = ((regs & ~top) + each * (0x8000 - IR_TEMP_FIRST)) & ~regs & top;
+  temps >>= 15;
+  temps |= temps >> 15;
+  return (unsigned)(temps | temps >> 30) & 15;
+}
+_Static_assert(IR_MAX_TEMPS <= 0x8000 && IR_NONE >= 0x8000 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ir_temps_of()");
+
 /* To be called after changing an operation's registers. */
 static inline void ir_note_temps(IrInsn *insn) {
-  insn->temps = (uint8_t)(ir_is_temp(insn->reg[0]) | ir_is_temp(insn->reg[1]) << 1 | ir_is_temp(insn->reg[2]) << 2 |
-                           ir_is_temp(insn->reg[3]) << 3);
+  uint64_t regs;
+  __builtin_memcpy(&regs, insn->reg, sizeof regs);
+  insn->temps = (uint8_t)ir_temps_of(regs);
 }
+
+/* All of an operation in four stores: op, size, cond; reg; shift, temps, last; imm. */
+static inline void ir_put(IrInsn *insn, uint32_t head, uint64_t regs, uint32_t tail, int64_t imm) {
+  __builtin_memcpy(insn, &head, sizeof head);
+  __builtin_memcpy(insn->reg, &regs, sizeof regs);
+  __builtin_memcpy(&insn->shift, &tail, sizeof tail);
+  insn->imm = imm;
+}
+_Static_assert(offsetof(IrInsn, size) == 2 && offsetof(IrInsn, cond) == 3 && offsetof(IrInsn, reg) == 4 &&
+                   offsetof(IrInsn, temps) == offsetof(IrInsn, shift) + 2 && offsetof(IrInsn, last) == offsetof(IrInsn, temps) + 1,
+               "ir_put()");
 
 typedef struct IrBuilder {
   IrInsn *insns; /* IR_MAX_INSNS, owned by the caller */
@@ -129,8 +151,8 @@ static inline void ir_mark(IrBuilder *b, IrOp op, uint64_t guest_pc, unsigned co
   if (op == IR_BLOCK) b->joins++;
   if (b->count == IR_MAX_INSNS - 1) b->overflow = true;
   else b->count++;
-  b->insns[b->count - 1] = (IrInsn){.op = (uint16_t)op, .size = 8, .cond = (uint8_t)cond, .shift = (uint16_t)shift,
-                                    .reg = {IR_NONE, IR_NONE, IR_NONE, IR_NONE}, .imm = (int64_t)guest_pc};
+  const uint64_t none = UINT64_C(0x0001000100010001) * IR_NONE;
+  ir_put(&b->insns[b->count - 1], op | 8 << 16 | cond << 24, none, shift, (int64_t)guest_pc);
 }
 
 /* --- Integer operations (size 4 or 8) --- */
@@ -217,6 +239,8 @@ void ir_tbnz(IrBuilder *b, IrReg n, unsigned bit, IrLabel label);
  * and ends with a branch back to a label bound directly after COLD_END. */
 void ir_cold_begin(IrBuilder *b);
 void ir_cold_end(IrBuilder *b);
+/* Binds the label out of line, where an exit to the guest PC stands; directly after the branch there. */
+IrInsn *ir_cold_exit(IrBuilder *b, IrLabel label, uint64_t target);
 /* Binds the label that only the cold code just ended branches back to: what was made before it is there as before. */
 void ir_bind_return(IrBuilder *b, IrLabel label);
 /* After the backward branch of a local loop: keeps temporaries used in the loop alive through it. */

@@ -11,10 +11,12 @@ static bool next_is_adjacent(const Lift *l) {
   return l->index + 1 < l->region->count && r[1].pc == l->next_pc;
 }
 
+/* 1 + slot of ST(0), or 0. */
+static uint8_t x87_slot(const Lift *l) { return l->x87.known || l->x87.guessed ? l->x87.top + 1 : 0; }
+
 void lift_exit(Lift *l, uint64_t target) {
   lift_uppers_leave(l);
-  IrInsn *exit = ir_emit(&l->b, IR_EXIT, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)target);
-  exit->cond = l->x87.known || l->x87.guessed ? l->x87.top + 1 : 0;
+  ir_emit(&l->b, IR_EXIT, 8, IR_NONE, IR_NONE, IR_NONE, (int64_t)target)->cond = x87_slot(l);
 }
 
 /* --- Conditional branches ------------------------------------------------------------------------------ */
@@ -76,6 +78,22 @@ static void settle_on_the_way(Lift *l, IrLabel taken) {
   l->uppers = uppers;
 }
 
+static void exit_out_of_line(Lift *l, IrLabel taken, uint64_t target) {
+  const RegionInsn *r = current(l);
+  bool settles = settles_at_exit(l) && !lift_flags_are_canonical(l, r->live_after);
+  if (!settles && !l->uppers.dirty) {
+    ir_cold_exit(&l->b, taken, target)->cond = x87_slot(l);
+    return;
+  }
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, taken);
+  uint8_t form = l->form;
+  if (settles) lift_flags_canonical(l, r->live_after);
+  lift_exit(l, target);
+  l->form = form;
+  ir_cold_end(&l->b);
+}
+
 /* After the branch: the taken exit out of line, and the fall-through. */
 static void finish_branch(Lift *l, IrLabel taken) {
   const RegionInsn *r = current(l);
@@ -83,13 +101,7 @@ static void finish_branch(Lift *l, IrLabel taken) {
     if (r->target > l->index) pass_form(l, r->target, false);
     if (taken.id != l->blocks[r->target].label) settle_on_the_way(l, taken);
   } else {
-    ir_cold_begin(&l->b);
-    ir_bind(&l->b, taken);
-    uint8_t form = l->form;
-    if (settles_at_exit(l)) lift_flags_canonical(l, r->live_after);
-    lift_exit(l, l->next_pc + (uint64_t)r->insn.imm);
-    l->form = form;
-    ir_cold_end(&l->b);
+    exit_out_of_line(l, taken, l->next_pc + (uint64_t)r->insn.imm);
   }
   if (next_is_adjacent(l)) {
     pass_form(l, l->index + 1, true);

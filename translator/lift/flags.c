@@ -78,6 +78,11 @@ void lift_flags_canonical(Lift *l, uint8_t needed) {
   l->form = FLAGS_CANONICAL;
 }
 
+bool lift_flags_are_canonical(const Lift *l, uint8_t needed) {
+  if (l->form == FLAGS_CANONICAL) return true;
+  return !(needed & (l->form == FLAGS_FCMP ? LIVE_PARITY | LIVE_NZCV : X86_F_CF));
+}
+
 void lift_flags_fcmp(Lift *l) { l->form = FLAGS_FCMP; }
 
 /* --- Addition and subtraction ---------------------------------------------------------------------- */

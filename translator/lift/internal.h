@@ -91,6 +91,8 @@ void lift_flags_put_carry(Lift *l, IrReg carry, FlagForm form);
 
 /* Brings the flags into canonical form as far as `needed` (X86_F_*) asks. */
 void lift_flags_canonical(Lift *l, uint8_t needed);
+/* Whether that takes no operation. */
+bool lift_flags_are_canonical(const Lift *l, uint8_t needed);
 
 /* An x86 condition (0-15) on the present flags: a host condition, or bit 0 of a register. */
 typedef struct LiftCondition {

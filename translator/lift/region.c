@@ -158,7 +158,9 @@ static void lift_all(Lift *l, const LiftRegion *region) {
   begin_blocks(l, region);
   if (l->uppers.planned) lift_uppers_plan(l);
   const RegionInsn *r = region->insns;
-  for (l->index = 0; l->index < region->count && !l->b.overflow; l->index++, r++) {
+  const uint32_t count = region->count;
+  for (uint32_t index = 0; index < count && !l->b.overflow; index++, r++) {
+    l->index = index;
     if (r->leader) {
       begin_block(l, r);
       if (region->checked && r == region->insns) check_source(l, region);

@@ -95,7 +95,10 @@ static void check_patch(uint32_t old, uint32_t word) {
 void cache_patch(uint32_t *at, uint32_t word) {
   check_patch(*at, word);
   __atomic_store_n(at, word, __ATOMIC_RELEASE);
-  cache_sync(at, 4);
+  if (!lines.data_reaches) __asm__ volatile("dc cvau, %0" ::"r"(at) : "memory");
+  __asm__ volatile("dsb ish" ::: "memory");
+  if (!lines.instructions_see) __asm__ volatile("ic ivau, %0" ::"r"(at) : "memory");
+  __asm__ volatile("dsb ish\n\tisb" ::: "memory");
 }
 
 /* --- Start ------------------------------------------------------------------------------------------ */
@@ -292,11 +295,17 @@ Region *cache_add_region(const A64Tables *tables, const RegionExtent *extent, ui
   uint32_t *at = place(tables, bias);
   Chunk *chunk = cache.current;
   Region *region = alloc_in(chunk, sizeof *region);
-  *region = (Region){.entry = extent->entry, .lowest = extent->entry, .highest = extent->highest,
-                     .look_lowest = extent->look_lowest, .look_highest = extent->look_highest,
-                     .slot_lowest = extent->slot_lowest, .slot_highest = extent->slot_highest, .code = at,
-                     .code_bytes = tables->word_count * 4u, .instruction_bytes = tables->instruction_count * 4u,
-                     .tables = *tables};
+  BASE_CLEAR(region);
+  region->entry = region->lowest = extent->entry;
+  region->highest = extent->highest;
+  region->look_lowest = extent->look_lowest;
+  region->look_highest = extent->look_highest;
+  region->slot_lowest = extent->slot_lowest;
+  region->slot_highest = extent->slot_highest;
+  region->code = at;
+  region->code_bytes = tables->word_count * 4u;
+  region->instruction_bytes = tables->instruction_count * 4u;
+  region->tables = *tables;
   if (keep) keep_tables(chunk, &region->tables);
   append_region(chunk, region);
   dependents_note(region);

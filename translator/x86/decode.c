@@ -9,8 +9,8 @@
  * decode_special().
  *
  * Programs use few forms of instructions, and what one is depends on its bytes up to ModRM and SIB alone, but for the
- * numbers behind them. x86_decode_shaped() remembers forms (X86Shape), and is done in some 47 instructions where it
- * knows one: four times of five in /bin/true.
+ * numbers behind them. x86_decode_shaped() remembers forms (X86Shape), and is done in some 38 instructions where it
+ * knows one: four times of five in /bin/true (tests/bench/profile).
  *
  * Otherwise a decode takes 177 executed AArch64 instructions, the mean over /bin/true of Debian 12, and on x86-64
  * 215 over bash. Counted, with some 20 of the measuring loop, by
@@ -394,6 +394,12 @@ decode_special(uint32_t seen, uint32_t rex, uint32_t vvvv, const Row *row, X86In
   return !(row->attributes & ROW_CHECK) || registers_exist(insn);
 }
 
+/* Of flags, those that are another whatever they were; "SF != OF" is known anew when both are. */
+static inline uint32_t killed(const X86Insn *insn) {
+  uint32_t flags = (insn->flags_written | insn->flags_undefined) & ~insn->flags_maybe;
+  return (flags & (X86_F_SF | X86_F_OF)) == (X86_F_SF | X86_F_OF) ? flags | X86_F_LT : flags;
+}
+
 /* In pieces the compiler stores inline: a call of memset() would be a tenth of a decode. */
 static inline void clear(X86Insn *insn) {
   enum { PIECE = 16 };
@@ -466,6 +472,7 @@ static inline X86DecodeStatus decode_window(const uint8_t *bytes, X86Insn *ret_i
       !decode_special(d->seen, d->rex, d->vvvv, row, insn))
     return X86_DECODE_INVALID;
   if (d->seen & SEEN_SEGMENT && insn->mnemonic != X86_LEA) insn->mem.segment = d->segment;
+  insn->flags_killed = killed(insn);
   if (shape) keep_shape(d, row, width, bytes, insn, shape);
   return X86_DECODE_OK;
 }
@@ -486,37 +493,11 @@ X86DecodeStatus x86_decode(const uint8_t *bytes, size_t available, X86Insn *ret_
 
 /* --- By shape --------------------------------------------------------------------------------------- */
 
-/* The bytes that choose a place in the table go up to ModRM, mostly; `not_choosing` are the bits behind those. */
-static inline X86Shape *shape_of(X86Shape *shapes, uint64_t first) {
-  uint32_t chosen = (uint32_t)(first << not_choosing[first & 0xff] >> 32);
-  return &shapes[(chosen * UINT32_C(0x9e3779b1)) >> 20];
-}
-_Static_assert(X86_SHAPES == 1 << (32 - 20), "shape_of()");
-
-static inline void fill_in(const X86Shape *shape, const uint8_t *bytes, X86Insn *ret_insn) {
-  *ret_insn = shape->insn;
-  bytes += shape->at;
-  if (shape->displacement == 1) ret_insn->mem.disp = (int8_t)*bytes;
-  else if (shape->displacement) ret_insn->mem.disp = (int32_t)read_u32(bytes);
-  if (!shape->immediate) return;
-  uint32_t unused = 64 - 8 * shape->immediate;
-  uint64_t high = read_u64(bytes + shape->displacement) << unused;
-  ret_insn->imm = shape->immediate_signed ? (int64_t)high >> unused : (int64_t)(high >> unused);
-}
-
 /* From a copy: bytes that change meanwhile must not become a shape that never was. */
-static X86DecodeStatus __attribute__((noinline)) decode_new_shape(const uint8_t *bytes, X86Insn *ret_insn, X86Shape *shapes) {
+X86DecodeStatus x86_decode_new_shape(const uint8_t *bytes, size_t available, X86Insn *ret_insn, X86Shape shapes[X86_SHAPES]) {
+  if (available < DECODE_WINDOW) return decode_at_end(bytes, available, ret_insn);
   uint8_t copy[DECODE_WINDOW];
   __builtin_memcpy(copy, bytes, sizeof copy);
   __asm__ volatile("" ::: "memory"); /* it is what is read from here on */
-  return decode_window(copy, ret_insn, shape_of(shapes, read_u64(copy)));
-}
-
-X86DecodeStatus x86_decode_shaped(const uint8_t *bytes, size_t available, X86Insn *ret_insn, X86Shape shapes[X86_SHAPES]) {
-  if (available < DECODE_WINDOW) return decode_at_end(bytes, available, ret_insn);
-  uint64_t first = read_u64(bytes);
-  const X86Shape *shape = shape_of(shapes, first);
-  if (!shape->mask || (first ^ shape->bits) & shape->mask) return decode_new_shape(bytes, ret_insn, shapes);
-  fill_in(shape, bytes, ret_insn);
-  return X86_DECODE_OK;
+  return decode_window(copy, ret_insn, x86_shape_of(shapes, read_u64(copy)));
 }

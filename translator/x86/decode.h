@@ -106,7 +106,8 @@ typedef struct X86Insn {
   uint8_t flags_undefined; /* left undefined by the manual (so also dead before) */
   uint8_t flags_maybe;     /* subset of written|undefined that keeps its old value in some cases
                               (shift by CL of zero, REP of zero iterations): never kills liveness */
-  uint32_t imm2;
+  uint8_t flags_killed;    /* written whatever they were before */
+  uint16_t imm2;
   X86Operand operands[4];  /* explicit operands in Intel order; implicit ones belong to the mnemonic */
   X86Mem mem;
   int64_t imm;             /* sign-extended as the instruction does (zero-extended for MOV r64, imm64's own) */
@@ -142,7 +143,52 @@ typedef struct X86Shape {
   bool immediate_signed;
 } X86Shape;
 
+/* By the first byte, how many of the first eight bytes' high bits lie behind those that choose a place in the table: they
+ * go up to ModRM, mostly. */
+extern const uint8_t x86_not_choosing[256];
+
+static inline X86Shape *x86_shape_of(X86Shape shapes[X86_SHAPES], uint64_t first) {
+  uint32_t chosen = (uint32_t)(first << x86_not_choosing[first & 0xff] >> 32);
+  return &shapes[(chosen * UINT32_C(0x9e3779b1)) >> 20];
+}
+_Static_assert(X86_SHAPES == 1 << (32 - 20), "x86_shape_of()");
+
+/* The instruction of that shape at `bytes`. */
+static inline void x86_fill_in(const X86Shape *shape, const uint8_t *bytes, X86Insn *ret_insn) {
+  *ret_insn = shape->insn;
+  bytes += shape->at;
+  if (shape->displacement == 1) {
+    ret_insn->mem.disp = (int8_t)*bytes;
+  } else if (shape->displacement) {
+    int32_t displacement;
+    __builtin_memcpy(&displacement, bytes, sizeof displacement);
+    ret_insn->mem.disp = displacement;
+  }
+  if (!shape->immediate) return;
+  uint32_t unused = 64 - 8 * shape->immediate;
+  uint64_t high;
+  __builtin_memcpy(&high, bytes + shape->displacement, sizeof high);
+  high <<= unused;
+  ret_insn->imm = shape->immediate_signed ? (int64_t)high >> unused : (int64_t)(high >> unused);
+}
+
+/* What x86_decode_shaped() does where the table doesn't help. */
+X86DecodeStatus x86_decode_new_shape(const uint8_t *bytes, size_t available, X86Insn *ret_insn, X86Shape shapes[X86_SHAPES]);
+
 /* x86_decode(), by the table where it can be. */
-X86DecodeStatus x86_decode_shaped(const uint8_t *bytes, size_t available, X86Insn *ret_insn, X86Shape shapes[X86_SHAPES]);
+static inline X86DecodeStatus x86_decode_shaped(const uint8_t *bytes, size_t available, X86Insn *ret_insn,
+                                                X86Shape shapes[X86_SHAPES]) {
+  enum { READ = 2 * X86_MAX_LENGTH }; /* bytes, at most */
+  uint64_t first;
+  if (__builtin_expect(available >= READ, 1)) {
+    __builtin_memcpy(&first, bytes, sizeof first);
+    const X86Shape *shape = x86_shape_of(shapes, first);
+    if (shape->mask && !((first ^ shape->bits) & shape->mask)) {
+      x86_fill_in(shape, bytes, ret_insn);
+      return X86_DECODE_OK;
+    }
+  }
+  return x86_decode_new_shape(bytes, available, ret_insn, shapes);
+}
 
 #endif

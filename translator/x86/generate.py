@@ -390,7 +390,7 @@ def write_decode(made, out):
     write_lines(out, "static const uint16_t nodes[] = {\n", lines, "};\n\n")
     bits = [64 - 8 * made.choosing_bytes(byte) for byte in range(256)]
     lines = [", ".join(map(str, bits[i:i + 16])) for i in range(0, 256, 16)]
-    write_lines(out, "static const uint8_t not_choosing[256] = {\n", lines, "};\n")
+    write_lines(out, "const uint8_t x86_not_choosing[256] = {\n", lines, "};\n")
 
 
 def write_format(made, out):

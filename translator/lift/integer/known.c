@@ -162,10 +162,7 @@ static void after_first(Lift *l, const X86Insn *insn, unsigned kind) {
   set(l, d->reg, known);
 }
 
-void lift_known_after(Lift *l, const X86Insn *insn) {
-  unsigned kind = kinds[insn->mnemonic];
-  bool loads = insn->mnemonic == X86_MOV && insn->operands[1].kind == X86_OPERAND_MEM;
-  if (!l->known && (!(kind & MAKES) || loads)) return;
+static __attribute__((noinline)) void change(Lift *l, const X86Insn *insn, unsigned kind) {
   if (kind & FIRST || multiplies_first(insn))
     after_first(l, insn, kind);
   else if (insn->mnemonic == X86_CDQ)
@@ -176,4 +173,10 @@ void lift_known_after(Lift *l, const X86Insn *insn) {
     set(l, X86_RAX, KNOWN_NOTHING);
   else
     l->known = 0;
+}
+
+void lift_known_after(Lift *l, const X86Insn *insn) {
+  unsigned kind = kinds[insn->mnemonic];
+  bool loads = insn->mnemonic == X86_MOV && insn->operands[1].kind == X86_OPERAND_MEM;
+  if (l->known || (kind & MAKES && !loads)) change(l, insn, kind);
 }

@@ -165,7 +165,7 @@ static bool is_byte_mask(const IrBuilder *b, uint32_t at, unsigned id, unsigned 
   for (uint32_t i = at, end = at > REACH ? at - REACH : 0; i-- > end;) {
     const IrInsn *insn = &b->insns[i];
     switch ((IrOp)insn->op) {
-    case IR_BLOCK: case IR_LABEL: case IR_COLD_BEGIN: case IR_COLD_END: case IR_HELPER: return false;
+    case IR_BLOCK: case IR_LABEL: case IR_COLD_BEGIN: case IR_COLD_END: case IR_COLD_EXIT: case IR_HELPER: return false;
     default: break;
     }
     const uint8_t *kind = ir_op_info[insn->op].kind;
