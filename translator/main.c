@@ -396,6 +396,7 @@ static uint64_t load(const Start *start, const Invocation *invocation, uint64_t 
   int64_t stack = linux_build_stack(&loaded, argv, start->envp, invocation->execfn, start->auxv);
   tell_kernel(&loaded, (uint64_t)stack);
   base_free(argv);
+  runtime_loader(loaded.loader_low, loaded.loader_high, loaded.program_entry);
   *ret_entry = loaded.entry;
   return (uint64_t)stack;
 }

@@ -47,6 +47,7 @@ uint32_t runtime_features(uint64_t hwcap, uint64_t hwcap2) { return 0; }
 bool runtime_has_store(void) { return false; }
 void runtime_use_store(const void *bytes, uint64_t size) {}
 void runtime_file_mapped(uint64_t file, uint64_t start, uint64_t length, uint64_t offset) {}
+void runtime_loader(uint64_t start, uint64_t end, uint64_t program_entry) {}
 
 void runtime_hold_threads(int tid) { (void)tid; }
 void runtime_release_threads(void) {}

@@ -302,6 +302,7 @@ typedef struct LinuxLoaded {
   uint64_t program_headers;  /* AT_PHDR */
   uint64_t program_header_count;
   uint64_t loader_base;      /* AT_BASE */
+  uint64_t loader_low, loader_high; /* its image; 0: there is none */
   uint64_t low, high;        /* the program's image */
   bool executable_stack;
   uint64_t brk;

@@ -156,6 +156,8 @@ static int load_interpreter(const Loading *program, LinuxLoaded *ret_loaded) {
   if (!error) error = map_image(loader, 0);
   if (!error) {
     ret_loaded->loader_base = loader->bias;
+    ret_loaded->loader_low = loader->bias + loader->image.low;
+    ret_loaded->loader_high = loader->bias + loader->image.high;
     ret_loaded->entry = loader->bias + loader->image.entry;
   }
   host_call(__NR_close, fd);

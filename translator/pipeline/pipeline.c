@@ -28,10 +28,10 @@ void pipeline_analyse(Pipeline *p, const RegionWindow *window, uint64_t pc, uint
 }
 
 /* Everything behind the analysis, up to words. */
-static A64EmitStatus make_words(Pipeline *p, const A64EmitOptions *options) {
+static A64EmitStatus make_words(Pipeline *p, bool hasty, const A64EmitOptions *options) {
   lift_region(&p->lift, &p->region);
   if (p->lift.b.overflow) return A64_EMIT_TOO_LARGE;
-  opt_run(&p->lift.b);
+  if (!hasty) opt_run(&p->lift.b);
   return a64_emit(p->emitter, &p->lift.b, options, &p->code);
 }
 
@@ -54,8 +54,8 @@ A64EmitStatus pipeline_generate(Pipeline *p, const PipelineTarget *target) {
   A64EmitOptions options = {.guest_entry = p->region.entry, .features = target->features, .ordered = target->ordered,
                             .is_misaligned = target->is_misaligned};
   p->lift.homes_left_out = 0;
-  A64EmitStatus status = make_words(p, &options);
-  while (status == A64_EMIT_OUT_OF_REGISTERS && leave_out_homes(&p->lift)) status = make_words(p, &options);
+  A64EmitStatus status = make_words(p, target->hasty, &options);
+  while (status == A64_EMIT_OUT_OF_REGISTERS && leave_out_homes(&p->lift)) status = make_words(p, target->hasty, &options);
   if (status != A64_EMIT_OK) return status;
   return a64_make_tables(&p->code, p->region.entry, &p->table_room, &p->tables) ? A64_EMIT_OK : A64_EMIT_TOO_LARGE;
 }

@@ -32,6 +32,7 @@ Pipeline *pipeline_new(void);
 typedef struct PipelineTarget {
   uint32_t features; /* A64_HAS_* */
   bool ordered;      /* accesses keep x86's order */
+  bool hasty;        /* what is executed a few times: the passes over the IR are left out */
   bool without_avx;  /* AVX and XSAVE raise #UD (Lift.extended) */
   unsigned x87_top;  /* 1 + the slot of ST(0) that the entry is met with (guest/state.h); 0: not known */
   bool (*is_misaligned)(uint64_t guest_pc); /* A64EmitOptions */

@@ -20,17 +20,10 @@ enum {
 
 /* --- Decoding ------------------------------------------------------------------------------------- */
 
-static uint8_t kills(const X86Insn *insn) {
-  uint8_t killed = (uint8_t)((insn->flags_written | insn->flags_undefined) & ~insn->flags_maybe);
-  /* "SF != OF" is known anew when both are. */
-  if ((killed & (X86_F_SF | X86_F_OF)) == (X86_F_SF | X86_F_OF)) killed |= X86_F_LT;
-  return killed;
-}
-
 static inline X86DecodeStatus decode_at(LiftRegion *region, uint64_t pc, X86Insn *ret_insn) {
-  const RegionWindow *window = &region->window;
-  if (pc < window->start || pc >= window->end) return X86_DECODE_TRUNCATED;
-  return x86_decode_shaped(window->bytes + (pc - window->start), window->end - pc, ret_insn, region->shapes);
+  uint64_t at = pc - region->window.start, size = region->window.end - region->window.start;
+  if (at >= size) return X86_DECODE_TRUNCATED;
+  return x86_decode_shaped(region->window.bytes + at, size - at, ret_insn, region->shapes);
 }
 
 static uint64_t branch_target(const RegionInsn *r) {
@@ -66,14 +59,11 @@ static bool falls_through(const X86Insn *insn) {
 /* All but the instruction itself, and what is found out about it later. */
 static inline void begin_insn(RegionInsn *r, uint64_t pc, X86DecodeStatus status) {
   r->pc = pc;
-  r->live_before = r->live_after = 0;
-  r->adjacent = r->leader = r->entry = false;
-  r->predecessors = 0;
-  r->loop_head = false;
-  r->kills = kills(&r->insn);
+  __builtin_memset(&r->decode, 0, offsetof(RegionInsn, target) - offsetof(RegionInsn, decode));
   r->decode = (uint8_t)status;
   r->target = REGION_NO_INSN;
 }
+_Static_assert(offsetof(RegionInsn, target) - offsetof(RegionInsn, decode) == 8, "one store");
 
 static __attribute__((noinline)) bool writes_memory(const X86Insn *insn) {
   for (unsigned i = 0; i < insn->operand_count; i++)
@@ -113,6 +103,12 @@ static void end_region(LiftRegion *region, uint32_t count, uint64_t undecoded) {
   begin_sources(region, undecoded);
 }
 
+/* Whether the region ends before the instruction at `pc`, its first one aside. */
+static inline bool ends_before(const LiftRegion *region, uint64_t pc) {
+  if (!region->met) return region->stop && pc >= region->stop;
+  return region->met[pc % REGION_MET_BITS / 64] >> pc % 64 & 1 && region->meets(pc);
+}
+
 void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entry, uint32_t max_insns,
                    uint32_t max_straight) {
   region->window = *window;
@@ -123,6 +119,7 @@ void region_decode(LiftRegion *region, const RegionWindow *window, uint64_t entr
   const bool checked = region->checked;
   const uint32_t most = checked || max_straight <= max_insns ? max_straight : 2 * max_straight;
   for (RegionInsn *r = region->insns; count < limit || (limit < most && goes_on(region, r - 1, &limit, most)); r++) {
+    if (count > 0 && ends_before(region, pc)) break;
     X86DecodeStatus status = decode_at(region, pc, &r->insn);
     if (status != X86_DECODE_OK) undecoded = pc;
     if (status != X86_DECODE_OK && count > 0) break;
@@ -214,7 +211,7 @@ static uint8_t peek(LiftRegion *region, uint64_t pc, bool pessimistic) {
     pc += insn->length;
     if (!pessimistic && insn->flow == X86_FLOW_SYSTEM) break; /* what it leaves in R11 nobody reads */
     read |= insn->flags_read & open;
-    open &= (uint8_t)~kills(insn);
+    open &= (uint8_t)~insn->flags_killed;
     if (insn->flow == X86_FLOW_NEXT) continue;
     if (insn->flow == X86_FLOW_CALL || insn->flow == X86_FLOW_CALL_IND || insn->flow == X86_FLOW_RET) {
       open_count = region->strict_flags;
@@ -331,11 +328,11 @@ static bool propagate(LiftRegion *region) {
     if (r->insn.flow == X86_FLOW_NEXT && r->adjacent && !r->loop_head) {
       uint8_t live = r[1].live_before;
       r->live_after = live;
-      r->live_before = (uint8_t)((live & ~r->kills) | r->insn.flags_read);
+      r->live_before = (uint8_t)((live & ~r->insn.flags_killed) | r->insn.flags_read);
       continue;
     }
     uint8_t after = flags_after(region, r);
-    uint8_t before = r->decode == X86_DECODE_OK ? (uint8_t)((after & ~r->kills) | r->insn.flags_read) : after;
+    uint8_t before = r->decode == X86_DECODE_OK ? (uint8_t)((after & ~r->insn.flags_killed) | r->insn.flags_read) : after;
     r->live_after = r->target == REGION_NO_INSN && r->decode == X86_DECODE_OK && region_ends_block(&r->insn)
                         ? r->live_after | after : after;
     if (before != r->live_before && r->loop_head) changed = true;

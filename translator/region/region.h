@@ -14,20 +14,20 @@ enum {
   REGION_NO_INSN = 0xffff,
   REGION_MAX_LOOKED = 16,
   REGION_MAX_RUNS = 128,
-  REGION_MAX_SOURCES = 32
+  REGION_MAX_SOURCES = 32,
+  REGION_MET_BITS = 1 << 16
 };
 
 typedef struct RegionInsn {
   X86Insn insn;
   uint64_t pc;
+  uint8_t decode;   /* X86DecodeStatus: when not OK, executing it raises an exception */
   uint8_t live_before, live_after; /* X86_F_* */
   bool adjacent;    /* the region's next instruction is the one that follows in memory */
   bool leader;      /* begins a basic block */
   bool entry;       /* a leader other regions and returns may enter */
-  uint8_t predecessors; /* of a leader, inside the region; saturates */
   bool loop_head;       /* a leader some later instruction branches back to */
-  uint8_t kills;    /* X86_F_*: written whatever they were */
-  uint8_t decode;   /* X86DecodeStatus: when not OK, executing it raises an exception */
+  uint8_t predecessors; /* of a leader, inside the region; saturates */
   uint16_t target;  /* index of a branch's target inside the region, or REGION_NO_INSN */
 } RegionInsn;
 
@@ -57,6 +57,11 @@ typedef struct LiftRegion {
   bool checked;        /* the code compares its guest bytes with these whenever it is entered, and looks at no others */
   bool (*is_entry)(const void *context, uint64_t pc); /* whether the instruction there is to be an entry; NULL: as found */
   const void *entries; /* its context */
+  /* Where it meets code that there is already, the region ends: bit pc % REGION_MET_BITS of `met` is set where meets(pc) may
+   * say so. NULL: nowhere. */
+  const uint64_t *met;
+  bool (*meets)(uint64_t pc);
+  uint64_t stop; /* nothing from there on is part of it; 0: as limits have it */
   /* The 8 bytes at a guest address, where they don't change without the region being given up, since they lie between
    * slot_lowest and slot_highest then, and are an address of code; NULL: nobody can tell. */
   bool (*read_slot)(uint64_t address, uint64_t *ret_value);

@@ -16,6 +16,8 @@ static struct {
   uint32_t used; /* slots with a guest_pc */
 } map;
 
+uint64_t block_map_met[REGION_MET_BITS / 64];
+
 static uint32_t home(uint64_t pc) {
   uint64_t hash = pc ^ pc >> 17 ^ pc >> 33;
   return (uint32_t)(hash & ((UINT64_C(1) << map.bits) - 1));
@@ -35,7 +37,7 @@ uint64_t block_map_find(uint64_t guest_pc, Region **ret_region) {
   return slot->host_pc;
 }
 
-static void grow(void) {
+static __attribute__((noinline, cold)) void grow(void) {
   Slot *old = map.slots;
   uint32_t old_size = old ? 1u << map.bits : 0;
   map.bits = old ? map.bits + 1 : FIRST_BITS;
@@ -54,6 +56,7 @@ void block_map_add(uint64_t guest_pc, uint64_t host_pc, Region *region) {
   if (!map.slots || map.used * 2 >= 1u << map.bits) grow();
   Slot *slot = probe(guest_pc);
   if (!slot->guest_pc) map.used++;
+  block_map_met[guest_pc % REGION_MET_BITS / 64] |= UINT64_C(1) << guest_pc % 64;
   *slot = (Slot){guest_pc, host_pc, region};
 }
 

@@ -234,6 +234,7 @@ bool thread_bring_out(RuntimeThread *thread, void *context);
 /* --- Block map: guest PC to host PC of region entries (block-map.c) --- */
 
 uint64_t block_map_find(uint64_t guest_pc, Region **ret_region); /* 0 when there is none */
+extern uint64_t block_map_met[]; /* bit pc % REGION_MET_BITS: set wherever one has been added */
 void block_map_add(uint64_t guest_pc, uint64_t host_pc, Region *region);
 void block_map_add_region(Region *region); /* all its entries */
 void block_map_remove(uint64_t guest_pc, uint64_t host_pc);

@@ -131,6 +131,9 @@ bool runtime_is_generated_code(uint64_t host_pc);
 void runtime_use_store(const void *bytes, uint64_t size);
 bool runtime_has_store(void);
 
+/* The program's loader lies in [start, end) and is going to enter the program at `program_entry`. Before any thread runs. */
+void runtime_loader(uint64_t start, uint64_t end, uint64_t program_entry);
+
 /* A file is mapped executable at [start, start + length), from `offset` on; `file` is its image_file_key(). */
 void runtime_file_mapped(uint64_t file, uint64_t start, uint64_t length, uint64_t offset);
 

@@ -15,7 +15,8 @@ enum {
   CHECKED_INSNS = 2,    /* of code that checks its bytes: up to its first branch */
   CHECKED_STRAIGHT = 16,
   CHECKED_BYTES = 16 * 16, /* at most those */
-  INSN_BYTES = 15          /* the most an instruction has */
+  INSN_BYTES = 15,         /* the most an instruction has */
+  ONCE_INSNS = 20          /* in PIPELINE_INSNS' place of what runs_once() */
 };
 
 /* Of the one translation under way (the lock is held). */
@@ -141,6 +142,31 @@ static bool read_slot(uint64_t address, uint64_t *ret_value) {
          (target.object != range.object || address >> 32);
 }
 
+/* --- The loader's code ------------------------------------------------------------------------------------------ */
+
+/* A program's loader, until it enters the program: what is executed of it is executed a few times, so that translating
+ * counts and the code does not. Its regions are smaller, and end where they meet code that there is. */
+static struct {
+  uint64_t start, end; /* guest addresses; the same: there is none, or it is done */
+  uint64_t enters;     /* the program's entry */
+} loader;
+
+void runtime_loader(uint64_t start, uint64_t end, uint64_t program_entry) {
+  loader.start = start;
+  loader.end = end;
+  loader.enters = program_entry;
+}
+
+static bool runs_once(uint64_t pc) {
+  if (pc == loader.enters) loader.start = loader.end = 0;
+  return pc - loader.start < loader.end - loader.start;
+}
+
+static bool meets_code(uint64_t pc) {
+  Region *region;
+  return block_map_find(pc, &region) != 0;
+}
+
 /* --- Decoding and analysing, which reads guest memory ---------------------------------------------------------- */
 
 typedef struct Analysis {
@@ -148,6 +174,8 @@ typedef struct Analysis {
   const RegionWindow *window;
   uint64_t pc;
   uint32_t max_insns, max_straight;
+  bool once;     /* runs_once() */
+  uint64_t stop; /* LiftRegion.stop */
 } Analysis;
 
 /* The bytes from `pc` on as they are now, since they may change while they are decoded. */
@@ -172,6 +200,9 @@ static bool analyse(RuntimeThread *thread, const Analysis *a, bool checked) {
   a->region->float_traps = runtime.float_traps;
   a->region->read_slot = read_slot;
   a->region->exact_flags = runtime.options.exact_flags || checked;
+  a->region->met = a->once && !checked ? block_map_met : NULL;
+  a->region->meets = meets_code;
+  a->region->stop = a->stop;
   return guard_call(thread, analyse_guarded, (void *)a);
 }
 
@@ -195,7 +226,7 @@ const LiftRegion *translate_analyse_again(RuntimeThread *thread, const Region *r
   RegionRun made_of = region->parts ? part_at(region, offset) : (RegionRun){region->entry, region->highest};
   if (region->checked || !window_around(made_of.start, &window)) return NULL;
   make_work();
-  Analysis again = {&work->region, &window, made_of.start, PIPELINE_INSNS, PIPELINE_STRAIGHT};
+  Analysis again = {&work->region, &window, made_of.start, PIPELINE_INSNS, PIPELINE_STRAIGHT, false, made_of.end};
   work->region.is_entry = region->parts ? region_has_entry : NULL;
   work->region.entries = region;
   bool analysed = analyse(thread, &again, false);
@@ -283,10 +314,12 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
   if (!cache_has_room()) return TRANSLATE_NO_ROOM;
   if (!step && (*ret_region = images_take(thread, guest_pc, &window))) return TRANSLATE_OK;
   make_work();
+  bool once = !step && runs_once(guest_pc);
+  uint32_t limit = step ? 1 : once ? ONCE_INSNS : PIPELINE_INSNS;
   PipelineTarget target = {.features = runtime.features, .ordered = runtime.ordered, .x87_top = x87_top + 1,
-                           .without_avx = !runtime.options.avx,
+                           .without_avx = !runtime.options.avx, .hasty = once,
                            .is_misaligned = misaligned_any() ? misaligned_is_known : NULL};
-  Analysis analysis = {&work->region, &window, guest_pc, step ? 1 : PIPELINE_INSNS, step ? 1 : PIPELINE_STRAIGHT};
+  Analysis analysis = {&work->region, &window, guest_pc, limit, step ? 1 : PIPELINE_STRAIGHT, once, 0};
   bool checked = step;
   work->region.single_step = step;
   for (A64EmitStatus status = A64_EMIT_TOO_LARGE; status != A64_EMIT_OK;) {
