@@ -55,6 +55,11 @@ static const char *said(const Doctor *doctor, const char *key, const char *other
   return *text ? text : otherwise;
 }
 
+// Not root's: a user's own, who needs no group, and no user for QEMU.
+static gboolean is_own_steled(const Doctor *doctor) {
+  return geteuid() != 0 && g_str_has_prefix(doctor->session->socket, g_get_user_runtime_dir());
+}
+
 // --- the host ------------------------------------------------------------------------------------
 
 static gboolean is_arm64(void) {
@@ -139,13 +144,18 @@ static void check_packages(Doctor *doctor) {
 static void check_tools(Doctor *doctor) {
   static const struct {
     const char *program, *for_what;
-  } tools[] = {{"skopeo", "pull OCI images"}, {"umoci", "unpack OCI images"}, {"mmdebstrap", "make Debian roots"}};
+    const char *package;
+    gboolean for_users; // wanted only where steled is not root
+  } tools[] = {{"skopeo", "pull OCI images", "skopeo", FALSE},
+               {"umoci", "unpack OCI images", "umoci", FALSE},
+               {"mmdebstrap", "make Debian roots", "mmdebstrap", FALSE},
+               {"mkfs.erofs", "make images roots of machines without being root", "erofs-utils", TRUE}};
   g_autoptr(GString) missing = g_string_new(NULL), packages = g_string_new("apt install");
   for (gsize i = 0; i < G_N_ELEMENTS(tools); i++) {
     g_autofree char *path = g_find_program_in_path(tools[i].program);
-    if (path) continue;
+    if (path || (tools[i].for_users && !is_own_steled(doctor))) continue;
     g_string_append_printf(missing, "%s%s (to %s)", missing->len ? ", " : "", tools[i].program, tools[i].for_what);
-    g_string_append_printf(packages, " %s", tools[i].program);
+    g_string_append_printf(packages, " %s", tools[i].package);
   }
   if (missing->len)
     find(doctor, "tools", NOTE, g_strdup_printf("not installed: %s", missing->str), packages->str);
@@ -166,6 +176,10 @@ static gboolean process_is_in(gid_t wanted) {
 
 static void check_users(Doctor *doctor) {
   const struct group *group = getgrnam(GROUP);
+  if (is_own_steled(doctor)) {
+    find(doctor, "group", FINE, g_strdup("steled is your own, and needs no group"), NULL);
+    return;
+  }
   if (group == NULL)
     find(doctor, "group", NOTE, g_strdup("there is no group '" GROUP "': root alone can use steled"),
          "groupadd --system " GROUP);
@@ -182,6 +196,28 @@ static void check_users(Doctor *doctor) {
          "/usr/sbin/nologin " QEMU_USER);
 }
 
+// What a steled that is not root does without.
+static void check_roots(Doctor *doctor) {
+  gboolean shares = TRUE, owners = TRUE;
+  g_variant_lookup(doctor->versions, "shares-directories", "b", &shares);
+  g_variant_lookup(doctor->versions, "keeps-owners", "b", &owners);
+  if (shares)
+    find(doctor, "shares", FINE, g_strdup("machines can have directories of this host"), NULL);
+  else
+    find(doctor, "shares", NOTE,
+         g_strdup_printf("libvirt %s gives machines directories of this host only where steled is root: roots and the "
+                         "translator are erofs disks, -v is refused",
+                         said(doctor, "libvirt", "")),
+         "copy with 'vmctl cp'; or have libvirt 10.0 or newer, or a steled that is root");
+  if (owners)
+    find(doctor, "owners", FINE, g_strdup("files of images keep their owners"), NULL);
+  else
+    find(doctor, "owners", NOTE,
+         g_strdup("all files of images become root's: there is no newuidmap, or /etc/subuid and /etc/subgid have no "
+                  "65,535 numbers for you"),
+         "as root: apt install uidmap; usermod --add-subuids 100000-165535 --add-subgids 100000-165535 YOU");
+}
+
 static void check_socket(Doctor *doctor) {
   const char *socket = doctor->session->socket;
   g_autoptr(GError) error = NULL;
@@ -190,7 +226,8 @@ static void check_socket(Doctor *doctor) {
     gboolean installed = g_file_test("/run/systemd/system", G_FILE_TEST_IS_DIR);
     find(doctor, "steled", WRONG, printable(error->message),
          g_file_test(socket, G_FILE_TEST_EXISTS) && listener_is_there(socket) ? "look at its log: journalctl -u steled"
-         : installed                                                          ? "systemctl enable --now steled.socket"
+         : installed && geteuid() == 0                                        ? "systemctl enable --now steled.socket"
+         : geteuid() != 0                                                     ? "start one of your own: steled &"
                                                                               : "start steled as root");
     return;
   }
@@ -202,6 +239,7 @@ static void check_socket(Doctor *doctor) {
                        said(doctor, "libvirt", "?")),
        "restart steled (machines go on running): systemctl restart steled");
   find(doctor, "confinement", FINE, g_strdup(said(doctor, "confinement", "unknown")), NULL);
+  check_roots(doctor);
 }
 
 // --- what machines boot --------------------------------------------------------------------------

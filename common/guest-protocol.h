@@ -74,8 +74,8 @@
 #define STELE_PARAM_INIT "stele.init"
 // Host name, set before the init runs.
 #define STELE_PARAM_HOSTNAME "stele.hostname"
-// Tag of the virtiofs share that holds the translator, a file named STELE_TRANSLATOR_FILE at its top;
-// mounted read-only at STELE_SHARE_MOUNT_POINT.
+// Tag of the virtiofs share that holds the translator, a file named STELE_TRANSLATOR_FILE at its top; or
+// disk:DEVICE[,FSTYPE] (default erofs), a disk that does. Mounted read-only at STELE_SHARE_MOUNT_POINT.
 #define STELE_PARAM_TRANSLATOR "stele.translator"
 // The CPU level, its vendor and the memory model the translator is to present; the agent hands them on.
 #define STELE_PARAM_CPU          "stele.cpu"

@@ -13,6 +13,7 @@
 #include "guest-protocol.h"
 #include "root-check.h"
 #include "share.h"
+#include "translator-disk.h"
 
 void boot_plan_free(BootPlan *plan) {
   if (plan == NULL) return;
@@ -34,7 +35,8 @@ char *boot_console_log(const HostPaths *paths, const char *name) {
 // first where it can, since it works with every virtiofsd and keeps set-uid programs and devices of a writable root
 // from being such in virtiofsd's view; another libvirt does not see our mounts.
 static gboolean binds(const HostPaths *paths, const HypervisorFeatures *features) {
-  return paths->libvirt && (share_has_namespace() || !features->readonly_virtiofs);
+  return !translator_disk_is_used(paths, features) && paths->libvirt &&
+         (share_has_namespace() || !features->readonly_virtiofs);
 }
 
 static char *view_path(const HostPaths *paths, const char *uuid, const char *tag) {
@@ -103,6 +105,9 @@ static gboolean expand(BootPlan *plan, xmlDoc *document, const HostPaths *paths,
   g_autofree char *kernel = g_build_filename(paths->guest_dir, "vmlinuz", NULL);
   g_autofree char *initrd = g_build_filename(paths->guest_dir, "initrd.img", NULL);
   g_autofree char *translator = plan->config ? exported_translator(plan, paths, features) : NULL;
+  g_autofree char *disk = plan->config && translator_disk_is_used(paths, features)
+                              ? translator_disk_dup_path(paths, translator_source(plan, paths))
+                              : NULL;
   g_autofree char *root = plan->config ? exported_root(plan, paths, features) : NULL;
   g_autofree char *log = boot_console_log(paths, plan->name);
   g_auto(GStrv) shares = exported_shares(plan, paths, features);
@@ -111,6 +116,7 @@ static gboolean expand(BootPlan *plan, xmlDoc *document, const HostPaths *paths,
                      .kernel = kernel,
                      .initrd = initrd,
                      .translator_dir = translator,
+                     .translator_disk = disk,
                      .root_dir = root,
                      .share_dirs = (const char *const *)shares,
                      .readonly_element = features->readonly_virtiofs,
@@ -366,16 +372,23 @@ static gboolean check_root(const BootPlan *plan, GError **error) {
   return root_check_program(config->root_source, config->init == INIT_SYSTEM ? init : config->argv[0], error);
 }
 
+// Of a machine whose steled is not root, with a libvirt that shares directories for root alone.
+static gboolean check_without_shares(const BootPlan *plan, const HypervisorFeatures *features, GError **error) {
+  gboolean root = plan->config->root_type == ROOT_DIR;
+  if (!root && plan->config->shares->len == 0) return TRUE;
+  g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
+              "this host's libvirt %lu.%lu shares directories with guests only for a steled that is root: %s",
+              features->libvirt / 1000000, features->libvirt / 1000 % 1000,
+              root ? "make an image of the root ('vmctl image import DIR') and a machine of that, or run steled as root"
+                   : "leave the share out and copy ('vmctl cp'), or run steled as root, or have libvirt 10.0 or newer");
+  return FALSE;
+}
+
 // libvirt says only 'Unable to find a satisfying virtiofsd'.
-static gboolean check_virtiofsd(const HostPaths *paths, const HypervisorFeatures *features, GError **error) {
+static gboolean check_virtiofsd(const BootPlan *plan, const HostPaths *paths, const HypervisorFeatures *features,
+                                GError **error) {
   if (paths->libvirt == NULL) return TRUE;
-  if (geteuid() != 0 && features->libvirt < 10000000) {
-    g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
-                "this host's libvirt %lu.%lu shares directories with guests only as root: run "
-                "steled as root",
-                features->libvirt / 1000000, features->libvirt / 1000 % 1000);
-    return FALSE;
-  }
+  if (translator_disk_is_used(paths, features)) return check_without_shares(plan, features, error);
   for (const FileServer *server = host_file_servers; server->path; server++)
     if (g_access(server->path, X_OK) == 0) return TRUE;
   g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
@@ -458,7 +471,10 @@ gboolean boot_plan_prepare(BootPlan *plan, const HostPaths *paths, const Hypervi
   if (plan->config && !check_cpu(plan, error)) return FALSE;
   if (plan->config && local && (!check_root(plan, error) || !check_translator(plan, paths, error))) return FALSE;
   if (!check_guard(plan, paths, error)) return FALSE;
-  if (plan->config && !check_virtiofsd(paths, features, error)) return FALSE;
+  if (plan->config && !check_virtiofsd(plan, paths, features, error)) return FALSE;
+  if (plan->config && translator_disk_is_used(paths, features) &&
+      !translator_disk_make(paths, translator_source(plan, paths), error))
+    return FALSE;
   if (plan->config && !check_readonly(paths, features, error)) return FALSE;
   if (plan->config && !make_views(plan, paths, features, error)) return FALSE;
   return !local || prepare_files(plan, paths, error);

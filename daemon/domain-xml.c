@@ -178,10 +178,6 @@ static void add_share(Expansion *x, const char *source, const char *tag, gboolea
   place(x, share);
 }
 
-static void add_translator(Expansion *x) {
-  add_share(x, x->host->translator_dir, x->config->translator_tag, TRUE);
-}
-
 // The guest is told which disk is whose by their order (/dev/vda, /dev/vdb), so these come before any other of the
 // author's virtio disks.
 static xmlNode *add_disk(Expansion *x, const char *file, const char *format, const char *target, gboolean readonly) {
@@ -210,6 +206,18 @@ static const char *changes_target(Expansion *x) {
 static void add_changes(Expansion *x) {
   if (x->config->changes && find_device(x, "disk", "target", "dev", changes_target(x)) == NULL)
     add_disk(x, x->config->changes, "raw", changes_target(x), FALSE);
+}
+
+static const char *translator_target(Expansion *x) {
+  static const char *const targets[] = {"vda", "vdb", "vdc"};
+  return targets[(x->config->root_type == ROOT_DISK) + (x->config->changes != NULL)];
+}
+
+static void add_translator(Expansion *x) {
+  if (x->host->translator_disk == NULL)
+    add_share(x, x->host->translator_dir, x->config->translator_tag, TRUE);
+  else if (find_device(x, "disk", "target", "dev", translator_target(x)) == NULL)
+    add_disk(x, x->host->translator_disk, "raw", translator_target(x), TRUE);
 }
 
 static void add_shares(Expansion *x) {
@@ -394,6 +402,8 @@ static void append_our_parameters(Expansion *x, GString *line, const char *autho
   const MachineConfig *config = x->config;
   g_autofree char *root = root_parameter(x), *hostname = hostname_parameter(x);
   g_autofree char *command = config->init == INIT_COMMAND ? encode_command(config) : NULL;
+  g_autofree char *translator = x->host->translator_disk ? g_strdup_printf("disk:/dev/%s,erofs", translator_target(x))
+                                                         : g_strdup(config->translator_tag);
   g_autofree char *changes = config->changes ? g_strdup_printf("/dev/%s,ext4", changes_target(x)) : NULL;
   g_autofree char *init =
       g_strconcat(init_kind_name(config->init), config->init_path ? ":" : "", config->init_path, NULL);
@@ -421,7 +431,7 @@ static void append_our_parameters(Expansion *x, GString *line, const char *autho
       // systemd would put the root's /etc/hostname over the name the agent sets
       // (kernel-command-line(7)).
       {hostname != NULL && config->init == INIT_SYSTEM, "systemd.hostname", hostname},
-      {TRUE, STELE_PARAM_TRANSLATOR, config->translator_tag},
+      {TRUE, STELE_PARAM_TRANSLATOR, translator},
       {TRUE, STELE_PARAM_CPU, config->cpu},
       {config->cpu_vendor != NULL, STELE_PARAM_CPU_VENDOR, config->cpu_vendor},
       {TRUE, STELE_PARAM_MEMORY_MODEL, config->memory_model},

@@ -12,6 +12,7 @@ typedef struct DomainHost {
   unsigned cpus;                 // online
   const char *kernel, *initrd;   // of the installed guest
   const char *translator_dir;    // as the hypervisor is to export it
+  const char *translator_disk;   // an erofs image of it, for guests that get no directories; or NULL
   const char *root_dir;          // ditto, for type='dir' roots
   const char *const *share_dirs; // ditto, for each share of the machine in its order
   gboolean readonly_element;     // libvirt takes <readonly/> on virtiofs

@@ -248,7 +248,7 @@ static gboolean from_debian(Fetch *fetch, GError **error) {
   // The init is there for 'vmctl create'; programs that 'vmctl run' runs do not need it.
   const char *const argv[] = {"mmdebstrap",
                               "--quiet",
-                              "--mode=root",
+                              geteuid() == 0 ? "--mode=root" : "--mode=unshare",
                               "--architectures=amd64",
                               "--variant=minbase",
                               "--include=init,ca-certificates,iproute2",
@@ -271,8 +271,15 @@ static gboolean holds_store(const Fetch *fetch) {
   return holds;
 }
 
+// Root's files have an owner that is not there in our user's namespace: they stay root's.
+static gboolean is_foreign(const char *directory) {
+  struct stat status;
+  return geteuid() != 0 && stat(directory, &status) == 0 && status.st_uid == 0;
+}
+
 static gboolean from_directory(Fetch *fetch, GError **error) {
   const ImageConfig config = {NULL};
+  gboolean foreign = is_foreign(fetch->request->source);
   if (holds_store(fetch))
     return stele_refuse(error, STELE_ERROR_INVALID_ARGUMENT, "%s cannot become an image: steled keeps its images in it",
                         fetch->request->source);
@@ -282,7 +289,8 @@ static gboolean from_directory(Fetch *fetch, GError **error) {
                               "--sort=name",
                               "--xattrs",
                               "--xattrs-include=*",
-                              "--numeric-owner",
+                              foreign ? "--owner=0" : "--numeric-owner",
+                              foreign ? "--group=0" : "--numeric-owner",
                               "--warning=no-file-ignored",
                               "-cf",
                               "-",
@@ -488,11 +496,6 @@ ImageRecord *image_fetch(ImageStore *store, const ImageRequest *request, GCancel
                  .say = say,
                  .user_data = user_data,
                  .bytes_max = image_store_bytes_left(store, NULL)};
-  if (geteuid() != 0) {
-    stele_refuse(error, STELE_ERROR_UNSUPPORTED,
-                 "images are unpacked with the owners their files have: run steled as root");
-    return NULL;
-  }
   if (!check_source(request->source, error)) return NULL;
   g_autofree char *name = request->name ? g_strdup(request->name) : default_name(request->source);
   if (request->name && strpbrk(strrchr(name, '/') ? strrchr(name, '/') : name, ":@") == NULL) {

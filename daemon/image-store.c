@@ -11,7 +11,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 #include "errors.h"
-#include "image-tool.h"
+#include "image-root.h"
 
 #define BYTES_MAX_DEFAULT (64ull << 30)
 #define RESERVE_BYTES     (64ull << 20) // left to the file system while images are made
@@ -47,8 +47,9 @@ static int remove_entry(const char *path, const struct stat *status, int type, s
   return remove(path) < 0 && errno != ENOENT ? -1 : 0;
 }
 
+// What belongs to other users of our user namespaces is beyond us.
 static gboolean remove_tree(const char *path) {
-  return nftw(path, remove_entry, 64, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT;
+  return nftw(path, remove_entry, 64, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT || image_root_remove(path);
 }
 
 static gboolean make_directory(const char *path, GError **error) {
@@ -161,6 +162,7 @@ static gboolean write_record(ImageStore *store, const ImageRecord *record, GErro
   put_text(file, "image", record->disk ? "disk" : "root", name);
   put_text(file, "image", "format", record->format);
   put_text(file, "image", "fstype", record->fstype);
+  if (record->without_init) g_key_file_set_boolean(file, "image", "without-init", TRUE);
   put_text(file, "image", "source", record->source);
   g_key_file_set_int64(file, "image", "created", record->created);
   g_key_file_set_uint64(file, "image", "size", record->size);
@@ -198,6 +200,7 @@ static ImageRecord *read_record(ImageStore *store, const char *id) {
                           .disk = disk != NULL,
                           .format = get_text(file, "image", "format"),
                           .fstype = get_text(file, "image", "fstype"),
+                          .without_init = g_key_file_get_boolean(file, "image", "without-init", NULL),
                           .source = get_text(file, "image", "source"),
                           .created = g_key_file_get_int64(file, "image", "created", NULL),
                           .size = g_key_file_get_uint64(file, "image", "size", NULL),
@@ -315,26 +318,42 @@ static gboolean on_unpack_tick(gpointer user_data, GError **error) {
   return FALSE;
 }
 
-static gboolean unpack(Taking *it, const char *root, GError **error) {
+// As what the root is kept: a directory, or an image of a file system where only root can have directories like it.
+static gboolean unpack(Taking *it, ImageRecord *record, GError **error) {
   g_autofree char *size = g_format_size_full(it->unpacked, G_FORMAT_SIZE_IEC_UNITS),
-                  *message = g_strdup_printf("unpacking %s", size), *made = g_build_filename(it->staging, "root", NULL),
-                  *image = g_strconcat(it->staging, ":image", NULL);
-  const char *const argv[] = {"umoci", "raw", "unpack", "--image", image, made, NULL};
-  ImageTool tool = {.argv = argv,
-                    .writable = it->staging,
-                    .output = -1,
-                    .file_max = it->store->bytes_max,
+                  *message = g_strdup_printf("unpacking %s", size);
+  ImageRoot root = {.staging = it->staging,
+                    .bytes_max = it->store->bytes_max,
                     .cancellable = it->cancellable,
                     .tick = on_unpack_tick,
                     .user_data = it};
   it->say(message, it->user_data);
-  if (!image_tool_run(&tool, NULL, error)) return FALSE;
-  int fd = open(made, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  gboolean synced = fd >= 0 && syncfs(fd) == 0;
-  if (fd >= 0) close(fd);
-  if (!synced) return fail(error, "sync", made);
+  g_autofree char *made = image_root_unpack(&root, error);
+  if (made && record->disk) {
+    record->without_init = !root.has_init;
+    it->say("making an erofs image of it", it->user_data);
+    char *image = image_root_pack(&root, error);
+    g_free(made);
+    made = image;
+  }
+  if (made == NULL) return FALSE;
   // Somebody else may have unpacked the same layers meanwhile.
-  return g_rename(made, root) == 0 || g_file_test(root, G_FILE_TEST_IS_DIR) || fail(error, "put in place", root);
+  return g_rename(made, record->path) == 0 || g_file_test(record->path, G_FILE_TEST_EXISTS) ||
+         fail(error, "put in place", record->path);
+}
+
+// Another image of the same layers has it already, and knows of it what unpacking tells.
+static gboolean find_unpacked(ImageStore *store, ImageRecord *record) {
+  if (!g_file_test(record->path, G_FILE_TEST_EXISTS)) return FALSE;
+  if (!record->disk) return TRUE;
+  g_autoptr(GPtrArray) records = image_store_list(store, NULL);
+  for (guint i = 0; i < records->len; i++) {
+    const ImageRecord *other = records->pdata[i];
+    if (!g_str_equal(other->path, record->path)) continue;
+    record->without_init = other->without_init;
+    return TRUE;
+  }
+  return FALSE;
 }
 
 static char **dup_blobs(const ImageManifest *manifest) {
@@ -364,19 +383,23 @@ ImageRecord *image_store_take(ImageStore *store, const char *staging, const char
   if (!check_name(name, error)) return NULL;
   g_autoptr(ImageManifest) manifest = image_manifest_read(staging, error);
   if (manifest == NULL) return NULL;
-  g_autofree char *chain = image_manifest_chain(manifest), *root = g_build_filename(store->roots, chain, NULL);
+  g_autofree char *chain = image_manifest_chain(manifest);
   if (!check_layers(&it, manifest, error)) return NULL;
-  if (!g_file_test(root, G_FILE_TEST_IS_DIR) && !unpack(&it, root, error)) return NULL;
-  ImageRecord *record = g_new0(ImageRecord, 1);
+  gboolean disk = image_root_is_packed();
+  g_autoptr(ImageRecord) record = g_new0(ImageRecord, 1);
   *record = (ImageRecord){.id = g_strdup(manifest->digest + 7),
-                          .path = g_steal_pointer(&root),
+                          .path = g_build_filename(disk ? store->disks : store->roots, chain, NULL),
+                          .disk = disk,
+                          .format = disk ? g_strdup("raw") : NULL,
+                          .fstype = disk ? g_strdup("erofs") : NULL,
                           .source = g_strdup(source),
                           .created = g_get_real_time() / G_USEC_PER_SEC,
                           .size = it.unpacked,
                           .blobs = dup_blobs(manifest),
                           .config = manifest->config};
   manifest->config = (ImageConfig){NULL};
-  return commit(store, record, name, error);
+  if (!find_unpacked(store, record) && !unpack(&it, record, error)) return NULL;
+  return commit(store, g_steal_pointer(&record), name, error);
 }
 
 ImageRecord *image_store_take_disk(ImageStore *store, const char *file, const char *digest, const char *format,

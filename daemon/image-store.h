@@ -1,9 +1,9 @@
 // Images on the host, below steled's state directory:
 //   images/blobs/sha256/   what was fetched, content-addressed: layers are there once, whichever images have them
 //   images/roots/HASH/     unpacked layers, read-only to all machines; HASH stands for what the layers are
-//   images/disks/HASH      images of disks
-//   images/records/ID      what an image is and how it wants to be run, a key file (g_key_file_new(3)); ID is the
-//   digest
+//   images/disks/HASH      images of disks; where steled is not root also unpacked layers, as erofs images
+//   (image-root.h) images/records/ID      what an image is and how it wants to be run, a key file (g_key_file_new(3));
+//   ID is the digest
 //                          of its manifest
 //   images/names/NAME      (escaped) its ID
 //   images/staging/        what is being made; emptied when steled starts
@@ -21,6 +21,7 @@ typedef struct ImageRecord {
   char *path; // of the root directory or the disk
   gboolean disk;
   char *format, *fstype; // of a disk, as in <stele:rootfs>
+  gboolean without_init; // known of a disk that was made here
   char *source;          // where it came from, for a person
   gint64 created;        // seconds since 1970, when it was taken in
   guint64 size;          // bytes it unpacked to

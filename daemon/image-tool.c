@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include "errors.h"
 #include "text.h"
+#include "user-namespace.h"
 
 #define TICK_MS         500
 #define OUTPUT_MAX      (4 * 1024 * 1024)
@@ -42,14 +43,25 @@ static void limit(int resource, guint64 value) {
   setrlimit((__rlimit_resource_t)resource, &both);
 }
 
+typedef struct Running {
+  const ImageTool *tool;
+  UserNamespace *users; // NULL: steled is root
+  GPid pid;
+  int out, err; // -1 when closed
+  GString *output, *complaint;
+} Running;
+
 static void confine(gpointer user_data) {
-  const ImageTool *tool = user_data;
+  const Running *run = user_data;
+  const ImageTool *tool = run->tool;
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   limit(RLIMIT_CORE, 0);
   if (tool->file_max) limit(RLIMIT_FSIZE, tool->file_max);
   if (tool->output >= 0) dup2(tool->output, STDOUT_FILENO);
   if (tool->host) return;
+  if (run->users && !user_namespace_enter(run->users)) _exit(CANNOT_CONFINE);
+  if (run->users) prctl(PR_SET_PDEATHSIG, SIGKILL); // lost with the credentials that were left, prctl(2)
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   if (unshare(CLONE_NEWNS | (tool->network ? 0 : CLONE_NEWNET)) < 0 ||
       !set_mounts("/", MOUNT_RECURSIVE, 0, 0, 1 << 18 /* MS_PRIVATE */) || !leave_writable(tool->writable))
@@ -57,13 +69,6 @@ static void confine(gpointer user_data) {
 }
 
 // --- its output -----------------------------------------------------------------------------------
-
-typedef struct Running {
-  const ImageTool *tool;
-  GPid pid;
-  int out, err; // -1 when closed
-  GString *output, *complaint;
-} Running;
 
 // FALSE at the end.
 static gboolean collect(int fd, GString *text, gsize most, gboolean keep_end) {
@@ -127,7 +132,11 @@ static gboolean explain(Running *run, int status, GError **error) {
                             strstr(words, "disk quota exceeded") || strstr(words, "Disk quota exceeded"));
   if (!confined)
     g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
-                "cannot confine %s: steled may not make mounts here: run it as root, with CAP_SYS_ADMIN", name);
+                geteuid() == 0 ? "cannot confine %s: steled may not make mounts here: run it with CAP_SYS_ADMIN"
+                               : "cannot confine %s: this host lets no users make user namespaces "
+                                 "(user.max_user_namespaces, kernel.unprivileged_userns_clone), or newuidmap does not "
+                                 "work: allow them, or run steled as root",
+                name);
   else if (WIFSIGNALED(status))
     g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_IMAGE, "%s was killed by signal %d%s", name, WTERMSIG(status),
                 WTERMSIG(status) == SIGXFSZ ? ": a file would be larger than an image may be" : "");
@@ -140,13 +149,14 @@ static gboolean explain(Running *run, int status, GError **error) {
 static gboolean start(Running *run, GError **error) {
   const ImageTool *tool = run->tool;
   g_auto(GStrv) environment = g_get_environ();
-  environment = g_environ_setenv(environment, "TMPDIR", tool->writable, TRUE);
+  // What makes mounts of its own as other users of its user namespace could not get into the store.
+  if (geteuid() == 0 || !tool->host) environment = g_environ_setenv(environment, "TMPDIR", tool->writable, TRUE);
   environment = g_environ_setenv(environment, "LC_ALL", "C.UTF-8", TRUE);
   environment = g_environ_unsetenv(environment, "NOTIFY_SOCKET");
   g_autoptr(GError) trouble = NULL;
   GSpawnFlags flags = G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH;
-  if (g_spawn_async_with_pipes(tool->writable, (char **)tool->argv, environment, flags, confine, (gpointer)tool,
-                               &run->pid, NULL, tool->output < 0 ? &run->out : NULL, &run->err, &trouble))
+  if (g_spawn_async_with_pipes(tool->writable, (char **)tool->argv, environment, flags, confine, run, &run->pid, NULL,
+                               tool->output < 0 ? &run->out : NULL, &run->err, &trouble))
     return TRUE;
   gboolean absent = g_error_matches(trouble, G_SPAWN_ERROR, G_SPAWN_ERROR_NOENT);
   g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED,
@@ -156,12 +166,14 @@ static gboolean start(Running *run, GError **error) {
 
 gboolean image_tool_run(const ImageTool *tool, char **ret_output, GError **error) {
   Running run = {.tool = tool, .out = -1, .err = -1, .output = g_string_new(NULL), .complaint = g_string_new(NULL)};
+  if (geteuid() != 0) run.users = user_namespace_new();
   int status = 0;
   gboolean good =
       go_on(tool, error) && start(&run, error) && await_end(&run, &status, error) && explain(&run, status, error);
   if (run.out >= 0) close(run.out);
   if (run.err >= 0) close(run.err);
   g_string_free(run.complaint, TRUE);
+  user_namespace_free(run.users);
   char *output = g_string_free(run.output, FALSE);
   if (good && ret_output)
     *ret_output = output;

@@ -1,6 +1,7 @@
 // Programs that do the work on images: skopeo fetches, umoci unpacks, tar, mmdebstrap and mkfs.ext4 make. What they
 // read comes from strangers, so each runs in a mount namespace where nothing but the image store can be written to, in
-// a process group of its own, with limits, and ends with steled.
+// a process group of its own, with limits, and ends with steled. Where steled is not root, they are root in a user
+// namespace (user-namespace.h).
 #pragma once
 
 #include <gio/gio.h>

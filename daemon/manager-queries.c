@@ -12,6 +12,8 @@
 #include "errors.h"
 #include "log-file.h"
 #include "pump.h"
+#include "translator-disk.h"
+#include "user-namespace.h"
 
 #define LOG_READ_MAX (1024 * 1024)
 
@@ -304,6 +306,11 @@ void manager_version(Manager *manager, ManagerDone done, gpointer user_data) {
   add_text(&versions, "uri", hypervisor_uri(manager->hypervisor));
   add_text(&versions, "root", manager->paths->root);
   add_text(&versions, "confinement", manager->paths->confinement);
+  g_autoptr(UserNamespace) users = geteuid() == 0 ? NULL : user_namespace_new();
+  gboolean shares = !translator_disk_is_used(manager->paths, features),
+           owners = users == NULL || user_namespace_has_owners(users);
+  g_variant_builder_add(&versions, "{sv}", "shares-directories", g_variant_new_boolean(shares));
+  g_variant_builder_add(&versions, "{sv}", "keeps-owners", g_variant_new_boolean(owners));
   add_text(&versions, "guest-dir", manager->paths->guest_dir);
   add_text(&versions, "translator-dir", manager->paths->translator_dir);
   g_variant_builder_add(&versions, "{sv}", "pid", g_variant_new_int32(getpid()));

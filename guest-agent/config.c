@@ -29,12 +29,20 @@ static int parse_root(Config *config, const char *value) {
   return r == 0 && strncmp(config->root_source, "/dev/", 5) == 0 ? 0 : -EINVAL;
 }
 
-static int parse_changes(Config *config, const char *value) {
+enum { DEVICE_SIZE = 64, FSTYPE_SIZE = 16 };
+
+// /dev/DEVICE[,FSTYPE]
+static int parse_disk(char ret_device[DEVICE_SIZE], char ret_fstype[FSTYPE_SIZE], const char *value,
+                      const char *default_fstype) {
   const char *comma = strchr(value, ',');
   int length = comma ? (int)(comma - value) : (int)strlen(value);
-  if (strncmp(value, "/dev/", 5) != 0 || length >= (int)sizeof config->changes_device) return -EINVAL;
-  snprintf(config->changes_device, sizeof config->changes_device, "%.*s", length, value);
-  return copy(config->changes_fstype, sizeof config->changes_fstype, comma ? comma + 1 : "ext4");
+  if (strncmp(value, "/dev/", 5) != 0 || length >= DEVICE_SIZE) return -EINVAL;
+  snprintf(ret_device, DEVICE_SIZE, "%.*s", length, value);
+  return copy(ret_fstype, FSTYPE_SIZE, comma ? comma + 1 : default_fstype);
+}
+
+static int parse_changes(Config *config, const char *value) {
+  return parse_disk(config->changes_device, config->changes_fstype, value, "ext4");
 }
 
 static int hex_digit(char c) {
@@ -97,6 +105,8 @@ static int parse_hostname(Config *config, const char *value) {
 }
 
 static int parse_translator(Config *config, const char *value) {
+  if (strncmp(value, "disk:", 5) == 0)
+    return parse_disk(config->translator_device, config->translator_fstype, value + 5, "erofs");
   return copy(config->translator_tag, sizeof config->translator_tag, value);
 }
 
@@ -133,7 +143,7 @@ static const struct Parameter {
     {STELE_PARAM_SHARE, parse_share, "TAG:rw:/PATH or TAG:ro:/PATH"},
     {STELE_PARAM_INIT, parse_init, "system, system:/PATH, command or none"},
     {STELE_PARAM_HOSTNAME, parse_hostname, "a host name of at most 64 bytes"},
-    {STELE_PARAM_TRANSLATOR, parse_translator, "the tag of the translator share"},
+    {STELE_PARAM_TRANSLATOR, parse_translator, "the tag of the translator share, or disk:/dev/DEVICE[,FSTYPE]"},
     {STELE_PARAM_CPU, parse_cpu, "a CPU level"},
     {STELE_PARAM_CPU_VENDOR, parse_cpu_vendor, "the name of a processor's maker"},
     {STELE_PARAM_MEMORY_MODEL, parse_memory_model, "a memory model"},

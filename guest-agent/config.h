@@ -24,12 +24,13 @@ typedef struct Config {
   ConfigShare shares[STELE_SHARES_MAX];
   int share_count;
   InitKind init_kind;
-  char init_path[256]; // of the distribution's init
-  bool all_units;      // none of systemd's units is masked for being of no use
-  char hostname[65];   // empty: the root's own
-  char translator_tag[64];
-  char cpu[32], cpu_vendor[32], memory_model[32]; // empty: the translator's defaults
-  char command[STELE_COMMAND_LINE_MAX];           // JSON, decoded
+  char init_path[256];                               // of the distribution's init
+  bool all_units;                                    // none of systemd's units is masked for being of no use
+  char hostname[65];                                 // empty: the root's own
+  char translator_tag[64];                           // of a virtiofs share
+  char translator_device[64], translator_fstype[16]; // or of a disk; empty: it is a share
+  char cpu[32], cpu_vendor[32], memory_model[32];    // empty: the translator's defaults
+  char command[STELE_COMMAND_LINE_MAX];              // JSON, decoded
 } Config;
 
 // Reads a kernel command line. Returns 0, or -EINVAL with a sentence for the console in `message`.

@@ -25,7 +25,8 @@ static int load(const char *name) {
 static bool is_wanted(const char *when, const Config *config) {
   if (strcmp(when, "always") == 0 || strcmp(when, "optional") == 0) return true;
   return (config->root_kind == ROOT_DISK && strcmp(when, config->root_fstype) == 0) ||
-         (config->changes_device[0] && strcmp(when, config->changes_fstype) == 0);
+         (config->changes_device[0] && strcmp(when, config->changes_fstype) == 0) ||
+         (config->translator_device[0] && strcmp(when, config->translator_fstype) == 0);
 }
 
 // The next row of the list. Returns whether there was one.

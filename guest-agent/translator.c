@@ -49,7 +49,17 @@ static int check_translator(char *message, size_t size) {
   return -ENOEXEC;
 }
 
+static int mount_disk(const Config *config, char *message, size_t message_size) {
+  int r = mounts_add(config->translator_device, STELE_SHARE_MOUNT_POINT, config->translator_fstype,
+                     MS_RDONLY | MS_NODEV, NULL);
+  if (r == 0) return check_translator(message, message_size);
+  snprintf(message, message_size, "cannot mount the translator's disk '%s' (%s): %s; check the image on the host",
+           config->translator_device, config->translator_fstype, strerror(-r));
+  return r;
+}
+
 int translator_mount(const Config *config, char *message, size_t message_size) {
+  if (config->translator_device[0]) return mount_disk(config, message, message_size);
   int r = mounts_add(config->translator_tag, STELE_SHARE_MOUNT_POINT, "virtiofs", MS_RDONLY | MS_NODEV, NULL);
   if (r == 0) return check_translator(message, message_size);
   snprintf(message, message_size,

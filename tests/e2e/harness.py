@@ -87,6 +87,7 @@ class Steled:
         self.directory = directory
         self.arguments = list(arguments)
         self.socket = os.path.join(directory, "socket")
+        self.state_directory = os.path.join(directory, "state")
         self.guest_dir = guest_dir or os.path.join(BUILD, "guest-image")
         self.translator_dir = translator_dir or os.path.join(BUILD, "guest-share")
         self.process = None
@@ -94,16 +95,17 @@ class Steled:
 
     def start(self):
         log = open(os.path.join(self.directory, "steled.log"), "ab")
-        self.process = subprocess.Popen(
-            [os.path.join(BUILD, "steled"), "--socket", self.socket, "--root", os.path.join(self.directory, "state"),
-             "--guest-dir", self.guest_dir, "--translator-dir", self.translator_dir, *self.arguments],
-            stdout=subprocess.PIPE, stderr=log, start_new_session=True)
+        self.process = subprocess.Popen(self.daemon_command(), stdout=subprocess.PIPE, stderr=log, start_new_session=True)
         log.close()
         ready = select.select([self.process.stdout], [], [], 60 * PATIENCE)[0]
         line = self.process.stdout.readline() if ready else b""
         check(b"ready" in line, f"steled did not start: {self.log()[-2000:]}")
         self.uri = json.loads(self.vmctl("version", "--json").stdout).get("uri", "")
         return self
+
+    def daemon_command(self):
+        return [os.path.join(BUILD, "steled"), "--socket", self.socket, "--root", self.state_directory,
+                "--guest-dir", self.guest_dir, "--translator-dir", self.translator_dir, *self.arguments]
 
     def log(self):
         with open(os.path.join(self.directory, "steled.log"), errors="replace") as file:
@@ -169,7 +171,7 @@ class Steled:
     def console_tail(self, arguments):
         tails = []
         for name in arguments:
-            path = os.path.join(self.directory, "state", "console", f"{name}.log")
+            path = os.path.join(self.state_directory, "console", f"{name}.log")
             if os.path.exists(path):
                 with open(path, errors="replace") as file:
                     tails.append(f"\nconsole of {name}: {file.read()[-1500:]}")
@@ -190,9 +192,9 @@ class Steled:
             self.run("undefine", machine["name"])
 
 
-def qemu_pids(directory):
+def qemu_pids(directory, state=None):
     """Processes that serve a steled's machines: those whose command line names its state."""
-    state = os.path.join(directory, "state")
+    state = state or os.path.join(directory, "state")
     # steled gives libvirt a short name of it (unix sockets have short paths), made from the long one.
     names = [state, "/run/stele/" + hashlib.sha256(os.path.abspath(state).encode()).hexdigest()[:8]]
     match = re.compile("|".join(re.escape(name) for name in names).encode())
@@ -262,7 +264,7 @@ class Place:
                 except Failure:
                     pass
                 steled.stop()
-            for pid in qemu_pids(steled.directory):
+            for pid in qemu_pids(steled.directory, steled.state_directory):
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:

@@ -5,7 +5,8 @@
 #include <string.h>
 #include "config.h"
 
-#define ROOT "stele.root=virtiofs:stele-root "
+#define ROOT        "stele.root=virtiofs:stele-root "
+#define LONG_DEVICE "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 
 enum { NOTHING = -1 };
 
@@ -31,6 +32,12 @@ static const struct {
     {ROOT "stele.changes=/dev/vdb", 0, offsetof(Config, changes_fstype), "ext4"},
     {ROOT "stele.share=stele-share-0:ro:/a%20b%25", 0, offsetof(Config, shares[0].path), "/a b%"},
     {ROOT "stele.share=a:rw:/x stele.share=b:ro:/y", 0, offsetof(Config, shares[1].tag), "b"},
+    {ROOT "stele.translator=disk:/dev/vdc", 0, offsetof(Config, translator_device), "/dev/vdc"},
+    {ROOT "stele.translator=disk:/dev/vdc", 0, offsetof(Config, translator_fstype), "erofs"},
+    {ROOT "stele.translator=disk:/dev/vdc,ext4", 0, offsetof(Config, translator_fstype), "ext4"},
+    {ROOT "stele.translator=disk:vdc", -EINVAL, NOTHING, NULL},
+    {ROOT "stele.translator=disk:/dev/vdc,", -EINVAL, NOTHING, NULL},
+    {ROOT "stele.translator=disk:/dev/" LONG_DEVICE, -EINVAL, NOTHING, NULL},
     {ROOT "stele.changes=vdb", -EINVAL, NOTHING, NULL},
     {ROOT "stele.changes=/dev/vdb,", -EINVAL, NOTHING, NULL},
     {ROOT "stele.share=a:/x", -EINVAL, NOTHING, NULL},
@@ -70,7 +77,9 @@ Test(config, modes) {
   static const struct {
     const char *line;
     RootMode mode;
-  } modes[] = {{ROOT, ROOT_OVERLAY}, {ROOT "stele.mode=overlay", ROOT_OVERLAY}, {ROOT "stele.mode=rw", ROOT_RW},
+  } modes[] = {{ROOT, ROOT_OVERLAY},
+               {ROOT "stele.mode=overlay", ROOT_OVERLAY},
+               {ROOT "stele.mode=rw", ROOT_RW},
                {ROOT "stele.mode=ro", ROOT_RO}};
   for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
     Config config;
@@ -92,10 +101,20 @@ static const struct {
   int result;
   const char *bytes;
 } codes[] = {
-    {"", 0, ""},           {"Zg==", 1, "f"},        {"Zm8=", 2, "fo"},      {"Zm9v", 3, "foo"},
-    {"Zm9vYg==", 4, "foob"}, {"Zm9vYmE=", 5, "fooba"}, {"+/+/", 3, "\xfb\xff\xbf"},
-    {"Zg=", -EINVAL, NULL}, {"Zg", -EINVAL, NULL},   {"Z===", -EINVAL, NULL}, {"====", -EINVAL, NULL},
-    {"Zg==Zg==", -EINVAL, NULL}, {"Zm 9", -EINVAL, NULL}, {"Zm9vYmFyYmF6", -EINVAL, NULL}, // does not fit
+    {"", 0, ""},
+    {"Zg==", 1, "f"},
+    {"Zm8=", 2, "fo"},
+    {"Zm9v", 3, "foo"},
+    {"Zm9vYg==", 4, "foob"},
+    {"Zm9vYmE=", 5, "fooba"},
+    {"+/+/", 3, "\xfb\xff\xbf"},
+    {"Zg=", -EINVAL, NULL},
+    {"Zg", -EINVAL, NULL},
+    {"Z===", -EINVAL, NULL},
+    {"====", -EINVAL, NULL},
+    {"Zg==Zg==", -EINVAL, NULL},
+    {"Zm 9", -EINVAL, NULL},
+    {"Zm9vYmFyYmF6", -EINVAL, NULL}, // does not fit
 };
 
 Test(config, base64) {

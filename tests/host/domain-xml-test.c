@@ -29,12 +29,16 @@ static DomainHost make_host(gboolean kvm) {
                       .uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"};
 }
 
-static char *expand(const char *author, gboolean kvm, GError **error) {
-  DomainHost host = make_host(kvm);
+static char *expand_on(const DomainHost *host, const char *author, GError **error) {
   g_autoptr(MachineConfig) config = NULL;
   g_autoptr(xmlDoc) document = domain_document_parse(author, error);
   if (document == NULL || !machine_config_parse(document, &config, error)) return NULL;
-  return domain_xml_expand(document, config, &host, error) ? domain_xml_to_string(document) : NULL;
+  return domain_xml_expand(document, config, host, error) ? domain_xml_to_string(document) : NULL;
+}
+
+static char *expand(const char *author, gboolean kvm, GError **error) {
+  DomainHost host = make_host(kvm);
+  return expand_on(&host, author, error);
 }
 
 static xmlRelaxNG *libvirt_schema(void) {
@@ -80,6 +84,35 @@ Test(domain_xml, no_agent_channel_where_libvirt_is_embedded) {
     cr_expect_null(strstr(embedded, "guest_agent"), "row %d: %s", row, embedded);
     cr_expect_eq(strstr(apart, "guest_agent") != NULL, row != 0, "row %d: %s", row, apart);
   }
+}
+
+// Where guests get no directories the translator is the disk behind the root's and that of the changes, for the guest
+// by the order of their addresses; a share of it there is not.
+Test(domain_xml, the_translator_is_a_disk_where_there_are_no_shares) {
+  static const struct {
+    const char *rootfs, *target;
+  } rows[] = {{"type='disk' format='raw' fstype='erofs'", "vdb"},
+              {"type='disk' format='raw' fstype='erofs' mode='overlay' changes='/changes.img'", "vdc"}};
+  xmlRelaxNG *schema = libvirt_schema();
+  DomainHost host = make_host(FALSE);
+  host.translator_disk = "/state/translator.erofs";
+  for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+    g_autofree char *author = g_strdup_printf(
+        "<domain><name>m</name><metadata><s:machine xmlns:s='urn:stele:machine:1'><s:rootfs source='/r' "
+        "%s/></s:machine></metadata></domain>",
+        rows[i].rootfs);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *xml = expand_on(&host, author, &error), *again = xml ? expand_on(&host, xml, NULL) : NULL;
+    g_autofree char *parameter = g_strdup_printf("stele.translator=disk:/dev/%s,erofs", rows[i].target),
+                    *target = g_strdup_printf("<target dev=\"%s\" bus=\"virtio\"/>\n      <readonly/>", rows[i].target);
+    cr_assert_not_null(xml, "%s", error ? error->message : "");
+    check_against_libvirt(schema, rows[i].rootfs, xml);
+    cr_expect_null(strstr(xml, "<filesystem"), "%s", xml);
+    cr_expect(strstr(xml, parameter) && strstr(xml, "file=\"/state/translator.erofs\"") && strstr(xml, target), "%s",
+              xml);
+    cr_expect_str_eq(xml, again);
+  }
+  xmlRelaxNGFree(schema);
 }
 
 Test(domain_xml, golden) {

@@ -944,13 +944,14 @@ def any_room(directory):
 TESTS = [sources, removal, definitions, renaming, logs_before, other_host, autostart, bad_images, confinement, registries, interrupted, at_once, docker_registry, anywhere, full_disk, any_room]
 
 
-def main():
+def run_tests(known):
+    """Runs those that the command line names, or all; 1 if one failed."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored behind '&', by programs started here, too
     failed = 0
     if os.geteuid() != 0:
         print("images are unpacked as root: left out")
         return 0
-    tests = [test for test in TESTS if not sys.argv[3:] or test.__name__ in sys.argv[3:]]
+    tests = [test for test in known if not sys.argv[3:] or test.__name__ in sys.argv[3:]]
     for test in tests:
         with tempfile.TemporaryDirectory(prefix="steled-") as directory:
             begun = time.monotonic()
@@ -964,8 +965,9 @@ def main():
             for daemon in Daemon.started:
                 daemon.stop(signal.SIGKILL)
             Daemon.started.clear()
-    print(f"{len(tests) - failed} of {len(tests)} tests of images passed")
+    print(f"{len(tests) - failed} of {len(tests)} tests passed")
     return 1 if failed else 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(run_tests(TESTS))

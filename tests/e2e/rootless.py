@@ -1,0 +1,135 @@
+"""A steled that is not root: an ordinary user's own, with machines of that user's own."""
+import json
+import os
+import re
+import subprocess
+import tarfile
+
+import images
+from harness import Steled, check, check_contains, check_equal, machine_xml
+
+USER, GROUP = 4711, 4711  # nobody's on a host that runs tests
+# The user is in files of a mount namespace of its own: nothing of the host's changes.
+BECOME = r"""
+set -e
+for file in passwd group subuid subgid; do
+  [ -e /etc/$file ] || : >/etc/$file
+  { cat /etc/$file; cat "$1/etc/$file"; } >"$1/etc/$file.whole"
+  mount --bind "$1/etc/$file.whole" /etc/$file
+done
+home=$1; shift
+exec setpriv --reuid 4711 --regid 4711 --clear-groups --inh-caps=-all env -i PATH="$PATH" USER=ordinary HOME="$home/home" \
+  XDG_RUNTIME_DIR="$home/run" "$@"
+"""
+
+
+class Ordinary(Steled):
+    """An ordinary user's steled, at the place where it is by default; with numbers for other owners, or without."""
+
+    def __init__(self, place, name, owners):
+        directory = os.path.join(place.directory, name)
+        os.chmod(place.directory, 0o755)
+        super().__init__(directory)
+        for part, mode in (("etc", 0o755), ("home", 0o700), ("run", 0o700)):
+            os.makedirs(os.path.join(directory, part))
+            os.chmod(os.path.join(directory, part), mode)
+        for part in ("home", "run"):
+            os.chown(os.path.join(directory, part), USER, GROUP)
+        range_of_owners = "ordinary:300000:65536\n" if owners else ""
+        for file, text in (("passwd", f"ordinary:x:{USER}:{GROUP}::{directory}/home:/bin/sh\n"), ("group", f"ordinary:x:{GROUP}:\n"),
+                           ("subuid", range_of_owners), ("subgid", range_of_owners)):
+            with open(os.path.join(directory, "etc", file), "w") as out:
+                out.write(text)
+        self.socket = os.path.join(directory, "run", "stele", "stele.sock")
+        self.state_directory = os.path.join(directory, "home", ".local", "state", "stele")
+        place.steleds.append(self)
+
+    def as_user(self, *command):
+        return ["unshare", "--mount", "sh", "-c", BECOME, "sh", self.directory, *command]
+
+    def daemon_command(self):
+        return self.as_user(super().daemon_command()[0], "--guest-dir", self.guest_dir, "--translator-dir", self.translator_dir)
+
+    def command(self, *arguments):
+        return self.as_user(super().command()[0], *arguments)
+
+
+def make_tarball(directory):
+    """A root whose files have owners, one a set-uid program, and which only root can read all of."""
+    root = images.make_root(os.path.join(directory, "root"))
+    with open(os.path.join(root, "etc/owned"), "w") as file:
+        file.write("of a user\n")
+    os.chown(os.path.join(root, "etc/owned"), 1000, 50)
+    os.chmod(os.path.join(root, "etc/owned"), 0o600)
+    os.chmod(os.path.join(root, "usr/bin/id"), 0o4755)
+    path = os.path.join(directory, "small.tar")
+    with tarfile.open(path, "w") as archive:
+        archive.add(root, ".")
+    return path
+
+
+def findings(steled):
+    listed = json.loads(steled.run("doctor", "--json").stdout)
+    return {finding["check"]: finding for finding in listed}
+
+
+def shares_directories(steled):
+    return json.loads(steled.vmctl("version", "--json").stdout)["shares-directories"]
+
+
+def owners(place):
+    """Files keep owners and modes; changes last; what cannot be shared is said; the state is the user's alone."""
+    steled = Ordinary(place, "owners", owners=True).start()
+    tarball = make_tarball(steled.directory)
+    steled.vmctl("image", "import", tarball, timeout=300)
+    script = "uname -m; stat -c '%u:%g %a' /etc/owned /usr/bin/id; cat /proc/1/comm; grep -c VirtualStele /proc/cpuinfo >&2"
+    result = images.run(steled, "--rm", "small", "sh", "-c", script)
+    images.check_run(result, 0, "x86_64\n1000:50 600\n0:0 4755\nstele-agent\n", "run")
+    steled.vmctl("create", "lasting", "--image", "small", "--init", "none", "-m", "512M", "--cpus", "1")
+    steled.vmctl("start", "--wait", "lasting", timeout=300)
+    check_equal(steled.sh("lasting", "rm /etc/owned; echo kept >/root/kept; grep ' / ' /proc/mounts | cut -d ' ' -f 3"), "overlay\n", "root")
+    steled.vmctl("shutdown", "lasting", timeout=300)
+    steled.vmctl("start", "--wait", "lasting", timeout=300)
+    check_equal(steled.sh("lasting", "cat /root/kept; [ -e /etc/owned ] || echo gone"), "kept\ngone\n", "what was changed")
+    steled.vmctl("destroy", "lasting")
+    steled.vmctl("undefine", "lasting")
+    found = findings(steled)
+    check_equal(found["owners"]["result"], "ok", f"doctor: {found['owners']}")
+    check_equal(found["group"]["result"], "ok", f"doctor: {found['group']}")
+    if not shares_directories(steled):
+        without_shares(steled, found)
+    strangers = subprocess.run(["find", os.path.join(steled.directory, "home"), "!", "-user", str(USER)], capture_output=True, text=True)
+    check_equal(strangers.stdout, "", "files of others that are left")
+    steled.stop()
+
+
+def without_shares(steled, found):
+    """On a stack that gives a user's machines no directories."""
+    check_equal(found["shares"]["result"], "note", f"doctor: {found['shares']}")
+    check_contains(found["shares"]["message"], "erofs disks", "doctor")
+    result = images.run(steled, "--rm", "-v", "/tmp:/mnt", "small", "true")
+    check_equal(result.returncode, 125, "run -v")
+    check_contains(result.stderr, "'vmctl cp'", "run -v")
+    steled.define("of-a-directory", machine_xml("of-a-directory", os.path.join(steled.directory, "root")))
+    steled.refuses("start", "of-a-directory", saying="'vmctl image import DIR'")
+    steled.vmctl("undefine", "of-a-directory")
+    disks = os.listdir(os.path.join(steled.state_directory, "translator-disks"))
+    check(len(disks) == 1 and re.fullmatch(r"[0-9a-f]{16}-[0-9a-f]{16}\.erofs", disks[0]), f"disks of the translator: {disks}")
+
+
+def without_owners(place):
+    """No numbers for other owners: all files are root's, doctor says so, and the machine runs all the same."""
+    steled = Ordinary(place, "without-owners", owners=False).start()
+    steled.vmctl("image", "import", make_tarball(steled.directory), timeout=300)
+    result = images.run(steled, "--rm", "small", "sh", "-c", "uname -m; stat -c '%u:%g %a' /etc/owned /usr/bin/id")
+    images.check_run(result, 0, "x86_64\n0:0 600\n0:0 4755\n", "run")
+    owner = findings(steled)["owners"]
+    check_equal(owner["result"], "note", f"doctor: {owner}")
+    check_contains(owner["remedy"], "--add-subuids", "doctor")
+    steled.stop()
+
+
+TESTS = [
+    ("owners", owners, False),
+    ("without-owners", without_owners, False),
+]
