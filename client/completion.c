@@ -33,6 +33,7 @@ static void print_bash(void) {
           "  elif [[ ! $command ]]; then words='%s --socket --host --json --help --version'\n"
           "  elif [[ $word == -* ]]; then words=$(_vmctl_options \"$command\")\n"
           "  elif [[ $command == image && COMP_CWORD -eq i+1 ]]; then words='pull import list inspect remove prune'\n"
+          "  elif [[ $command == snapshot && COMP_CWORD -eq i+2 ]]; then words='create restore remove list'\n"
           "  elif [[ $command == image || $command == run ]]; then files=-f words=$(_vmctl_ask image)\n"
           "  else files=-f words=$(_vmctl_ask)\n"
           "  fi\n"
@@ -55,6 +56,7 @@ static void print_zsh(void) {
   g_print("  )\n"
           "  if ((CURRENT == 2)); then _describe command commands\n"
           "  elif [[ $words[2] == image && CURRENT -eq 3 ]]; then compadd pull import list inspect remove prune\n"
+          "  elif [[ $words[2] == snapshot && CURRENT -eq 4 ]]; then compadd create restore remove list\n"
           "  elif [[ $words[2] == image || $words[2] == run ]]; then compadd $(" IMAGES ")\n"
           "  else compadd $(" NAMES "); _files\n"
           "  fi\n"
@@ -68,6 +70,7 @@ static void print_fish(void) {
     g_print("complete -c vmctl -n __fish_use_subcommand -f -a %s -d %s\n", (*command)->name, quoted);
   }
   g_print("complete -c vmctl -n '__fish_seen_subcommand_from image' -f -a 'pull import list inspect remove prune'\n"
+          "complete -c vmctl -n '__fish_seen_subcommand_from snapshot' -f -a 'create restore remove list'\n"
           "complete -c vmctl -n '__fish_seen_subcommand_from image run' -f -a '(" IMAGES ")'\n"
           "complete -c vmctl -n 'not __fish_use_subcommand' -a '(" NAMES ")'\n");
 }

@@ -10,43 +10,14 @@
 #include <unistd.h>
 
 const Command *const all_commands[] = {
-    &command_define,
-    &command_undefine,
-    &command_start,
-    &command_shutdown,
-    &command_destroy,
-    &command_reboot,
-    &command_suspend,
-    &command_resume,
-    &command_list,
-    &command_info,
-    &command_dumpxml,
-    &command_console,
-    &command_shell,
-    &command_exec,
-    &command_events,
-    &command_doctor,
-    &command_version,
-    &command_image,
-    &command_create,
-    &command_run,
-    &command_logs,
-    &command_wait,
-    &command_stats,
-    &command_top,
-    &command_edit,
-    &command_clone,
-    &command_rename,
-    &command_port,
-    &command_explain,
-    &command_cp,
-    &command_set,
-    &command_autostart,
-    &command_share,
-    &command_completion,
-    &command_translate,
-    &command_cache,
-    NULL,
+    &command_define,    &command_undefine,   &command_start,     &command_shutdown, &command_destroy,
+    &command_reboot,    &command_suspend,    &command_resume,    &command_list,     &command_info,
+    &command_dumpxml,   &command_console,    &command_shell,     &command_exec,     &command_events,
+    &command_doctor,    &command_version,    &command_image,     &command_create,   &command_run,
+    &command_logs,      &command_wait,       &command_stats,     &command_top,      &command_edit,
+    &command_clone,     &command_rename,     &command_snapshot,  &command_port,     &command_explain,
+    &command_cp,        &command_set,        &command_autostart, &command_share,    &command_ssh_config,
+    &command_ssh_proxy, &command_completion, &command_translate, &command_cache,    NULL,
 };
 
 // What people type who come from docker, virsh and the shell.
@@ -250,7 +221,8 @@ int main(int argc, char **argv) {
   const Command *command = good ? find_command(word) : NULL;
   if (command == NULL) return unknown(&session, good ? "command" : "option", word);
   argv[1] = (char *)command->name; // not its alias
-  if (session.host) return run_on_host(&session, session.host, argc - 1, argv + 1);
+  // ssh itself runs here, and gets to that host by the command it is told.
+  if (session.host && command != &command_ssh_config) return run_on_host(&session, session.host, argc - 1, argv + 1);
   int code = run_command(&session, command, argc - 1, argv + 1);
   g_clear_object(&session.steled);
   return output_finish(&session, code);

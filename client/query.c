@@ -9,28 +9,50 @@ static void add_cell(GPtrArray *cells, const char *text) {
 
 // --- list ----------------------------------------------------------------------------------------
 
-static int run_list(Session *session, int argc, char **argv) {
-  GError *error = NULL;
-  g_autoptr(GVariant) result = session_call(session, "List", NULL, &error);
-  if (result == NULL) return session_fail(session, error);
-  g_autoptr(GVariant) machines = g_variant_get_child_value(result, 0);
-  if (session->json) {
-    print_json(machines);
-    return EXIT_OK;
-  }
+static gboolean all_hosts;
+static const GOptionEntry list_options[] = {
+    {"all-hosts", 'a', 0, G_OPTION_ARG_NONE, &all_hosts, "Those of other hosts, too", NULL}, {NULL}};
+
+static void print_machines(GVariant *machines) {
+  static const char *const columns[] = {"host", "name", "state", "reason"};
+  static const char *const heads[] = {"HOST", "NAME", "STATE", "REASON"};
   g_autoptr(GPtrArray) cells = g_ptr_array_new_with_free_func(g_free);
-  static const char *const columns[] = {"name", "state", "reason"};
-  static const char *const heads[] = {"NAME", "STATE", "REASON"};
-  for (size_t i = 0; i < G_N_ELEMENTS(heads); i++) add_cell(cells, heads[i]);
+  size_t first = all_hosts ? 0 : 1;
+  for (size_t i = first; i < G_N_ELEMENTS(heads); i++) add_cell(cells, heads[i]);
   for (gsize n = 0; n < g_variant_n_children(machines); n++) {
     g_autoptr(GVariant) machine = g_variant_get_child_value(machines, n);
-    for (size_t i = 0; i < G_N_ELEMENTS(columns); i++) add_cell(cells, lookup_string(machine, columns[i]));
+    for (size_t i = first; i < G_N_ELEMENTS(columns); i++) add_cell(cells, lookup_string(machine, columns[i]));
   }
-  print_table(cells, G_N_ELEMENTS(columns));
-  return EXIT_OK;
+  print_table(cells, (guint)(G_N_ELEMENTS(columns) - first));
 }
 
-const Command command_list = {"list", "", "list all machines with their states", NULL, 0, 0, NULL, run_list};
+static GVariant *list_here(Session *session, int *ret_code) {
+  GError *error = NULL;
+  g_autoptr(GVariant) result = session_call(session, "List", NULL, &error);
+  *ret_code = result ? EXIT_OK : session_fail(session, error);
+  return result ? g_variant_get_child_value(result, 0) : NULL;
+}
+
+static int run_list(Session *session, int argc, char **argv) {
+  int code;
+  g_autoptr(GVariant) machines = all_hosts ? all_hosts_list(session, &code) : list_here(session, &code);
+  if (machines && session->json)
+    print_json(machines);
+  else if (machines)
+    print_machines(machines);
+  return code;
+}
+
+const Command command_list = {"list",
+                              "",
+                              "list all machines with their states",
+                              "--all-hosts asks the vmctl of the hosts, each [USER@]HOST as ssh takes it, that the "
+                              "variable STELE_HOSTS names or, "
+                              "without it, the lines of ~/.config/stele/hosts.",
+                              0,
+                              0,
+                              list_options,
+                              run_list};
 
 // --- dictionaries: info and version --------------------------------------------------------------
 

@@ -44,7 +44,7 @@ extern const Command command_define, command_undefine, command_start, command_sh
     command_exec, command_events, command_doctor, command_version, command_image, command_create, command_run,
     command_logs, command_wait, command_stats, command_top, command_edit, command_clone, command_port, command_explain,
     command_cp, command_set, command_share, command_autostart, command_completion, command_translate, command_cache,
-    command_rename;
+    command_rename, command_ssh_config, command_ssh_proxy, command_snapshot;
 extern const Command *const all_commands[]; // ends with NULL
 
 // --- connection.c: talking to steled -------------------------------------------------------------
@@ -70,6 +70,12 @@ char *default_socket(void);
 
 // Has the command, with its name first, run by vmctl on `host`; comes back only with an exit code for what went wrong.
 int run_on_host(Session *session, const char *host, int argc, char **argv);
+
+// --- all-hosts.c ---------------------------------------------------------------------------------
+
+// Machines of this host and of others, with the key "host" each (aa{sv}). *ret_code: that of the first host that could
+// not be asked, whose error has been printed, or EXIT_OK.
+GVariant *all_hosts_list(Session *session, int *ret_code);
 
 // --- image.c -------------------------------------------------------------------------------------
 

@@ -198,6 +198,35 @@ static gboolean on_clone(SteleManager1 *object, GDBusMethodInvocation *invocatio
   return TRUE;
 }
 
+typedef void (*SnapshotCall)(Manager *manager, const char *name, const char *snapshot, ManagerDone done,
+                             gpointer user_data);
+
+static gboolean pass_snapshot(Api *api, GDBusMethodInvocation *invocation, const char *name, const char *snapshot,
+                              SnapshotCall function) {
+  function(api->manager, name, snapshot, api_reply, invocation);
+  return TRUE;
+}
+
+static gboolean on_create_snapshot(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
+                                   const char *snapshot, Api *api) {
+  return pass_snapshot(api, invocation, name, snapshot, manager_create_snapshot);
+}
+
+static gboolean on_restore_snapshot(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
+                                    const char *snapshot, Api *api) {
+  return pass_snapshot(api, invocation, name, snapshot, manager_restore_snapshot);
+}
+
+static gboolean on_remove_snapshot(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
+                                   const char *snapshot, Api *api) {
+  return pass_snapshot(api, invocation, name, snapshot, manager_remove_snapshot);
+}
+
+static gboolean on_list_snapshots(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
+                                  Api *api) {
+  return pass(api, invocation, name, manager_list_snapshots);
+}
+
 static gboolean on_rename(SteleManager1 *object, GDBusMethodInvocation *invocation, const char *name,
                           const char *new_name, Api *api) {
   manager_rename(api->manager, name, new_name, api_reply, invocation);
@@ -493,6 +522,10 @@ static const struct {
     {"handle-remove-port", G_CALLBACK(on_remove_port)},
     {"handle-clone", G_CALLBACK(on_clone)},
     {"handle-rename", G_CALLBACK(on_rename)},
+    {"handle-create-snapshot", G_CALLBACK(on_create_snapshot)},
+    {"handle-restore-snapshot", G_CALLBACK(on_restore_snapshot)},
+    {"handle-remove-snapshot", G_CALLBACK(on_remove_snapshot)},
+    {"handle-list-snapshots", G_CALLBACK(on_list_snapshots)},
     {"handle-change", G_CALLBACK(on_change)},
     {"handle-exec", G_CALLBACK(on_exec)},
     {"handle-exec-wait", G_CALLBACK(on_exec_wait)},

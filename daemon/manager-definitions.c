@@ -124,13 +124,7 @@ static void work_undefine(Job *job) {
   hypervisor_undefine(manager->hypervisor, job->name, job->flag ? &job->error : NULL);
   if (job->error == NULL) log_file_remove(log);
   if (job->error == NULL && job->text) g_unlink(job->text);
-}
-
-char *machine_dup_own_changes(Machine *machine) {
-  const char *changes = machine->config ? machine->config->changes : NULL;
-  g_autofree char *file = g_strconcat(machine->uuid, ".img", NULL),
-                  *own = g_build_filename(machine->manager->paths->changes, file, NULL);
-  return changes && g_str_equal(changes, own) ? g_steal_pointer(&own) : NULL;
+  if (job->error == NULL) manager_forget_snapshots(manager, job->old);
 }
 
 static void finish_undefine(Job *job) {
@@ -152,6 +146,7 @@ void manager_undefine(Manager *manager, const char *name, ManagerDone done, gpoi
   Job *job = job_new(manager, machine, work_undefine, finish_undefine, done, user_data);
   job->flag = machine->foreign;
   job->text = machine_dup_own_changes(machine);
+  job->old = g_strdup(machine->uuid);
   job_run(job);
 }
 

@@ -36,7 +36,7 @@ static void add_summary(GVariantBuilder *builder, const ImageRecord *record) {
 }
 
 static gboolean has_init(const ImageRecord *record) {
-  return record->disk || root_check_program(record->path, "/sbin/init", NULL);
+  return record->disk ? !record->without_init : root_check_program(record->path, "/sbin/init", NULL);
 }
 
 static GVariant *describe(const ImageRecord *record) {
@@ -334,6 +334,7 @@ static void on_create_defined(GVariant *result, const GError *error, gpointer us
 }
 
 static void finish_create(Job *job) {
+  if (job->machine) job->machine->changing = FALSE; // that was cloned
   Creation *it = g_steal_pointer(&job->data);
   if (job->error)
     on_create_defined(NULL, job->error, it);
@@ -460,8 +461,11 @@ void manager_clone(Manager *manager, const char *name, const char *new_name, Man
   GError *error = NULL;
   Machine *machine = manager_find(manager, name, &error);
   if (machine && (machine->foreign || machine->changing || machine->life.state != MACHINE_STOPPED))
-    g_set_error(&error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "cannot clone '%s': it is %s: 'vmctl shutdown' it first",
-                name, machine->foreign ? "none of steled's" : machine_state_name(machine->life.state));
+    g_set_error(&error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "cannot clone '%s': it is %s%s", name,
+                machine->foreign    ? "none of steled's"
+                : machine->changing ? "just being changed"
+                                    : machine_state_name(machine->life.state),
+                machine->foreign || machine->changing ? "" : ": 'vmctl shutdown' it first");
   else if (machine && g_hash_table_contains(manager->machines, new_name))
     g_set_error(&error, STELE_ERROR, STELE_ERROR_NAME_TAKEN, "there is a machine '%s' already: choose another name",
                 new_name);
@@ -477,6 +481,7 @@ void manager_clone(Manager *manager, const char *name, const char *new_name, Man
                    .user_data = user_data};
   Job *job = job_new(manager, machine, work_clone, finish_create, NULL, NULL);
   job->old = machine_dup_own_changes(machine);
+  machine->changing = TRUE; // nobody writes to what is copied
   job->data = it;
   job->free_data = creation_free;
   job_run(job);

@@ -186,7 +186,7 @@ static const struct {
 gboolean machine_request(Machine *machine, MachineEvent request, const char *verb, GError **error) {
   const char *hint = NULL;
   if (machine->changing) {
-    g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "cannot %s '%s': its definition is being changed", verb,
+    g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "cannot %s '%s': it is just being changed", verb,
                 machine->name);
     return FALSE;
   }

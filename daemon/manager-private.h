@@ -4,6 +4,7 @@
 //   manager-logs.c          keeps logs small
 //   manager-guest.c         the link to a machine's agent, the watch over QEMU and the processes behind its shares
 //   manager-translations.c  translations made ahead
+//   manager-snapshots.c     copies of what machines have changed
 //   manager-definitions.c, manager-power.c, manager-queries.c    the requests, by area
 //   manager-rename.c        a machine's other name
 //   manager-images.c        requests about images, and machines made of them
@@ -153,10 +154,12 @@ Machine *request_begin(Manager *manager, const char *name, MachineEvent request,
 // Keeps the logs of machines small as long as any runs.
 void manager_watch_logs(Manager *manager);
 
-// --- manager-definitions.c -----------------------------------------------------------------------
+// --- manager-snapshots.c -------------------------------------------------------------------------
 
 // The disk that Create made for the machine's changes, which nothing else knows; or NULL.
 char *machine_dup_own_changes(Machine *machine);
+// From a worker thread, when the machine is gone.
+void manager_forget_snapshots(Manager *manager, const char *uuid);
 
 // --- manager-guest.c -----------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ static gboolean check(Manager *manager, Machine *machine, const char *new_name, 
   if (machine->foreign || machine->changing || machine->life.state != MACHINE_STOPPED)
     g_set_error(error, STELE_ERROR, STELE_ERROR_WRONG_STATE, "cannot rename '%s': it is %s", machine->name,
                 machine->foreign    ? "no machine of steled's: virsh domrename does it"
-                : machine->changing ? "just being defined or removed"
+                : machine->changing ? "just being changed"
                                     : "not stopped: 'vmctl shutdown' it first");
   else if (g_hash_table_contains(manager->machines, new_name) || g_hash_table_contains(manager->defining, new_name))
     g_set_error(error, STELE_ERROR, STELE_ERROR_NAME_TAKEN, "there is a machine '%s' already: choose another name",

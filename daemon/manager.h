@@ -89,6 +89,14 @@ void manager_create(Manager *manager, const CreateRequest *request, ManagerDone 
 void manager_rename(Manager *manager, const char *name, const char *new_name, ManagerDone done, gpointer user_data);
 // A stopped machine once more, under another name, with a copy of its changes if they are its own.
 void manager_clone(Manager *manager, const char *name, const char *new_name, ManagerDone done, gpointer user_data);
+// Snapshots of what a stopped machine has changed on the disk that manager_create() made: see org.stele.Manager1.xml.
+void manager_create_snapshot(Manager *manager, const char *name, const char *snapshot, ManagerDone done,
+                             gpointer user_data);
+void manager_restore_snapshot(Manager *manager, const char *name, const char *snapshot, ManagerDone done,
+                              gpointer user_data);
+void manager_remove_snapshot(Manager *manager, const char *name, const char *snapshot, ManagerDone done,
+                             gpointer user_data);
+void manager_list_snapshots(Manager *manager, const char *name, ManagerDone done, gpointer user_data);
 // The connection that made a machine to be removed with it has been closed.
 void manager_discard(Manager *manager, const char *name);
 
