@@ -11,7 +11,7 @@ from boot import FULL
 from harness import PATIENCE, Events, check, check_contains, check_equal
 from lifecycle import read_until
 
-PROGRAMS = ("dash cat cp chmod dd echo env false grep head hostname id ls mkdir mount mv od pwd readlink rm seq sha256sum sleep "
+PROGRAMS = ("dash cat cp chmod dd echo env false grep head hostname id ls mkdir mktemp mount mv od pwd readlink rm seq sha256sum sleep "
             "stat stty tail tar touch true tty uname wc").split()
 
 
@@ -209,7 +209,7 @@ def with_init(place):
     steled.vmctl("image", "import", "--name", "full", FULL, timeout=900)
     steled.vmctl("create", "whole", "--image", "full", "-m", "1G", "-p", "127.0.0.1:0:80".replace(":0:", ":18181:"))
     steled.vmctl("start", "--wait", "whole", timeout=300)
-    check_contains(steled.sh("whole", "cat /proc/1/comm; echo here >/etc/mark"), "systemd", "process 1")
+    check_contains(steled.sh("whole", "readlink /proc/1/exe; echo here >/etc/mark"), "systemd", "process 1")
     steled.vmctl("shutdown", "whole", timeout=300)
     steled.vmctl("start", "--wait", "whole", timeout=300)
     check_equal(steled.sh("whole", "cat /etc/mark"), "here\n", "what was changed")
@@ -217,7 +217,54 @@ def with_init(place):
     steled.vmctl("undefine", "whole")
 
 
+# Says what it was started with, the keys it would take, and what the connection brings.
+STUB_SSHD = r"""mkdir -p /etc/ssh; : >/etc/ssh/ssh_host_a_key; cat >/usr/bin/sshd <<'END'
+#!/bin/sh
+keys=${3#AuthorizedKeysFile=}; cat "${keys% *}"; echo "$1 $2 ${keys#* } $STELE_SSH_KEYS"; cat
+END
+chmod 755 /usr/bin/sshd"""
+
+
+def ssh(steled, name):
+    """ssh-proxy: an sshd in the machine for the connection, with our public keys."""
+    home = os.path.join(steled.directory, "home")
+    os.makedirs(os.path.join(home, ".ssh"))
+    for file, text in (("id_one.pub", "ssh-one AAAA me\n"), ("id_one", "secret\n"), ("known.pub", "no key of ours\n")):
+        with open(os.path.join(home, ".ssh", file), "w") as out:
+            out.write(text)
+    environment = {key: value for key, value in os.environ.items() if key != "SSH_AUTH_SOCK"}
+    result = steled.run("ssh-proxy", name, env={**environment, "HOME": home})
+    check_equal(result.returncode, 127, f"without an sshd ({result.stderr})")
+    check_contains(result.stderr, "install openssh-server", "without an sshd")
+    steled.sh(name, STUB_SSHD)
+    result = steled.run("ssh-proxy", name, env={**environment, "HOME": home}, input="SSH-2.0-client\n")
+    check_run(result, 0, "ssh-one AAAA me\n\n-i -o .ssh/authorized_keys \nSSH-2.0-client\n", "ssh-proxy")
+    check_equal(steled.sh(name, "ls /run | grep -c ssh-keys || true"), "0\n", "keys that are left")
+
+
+def kept(place):
+    """Snapshots of what a machine has changed, and ssh into it."""
+    steled = place.shared_steled()
+    steled.vmctl("create", "keep", "--image", image(steled), "--init", "none", "-m", "512M", "--cpus", "1")
+    steled.vmctl("start", "--wait", "keep", timeout=300)
+    ssh(steled, "keep")
+    steled.sh("keep", "echo first >/root/file")
+    steled.refuses("snapshot", "keep", "create", "a", saying="'vmctl shutdown' it first")
+    steled.vmctl("shutdown", "keep", timeout=300)
+    steled.vmctl("snapshot", "keep", "create", "a")
+    steled.vmctl("start", "--wait", "keep", timeout=300)
+    check_equal(steled.sh("keep", "cat /root/file; echo second >/root/file; rm /usr/bin/sshd"), "first\n", "after a snapshot")
+    steled.vmctl("shutdown", "keep", timeout=300)
+    steled.vmctl("snapshot", "keep", "restore", "a")
+    steled.vmctl("start", "--wait", "keep", timeout=300)
+    check_equal(steled.sh("keep", "cat /root/file /usr/bin/sshd | head -n 2"), "first\n#!/bin/sh\n", "what the snapshot brought back")
+    steled.vmctl("destroy", "keep")
+    steled.vmctl("undefine", "keep")
+    check_equal(os.listdir(os.path.join(steled.directory, "state", "snapshots")), [], "snapshots left")
+
+
 TESTS = [
+    ("kept", kept, False),
     ("statuses", statuses, True),
     ("everyday", everyday, False),
     ("detached", detached, False),

@@ -2,25 +2,14 @@
 import json
 import os
 import re
-import subprocess
+import sys
 import tarfile
 
 import images
-from harness import Steled, check, check_contains, check_equal, machine_xml
+from harness import ROOT, Steled, check, check_contains, check_equal, machine_xml
 
-USER, GROUP = 4711, 4711  # nobody's on a host that runs tests
-# The user is in files of a mount namespace of its own: nothing of the host's changes.
-BECOME = r"""
-set -e
-for file in passwd group subuid subgid; do
-  [ -e /etc/$file ] || : >/etc/$file
-  { cat /etc/$file; cat "$1/etc/$file"; } >"$1/etc/$file.whole"
-  mount --bind "$1/etc/$file.whole" /etc/$file
-done
-home=$1; shift
-exec setpriv --reuid 4711 --regid 4711 --clear-groups --inh-caps=-all env -i PATH="$PATH" USER=ordinary HOME="$home/home" \
-  XDG_RUNTIME_DIR="$home/run" "$@"
-"""
+sys.path.append(os.path.join(ROOT, "tests/host"))
+import ordinary  # noqa: E402
 
 
 class Ordinary(Steled):
@@ -30,28 +19,15 @@ class Ordinary(Steled):
         directory = os.path.join(place.directory, name)
         os.chmod(place.directory, 0o755)
         super().__init__(directory)
-        for part, mode in (("etc", 0o755), ("home", 0o700), ("run", 0o700)):
-            os.makedirs(os.path.join(directory, part))
-            os.chmod(os.path.join(directory, part), mode)
-        for part in ("home", "run"):
-            os.chown(os.path.join(directory, part), USER, GROUP)
-        range_of_owners = "ordinary:300000:65536\n" if owners else ""
-        for file, text in (("passwd", f"ordinary:x:{USER}:{GROUP}::{directory}/home:/bin/sh\n"), ("group", f"ordinary:x:{GROUP}:\n"),
-                           ("subuid", range_of_owners), ("subgid", range_of_owners)):
-            with open(os.path.join(directory, "etc", file), "w") as out:
-                out.write(text)
-        self.socket = os.path.join(directory, "run", "stele", "stele.sock")
-        self.state_directory = os.path.join(directory, "home", ".local", "state", "stele")
+        ordinary.prepare(directory, owners)
+        self.state_directory, self.socket = ordinary.state(directory)
         place.steleds.append(self)
 
-    def as_user(self, *command):
-        return ["unshare", "--mount", "sh", "-c", BECOME, "sh", self.directory, *command]
-
     def daemon_command(self):
-        return self.as_user(super().daemon_command()[0], "--guest-dir", self.guest_dir, "--translator-dir", self.translator_dir)
+        return ordinary.as_user(self.directory, super().daemon_command()[0], "--guest-dir", self.guest_dir, "--translator-dir", self.translator_dir)
 
     def command(self, *arguments):
-        return self.as_user(super().command()[0], *arguments)
+        return ordinary.as_user(self.directory, super().command()[0], *arguments)
 
 
 def make_tarball(directory):
@@ -98,8 +74,7 @@ def owners(place):
     check_equal(found["group"]["result"], "ok", f"doctor: {found['group']}")
     if not shares_directories(steled):
         without_shares(steled, found)
-    strangers = subprocess.run(["find", os.path.join(steled.directory, "home"), "!", "-user", str(USER)], capture_output=True, text=True)
-    check_equal(strangers.stdout, "", "files of others that are left")
+    check_equal(ordinary.files_of_others(steled.directory), [], "files of others that are left")
     steled.stop()
 
 

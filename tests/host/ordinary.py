@@ -3,6 +3,7 @@ changes, and without capabilities."""
 import os
 
 USER = GROUP = 4711
+# XDG_RUNTIME_DIR is /mnt: as short as where systemd has it, for paths of sockets are short (unix(7)).
 BECOME = r"""
 set -e
 for file in passwd group subuid subgid; do
@@ -10,9 +11,10 @@ for file in passwd group subuid subgid; do
   cat /etc/$file "$1/etc/$file" >"$1/etc/$file.whole"
   mount --bind "$1/etc/$file.whole" /etc/$file
 done
+mount --bind "$1/run" /mnt
 directory=$1; shift
 exec setpriv --reuid 4711 --regid 4711 --clear-groups --inh-caps=-all env -i PATH="$PATH" USER=ordinary HOME="$directory/home" \
-  XDG_RUNTIME_DIR="$directory/run" "$@"
+  XDG_RUNTIME_DIR=/mnt "$@"
 """
 
 

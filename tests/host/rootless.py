@@ -152,8 +152,8 @@ def interrupted(directory):
                 os.unlink(os.path.join(tools, tool))
 
 
-def interrupt(daemon, layout, how, go):
-    daemon.start()
+def interrupt_import(daemon, layout, how):
+    """Ends the client or steled when the tool says that it has reached its end."""
     pull = subprocess.Popen(daemon.command("image", "import", layout), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not any(os.path.exists(daemon.store("staging", name, "reached")) for name in daemon.entries("staging")):
@@ -169,6 +169,10 @@ def interrupt(daemon, layout, how, go):
         daemon.process.communicate()
         daemon.start()
     images.await_empty(daemon, "staging")
+
+
+def interrupt(daemon, layout, how, go):
+    interrupt_import(daemon.start(), layout, how)
     equal(daemon.left(), NOTHING, f"left by {how}")
     open(go, "w").close()
     daemon.vmctl("image", "import", layout)
