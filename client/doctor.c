@@ -227,8 +227,8 @@ static void check_socket(Doctor *doctor) {
     find(doctor, "steled", WRONG, printable(error->message),
          g_file_test(socket, G_FILE_TEST_EXISTS) && listener_is_there(socket) ? "look at its log: journalctl -u steled"
          : installed && geteuid() == 0                                        ? "systemctl enable --now steled.socket"
-         : geteuid() != 0                                                     ? "start one of your own: steled &"
-                                                                              : "start steled as root");
+         : geteuid() != 0 ? "start one of your own: " STELE_PROGRAM_DIR "/steled &"
+                          : "start steled as root");
     return;
   }
   doctor->versions = g_variant_get_child_value(result, 0);

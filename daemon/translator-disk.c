@@ -58,10 +58,9 @@ static gboolean put(const char *draft, const char *path, GError **error) {
   return FALSE;
 }
 
-// Two machines that start at once each make one, and the second replaces the first by its like.
-gboolean translator_disk_make(const HostPaths *paths, const char *directory, GError **error) {
+static gboolean make(const HostPaths *paths, const char *directory, GError **error) {
   g_autofree char *place = dup_place(paths), *path = translator_disk_dup_path(paths, directory),
-                  *draft = g_strdup_printf("%s.%p", path, (void *)&place);
+                  *draft = g_strconcat(path, ".draft", NULL);
   const char *const argv[] = {"mkfs.erofs", "--quiet", "--all-root", "--preserve-mtime", draft, directory, NULL};
   ImageTool tool = {.argv = argv, .writable = place, .output = -1};
   if (g_file_test(path, G_FILE_TEST_EXISTS)) return TRUE;
@@ -75,5 +74,14 @@ gboolean translator_disk_make(const HostPaths *paths, const char *directory, GEr
   else
     g_unlink(draft);
   g_prefix_error(error, "the translator cannot be made a disk: ");
+  return made;
+}
+
+// Of machines that start at once one makes it, and the others find it.
+gboolean translator_disk_make(const HostPaths *paths, const char *directory, GError **error) {
+  static GMutex making;
+  g_mutex_lock(&making);
+  gboolean made = make(paths, directory, error);
+  g_mutex_unlock(&making);
   return made;
 }

@@ -180,6 +180,30 @@ def interrupt(daemon, layout, how, go):
     daemon.stop()
 
 
+def any_room(directory):
+    """The state on file systems of growing sizes, until an image fits: each step runs out of room once."""
+    os.chmod(directory, 0o755)
+    layout = Image(gz(tar(entry("one", os.urandom(5 << 20)))), LOWER).layout(os.path.join(directory, "layout"))
+    outcomes = []
+    for megabytes in (4, 10, 14, 18, 40, 90):
+        place = os.path.join(directory, str(megabytes))
+        os.makedirs(place)
+        daemon = Ordinary(place)
+        home = os.path.join(place, "home")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,uid={ordinary.USER},gid={ordinary.GROUP},mode=0700", "tmpfs", home], check=True)
+        try:
+            daemon.start()
+            result = daemon.vmctl("image", "import", layout, status=None)
+            outcomes.append(result.returncode)
+            if result.returncode:
+                equal(result.returncode, 12, f"the status with {megabytes} MiB: {result.stderr}")
+                equal(daemon.left(), NOTHING, f"left with {megabytes} MiB")
+            daemon.stop()
+        finally:
+            subprocess.run(["umount", "-l", home], check=True)
+    equal((outcomes[0], outcomes[-1]), (12, 0), f"with least and most room: {outcomes}")
+
+
 def unconfined(directory):
     """Where the host lets nobody make user namespaces, nothing of a stranger's is unpacked."""
     daemon = Ordinary(directory)
@@ -212,7 +236,7 @@ def directories(directory):
     daemon.stop()
 
 
-TESTS = [layers, bad_images, interrupted, unconfined, directories]
+TESTS = [layers, bad_images, interrupted, any_room, unconfined, directories]
 
 if __name__ == "__main__":
     sys.exit(run_tests(TESTS))
