@@ -90,12 +90,14 @@ static void fail_waiter(Waiter *waiter, SteleError code, const char *text) {
 static gboolean on_wait_timeout(gpointer user_data) {
   Waiter *waiter = user_data;
   waiter->timeout = 0;
+  // The state in which giving up leaves the machine may be the one that was waited for: that would be no success.
+  g_queue_remove(&waiter->machine->waiters, waiter);
   if (waiter->give_up) machine_apply(waiter->machine, MACHINE_REQUEST_GIVEN_UP, NULL);
   fail_waiter(waiter, STELE_ERROR_TIMEOUT, waiter->late);
   return G_SOURCE_REMOVE;
 }
 
-// Whether the waiter is done with; finishes it if so.
+// Whether the waiter is done with; finishes and frees it if so.
 static gboolean check_waiter(Waiter *waiter) {
   Machine *machine = waiter->machine;
   MachineState state = machine->life.state;
@@ -112,10 +114,8 @@ static gboolean check_waiter(Waiter *waiter) {
 }
 
 static void check_waiters(Machine *machine) {
-  for (GList *item = machine->waiters.head, *next; item; item = next) {
-    next = item->next;
-    check_waiter(item->data);
-  }
+  // Whoever is told may end other waits: then it begins again.
+  for (GList *item = machine->waiters.head; item;) item = check_waiter(item->data) ? machine->waiters.head : item->next;
 }
 
 void machine_wait(Machine *machine, WaitFor wanted, guint seconds, const char *late, gboolean give_up, ManagerDone done,

@@ -119,9 +119,11 @@ def no_agent(place):
 
 
 def deaf_agent(place):
-    """An agent that acknowledges a shutdown and does nothing: a timeout, and destroy still works."""
+    """An agent that acknowledges a shutdown or reboot and does nothing: a timeout, and destroy still works."""
     steled, name = stub_machine(place, "deaf")
     steled.vmctl("start", "--wait", name)
+    steled.refuses("reboot", "--wait", "--timeout", "2", name, saying="has not come up again within 2 s")
+    check_equal(steled.state(name), ("running", "ready"), "state when the reboot was given up")
     steled.refuses("shutdown", "--timeout", "5", name, saying="")
     check(steled.state(name)[0] in ("stopping", "running"), f"state {steled.state(name)}")
     steled.vmctl("destroy", name)
