@@ -149,6 +149,9 @@ static void check_tools(Doctor *doctor) {
   } tools[] = {{"skopeo", "pull OCI images", "skopeo", FALSE},
                {"umoci", "unpack OCI images", "umoci", FALSE},
                {"mmdebstrap", "make Debian roots", "mmdebstrap", FALSE},
+#ifdef __aarch64__
+               {"arch-test", "make Debian roots for amd64", "arch-test", FALSE}, // mmdebstrap insists on it
+#endif
                {"mkfs.erofs", "make images roots of machines without being root", "erofs-utils", TRUE}};
   g_autoptr(GString) missing = g_string_new(NULL), packages = g_string_new("apt install");
   for (gsize i = 0; i < G_N_ELEMENTS(tools); i++) {
