@@ -18,7 +18,7 @@ typedef struct Outlet {
   int fd; // -1: the client reads no more, or there is no such channel
   guint watch;
   GByteArray *pending;
-  gsize passed;   // of pending
+  gsize passed;   // of pending, less than half of it
   guint32 window; // credit the guest still has
   guint32 owed;   // bytes passed on and not yet given back
   gboolean present, eof;
@@ -157,6 +157,14 @@ static void outlet_give_credit(AgentStream *stream, Outlet *outlet) {
   outlet->owed = 0;
 }
 
+// What has been passed on goes once it is the larger part: a client that always is a little behind has as much kept for
+// it as it has not read, not all it ever got.
+static void outlet_forget_passed(Outlet *outlet) {
+  if (outlet->passed < (outlet->pending->len + 1) / 2) return;
+  g_byte_array_remove_range(outlet->pending, 0, (guint)outlet->passed);
+  outlet->passed = 0;
+}
+
 static void outlet_flush(AgentStream *stream, Outlet *outlet) {
   agent_stream_ref(stream);
   while (outlet->fd >= 0 && outlet->passed < outlet->pending->len) {
@@ -170,9 +178,8 @@ static void outlet_flush(AgentStream *stream, Outlet *outlet) {
     outlet->passed += (gsize)n;
     outlet->owed += (guint32)n;
   }
-  if (outlet->passed == outlet->pending->len) {
-    g_byte_array_set_size(outlet->pending, 0);
-    outlet->passed = 0;
+  outlet_forget_passed(outlet);
+  if (outlet->pending->len == 0) {
     if (outlet->eof) close_fd(&outlet->fd, &outlet->watch);
   } else if (outlet->watch == 0) {
     outlet->watch = g_unix_fd_add(outlet->fd, G_IO_OUT | G_IO_ERR, on_outlet_ready, stream);

@@ -478,6 +478,33 @@ Test(agent_link, the_end_waits_for_a_slow_reader) {
   agent_stream_close(stream);
 }
 
+static gsize resident_bytes(void) {
+  g_autofree char *text = NULL;
+  cr_assert(g_file_get_contents("/proc/self/statm", &text, NULL, NULL));
+  return (gsize)g_ascii_strtoull(strchr(text, ' '), NULL, 10) * (gsize)sysconf(_SC_PAGESIZE);
+}
+
+// The guest uses its credit up at once, so the client never has read all that is there for it.
+Test(agent_link, a_reader_always_behind_costs_no_memory) {
+  greet();
+  AgentStream *stream = start(FALSE);
+  static uint8_t data[STELE_DATA_CHUNK_MAX + 1] = {STELE_CHANNEL_STDOUT}, sink[16384];
+  gsize credit = STELE_STREAM_WINDOW, got = 0, before = resident_bytes();
+  while (got < 64 * 1024 * 1024) {
+    for (; credit >= STELE_DATA_CHUNK_MAX; credit -= STELE_DATA_CHUNK_MAX)
+      send_frame(STELE_FRAME_DATA, 1, data, sizeof data);
+    while (g_main_context_iteration(NULL, FALSE)) {
+    }
+    ssize_t n = read(near_ends[1], sink, sizeof sink);
+    cr_assert_gt(n, 0);
+    got += (gsize)n;
+    got_frame = FALSE;
+    if (next_host_frame()) credit += stele_get_u32(frame.payload + 4);
+  }
+  cr_expect_lt(resident_bytes(), before + 16 * 1024 * 1024, "%zu bytes more", resident_bytes() - before);
+  agent_stream_close(stream);
+}
+
 // --- more programs than the guest takes ----------------------------------------------------------
 
 static int count_opened(void) {
