@@ -130,18 +130,18 @@ char *domain_document_dup_name(xmlDoc *document) {
 }
 
 // A name is also a file name of the store and of libvirt.
+const char *machine_name_trouble(const char *name) {
+  if (name == NULL || *name == 0) return "has no <name>";
+  if (strlen(name) > NAME_MAX_BYTES) return "has a <name> longer than 128 bytes";
+  if (name[0] == '.' || name[0] == '-' || strpbrk(name, "/\n\t\\ \"'<>"))
+    return "has a <name> that starts with '.' or '-', or holds '/', a backslash, quotes or white space";
+  if (!text_all_plain(name)) return "has a <name> with characters that steer a terminal or the direction of writing";
+  return NULL;
+}
+
 static gboolean check_name(xmlDoc *document, GError **error) {
   g_autofree char *name = domain_document_dup_name(document);
-  const char *trouble = NULL;
-  if (name == NULL || *name == 0)
-    trouble = "has no <name>";
-  else if (strlen(name) > NAME_MAX_BYTES)
-    trouble = "has a <name> longer than 128 bytes";
-  else if (name[0] == '.' || name[0] == '-' || strpbrk(name, "/\n\t\\ \"'<>"))
-    trouble = "has a <name> that starts with '.' or '-', or holds '/', a backslash, quotes or "
-              "white space";
-  else if (!text_all_plain(name))
-    trouble = "has a <name> with characters that steer a terminal or the direction of writing";
+  const char *trouble = machine_name_trouble(name);
   if (trouble == NULL) return TRUE;
   g_set_error(error, STELE_ERROR, STELE_ERROR_INVALID_XML, "the domain %s: give it a plain name", trouble);
   return FALSE;

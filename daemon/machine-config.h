@@ -73,6 +73,9 @@ xmlDoc *domain_document_parse(const char *xml, GError **error);
 // A copy of XML text that declares the encoding it is in, UTF-8: a D-Bus string is, whatever the text was in before.
 char *domain_text_declare_utf8(const char *xml);
 
+// What keeps a text, or NULL, from being a machine's name, as the end of a sentence about the domain; NULL: nothing.
+const char *machine_name_trouble(const char *name);
+
 // The domain's name; valid as long as the document.
 char *domain_document_dup_name(xmlDoc *document);
 

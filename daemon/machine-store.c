@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "errors.h"
+#include "machine-config.h"
 
 #define SUFFIX_DEFINITION ".xml"
 #define SUFFIX_STATE      ".state"
@@ -180,9 +181,11 @@ GPtrArray *machine_store_list(MachineStore *store, GError **error) {
     fail(error, errno, "cannot list the definitions of", store, "machines");
     return NULL;
   }
-  for (const char *entry; (entry = g_dir_read_name(directory));)
-    if (g_str_has_suffix(entry, SUFFIX_DEFINITION))
-      g_ptr_array_add(names, g_strndup(entry, strlen(entry) - strlen(SUFFIX_DEFINITION)));
+  for (const char *entry; (entry = g_dir_read_name(directory));) {
+    if (!g_str_has_suffix(entry, SUFFIX_DEFINITION)) continue;
+    g_autofree char *name = g_strndup(entry, strlen(entry) - strlen(SUFFIX_DEFINITION));
+    if (machine_name_trouble(name) == NULL) g_ptr_array_add(names, g_steal_pointer(&name));
+  }
   g_ptr_array_sort(names, compare_names);
   return g_steal_pointer(&names);
 }
@@ -212,7 +215,9 @@ void machine_store_note_rename(MachineStore *store, const char *name, const char
 gboolean machine_store_recall_rename(MachineStore *store, const char *name, gboolean *ret_complete) {
   g_autofree char *file = file_name(name, SUFFIX_STATE), *line = read_file(store, file);
   if (line == NULL || !g_str_has_prefix(line, STATE_RENAMED " ")) return FALSE;
-  g_autofree char *definition = file_name(g_strchomp(line) + strlen(STATE_RENAMED " "), SUFFIX_DEFINITION);
+  const char *new_name = g_strchomp(line) + strlen(STATE_RENAMED " ");
+  if (machine_name_trouble(new_name)) return FALSE;
+  g_autofree char *definition = file_name(new_name, SUFFIX_DEFINITION);
   *ret_complete = faccessat(store->directory, definition, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
   return TRUE;
 }

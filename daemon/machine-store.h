@@ -25,7 +25,7 @@ void machine_draft_discard(MachineDraft *draft);
 
 char *machine_store_read(MachineStore *store, const char *name, GError **error);
 gboolean machine_store_remove(MachineStore *store, const char *name, GError **error);
-// Names of all definitions, sorted.
+// Names of all definitions, sorted. Files that somebody put there under what cannot be a machine's name are left alone.
 GPtrArray *machine_store_list(MachineStore *store, GError **error);
 
 // The state line is a help for people after a restart; losing it loses nothing else, so it is not

@@ -56,6 +56,31 @@ Test(machine_store, keeps_and_lists) {
   cr_expect_str_eq(names->pdata[1], "beta");
 }
 
+// What somebody put among the definitions with a name that no machine can have.
+Test(machine_store, only_names_of_machines) {
+  static const char *const odd[] = {"", "-option", ".hidden", "two words", "\033[2J", "\xff\xfe", "\u202eright"};
+  put("alpha", "<a/>");
+  for (size_t i = 0; i < G_N_ELEMENTS(odd); i++) put(odd[i], "<odd/>");
+  g_autoptr(GPtrArray) names = machine_store_list(store, NULL);
+  cr_assert_eq(names->len, 1);
+  cr_expect_str_eq(names->pdata[0], "alpha");
+}
+
+// A note of a rename is believed as long as it can be one: the machine would go with it.
+Test(machine_store, renamed_to_what_is_no_name) {
+  static const char *const odd[] = {"", "../machines/beta", ".", "beta beta"};
+  gboolean complete = FALSE;
+  put("alpha", "<a/>");
+  put("beta", "<b/>");
+  put("", "<odd/>");
+  machine_store_note_rename(store, "alpha", "beta");
+  cr_expect(machine_store_recall_rename(store, "alpha", &complete) && complete);
+  for (size_t i = 0; i < G_N_ELEMENTS(odd); i++) {
+    machine_store_note_rename(store, "alpha", odd[i]);
+    cr_expect_not(machine_store_recall_rename(store, "alpha", &complete) && complete, "'%s'", odd[i]);
+  }
+}
+
 Test(machine_store, a_draft_is_not_yet_there) {
   put("dev", "<old/>");
   MachineDraft *draft = machine_store_write(store, "dev", "<new/>", NULL);
