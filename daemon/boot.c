@@ -438,7 +438,7 @@ static gboolean check_guard(const BootPlan *plan, const HostPaths *paths, GError
 
 gboolean boot_check_started(const BootPlan *plan, const HostPaths *paths, GError **error) {
   if (!wants_guard(plan, paths)) return TRUE;
-  g_autofree char *path = g_strdup_printf("/proc/%d/maps", boot_qemu_pid(paths, plan->name));
+  g_autofree char *path = g_strdup_printf("/proc/%d/maps", boot_qemu_pid(paths, plan->uuid));
   g_autofree char *maps = NULL, *file = g_path_get_basename(paths->network_guard);
   if (g_file_get_contents(path, &maps, NULL, NULL) && strstr(maps, file)) return TRUE;
   g_set_error(error, STELE_ERROR, STELE_ERROR_UNSUPPORTED, "QEMU did not load the network guard %s: %s",
@@ -505,7 +505,7 @@ static int read_pid(const char *path) {
 }
 
 // libvirt names these files <id>-<short name>-fs<n>-fs.pid.
-GArray *boot_share_pids(const HostPaths *paths, const char *name, int id) {
+GArray *boot_share_pids(const HostPaths *paths, int id) {
   GArray *pids = g_array_new(FALSE, FALSE, sizeof(int));
   if (paths->libvirt == NULL) return pids;
   g_autofree char *directory = g_build_filename(paths->libvirt, "run", "qemu", NULL),
@@ -520,29 +520,41 @@ GArray *boot_share_pids(const HostPaths *paths, const char *name, int id) {
   return pids;
 }
 
-// The number may be another process's by now.
-static gboolean is_qemu_of(int pid, const char *name) {
-  g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", pid), *line = NULL,
-                  *guest = g_strdup_printf("guest=%s,", name);
+// Whether libvirt started it as QEMU of the domain with this UUID: the number may be another process's by now.
+static gboolean is_qemu_of(int pid, const char *uuid) {
+  g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", pid), *line = NULL;
   gsize size = 0;
-  return g_file_get_contents(path, &line, &size, NULL) && memmem(line, size, guest, strlen(guest)) != NULL;
+  gboolean next = FALSE;
+  if (!g_file_get_contents(path, &line, &size, NULL)) return FALSE;
+  for (const char *word = line; word < line + size; word += strlen(word) + 1) {
+    if (next && g_ascii_strcasecmp(word, uuid) == 0) return TRUE;
+    next = g_str_equal(word, "-uuid");
+  }
+  return FALSE;
 }
 
-int boot_qemu_pid(const HostPaths *paths, const char *name) {
+// Found by the UUID, not by the domain's name: both the file's name and QEMU's arguments have that with some characters
+// written in other ways.
+int boot_qemu_pid(const HostPaths *paths, const char *uuid) {
   if (paths->libvirt == NULL) return 0;
-  g_autofree char *path = g_strdup_printf("%s/run/qemu/%s.pid", paths->libvirt, name);
-  int pid = read_pid(path);
-  return pid > 0 && is_qemu_of(pid, name) ? pid : 0;
+  g_autofree char *directory = g_build_filename(paths->libvirt, "run", "qemu", NULL);
+  g_autoptr(GDir) files = g_dir_open(directory, 0, NULL);
+  for (const char *file; files && (file = g_dir_read_name(files));) {
+    g_autofree char *path = g_build_filename(directory, file, NULL);
+    int pid = g_str_has_suffix(file, ".pid") ? read_pid(path) : 0;
+    if (pid > 0 && is_qemu_of(pid, uuid)) return pid;
+  }
+  return 0;
 }
 
 // --- what a steled that was killed left ----------------------------------------------------------
 
-// Names of pid files are <domain>.pid, and those of boot_share_pids().
-static gboolean is_of_active(const char *file, const GPtrArray *domains) {
+// The process of a pid file is a domain's QEMU, or the file is one of boot_share_pids().
+static gboolean is_of_active(const char *file, int pid, const GPtrArray *domains) {
   for (guint i = 0; i < domains->len; i++) {
     const HypervisorDomain *domain = domains->pdata[i];
-    g_autofree char *prefix = g_strdup_printf("%d-", domain->id), *own = g_strconcat(domain->name, ".pid", NULL);
-    if (domain->active && (g_str_has_prefix(file, prefix) || g_str_equal(file, own))) return TRUE;
+    g_autofree char *prefix = g_strdup_printf("%d-", domain->id);
+    if (domain->active && (g_str_has_prefix(file, prefix) || is_qemu_of(pid, domain->uuid))) return TRUE;
   }
   return FALSE;
 }
@@ -564,7 +576,7 @@ void boot_end_leftovers(const HostPaths *paths, const GPtrArray *domains) {
   g_autoptr(GDir) files = g_dir_open(directory, 0, NULL);
   for (const char *file; files && (file = g_dir_read_name(files));) {
     g_autofree char *path = g_build_filename(directory, file, NULL);
-    int pid = g_str_has_suffix(file, ".pid") && !is_of_active(file, domains) ? read_pid(path) : 0;
-    if (pid > 0 && pid != getpid()) end_leftover(paths, pid);
+    int pid = g_str_has_suffix(file, ".pid") ? read_pid(path) : 0;
+    if (pid > 0 && pid != getpid() && !is_of_active(file, pid, domains)) end_leftover(paths, pid);
   }
 }

@@ -44,9 +44,9 @@ void boot_clean_up(const HostPaths *paths, const char *uuid);
 char *boot_console_log(const HostPaths *paths, const char *name);
 
 // Process ids from libvirt's run directory: of the virtiofsd processes that serve the machine with
-// this id of libvirt's, and of its QEMU. Empty, and 0, where libvirt is not embedded.
-GArray *boot_share_pids(const HostPaths *paths, const char *name, int id);
-int boot_qemu_pid(const HostPaths *paths, const char *name);
+// this id of libvirt's, and of the QEMU of the one with this UUID. Empty, and 0, where libvirt is not embedded.
+GArray *boot_share_pids(const HostPaths *paths, int id);
+int boot_qemu_pid(const HostPaths *paths, const char *uuid);
 
 // Ends what a steled that was killed while it started a machine left running: processes of QEMU and virtiofsd that
 // belong to none of libvirt's active domains (of HypervisorDomain).

@@ -13,6 +13,10 @@
 
 #define DOMAIN_XML_MAX (1024 * 1024)
 #define NAME_MAX_BYTES 128
+// libvirt names the directory of a domain's sockets with the first 20 characters of its name
+// (virDomainDefGetShortName()), and the path of a socket has 107 bytes (unix(7)).
+#define NAME_BEGINNING_CHARACTERS 20
+#define NAME_BEGINNING_MAX_BYTES  30
 
 static const char *const root_types[] = {[ROOT_DIR] = "dir", [ROOT_DISK] = "disk"};
 static const char *const root_modes[] = {[ROOT_OVERLAY] = "overlay", [ROOT_RW] = "rw", [ROOT_RO] = "ro"};
@@ -129,6 +133,13 @@ char *domain_document_dup_name(xmlDoc *document) {
   return name ? dup_text(name) : NULL;
 }
 
+static gboolean begins_short(const char *name) {
+  gsize bytes = 0;
+  for (int i = 0; i < NAME_BEGINNING_CHARACTERS && name[bytes]; i++)
+    bytes += (gsize)(g_utf8_next_char(name + bytes) - (name + bytes));
+  return bytes <= NAME_BEGINNING_MAX_BYTES;
+}
+
 // A name is also a file name of the store and of libvirt.
 const char *machine_name_trouble(const char *name) {
   if (name == NULL || *name == 0) return "has no <name>";
@@ -136,6 +147,7 @@ const char *machine_name_trouble(const char *name) {
   if (name[0] == '.' || name[0] == '-' || strpbrk(name, "/\n\t\\ \"'<>"))
     return "has a <name> that starts with '.' or '-', or holds '/', a backslash, quotes or white space";
   if (!text_all_plain(name)) return "has a <name> with characters that steer a terminal or the direction of writing";
+  if (!begins_short(name)) return "has a <name> whose first 20 characters take more than 30 bytes";
   return NULL;
 }
 

@@ -130,6 +130,7 @@ int main(int argc, char **argv) {
   raise_descriptor_limit();
   mallopt(M_ARENA_MAX, HEAPS_MAX);
   setlocale(LC_ALL, "");
+  setlocale(LC_CTYPE, "C.UTF-8"); // libvirt cuts names where the locale says that a character ends
   int parsed = read_options(argc, argv);
   if (parsed) return parsed - 1;
   signal(SIGPIPE, SIG_IGN);

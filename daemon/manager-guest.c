@@ -189,13 +189,13 @@ void machine_guest_kill(Machine *machine) {
 static void watch_qemu(Machine *machine) {
   HostPaths *paths = machine->manager->paths;
   if (paths->libvirt == NULL) return; // it may be on another host
-  machine->qemu = process_watch_new(boot_qemu_pid(paths, machine->name), on_qemu_died, machine);
+  machine->qemu = process_watch_new(boot_qemu_pid(paths, machine->uuid), on_qemu_died, machine);
   if (machine->qemu == NULL) on_qemu_died(machine);
 }
 
 static void watch_shares(Machine *machine, int id) {
   HostPaths *paths = machine->manager->paths;
-  g_autoptr(GArray) pids = boot_share_pids(paths, machine->name, id);
+  g_autoptr(GArray) pids = boot_share_pids(paths, id);
   machine->share_watches = g_ptr_array_new_with_free_func((GDestroyNotify)process_watch_free);
   for (guint i = 0; i < pids->len; i++) {
     ProcessWatch *watch = process_watch_new(g_array_index(pids, int, i), on_share_died, machine);

@@ -60,7 +60,7 @@ static void add_config(GVariantBuilder *builder, const MachineConfig *config) {
 }
 
 static void add_running(GVariantBuilder *builder, Machine *machine) {
-  int pid = boot_qemu_pid(machine->manager->paths, machine->name);
+  int pid = boot_qemu_pid(machine->manager->paths, machine->uuid);
   if (pid > 0) g_variant_builder_add(builder, "{sv}", "pid", g_variant_new_int32(pid));
   g_variant_builder_add(builder, "{sv}", "agent", g_variant_new_boolean(machine->agent_up));
   add_text(builder, "agent-version", machine->agent_version);

@@ -970,6 +970,34 @@ def failing_starts(directory):
     daemon.stop()
 
 
+# What libvirt writes in other ways into file names (&) and QEMU's arguments (the comma), cuts (as libvirt's own locale
+# tells characters), and as much of a name as its sockets' paths have room for.
+ODD_NAMES = ("a,b", "a&b", "%n%s", "$(id)", "x" * 19 + "\N{LATIN SMALL LETTER E WITH GRAVE}" * 5, "\N{CJK UNIFIED IDEOGRAPH-6F22}" * 10, "x" * 128)
+
+
+def odd_names(directory):
+    """Machines of any name run, are found by the next steled, and end when they are told to; in any locale."""
+    daemon = Daemon(directory)
+    daemon.wrapper = ["env", "LC_ALL=C"]
+    daemon.start()
+    for name in ODD_NAMES:
+        daemon.vmctl("define", "-", text=PLAIN.format(name=name.replace("&", "&amp;"), extra=""))
+        daemon.vmctl("start", name)
+
+    def pids():
+        return [json.loads(daemon.vmctl("--json", "info", name).stdout).get("pid") for name in ODD_NAMES]
+
+    before = pids()
+    assert None not in before, f"processes of {ODD_NAMES}: {before}"
+    daemon.stop(signal.SIGKILL)
+    daemon.start()
+    assert pids() == before, f"processes found: {pids()}, which were {before}"
+    for name, pid in zip(ODD_NAMES, before):
+        daemon.vmctl("destroy", name)
+        assert not os.path.exists(f"/proc/{pid}"), f"{name} runs on"
+    daemon.stop()
+
+
 def leftovers(directory):
     """What a steled that was killed while it started a machine left running is ended by the next one; nothing else is."""
     daemon = Daemon(directory).start()
@@ -1064,7 +1092,7 @@ def starts_at_once(directory):
 TESTS = [one_a_root, sockets, activated, state_format, doctor, strangers, members, garbage, broken_messages, deaf_peers, flooding_peers, crowds, silence, definitions, encodings, usage, locales, outputs, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs, qemu_that_hangs_at_once,
          qemu_that_hangs_unwatched, qemu_that_hangs_asked,
-         full_disk, lent_files, failing_starts, leftovers, own_settings, other_libvirt, starts_at_once, load]
+         full_disk, lent_files, failing_starts, odd_names, leftovers, own_settings, other_libvirt, starts_at_once, load]
 
 
 def main():

@@ -64,6 +64,10 @@ static const struct {
     {"tag that is the directory itself", MACHINE(ROOT "<s:translator tag='.'/>"), STELE_ERROR_INVALID_MACHINE, "tag="},
     {"tag that is the root's", MACHINE(ROOT "<s:translator tag='stele-root'/>"), STELE_ERROR_INVALID_MACHINE, "root's"},
     {"name with a C1 control", "<domain><name>a\302\233b</name></domain>", STELE_ERROR_INVALID_XML, "steer"},
+    {"name too long for a socket",
+     "<domain><name>\346\274\242\346\274\242\346\274\242\346\274\242\346\274\242\346\274\242"
+     "\346\274\242\346\274\242\346\274\242\346\274\242a</name></domain>",
+     STELE_ERROR_INVALID_XML, "30 bytes"},
     {"name written backwards", "<domain><name>a\342\200\256b</name></domain>", STELE_ERROR_INVALID_XML, "steer"},
     {"network", MACHINE(ROOT "<s:network host-loopback='maybe'/>"), STELE_ERROR_INVALID_MACHINE, "host-loopback="},
     {"ahead", MACHINE(ROOT "<s:translator ahead='sometimes'/>"), STELE_ERROR_INVALID_MACHINE,
