@@ -226,10 +226,11 @@ int run_script(Session *session, const char *name, const char *script, char **re
   g_variant_get(result, "(tah)", &stream, NULL);
   int count = 0;
   g_autofree int *fds = g_unix_fd_list_steal_fds(list, &count);
+  g_autofree char *output = read_all(fds[1]); // first: the end is reported once there is room for all of it
   g_autoptr(GVariant) end = session_call(session, "ExecWait", g_variant_new("(t)", stream), error);
-  if (end) *ret_output = read_all(fds[1]);
   for (int i = 0; i < count; i++) close(fds[i]);
   if (end == NULL) return -1;
+  *ret_output = g_steal_pointer(&output);
   gboolean signalled;
   guint value;
   g_variant_get(end, "(bu)", &signalled, &value);

@@ -5,7 +5,6 @@
 
 #include <glib/gstdio.h>
 #include "errors.h"
-#include "log-file.h"
 
 // --- define ---------------------------------------------------------------------------------------
 
@@ -117,12 +116,11 @@ void manager_change(Manager *manager, const char *name, const MachineChanges *ch
 
 static void work_undefine(Job *job) {
   Manager *manager = job->manager;
-  g_autofree char *log = boot_console_log(manager->paths, job->name);
   if (!machine_store_remove(manager->store, job->name, &job->error)) return;
   // Now it is no machine any more; what libvirt may still know is removed at the next start, if not
   // here.
   hypervisor_undefine(manager->hypervisor, job->name, job->flag ? &job->error : NULL);
-  if (job->error == NULL) log_file_remove(log);
+  if (job->error == NULL) logs_remove(manager->paths, job->name);
   if (job->error == NULL && job->text) g_unlink(job->text);
   if (job->error == NULL) manager_forget_snapshots(manager, job->old);
 }

@@ -153,6 +153,8 @@ Machine *request_begin(Manager *manager, const char *name, MachineEvent request,
 
 // Keeps the logs of machines small as long as any runs.
 void manager_watch_logs(Manager *manager);
+// Removes all of a machine that does not run: the console's, and libvirt's where that is embedded. On any thread.
+void logs_remove(const HostPaths *paths, const char *name);
 
 // --- manager-snapshots.c -------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ static void move_log(Job *job) {
   g_autofree char *from = boot_console_log(job->manager->paths, job->name),
                   *to = boot_console_log(job->manager->paths, job->plan->name);
   log_file_move(from, to);
+  logs_remove(job->manager->paths, job->name); // libvirt begins others
 }
 
 static gboolean replace_domain(Job *job) {

@@ -998,6 +998,35 @@ def odd_names(directory):
     daemon.stop()
 
 
+def traceless(directory):
+    """A machine that is removed, or gets another name, leaves nothing; others' logs stay."""
+    daemon = Daemon(directory).start()
+    root = os.path.join(directory, "root")
+
+    def files():
+        return {os.path.join(place, name) for place, _, names in os.walk(root) for name in names if "/cache/" not in place + "/"}
+
+    os.makedirs(os.path.join(root, "log/qemu"), exist_ok=True)
+    others = [os.path.join(root, "log/qemu", name) for name in ("vm.b.log", "vm2.log", "vm-fs.log", "a-vm.log", "vm-fs0.log")]
+    for path in others:
+        with open(path, "w"):
+            pass
+    before = files()
+    for rename in (False, True):
+        daemon.vmctl("define", "-", text=PLAIN.format(name="vm", extra=""))
+        daemon.vmctl("start", "vm")
+        daemon.vmctl("destroy", "vm")
+        for name in ("vm-fs0-virtiofsd.log", "vm-fs0-virtiofsd.log.1", "vm.log.1"):  # as machines with shares have, and large ones
+            with open(os.path.join(root, "log/qemu", name), "w"):
+                pass
+        if rename:
+            daemon.vmctl("rename", "vm", "former")
+        daemon.vmctl("undefine", "former" if rename else "vm")
+        left = files() - before
+        assert not left and before <= files(), f"left, {'renamed' if rename else 'removed'}: {left}; gone: {before - files()}"
+    daemon.stop()
+
+
 def leftovers(directory):
     """What a steled that was killed while it started a machine left running is ended by the next one; nothing else is."""
     daemon = Daemon(directory).start()
@@ -1092,7 +1121,7 @@ def starts_at_once(directory):
 TESTS = [one_a_root, sockets, activated, state_format, doctor, strangers, members, garbage, broken_messages, deaf_peers, flooding_peers, crowds, silence, definitions, encodings, usage, locales, outputs, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs, qemu_that_hangs_at_once,
          qemu_that_hangs_unwatched, qemu_that_hangs_asked,
-         full_disk, lent_files, failing_starts, odd_names, leftovers, own_settings, other_libvirt, starts_at_once, load]
+         full_disk, lent_files, failing_starts, odd_names, traceless, leftovers, own_settings, other_libvirt, starts_at_once, load]
 
 
 def main():
