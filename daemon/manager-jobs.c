@@ -2,6 +2,8 @@
 // manager-private.h.
 #include "manager-private.h"
 
+#define LANE_MAX 3 // of a machine's jobs on worker threads: the other workers are for other machines
+
 Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *), ManagerDone done,
              gpointer user_data) {
   Job *job = g_new0(Job, 1);
@@ -39,8 +41,23 @@ void job_complete(Job *job) {
   job_free(job);
 }
 
+static void lane_advance(JobLane *lane, GThreadPool *workers) {
+  while (lane->running < LANE_MAX && !g_queue_is_empty(&lane->waiting)) {
+    lane->running++;
+    g_thread_pool_push(workers, g_queue_pop_head(&lane->waiting), NULL);
+  }
+}
+
 static gboolean job_finish(gpointer user_data) {
-  job_complete(user_data);
+  Job *job = user_data;
+  Machine *machine = job->machine ? machine_ref(job->machine) : NULL; // the lane is its
+  JobLane *lane = job->lane;
+  GThreadPool *workers = job->manager->workers;
+  job->lane = NULL;
+  if (lane) lane->running--;
+  job_complete(job);
+  if (lane) lane_advance(lane, workers);
+  if (machine) machine_unref(machine);
   return G_SOURCE_REMOVE;
 }
 
@@ -50,8 +67,21 @@ void job_worker(gpointer user_data, gpointer manager) {
   g_idle_add_full(G_PRIORITY_DEFAULT, job_finish, job, NULL);
 }
 
+static void run_in_lane(Job *job, JobLane *lane) {
+  job->lane = lane;
+  g_queue_push_tail(&lane->waiting, job);
+  lane_advance(lane, job->manager->workers);
+}
+
 void job_run(Job *job) {
-  g_thread_pool_push(job->manager->workers, job, NULL);
+  if (job->machine)
+    run_in_lane(job, &job->machine->lanes[0]);
+  else
+    g_thread_pool_push(job->manager->workers, job, NULL);
+}
+
+void job_run_to_end(Job *job) {
+  run_in_lane(job, &job->machine->lanes[1]);
 }
 
 typedef struct ProgressReport {

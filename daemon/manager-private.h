@@ -19,6 +19,11 @@
 #include "share.h"
 
 typedef struct MachineStart MachineStart; // manager-power.c
+// Jobs of one machine, of which only some may be on worker threads: each may be kept there by its QEMU.
+typedef struct JobLane {
+  guint running;
+  GQueue waiting;
+} JobLane;
 
 typedef struct Machine {
   int references;
@@ -35,6 +40,7 @@ typedef struct Machine {
   MachineStart *start;       // while it is being started; or NULL
   gboolean discarded;        // is to be undefined as soon as it has stopped
   GQueue waiters;
+  JobLane lanes[2]; // of its jobs: the ordinary, and those that end it
 
   // Of the running machine, see manager-guest.c.
   AgentLink *link;
@@ -113,6 +119,8 @@ struct Job {
   ManagerDone done;         // or NULL
   gpointer user_data;
 
+  JobLane *lane; // that it runs in, or NULL
+
   char *name, *text, *old;
   gboolean flag;
   guint seconds;
@@ -132,6 +140,8 @@ struct Job {
 Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *), ManagerDone done,
              gpointer user_data);
 void job_run(Job *job);
+// Of a job that ends the machine: it does not wait for those that the machine's QEMU keeps.
+void job_run_to_end(Job *job);
 void job_reply(Job *job);
 // Progress under another name than a machine's, also from a worker thread.
 void manager_report_progress(Manager *manager, const char *name, const char *operation, const char *message);

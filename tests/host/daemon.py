@@ -274,6 +274,16 @@ def call(method, signature, body, serial=1, flags=0):
     return padded(struct.pack("<cBBBIII", b"l", 1, flags, 1, len(body), serial, len(fields)) + fields) + body
 
 
+def message_types(data):
+    """Of whole messages: 1 is a call, 2 an answer, 3 an error, 4 a signal."""
+    types = []
+    while len(data) >= 16:
+        size = padded(data[:16 + struct.unpack_from("<I", data, 12)[0]])
+        types.append(data[1])
+        data = data[len(size) + struct.unpack_from("<I", data, 4)[0]:]
+    return types
+
+
 def broken_messages(directory):
     """What is D-Bus but a broken message ends its connection, and does not fill the log."""
     daemon = Daemon(directory).start()
@@ -859,6 +869,25 @@ def qemu_that_hangs_asked(directory):
     end_vm(daemon)
 
 
+def qemu_that_hangs_many(directory):
+    """However many requests wait for a QEMU that does not answer, other machines' do not wait for them."""
+    daemon, pid = running_vm(directory)
+    daemon.vmctl("define", "-", text=PLAIN.format(name="other", extra=""))
+    os.kill(pid, signal.SIGSTOP)
+    client, body = speak(daemon), struct.pack("<I", 2) + b"vm\0"
+    client.sendall(b"".join(call(b"Suspend", b"s", body, serial) for serial in range(1, 201)) + call(b"Version", b"", b"", 201))
+    got = client.recv(1 << 20)
+    assert message_types(got)[0] == 2, "what was asked for last is answered first"
+    daemon.vmctl("start", "other")
+    daemon.vmctl("info", "other")
+    daemon.vmctl("destroy", "other")
+    daemon.vmctl("undefine", "other")
+    types = message_types(client.recv(1 << 20))
+    assert set(types) == {4}, f"signals, and no answers that had to be waited for, among messages of types {types}"
+    client.close()
+    end_vm(daemon)
+
+
 # --- what QEMU may do ------------------------------------------------------------------------------------------
 
 OWNER = 12345  # of a user's files; there need not be such a user
@@ -1120,7 +1149,7 @@ def starts_at_once(directory):
 
 TESTS = [one_a_root, sockets, activated, state_format, doctor, strangers, members, garbage, broken_messages, deaf_peers, flooding_peers, crowds, silence, definitions, encodings, usage, locales, outputs, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs, qemu_that_hangs_at_once,
-         qemu_that_hangs_unwatched, qemu_that_hangs_asked,
+         qemu_that_hangs_unwatched, qemu_that_hangs_asked, qemu_that_hangs_many,
          full_disk, lent_files, failing_starts, odd_names, traceless, leftovers, own_settings, other_libvirt, starts_at_once, load]
 
 
