@@ -136,7 +136,7 @@ static void start_job(Agent *agent, const Command *command, const JsonDocument *
   close(pipe_fds[1]);
   if (pid < 0) {
     close(pipe_fds[0]);
-    return send_error(asker, "GenericError", pid == -EAGAIN ? "no userspace is running (yet)" : strerror(-pid));
+    return send_error(asker, "GenericError", pid == -ESRCH ? "no userspace is running (yet)" : strerror(-pid));
   }
   *job = (Job){.source = {.fd = pipe_fds[0], .ready = on_job_output},
                .command = command,

@@ -1,5 +1,6 @@
-// See scope.h. Calls: org.freedesktop.systemd1(5), StartTransientUnit; delegation: systemd's CGROUP_DELEGATION. Groups
-// that programs have left are removed by whoever comes next.
+// See scope.h. Calls: org.freedesktop.systemd1(5), StartTransientUnit; delegation: systemd's CGROUP_DELEGATION; control
+// groups: the kernel's documentation, admin-guide/cgroup-v2. Groups that programs have left are removed by whoever
+// comes next.
 #include "scope.h"
 
 #include <dirent.h>
@@ -9,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
@@ -17,14 +19,21 @@
 #include <time.h>
 #include <unistd.h>
 #include "bus.h"
+#include "file.h"
 
 #define SYSTEMD_SOCKET "/run/systemd/private" // root's own connection to process 1, without a bus in between
 #define SCOPE          "stele-exec.scope"
 #define GROUPS         "/sys/fs/cgroup/system.slice/" SCOPE
+#define KEEPER         GROUPS "/keeper"              // has a process once programs may enter
 #define UNIFIED        "/sys/fs/cgroup/cgroup.procs" // there is but one hierarchy, version 2
 #define LOCK           "/run/stele-exec.lock"        // for who makes the scope
 
-enum { ANSWER_SECONDS = 30, TRIES_MAX = 100, DEPTH_MAX = 16 };
+enum {
+  ANSWER_SECONDS = 30,
+  TRIES_MAX = 100,
+  DEPTH_MAX = 16,
+  TASKS_SHARE = 3, // a program has one of so many of the kernel's tasks, as systemd's user-.slice gives to a user (33%)
+};
 
 static const BusCall start_transient_unit = {.path = "/org/freedesktop/systemd1",
                                              .interface = "org.freedesktop.systemd1.Manager",
@@ -110,12 +119,37 @@ static int start_scope(const char *name, ScopeKind kind) {
 
 // --- the shared one ------------------------------------------------------------------------------------
 
+static int move_to(const char *group) {
+  char path[128];
+  snprintf(path, sizeof path, "%s/cgroup.procs", group);
+  int fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  int r = write(fd, "0", 1) < 0 ? -errno : 0;
+  close(fd);
+  return r;
+}
+
+// A group shares out what its programs may use only while it has no process itself, so the keeper goes below. It gets
+// to its place there last: programs that find it there find their groups' limits, too.
+static int share_out(void) {
+  static const char *const controllers[] = {"+pids", "+cpu"}; // each for itself: one of them may not be there
+  static const char begun[] = GROUPS "/begun";
+  mkdir(begun, 0755);
+  int r = move_to(begun);
+  for (size_t i = 0; r == 0 && i < sizeof controllers / sizeof *controllers; i++)
+    file_write(GROUPS "/cgroup.subtree_control", controllers[i]);
+  mkdir(KEEPER, 0755);
+  if (r == 0) r = move_to(KEEPER);
+  rmdir(begun);
+  return r;
+}
+
 static void keep_scope(void) {
   sigset_t none;
   setsid();
   int r = start_scope(SCOPE, SHARED_SCOPE);
   if (r == -EIO) r = start_scope(SCOPE, SHARED_SCOPE_V252);
-  if (r < 0) _exit(1);
+  if (r < 0 || share_out() < 0) _exit(1);
   prctl(PR_SET_NAME, SCOPE);
   for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL);
   sigemptyset(&none);
@@ -169,23 +203,32 @@ static void remove_left_groups(int group, int depth) {
   if (entries) closedir(entries);
 }
 
-static int move_to(const char *group) {
-  char path[128];
-  snprintf(path, sizeof path, "%s/cgroup.procs", group);
-  int fd = open(path, O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return -errno;
-  int r = write(fd, "0", 1) < 0 ? -errno : 0;
-  close(fd);
-  return r;
-}
-
 // A scope without its keeper is being stopped, or will end with the programs it has.
 static bool keeper_lives(void) {
   char first;
-  int fd = open(GROUPS "/cgroup.procs", O_RDONLY | O_CLOEXEC);
+  int fd = open(KEEPER "/cgroup.procs", O_RDONLY | O_CLOEXEC);
   bool lives = fd >= 0 && read(fd, &first, 1) == 1;
   if (fd >= 0) close(fd);
   return lives;
+}
+
+// 0: it cannot be told.
+static long read_number(const char *path) {
+  char text[24] = "";
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+  if (fd >= 0) close(fd);
+  return size <= 0 ? 0 : strtol(text, NULL, 10);
+}
+
+// A program that makes processes without end leaves some to the others, and to the agent.
+static void limit_tasks(const char *group) {
+  char path[128], limit[24];
+  long numbers = read_number("/proc/sys/kernel/pid_max"), tasks = read_number("/proc/sys/kernel/threads-max");
+  if (numbers <= 0 || tasks <= 0) return;
+  snprintf(path, sizeof path, "%s/pids.max", group);
+  snprintf(limit, sizeof limit, "%ld", (numbers < tasks ? numbers : tasks) / TASKS_SHARE);
+  file_write(path, limit);
 }
 
 // -ENOENT: there is no scope to be in. A group that is empty yet may be removed by another program's start.
@@ -197,6 +240,7 @@ static int enter_group(void) {
   snprintf(group, sizeof group, GROUPS "/%d", (int)getpid());
   for (int i = 0; i < TRIES_MAX && (r == -ENOENT || r == -ENODEV); i++) {
     if (mkdir(group, 0755) < 0 && errno != EEXIST) return -errno;
+    limit_tasks(group);
     r = move_to(group);
   }
   return r;

@@ -20,7 +20,7 @@ int stop_request(Agent *agent, int action) {
   agent_enter_state(agent, GUEST_STOPPING, "stopping at the host's request");
   int r = userspace_stop(agent, action);
   // Nothing runs that could be asked: the main loop ends the machine once the reply is out.
-  return r == -EAGAIN ? 0 : r;
+  return r == -ESRCH ? 0 : r;
 }
 
 static void unmount_everything(void) {

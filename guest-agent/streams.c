@@ -448,8 +448,10 @@ static int open_exec(const SteleFrame *frame) {
   program_free(&request);
   if (r == -EINVAL || r == -E2BIG)
     refuse(stream, -r, "the request is no JSON object of the documented shape");
-  else if (r == -EAGAIN)
+  else if (r == -ESRCH)
     refuse(stream, EAGAIN, "no userspace is running (yet)");
+  else if (r == -EAGAIN)
+    refuse(stream, EAGAIN, "the machine has as many processes as its kernel allows: end some first");
   else if (r < 0)
     refuse(stream, -r, strerror(-r));
   return 0;

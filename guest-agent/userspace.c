@@ -295,7 +295,7 @@ UserspaceEnd userspace_ended(Agent *agent, int status, int *ret_command_status) 
 }
 
 pid_t userspace_fork(Agent *agent) {
-  if (!agent->userspace.pid || agent->userspace.report >= 0) return -EAGAIN;
+  if (!agent->userspace.pid || agent->userspace.report >= 0) return -ESRCH;
   pid_t pid = fork();
   if (pid != 0) return pid < 0 ? -errno : pid;
   if (setns(agent->userspace.mount_ns, CLONE_NEWNS) < 0) _exit(EXIT_FAILURE);
@@ -336,7 +336,7 @@ static int ask_to_stop(Agent *agent, int action) {
 }
 
 int userspace_stop(Agent *agent, int action) {
-  if (!agent->userspace.pid || agent->userspace.report >= 0) return -EAGAIN;
+  if (!agent->userspace.pid || agent->userspace.report >= 0) return -ESRCH;
   agent->userspace.remind_at = agent_now_ms() + REMIND_MS;
   return ask_to_stop(agent, action);
 }

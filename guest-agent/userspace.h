@@ -33,11 +33,11 @@ int userspace_read_report(Agent *agent, char *message, size_t message_size);
 UserspaceEnd userspace_ended(Agent *agent, int status, int *ret_command_status);
 
 // Forks a child inside the userspace (its PID and mount namespaces, its root). Returns as fork(2) does,
-// or a negative errno; -EAGAIN: no userspace runs.
+// or a negative errno; -ESRCH: no userspace runs.
 pid_t userspace_fork(Agent *agent);
 
 // Asks the userspace to stop, ending in `action` (RB_POWER_OFF, RB_AUTOBOOT, RB_HALT_SYSTEM). Returns 0,
-// or -EAGAIN where nothing runs that could be asked.
+// or -ESRCH where nothing runs that could be asked.
 int userspace_stop(Agent *agent, int action);
 
 // Asks once more, remind_at having come: an init that was not listening yet is told again, a command that

@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 
-from harness import Events, check, check_contains, check_equal, machine_xml
+from harness import PATIENCE, Events, check, check_contains, check_equal, machine_xml
 
 FULL = os.environ.get("STELE_E2E_ROOT", "")
 IMAGE = os.environ.get("STELE_E2E_IMAGE", "")
@@ -148,7 +148,10 @@ def check_scopes(steled, name):
     groups = {program.communicate(timeout=300)[0].split()[0] for program in many}
     check_equal(len(groups), len(many), f"control groups of as many programs: {groups}")
     left = steled.sh(name, "ls -d /sys/fs/cgroup/system.slice/stele-exec.scope/*/").split()
-    check_equal(len(left), 1, f"control groups left: {left}")
+    check_equal(len(left), 2, f"control groups, the keeper's and that of this program: {left}")
+    limits = "cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup); cat cpu.weight pids.max /proc/sys/kernel/threads-max /proc/sys/kernel/pid_max"
+    weight, limit, *most = (int(number) for number in steled.sh(name, limits).split())
+    check_equal((weight, limit), (100, min(most) // 3), f"a program's share of the processors, and how many processes it may have of {most}")
     killed = steled.run("exec", name, "--", "sh", "-c", "systemctl kill --kill-whom=all -s KILL stele-exec.scope; sleep 100")
     check_equal(killed.returncode, 128 + 9, f"the scope killed ({killed.stderr})")
     check_contains(steled.sh(name, "cat /proc/self/cgroup"), "/system.slice/stele-exec.scope/", "a program after that")
@@ -199,15 +202,36 @@ def login_session(place):
 
 # A scope as systemd makes it, which does not answer: a process of the scope's own, and one in a group of a program.
 MAKE_SCOPE = """
-cd /sys/fs/cgroup; mkdir -p system.slice/stele-exec.scope/77 /run/systemd; : >/run/systemd/private
-sleep 1000 >/dev/null 2>&1 & echo $! >system.slice/stele-exec.scope/cgroup.procs; echo $!
+cd /sys/fs/cgroup; mkdir -p system.slice/stele-exec.scope/77 system.slice/stele-exec.scope/keeper /run/systemd; : >/run/systemd/private
+for group in . system.slice system.slice/stele-exec.scope; do echo +pids >$group/cgroup.subtree_control; done
+sleep 1000 >/dev/null 2>&1 & echo $! >system.slice/stele-exec.scope/keeper/cgroup.procs; echo $!
 sleep 1000 >/dev/null 2>&1 & echo $! >system.slice/stele-exec.scope/77/cgroup.procs
 """
 
 
+# Makes processes that wait until it gets no more; what it prints then, its shell prints.
+BOMB = r"""
+echo /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup); mkfifo /tmp/bomb; exec 3<>/tmp/bomb
+(while read line <&3 & do :; done); echo full; read line <&3
+"""
+
+
+def check_bomb(steled, name):
+    """A program that makes processes without end keeps none from starting, and from ending it."""
+    before = steled.sh(name, "cat /proc/sys/kernel/threads-max; sysctl -q kernel.threads-max=600").strip()
+    bomb = steled.popen("exec", name, "--", "sh", "-c", BOMB, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    group = bomb.stdout.readline().strip()
+    check_equal(bomb.stdout.readline(), "full\n", "what a program says that gets no more processes")
+    for _ in range(3):
+        check_equal(steled.sh(name, "echo runs"), "runs\n", "a program beside one that has all processes it may have")
+    steled.sh(name, f"test $(cat {group}/pids.current) = 199; echo 1 >{group}/cgroup.kill; sysctl -q kernel.threads-max={before}")
+    check_equal(bomb.wait(120 * PATIENCE), 128 + 9, "status of the program that made processes")
+    bomb.stdout.close()
+
+
 def scope_without_keeper(place):
     """Programs enter the shared scope as long as its keeper lives: without it the scope is being stopped, and they with it.
-    What they leave of control groups is removed by the next."""
+    What they leave of control groups is removed by the next, and none has more processes than its share."""
     steled = place.shared_steled()
     steled.define("keeper", machine_xml("keeper", FULL))
     steled.vmctl("start", "--wait", "keeper")
@@ -216,7 +240,8 @@ def scope_without_keeper(place):
     check_contains(steled.sh("keeper", look), "/system.slice/stele-exec.scope/", "a program's control group")
     steled.sh("keeper", f"mkdir -p /sys/fs/cgroup$({look})/inner/most")
     left = steled.sh("keeper", "ls -d /sys/fs/cgroup/system.slice/stele-exec.scope/*/").split()
-    check_equal(len(left), 2, f"control groups, the scope's own one and that of this program: {left}")
+    check_equal(len(left), 3, f"control groups, the keeper's, one with a program and that of this one: {left}")
+    check_bomb(steled, "keeper")
     steled.sh("keeper", f"kill {keeper}; while [ -d /proc/{keeper} ]; do sleep 0.1; done")
     check_equal(steled.sh("keeper", look), "/\n", "a program's control group after the keeper's end")
     steled.vmctl("destroy", "keeper")
