@@ -89,6 +89,16 @@ static void announce(const char *socket) {
   fflush(stdout);
 }
 
+// What workers do when steled ends may be waited for as long as this; after that it ends as if killed, which leaves
+// machines, definitions and images whole.
+enum { END_SECONDS = 10 };
+
+static gpointer end_in_time(gpointer unused) {
+  g_usleep(END_SECONDS * G_USEC_PER_SEC);
+  g_printerr("steled: a request waits for a QEMU or a registry that does not answer; ending without it\n");
+  _exit(EXIT_SUCCESS);
+}
+
 static gboolean serve(HostPaths *paths, Api *api, const char *socket, int inherited) {
   GError *error = NULL;
   Manager *manager = manager_new(paths, &api_observer, api, &error);
@@ -104,6 +114,7 @@ static gboolean serve(HostPaths *paths, Api *api, const char *socket, int inheri
     announce(socket);
     g_main_loop_run(loop);
     activation_notify("STOPPING=1");
+    g_thread_unref(g_thread_new("end", end_in_time, NULL));
     g_main_loop_unref(loop);
     server_free(server);
   }

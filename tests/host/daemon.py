@@ -888,6 +888,20 @@ def qemu_that_hangs_many(directory):
     end_vm(daemon)
 
 
+def qemu_that_hangs_at_the_end(directory):
+    """steled ends when it is told to, whoever waits for a QEMU that does not answer; the machine runs on."""
+    daemon, pid = running_vm(directory)
+    os.kill(pid, signal.SIGSTOP)
+    client = speak(daemon)
+    client.sendall(call(b"Suspend", b"s", struct.pack("<I", 2) + b"vm\0") + call(b"Version", b"", b"", 2))
+    assert message_types(client.recv(1 << 20))[0] == 2, "the request is under way"
+    daemon.stop()
+    os.kill(pid, signal.SIGCONT)
+    daemon.start()
+    assert state(daemon)[2] == pid, state(daemon)
+    end_vm(daemon)
+
+
 # --- what QEMU may do ------------------------------------------------------------------------------------------
 
 OWNER = 12345  # of a user's files; there need not be such a user
@@ -1149,7 +1163,7 @@ def starts_at_once(directory):
 
 TESTS = [one_a_root, sockets, activated, state_format, doctor, strangers, members, garbage, broken_messages, deaf_peers, flooding_peers, crowds, silence, definitions, encodings, usage, locales, outputs, manual_example, terminals, wrong_states, refused_starts, killed_while_defining,
          qemu_killed, qemu_killed_unwatched, qemu_killed_while_starting, qemu_that_hangs, qemu_that_hangs_at_once,
-         qemu_that_hangs_unwatched, qemu_that_hangs_asked, qemu_that_hangs_many,
+         qemu_that_hangs_unwatched, qemu_that_hangs_asked, qemu_that_hangs_many, qemu_that_hangs_at_the_end,
          full_disk, lent_files, failing_starts, odd_names, traceless, leftovers, own_settings, other_libvirt, starts_at_once, load]
 
 
