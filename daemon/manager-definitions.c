@@ -166,5 +166,5 @@ void manager_dump_xml(Manager *manager, const char *name, gboolean full, Manager
   if (machine == NULL) return;
   Job *job = job_new(manager, machine, work_dump_xml, NULL, done, user_data);
   job->flag = full || machine->foreign;
-  job_run(job);
+  job_run_in(job, LANE_LOOKS);
 }

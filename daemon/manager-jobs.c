@@ -2,7 +2,7 @@
 // manager-private.h.
 #include "manager-private.h"
 
-#define LANE_MAX 3 // of a machine's jobs on worker threads: the other workers are for other machines
+#define LANE_MAX 2 // jobs of a lane on worker threads: the other workers are for other machines
 
 Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *), ManagerDone done,
              gpointer user_data) {
@@ -67,21 +67,17 @@ void job_worker(gpointer user_data, gpointer manager) {
   g_idle_add_full(G_PRIORITY_DEFAULT, job_finish, job, NULL);
 }
 
-static void run_in_lane(Job *job, JobLane *lane) {
-  job->lane = lane;
-  g_queue_push_tail(&lane->waiting, job);
-  lane_advance(lane, job->manager->workers);
+void job_run_in(Job *job, LaneKind kind) {
+  job->lane = &job->machine->lanes[kind];
+  g_queue_push_tail(&job->lane->waiting, job);
+  lane_advance(job->lane, job->manager->workers);
 }
 
 void job_run(Job *job) {
   if (job->machine)
-    run_in_lane(job, &job->machine->lanes[0]);
+    job_run_in(job, LANE_CHANGES);
   else
     g_thread_pool_push(job->manager->workers, job, NULL);
-}
-
-void job_run_to_end(Job *job) {
-  run_in_lane(job, &job->machine->lanes[1]);
 }
 
 typedef struct ProgressReport {

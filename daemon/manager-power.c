@@ -280,7 +280,7 @@ static void finish_destroy(Job *job) {
 }
 
 static void destroy(Machine *machine, ManagerDone done, gpointer user_data) {
-  job_run_to_end(job_new(machine->manager, machine, work_destroy, finish_destroy, done, user_data));
+  job_run_in(job_new(machine->manager, machine, work_destroy, finish_destroy, done, user_data), LANE_ENDS);
 }
 
 // A start is given up: what steled does itself stops at the next opportunity, and the QEMU that libvirt waits for is
@@ -293,7 +293,7 @@ static void work_end_start(Job *job) {
 }
 
 static gboolean end_start(gpointer job) {
-  job_run_to_end(job);
+  job_run_in(job, LANE_ENDS);
   return G_SOURCE_REMOVE;
 }
 

@@ -19,7 +19,10 @@
 #include "share.h"
 
 typedef struct MachineStart MachineStart; // manager-power.c
-// Jobs of one machine, of which only some may be on worker threads: each may be kept there by its QEMU.
+
+// Jobs of one machine, of which only some may be on worker threads: each may be kept there by its QEMU. Those that end
+// the machine, or only look at it, do not wait for the others.
+typedef enum LaneKind { LANE_CHANGES, LANE_ENDS, LANE_LOOKS, LANES } LaneKind;
 typedef struct JobLane {
   guint running;
   GQueue waiting;
@@ -40,7 +43,7 @@ typedef struct Machine {
   MachineStart *start;       // while it is being started; or NULL
   gboolean discarded;        // is to be undefined as soon as it has stopped
   GQueue waiters;
-  JobLane lanes[2]; // of its jobs: the ordinary, and those that end it
+  JobLane lanes[LANES]; // of its jobs
 
   // Of the running machine, see manager-guest.c.
   AgentLink *link;
@@ -139,9 +142,8 @@ struct Job {
 
 Job *job_new(Manager *manager, Machine *machine, void (*work)(Job *), void (*finish)(Job *), ManagerDone done,
              gpointer user_data);
-void job_run(Job *job);
-// Of a job that ends the machine: it does not wait for those that the machine's QEMU keeps.
-void job_run_to_end(Job *job);
+void job_run(Job *job); // in LANE_CHANGES, if it is a machine's
+void job_run_in(Job *job, LaneKind kind);
 void job_reply(Job *job);
 // Progress under another name than a machine's, also from a worker thread.
 void manager_report_progress(Manager *manager, const char *name, const char *operation, const char *message);

@@ -110,7 +110,7 @@ static void finish_info(Job *job) {
 
 void manager_info(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {
   Machine *machine = request_find(manager, name, done, user_data);
-  if (machine) job_run(job_new(manager, machine, work_info, finish_info, done, user_data));
+  if (machine) job_run_in(job_new(manager, machine, work_info, finish_info, done, user_data), LANE_LOOKS);
 }
 
 // --- the console ----------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ void manager_read_console_log(Manager *manager, const char *name, gboolean forme
   Job *job = job_new(manager, machine, work_console_log, NULL, done, user_data);
   job->seconds = MIN(bytes, LOG_READ_MAX);
   job->flag = former;
-  job_run(job);
+  job_run_in(job, LANE_LOOKS);
 }
 
 // A descriptor of the log as it is written: who reads it sees it grow, and be emptied when it is long.
@@ -144,7 +144,7 @@ static void work_open_console_log(Job *job) {
 
 void manager_open_console_log(Manager *manager, const char *name, ManagerDone done, gpointer user_data) {
   Machine *machine = request_find(manager, name, done, user_data);
-  if (machine) job_run(job_new(manager, machine, work_open_console_log, NULL, done, user_data));
+  if (machine) job_run_in(job_new(manager, machine, work_open_console_log, NULL, done, user_data), LANE_LOOKS);
 }
 
 // --- statistics and ports -------------------------------------------------------------------------
@@ -174,7 +174,7 @@ void manager_stats(Manager *manager, const char *name, ManagerDone done, gpointe
   GError *error = NULL;
   Machine *machine = manager_find(manager, name, &error);
   if (machine && check_active(machine, "measure", &error))
-    job_run(job_new(manager, machine, work_stats, NULL, done, user_data));
+    job_run_in(job_new(manager, machine, work_stats, NULL, done, user_data), LANE_LOOKS);
   else
     request_refuse(done, user_data, error);
 }
@@ -249,7 +249,7 @@ void manager_open_console(Manager *manager, const char *name, gboolean force, Ma
   }
   Job *job = job_new(manager, machine, work_console, finish_console, done, user_data);
   job->flag = force;
-  job_run(job);
+  job_run_in(job, LANE_LOOKS);
 }
 
 // --- programs in the guest ------------------------------------------------------------------------

@@ -880,6 +880,7 @@ def qemu_that_hangs_many(directory):
     assert message_types(got)[0] == 2, "what was asked for last is answered first"
     daemon.vmctl("start", "other")
     daemon.vmctl("info", "other")
+    daemon.vmctl("info", "vm")
     daemon.vmctl("destroy", "other")
     daemon.vmctl("undefine", "other")
     types = message_types(client.recv(1 << 20))
