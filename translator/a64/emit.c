@@ -387,6 +387,30 @@ static void emit_store_vector(Emitter *e, const IrInsn *insn) {
   put_plain_access(e, insn, a64_transfer_vector(insn->size, A64_STORE, vector(e, insn->reg[0])));
 }
 
+/* The base is moved by the access itself; by an instruction behind it where it is one that can't. */
+static void put_moving(Emitter *e, const IrInsn *insn, A64Transfer transfer) {
+  A64Reg n = general(e, insn->reg[1]);
+  put_checked(e, insn->shift == IR_INDEX_PRE ? a64_at_pre(transfer, n, insn->imm) : a64_at_post(transfer, n, insn->imm));
+}
+
+static void emit_load_moving(Emitter *e, const IrInsn *insn) {
+  A64Reg n = general(e, insn->reg[1]), t = general(e, insn->reg[0]);
+  if (e->options->ordered && !e->misaligned) {
+    IrInsn load = *insn;
+    if (insn->shift == IR_INDEX_POST) load.imm = 0;
+    put_ordered_load(e, &load, t, n);
+    put(e, a64_add_signed(8, n, n, (int32_t)insn->imm));
+    return;
+  }
+  put_moving(e, insn, a64_transfer(insn->size, load_opc(insn), t));
+  if (e->options->ordered) put(e, A64_DMB_ISHLD);
+}
+
+static void emit_load_vector_moving(Emitter *e, const IrInsn *insn) {
+  put_moving(e, insn, a64_transfer_vector(insn->size, A64_LOAD, vector(e, insn->reg[0])));
+  if (e->options->ordered && !is_private(insn)) put(e, A64_DMB_ISHLD);
+}
+
 /* Stack accesses only, which are private to their thread (see PUSH). */
 static void emit_pair(Emitter *e, const IrInsn *insn, bool load) {
   static const uint8_t form[] = {
@@ -719,6 +743,8 @@ static inline void emit_one(Emitter *e, const IrInsn *insn) {
   case IR_STORE_PAIR: emit_pair(e, insn, false); break;
   case IR_PUSH: emit_push(e, insn); break;
   case IR_POP: emit_pop(e, insn); break;
+  case IR_LOAD_MOVING: emit_load_moving(e, insn); break;
+  case IR_LOADV_MOVING: emit_load_vector_moving(e, insn); break;
   case IR_ATOMIC_ADD:
   case IR_ATOMIC_OR:
   case IR_ATOMIC_CLEAR:

@@ -46,6 +46,11 @@ static inline uint32_t a64_add(unsigned size, A64Reg d, A64Reg n, A64Reg m) {
 static inline uint32_t a64_sub(unsigned size, A64Reg d, A64Reg n, A64Reg m) {
   return 0x4b000000u | a64_sf(size) | a64_m(m) | a64_n(n) | a64_d(d);
 }
+/* n plus `value`, of less than 4096 either way. */
+static inline uint32_t a64_add_signed(unsigned size, A64Reg d, A64Reg n, int32_t value) {
+  uint32_t magnitude = (uint32_t)(value < 0 ? -value : value);
+  return (value < 0 ? 0x51000000u : 0x11000000u) | a64_sf(size) | magnitude << 10 | a64_n(n) | a64_d(d);
+}
 static inline uint32_t a64_bic(unsigned size, A64Reg d, A64Reg n, A64Reg m) {
   return 0x0a200000u | a64_sf(size) | a64_m(m) | a64_n(n) | a64_d(d);
 }

@@ -7,7 +7,7 @@
 void ir_reset(IrBuilder *b) {
   b->count = 0;
   b->next_temp = b->next_vector_temp = IR_TEMP_FIRST;
-  b->next_label = b->joins = b->stack_count = b->copy_count = b->move_count = b->merge_count = 0;
+  b->next_label = b->joins = b->stack_count = b->copy_count = b->move_count = b->merge_count = b->step_count = 0;
   b->overflow = b->cold = b->has_calls = b->has_loops = false;
   b->vector_homes = 0;
 }
@@ -97,6 +97,7 @@ void ir_add_imm(IrBuilder *b, unsigned size, IrReg d, IrReg n, int64_t value) {
   uint64_t magnitude = value < 0 ? -(uint64_t)value : (uint64_t)value;
   IrOp op = value < 0 ? IR_SUBI : IR_ADDI;
   if (magnitude < 4096) {
+    if (d.id == n.id && d.id < 16 && b->step_count < IR_MAX_STEPS) b->steps[b->step_count++] = (uint16_t)b->count;
     append(b, op, size, d.id, n.id, IR_NONE, IR_NONE, (int64_t)(magnitude << 10));
   } else if (magnitude < 4096 << 12) {
     bool two = magnitude & 4095;

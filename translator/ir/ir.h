@@ -39,7 +39,8 @@ enum {
   IR_MAX_LABELS = 2048,
   IR_MAX_STACK = 128,
   IR_MAX_COPIES = 64,
-  IR_MAX_MOVES = 512
+  IR_MAX_MOVES = 512,
+  IR_MAX_STEPS = 64
 };
 
 #define IR_ZERO ((IrReg){A64_REG_ZERO})
@@ -129,11 +130,12 @@ typedef struct IrBuilder {
   uint16_t joins_in_line;
   bool cold;      /* between COLD_BEGIN and COLD_END */
   uint32_t vector_homes; /* host registers beyond the guest's own that the region has a fixed use for: no temporaries */
-  uint16_t stack_count, copy_count, move_count, merge_count;
+  uint16_t stack_count, copy_count, move_count, merge_count, step_count;
   uint16_t stack[IR_MAX_STACK]; /* positions of the first PUSHes and POPs */
   uint16_t copies[IR_MAX_COPIES]; /* positions of the first moves between host registers */
   uint16_t moves[IR_MAX_MOVES];   /* positions of the first MOVs of temporaries, ascending */
   uint16_t merges[IR_MAX_MOVES];  /* positions of the first BFMs */
+  uint16_t steps[IR_MAX_STEPS];   /* positions of the first ADDIs and SUBIs to guest registers themselves */
 } IrBuilder;
 
 void ir_reset(IrBuilder *b);

@@ -136,7 +136,6 @@ typedef struct LiftGroup {
  * the state behind it as AArch64 orders it, to go on from while nothing else writes the two registers. */
 typedef struct LiftSha {
   uint32_t index;
-  IrVec result;
   uint32_t done; /* index of the instruction that ended these rounds; 0: no state */
   uint8_t abef, cdgh;
   IrVec abcd, efgh;

@@ -36,4 +36,7 @@ void opt_copies(IrBuilder *b);
 /* Runs of pushes and pops become pair stores and loads (pairs.c). */
 void opt_pairs(IrBuilder *b);
 
+/* Loads move their base along (steps.c). */
+void opt_steps(IrBuilder *b);
+
 #endif

@@ -75,7 +75,8 @@ void sse_lift_sha256rnds2(Lift *l, const X86Insn *insn, uint32_t argument) {
   if (l->region && l->sha.index == l->index && l->sha.index) {
     l->sha.index = 0;
     l->sha.done = l->index;
-    sse_write(l, number, l->sha.result);
+    IrVec four = sse_vvv(l, IR_ZIP1_2D, l->sha.efgh, l->sha.abcd);
+    ir_vv(b, IR_REV64_4S, sse_result(l, insn), four);
     return;
   }
   IrVec m = sse_source(l, insn, 1), n = lift_xmm(number);
@@ -86,8 +87,6 @@ void sse_lift_sha256rnds2(Lift *l, const X86Insn *insn, uint32_t argument) {
   ir_vvv(b, IR_SHA256H2, efgh, before, lift_xmm(0));
   l->sha.index = sse_is_memory(insn, 1) ? 0 : find_second(l, number, insn->operands[1].reg);
   if (l->sha.index) {
-    l->sha.result = sse_vvv(l, IR_ZIP1_2D, efgh, abcd);
-    ir_vv(b, IR_REV64_4S, l->sha.result, l->sha.result);
     l->sha.cdgh = (uint8_t)number;
     l->sha.abef = insn->operands[1].reg;
   }
