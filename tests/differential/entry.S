@@ -115,6 +115,19 @@ tidy_area:
   mov word ptr [rbx + 22], 0
   ret
 
+  .globl on_alarm
+on_alarm:
+  .irp number, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  pcmpeqd xmm\number, xmm\number
+  .endr
+  cmp dword ptr [case_ymm], 0
+  je 1f
+  .irp number, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+  vpcmpeqd ymm\number, ymm\number, ymm\number
+  .endr
+1:
+  ret
+
 signal_return:
   mov eax, 15
   syscall

@@ -53,6 +53,8 @@ extern const Case cases_start[], cases_end[];
 extern void enter_case(void);
 extern void case_faulted(void);
 extern void signal_return(void);
+extern void on_alarm(void); /* changes every vector register */
+extern const uint64_t signal_microseconds; /* between its calls; 0: none */
 
 State case_in, case_out;
 uint32_t case_ymm; /* Case.ymm */
@@ -232,18 +234,30 @@ static void on_fault(int signal, const int *info, Context *uc) {
   uc->rip = (uint64_t)case_faulted;
 }
 
+/* The kernel's sigaction. */
+typedef struct Action {
+  void *handler;
+  uint64_t flags;
+  void (*restorer)(void);
+  uint64_t mask;
+} Action;
+
+enum { SIGALRM = 14, ALL_BUT_RESTART = 0x4 | 0x08000000 | 0x04000000 /* SIGINFO ONSTACK RESTORER */, RESTART = 0x10000000 };
+
 static void catch_faults(void) {
   static const int signals[] = {4, 5, 7, 8, 11}; /* SIGILL SIGTRAP SIGBUS SIGFPE SIGSEGV */
   uint64_t stack[3] = {(uint64_t)signal_stack, 0, sizeof signal_stack};
-  struct {
-    void (*handler)(int, const int *, Context *);
-    uint64_t flags;
-    void (*restorer)(void);
-    uint64_t mask;
-  } action = {on_fault, 0x4 | 0x08000000 | 0x04000000 /* SIGINFO ONSTACK RESTORER */, signal_return, 0};
+  Action action = {(void *)on_fault, ALL_BUT_RESTART, signal_return, 1 << (SIGALRM - 1)};
   syscall4(131, (long)stack, 0, 0, 0);
   for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
     syscall4(13, signals[i], (long)&action, 0, 8);
+}
+
+static void start_alarms(void) {
+  Action action = {(void *)on_alarm, ALL_BUT_RESTART | RESTART, signal_return, 0};
+  uint64_t interval[4] = {0, signal_microseconds, 0, signal_microseconds};
+  syscall4(13, SIGALRM, (long)&action, 0, 8);
+  syscall4(38, 0, (long)interval, 0, 0);
 }
 
 static uint64_t hash_arena(void) { /* FNV-1a over words */
@@ -296,6 +310,7 @@ static void run_case(const Case *c, int dump_memory) {
 /* With an argument, each record is followed by the state it started from and the arena it left. */
 __attribute__((noreturn)) void harness_main(long argc) {
   catch_faults();
+  if (signal_microseconds) start_alarms();
   for (const Case *c = cases_start; c < cases_end; c++) run_case(c, argc > 1);
   for (;;) syscall4(231, 0, 0, 0, 0);
 }
