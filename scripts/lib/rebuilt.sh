@@ -23,7 +23,7 @@ rebuilt_packages() {
       apt-get source -qq --build --arch-only \$source
     done"
   REBUILT_BUILD=$REBUILT_BUILD mmdebstrap --quiet --mode=root --variant=apt --architectures=amd64 --include=build-essential,fakeroot --format=null \
-    --aptopt='APT::Install-Recommends "false"' --aptopt='APT::Sandbox::User "root"' --customize-hook='mkdir "$1/built"' \
+    --aptopt='APT::Install-Recommends "false"' --aptopt='APT::Sandbox::User "root"' --dpkgopt=force-unsafe-io --customize-hook='mkdir "$1/built"' \
     --customize-hook="chroot \"\$1\" sh -c \"\$REBUILT_BUILD\"" --customize-hook="cp \"\$1\"/built/*.deb '$work'" \
     "$GUEST_SUITE" - "$work/sources.list" >&2
   rm "$work/sources.list"

@@ -150,16 +150,16 @@ typedef struct LiftAddress {
   uint16_t joins;
 } LiftAddress;
 
-/* A sum of a guest register and a multiple of 4096 in a temporary, which accesses shortly behind can use as long as the
- * register does not change and no path joins. */
-typedef struct LiftDistant {
+/* A sum of a guest register and a multiple of 4096, or of two guest registers, in a temporary, which accesses shortly behind
+ * can use as long as the registers do not change and no path joins. */
+typedef struct LiftSum {
   IrReg temp; /* IR_NONE in a new region */
-  IrReg base;
-  int64_t high;
-  uint32_t index; /* of the instruction */
+  IrReg base, index;
+  int64_t high; /* what is added; how far the index is shifted */
+  uint32_t at; /* index of the instruction */
   uint16_t joins;
-  uint32_t first, looked_at; /* IR indices: behind its making; up to where the register is known not to change */
-} LiftDistant;
+  uint32_t first, looked_at; /* IR indices: behind its making; up to where the registers are known not to change */
+} LiftSum;
 
 /* What a basic block is told by those lifted before it; by the index of its first instruction. */
 typedef struct LiftBlock {
@@ -185,7 +185,7 @@ struct Lift {
   LiftFused fused;
   uint64_t known;        /* LiftKnown of the general registers, RAX in the lowest four bits (lift/integer/known.c) */
   LiftAddress address;
-  LiftDistant distant;
+  LiftSum distant, indexed;
   uint32_t sse_begin;    /* IR index where the instruction's operations begin */
   LiftScalars scalars;
   LiftShuffle shuffle;
@@ -214,6 +214,8 @@ typedef void LiftFunction(Lift *l, const X86Insn *insn, uint32_t argument);
  * it may be a guest register itself: copy before writing guest registers. */
 IrAddress lift_address(Lift *l, const X86Insn *insn, unsigned size);
 IrReg lift_address_register(Lift *l, const X86Insn *insn);
+/* Base plus index of an address that has both and no segment, without its displacement; not to be changed. */
+IrReg lift_indexed_base(Lift *l, const X86Insn *insn);
 /* The same for an access of a vector register, which barriers order, so that any address will do. */
 IrAddress lift_vector_address(Lift *l, const X86Insn *insn, unsigned size);
 IrAddress lift_vector_offset(Lift *l, IrReg base, int64_t offset, unsigned size);

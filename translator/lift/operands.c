@@ -30,16 +30,20 @@ static bool writes_general(const IrInsn *insn, IrReg reg) {
 enum { MOVED = 48 /* operations that may have been taken out of the list since, so that those behind stand earlier */ };
 
 /* The index of the operation behind the one that made the sum; 0: it is not to be found. */
-static uint32_t behind_making(const LiftDistant *made, const IrBuilder *b) {
+static uint32_t behind_making(const LiftSum *made, const IrBuilder *b) {
   uint32_t i = made->first < b->count ? made->first : b->count;
   for (unsigned left = MOVED; i > 0 && left; i--, left--)
     if (writes_general(&b->insns[i - 1], made->temp)) return i;
   return 0;
 }
 
-/* Whether what was made from its base is still right. What has been looked at is not looked at again; code out of line
+static bool writes_parts(const IrInsn *insn, const LiftSum *made) {
+  return writes_general(insn, made->base) || (made->index.id != IR_NONE && writes_general(insn, made->index));
+}
+
+/* Whether what was made from its registers is still right. What has been looked at is not looked at again; code out of line
  * puts back what it changes. */
-static bool still_right(LiftDistant *made, const IrBuilder *b) {
+static bool still_right(LiftSum *made, const IrBuilder *b) {
   uint32_t i = behind_making(made, b);
   bool cold = false;
   if (!i) return false;
@@ -51,21 +55,28 @@ static bool still_right(LiftDistant *made, const IrBuilder *b) {
     if (insn->op == IR_COLD_BEGIN) cold = true;
     if (insn->op == IR_COLD_END) cold = false;
     bool helper = ir_op_info[insn->op].effects & IR_EFFECT_CL; /* which may write guest registers */
-    if (!cold && (helper || writes_general(insn, made->base))) return false;
+    if (!cold && (helper || writes_parts(insn, made))) return false;
   }
   return true;
 }
 
+static bool can_share(Lift *l, LiftSum *made, IrReg base, IrReg index, int64_t high) {
+  enum { REACH = 12 };
+  bool near = made->temp.id != IR_NONE && made->joins == l->b.joins && l->index - made->at <= REACH;
+  return near && made->base.id == base.id && made->index.id == index.id && made->high == high && still_right(made, &l->b);
+}
+
+static void note_sum(const Lift *l, LiftSum *made, IrReg sum, IrReg base, IrReg index, int64_t high) {
+  if (l->b.cold || base.id >= IR_TEMP_FIRST || (index.id != IR_NONE && index.id >= IR_TEMP_FIRST)) return;
+  *made = (LiftSum){sum, base, index, high, l->index, l->b.joins, l->b.count, l->b.count};
+}
+
 /* base + high in a temporary, or in that of an access shortly before: one after the other they often are in one structure. */
 static IrReg distant_base(Lift *l, IrReg base, int64_t high) {
-  enum { REACH = 12 };
-  LiftDistant *made = &l->distant;
-  bool near = made->temp.id != IR_NONE && made->joins == l->b.joins && l->index - made->index <= REACH;
-  if (near && made->base.id == base.id && made->high == high && still_right(made, &l->b)) return made->temp;
+  if (can_share(l, &l->distant, base, IR_NO_REG, high)) return l->distant.temp;
   IrReg sum = ir_temp(&l->b);
   ir_add_imm(&l->b, 8, sum, base, high);
-  if (!l->b.cold && base.id < IR_TEMP_FIRST)
-    *made = (LiftDistant){sum, base, high, l->index, l->b.joins, l->b.count, l->b.count};
+  note_sum(l, &l->distant, sum, base, IR_NO_REG, high);
   return sum;
 }
 
@@ -94,6 +105,14 @@ static IrReg segment_base(Lift *l, unsigned segment) {
 static IrReg indexed(Lift *l, IrReg base, IrReg index, unsigned scale) {
   IrReg sum = ir_temp(&l->b);
   ir_rrr_shift(&l->b, IR_ADD, 8, sum, base, index, 0, scale);
+  return sum;
+}
+
+/* The same, or that of an access shortly before: they often are beside each other. */
+static IrReg shared_index(Lift *l, IrReg base, IrReg index, unsigned scale) {
+  if (can_share(l, &l->indexed, base, index, scale)) return l->indexed.temp;
+  IrReg sum = indexed(l, base, index, scale);
+  note_sum(l, &l->indexed, sum, base, index, scale);
   return sum;
 }
 
@@ -177,7 +196,7 @@ static IrAddress place_indexed(Lift *l, IrAddress a, unsigned size) {
   }
   if (a.base.id == IR_NONE) return lift_address_offset(l, scaled_index(l, a.index, a.shift), a.disp, size);
   if (a.disp == 0 && shift_fits && !l->ordered) return a;
-  return lift_address_offset(l, indexed(l, a.base, a.index, a.shift), a.disp, size);
+  return lift_address_offset(l, shared_index(l, a.base, a.index, a.shift), a.disp, size);
 }
 
 IrAddress lift_address(Lift *l, const X86Insn *insn, unsigned size) {
@@ -220,6 +239,10 @@ IrReg lift_address_register(Lift *l, const X86Insn *insn) {
   IrReg sum = ir_temp(&l->b);
   ir_add_imm(&l->b, 8, sum, a.base, a.disp);
   return sum;
+}
+
+IrReg lift_indexed_base(Lift *l, const X86Insn *insn) {
+  return shared_index(l, lift_gpr(insn->mem.base), lift_gpr(insn->mem.index), insn->mem.scale);
 }
 
 /* --- Values --------------------------------------------------------------------------------------- */

@@ -154,7 +154,7 @@ static void begin_blocks(Lift *l, const LiftRegion *region) {
 static void lift_all(Lift *l, const LiftRegion *region) {
   lift_sse_region(l);
   ir_reset(&l->b);
-  l->address.temp = l->distant.temp = IR_NO_REG;
+  l->address.temp = l->distant.temp = l->indexed.temp = IR_NO_REG;
   begin_blocks(l, region);
   if (l->uppers.planned) lift_uppers_plan(l);
   const RegionInsn *r = region->insns;

@@ -216,17 +216,21 @@ void vex_lift_zero(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* --- Memory --------------------------------------------------------------------------------------- */
 
+/* A register, or two, and a displacement. */
+static bool is_plain(const X86Insn *insn) {
+  return insn->mem.base < 16 && insn->mem.segment == X86_NOREG && !(insn->prefixes & X86_PREFIX_ADDR32);
+}
+
 /* Pairs: their fault is that of the lowest byte that cannot be had. What a store over the end of a mapping has written
  * before it faults is the processor's choice, as of 16 bytes: nothing as a rule, half of it under QEMU. */
 static IrReg pair_address(Lift *l, const X86Insn *insn, int64_t *ret_offset) {
   enum { REACH = 1024 };
   const X86Mem *mem = &insn->mem;
-  bool plain = mem->base < 16 && mem->index == X86_NOREG && mem->segment == X86_NOREG &&
-               !(insn->prefixes & X86_PREFIX_ADDR32);
+  bool plain = is_plain(insn);
   *ret_offset = 0;
   if (!plain || mem->disp < -REACH || mem->disp >= REACH || mem->disp & 15) return lift_address_register(l, insn);
   *ret_offset = mem->disp;
-  return lift_gpr(mem->base);
+  return mem->index == X86_NOREG ? lift_gpr(mem->base) : lift_indexed_base(l, insn);
 }
 
 /* Whether accesses at `base` are to be ordered: those relative to RSP are not, as in a64/emit.c. */
@@ -293,8 +297,10 @@ static bool loads_aligned(const Lift *l, const X86Insn *insn) {
 
 static void load_aligned(Lift *l, const X86Insn *insn) {
   unsigned number = insn->operands[0].reg;
-  IrReg base = insn->mem.index == X86_NOREG ? IR_NO_REG : lift_address_register(l, insn);
-  IrAddress low = base.id == IR_NONE ? lift_vector_address(l, insn, 16) : (IrAddress){base, IR_NO_REG, 0, 0};
+  IrAddress low;
+  if (insn->mem.index == X86_NOREG) low = lift_vector_address(l, insn, 16);
+  else if (is_plain(insn)) low = lift_vector_offset(l, lift_indexed_base(l, insn), insn->mem.disp, 16);
+  else low = (IrAddress){lift_address_register(l, insn), IR_NO_REG, 0, 0};
   IrAddress high = lift_vector_offset(l, low.base, low.disp + 16, 16);
   IrVec upper = has_home(l, number) ? ymm_home(number) : ir_vector_temp(&l->b);
   sse_know_zero_above(l, number, 16);
