@@ -27,5 +27,6 @@ rebuilt_install() {
   mkdir -p "$1/$REBUILT_LIBRARIES"
   cp "$work"/bzip2-*/libbz2.so.1.0.* "$1/$REBUILT_LIBRARIES/libbz2.so.1.0"
   cp "$work"/bash-*/bash "$1/usr/bin/bash"
+  chroot "$1" ldconfig # which library the loader finds for which level stands in its cache
   rm -rf "$work"
 }
