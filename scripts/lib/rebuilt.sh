@@ -19,14 +19,14 @@ rebuilt_make() {
 
 # rebuilt_install ROOT: puts them into a root that has Debian's own
 rebuilt_install() {
-  local work
-  work=$(mktemp -d "$STELE_CACHE/rebuilt.XXXXXX")
-  debian_apt_root "$work" amd64
-  sed -i 's/^deb \(.*\)/&\ndeb-src \1/' "$work/sources.list"
-  (rebuilt_make "$work") >"$work/log" 2>&1 || { tail -n 30 "$work/log" >&2; die "building for x86-64-v3 failed: $work/log"; }
+  local place
+  place=$(mktemp -d "$STELE_CACHE/rebuilt.XXXXXX")
+  debian_apt_root "$place" amd64
+  sed -i 's/^deb \(.*\)/&\ndeb-src \1/' "$place/sources.list"
+  (rebuilt_make "$place") >"$place/log" 2>&1 || { tail -n 30 "$place/log" >&2; die "building for x86-64-v3 failed: $place/log"; }
   mkdir -p "$1/$REBUILT_LIBRARIES"
-  cp "$work"/bzip2-*/libbz2.so.1.0.* "$1/$REBUILT_LIBRARIES/libbz2.so.1.0"
-  cp "$work"/bash-*/bash "$1/usr/bin/bash"
+  cp "$place"/bzip2-*/libbz2.so.1.0.* "$1/$REBUILT_LIBRARIES/libbz2.so.1.0"
+  cp "$place"/bash-*/bash "$1/usr/bin/bash"
   chroot "$1" ldconfig # which library the loader finds for which level stands in its cache
-  rm -rf "$work"
+  rm -rf "$place"
 }
