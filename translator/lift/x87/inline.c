@@ -1,11 +1,14 @@
 /* FADD, FSUB, FMUL, FDIV, FCOMI and conversions from and to float, double and integers on general registers, for operands
  * of ordinary size; and what is simple with a zero.
  *
- * What is done here: both operands normal with exponents in the middle half of the range (2^-8191 to 2^8192,
- * so that no result of an addition leaves the range), rounding to nearest and 64 bits, PE masked. All else
+ * What is done here: both operands ordinary, which is normal and a good way from both ends of the range (2^-11263 to 2^11264,
+ * so that no result of an addition leaves it), rounding to nearest and 64 bits, PE masked. All else
  * goes to the helper that knows everything (x87/arithmetic.c), out of line and with nothing changed yet. A
  * value is its significand and, as in the register, its sign and exponent in one; sums and differences of
  * those carry the sign along.
+ *
+ * Code in line tests for the middle half of the range (2^-8191 to 2^8192), which takes the fewest instructions; what is
+ * ordinary beyond it comes back from out of line.
  *
  * A value that is known to be ordinary has passed a test, or come out of operations that may have moved its exponent
  * by one each since: multiplication and division test what they make, so that a block's worth of those does no harm. */
@@ -13,6 +16,9 @@
 
 /* Bits 14 and 13 of an exponent differ in the middle half. */
 enum { MIDDLE_BIT = 14, SIGN_BIT = 15, SIGN = 0x8000, BIAS = 16383, EXPONENT = 0x7fff };
+/* Exponents are ordinary from 0x1400 to 0x6bff: LEAST or more from either end. Within 0x1000 to 0x6fff, which leaves a block's
+ * additions enough room, no product's or quotient's exponent that wraps around gets into the middle half. */
+enum { LEAST = 0x1400, MIDDLE = 0x2000, MIDDLE_LSB = 13 };
 #define INTEGER_BIT (UINT64_C(1) << 63)
 
 static IrReg binary(Lift *l, IrOp op, unsigned size, IrReg n, IrReg m) {
@@ -67,11 +73,27 @@ static IrReg middle(Lift *l, IrReg sign_exponent) {
   return t;
 }
 
-/* Whether v is ordinary, as bit MIDDLE_BIT. */
+/* Whether v is ordinary and in the middle half, as bit MIDDLE_BIT. */
 static IrReg ordinary(Lift *l, X87Value v) {
   IrReg t = middle(l, v.sign_exponent);
   ir_rrr_shift(&l->b, IR_AND, 8, t, t, v.significand, 1, 63 - MIDDLE_BIT);
   return t;
+}
+
+/* The exponent's distance from the nearer end is bits 13-0, and what is added takes LEAST to the middle half. */
+static void require_ordinary_exponent(Lift *l, IrReg sign_exponent, IrLabel other) {
+  IrReg t = ir_temp(&l->b);
+  ir_sbfx(&l->b, 4, t, sign_exponent, MIDDLE_BIT, 1);
+  ir_rrr(&l->b, IR_EOR, 4, t, t, sign_exponent);
+  ir_add_imm(&l->b, 4, t, t, MIDDLE - LEAST);
+  ir_ubfx(&l->b, 4, t, t, MIDDLE_LSB, SIGN_BIT - MIDDLE_LSB);
+  ir_cbz(&l->b, 4, t, other);
+}
+
+/* Goes to `other` unless v is ordinary; out of line, where the middle half is not all that counts. */
+static void require_ordinary(Lift *l, X87Value v, IrLabel other) {
+  require_ordinary_exponent(l, v.sign_exponent, other);
+  ir_tbz(&l->b, v.significand, 63, other);
 }
 
 /* Goes to `other` unless v is a zero. */
@@ -81,7 +103,7 @@ static void require_zero(Lift *l, X87Value v, IrLabel other) {
   ir_cbnz(&l->b, 8, t, other);
 }
 
-void x87_require_ordinary(Lift *l, X87Value a, X87Value b, IrLabel slow) {
+void x87_require_middle(Lift *l, X87Value a, X87Value b, IrLabel slow) {
   if (a.ordinary && b.ordinary) return;
   if (a.ordinary || b.ordinary) {
     ir_tbz(&l->b, ordinary(l, a.ordinary ? b : a), MIDDLE_BIT, slow);
@@ -116,7 +138,7 @@ void x87_rejoin(Lift *l, unsigned claims, IrLabel label) {
     if (l->x87.held == slot + 1 && l->x87.held_index == l->index)
       v = (X87Value){l->x87.held_significand, l->x87.held_sign_exponent, false};
     load_pair(l, slot, v);
-    ir_tbz(&l->b, ordinary(l, v), MIDDLE_BIT, leave);
+    require_ordinary(l, v, leave);
   }
   x87_unsettle_aside(l);
   ir_branch(&l->b, label);
@@ -124,55 +146,83 @@ void x87_rejoin(Lift *l, unsigned claims, IrLabel label) {
   x87_leave(l);
 }
 
-/* Rounds significand.rest to nearest and even and stores it. A carry out of the significand is slow. With `even`, bit 0
- * of the rest is known to be 0. What decides is the rest with the significand's lowest bit below it: more than a half is
- * rounded up. That is also what tells C1 (guest/state.h). */
-static void round_and_store(Lift *l, unsigned slot, X87Value v, IrReg rest, bool even, IrLabel slow) {
-  IrLabel exact = ir_label(&l->b), store = ir_label(&l->b);
-  ir_cbz(&l->b, 8, rest, exact);
+/* Rounds significand.rest to nearest and even and stores it. A carry out of the significand is slow. The rest tells C1, too
+ * (guest/state.h): more than a half is rounded up, and a half becomes more where the significand is odd. */
+static void round_and_store(Lift *l, unsigned slot, X87Value v, IrReg rest, IrLabel slow) {
+  IrLabel even = ir_label(&l->b), exact = ir_label(&l->b), rounded = ir_label(&l->b), store = ir_label(&l->b);
+  IrReg odd = ir_temp(&l->b);
+  ir_rrr(&l->b, IR_ADDS, 8, IR_ZERO, rest, rest); /* C: at least a half; Z: just that, or nothing */
+  ir_branch_cond(&l->b, A64_EQ, even);
   ir_cold_begin(&l->b);
+  ir_bind(&l->b, even);
+  ir_cbz(&l->b, 8, rest, exact);
+  ir_logic_imm(&l->b, IR_AND, 8, odd, v.significand, 1);
+  ir_rrr(&l->b, IR_ORR, 8, rest, rest, odd);
+  ir_rrr(&l->b, IR_ADD, 8, v.significand, v.significand, odd);
+  ir_cbnz(&l->b, 8, v.significand, rounded);
+  ir_branch(&l->b, slow);
   ir_bind(&l->b, exact);
   x87_clear_c1(l);
   ir_branch(&l->b, store);
   ir_cold_end(&l->b);
-  if (even) {
-    ir_bfi(&l->b, 8, rest, v.significand, 0, 1);
-  } else {
-    IrReg odd = ir_temp(&l->b);
-    ir_logic_imm(&l->b, IR_AND, 8, odd, v.significand, 1);
-    ir_rrr(&l->b, IR_ORR, 8, rest, rest, odd);
-  }
-  ir_rrr(&l->b, IR_ADDS, 8, IR_ZERO, rest, rest); /* C: at least a half; Z: no more than it */
-  ir_csel(&l->b, IR_CSINC, 8, v.significand, v.significand, v.significand, A64_LS);
+  ir_csel(&l->b, IR_CSINC, 8, v.significand, v.significand, v.significand, A64_CC);
   ir_cbz(&l->b, 8, v.significand, slow);
+  ir_bind(&l->b, rounded);
   x87_note_rounding(l, rest);
   ir_bind(&l->b, store);
   x87_store_slot(l, slot, v);
 }
 
+/* --- Exponents of products and quotients ---------------------------------------------------------------- */
+
+/* The exponent of a product (`op` IR_ADD) or quotient (IR_SUB), with `bias` to be added: signs add up to the sign, as long as
+ * the sum of exponents stays within its bits, as it does in the middle half. Out of line, where it is not there, the two are
+ * made apart. To `slow` where the result would not be ordinary. */
+static IrReg make_exponent(Lift *l, IrOp op, X87Value a, X87Value b, int bias, IrLabel slow) {
+  IrReg se = binary(l, op, 4, a.sign_exponent, b.sign_exponent);
+  IrLabel wide = ir_label(&l->b), made = ir_label(&l->b);
+  ir_add_imm(&l->b, 4, se, se, bias);
+  ir_tbz(&l->b, middle(l, se), MIDDLE_BIT, wide);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, wide);
+  IrReg t = ir_temp(&l->b);
+  ir_logic_imm(&l->b, IR_AND, 4, se, a.sign_exponent, EXPONENT);
+  ir_logic_imm(&l->b, IR_AND, 4, t, b.sign_exponent, EXPONENT);
+  ir_rrr(&l->b, op, 4, se, se, t);
+  ir_add_imm(&l->b, 4, se, se, bias);
+  ir_lsr_imm(&l->b, 4, t, se, SIGN_BIT);
+  ir_cbnz(&l->b, 4, t, slow);
+  require_ordinary_exponent(l, se, slow);
+  ir_rrr(&l->b, IR_EOR, 4, t, a.sign_exponent, b.sign_exponent);
+  ir_logic_imm(&l->b, IR_AND, 4, t, t, SIGN);
+  ir_rrr(&l->b, IR_ORR, 4, se, se, t);
+  ir_branch(&l->b, made);
+  ir_cold_end(&l->b);
+  ir_bind(&l->b, made);
+  return se;
+}
+
 /* --- Multiplication ------------------------------------------------------------------------------- */
 
-/* The product's exponent: signs add up to the sign, since the sum of exponents stays within its bits. 2^14 is taken off
- * where the bias would be 1 less; the product of significands is that much more, or 2, where its highest bit is set. */
+/* 2^14 is taken off the exponent where the bias would be 1 less; the product of significands is that much more, or 2, where
+ * its highest bit is set. */
 static void multiply(Lift *l, unsigned slot, X87Value a, X87Value b, IrLabel slow) {
   IrReg high = binary(l, IR_UMULH, 8, a.significand, b.significand), low = ir_temp(&l->b);
-  IrLabel below = ir_label(&l->b), normal = ir_label(&l->b);
+  IrLabel above = ir_label(&l->b), normal = ir_label(&l->b);
   ir_rrrr(&l->b, IR_MADD, 8, low, a.significand, b.significand, IR_ZERO);
-  IrReg se = binary(l, IR_ADD, 4, a.sign_exponent, b.sign_exponent);
-  ir_add_imm(&l->b, 4, se, se, -(BIAS + 1));
-  ir_tbz(&l->b, middle(l, se), MIDDLE_BIT, slow);
-  ir_tbz(&l->b, high, 63, below);
+  IrReg se = make_exponent(l, IR_ADD, a, b, -(BIAS + 1), slow);
+  ir_tbnz(&l->b, high, 63, above);
   ir_cold_begin(&l->b);
-  ir_bind(&l->b, below);
-  ir_extr(&l->b, 8, high, high, low, 63);
-  ir_lsl_imm(&l->b, 8, low, low, 1);
-  ir_add_imm(&l->b, 4, se, se, 1);
+  ir_bind(&l->b, above);
+  ir_add_imm(&l->b, 4, se, se, 2);
   ir_branch(&l->b, normal);
   ir_cold_end(&l->b);
-  ir_add_imm(&l->b, 4, se, se, 2);
+  ir_rrr(&l->b, IR_ADDS, 8, low, low, low);
+  ir_rrr(&l->b, IR_ADC, 8, high, high, high);
+  ir_add_imm(&l->b, 4, se, se, 1);
   ir_bind(&l->b, normal);
   ir_logic_imm(&l->b, IR_AND, 4, se, se, 0xffff);
-  round_and_store(l, slot, (X87Value){high, se, true}, low, false, slow);
+  round_and_store(l, slot, (X87Value){high, se, true}, low, slow);
 }
 
 /* --- Addition ------------------------------------------------------------------------------------- */
@@ -248,8 +298,7 @@ static void normalise_difference(Lift *l, const Addition *s, IrLabel general) {
   ir_rrr(&l->b, IR_ORR, 8, sum, sum, t);
   ir_rrr(&l->b, IR_LSLV, 8, rest, rest, zeros);
   ir_rrr(&l->b, IR_SUB, 4, se, se, zeros);
-  ir_rrr_shift(&l->b, IR_EOR, 4, t, se, se, 0, 1);
-  ir_tbz(&l->b, t, MIDDLE_BIT, s->slow);
+  require_ordinary_exponent(l, se, s->slow);
   ir_branch(&l->b, s->round);
   end_aside(l, aside);
 }
@@ -276,16 +325,23 @@ static void far_apart(Lift *l, const Addition *s, bool subtract) {
   ir_branch(&l->b, s->round);
 }
 
+/* Out of line, to `unlike` where the signs differ. */
+static void require_like(Lift *l, const Addition *s, IrLabel unlike) {
+  ir_rrr(&l->b, IR_EOR, 4, s->small, s->a.sign_exponent, s->b.sign_exponent);
+  ir_tbnz(&l->b, s->small, SIGN_BIT, unlike);
+}
+
 /* Magnitudes, of operands with the same sign, added (or b's subtracted from a's, where the signs of what is really added
- * differ). Goes to `neither`, out of line and with nothing changed, unless the signs are the same and the exponents near
- * each other; and to s->round where the result is normal already. */
-static void add_magnitudes(Lift *l, const Addition *s, IrLabel neither) {
+ * differ). With nothing changed yet, goes to `far` where the exponents are not near each other, and to `unlike`, where that is
+ * not NULL, where the signs differ after all; and to s->round where the result is normal already. */
+static void add_magnitudes(Lift *l, const Addition *s, IrLabel far, const IrLabel *unlike) {
   X87Value a = s->a, b = s->b;
   IrLabel other = ir_label(&l->b), summed = ir_label(&l->b);
   require_near(l, s, a, b, other);
   Aside aside = begin_aside(l);
   ir_bind(&l->b, other);
-  require_near(l, s, b, a, neither);
+  if (unlike) require_like(l, s, *unlike);
+  require_near(l, s, b, a, far);
   align(l, s, a.significand, s->distance);
   ir_mov(&l->b, 8, a.sign_exponent, b.sign_exponent);
   ir_rrr(&l->b, IR_ADDS, 8, a.significand, b.significand, s->small);
@@ -298,14 +354,15 @@ static void add_magnitudes(Lift *l, const Addition *s, IrLabel neither) {
   carry_into_exponent(l, s);
 }
 
-static void subtract_magnitudes(Lift *l, const Addition *s, IrLabel neither) {
+static void subtract_magnitudes(Lift *l, const Addition *s, IrLabel far, const IrLabel *unlike) {
   X87Value a = s->a, b = s->b;
   IrReg sum = a.significand, rest = b.significand;
   IrLabel other = ir_label(&l->b), negative = ir_label(&l->b), normalise = ir_label(&l->b), general = ir_label(&l->b);
   require_near(l, s, a, b, other);
   Aside aside = begin_aside(l);
   ir_bind(&l->b, other);
-  require_near(l, s, b, a, neither);
+  if (unlike) require_like(l, s, *unlike);
+  require_near(l, s, b, a, far);
   align(l, s, sum, s->distance);
   ir_logic_imm(&l->b, IR_EOR, 4, a.sign_exponent, b.sign_exponent, SIGN);
   ir_rrr(&l->b, IR_SUBS, 8, s->distance, IR_ZERO, s->distance);
@@ -330,45 +387,42 @@ static void subtract_magnitudes(Lift *l, const Addition *s, IrLabel neither) {
   normalise_difference(l, s, general);
 }
 
-static void magnitudes(Lift *l, const Addition *s, bool subtract, IrLabel neither) {
-  if (subtract) subtract_magnitudes(l, s, neither);
-  else add_magnitudes(l, s, neither);
+static void magnitudes(Lift *l, const Addition *s, bool subtract, IrLabel far, const IrLabel *unlike) {
+  if (subtract) subtract_magnitudes(l, s, far, unlike);
+  else add_magnitudes(l, s, far, unlike);
 }
 
 /* a + b, or a - b. Signs are taken to be the same, for which there is code in line; otherwise b's is turned around and it
  * is the other operation, out of line. */
 static void add(Lift *l, unsigned slot, X87Value a, X87Value b, bool subtract, IrLabel slow) {
   Addition s = {a, b, ir_temp(&l->b), ir_temp(&l->b), slow, ir_label(&l->b)};
-  IrLabel neither = ir_label(&l->b), unlike = ir_label(&l->b), far = ir_label(&l->b);
-  magnitudes(l, &s, subtract, neither);
+  IrLabel unlike = ir_label(&l->b), far = ir_label(&l->b), far_unlike = ir_label(&l->b);
+  magnitudes(l, &s, subtract, far, &unlike);
   ir_cold_begin(&l->b);
-  ir_bind(&l->b, neither);
-  ir_rrr(&l->b, IR_EOR, 4, s.small, a.sign_exponent, b.sign_exponent);
-  ir_tbnz(&l->b, s.small, SIGN_BIT, unlike);
+  ir_bind(&l->b, far);
   far_apart(l, &s, subtract);
   ir_bind(&l->b, unlike);
   ir_logic_imm(&l->b, IR_EOR, 4, b.sign_exponent, b.sign_exponent, SIGN);
-  magnitudes(l, &s, !subtract, far);
+  magnitudes(l, &s, !subtract, far_unlike, NULL);
   ir_branch(&l->b, s.round);
-  ir_bind(&l->b, far);
+  ir_bind(&l->b, far_unlike);
   far_apart(l, &s, !subtract);
   ir_cold_end(&l->b);
   ir_bind(&l->b, s.round);
   a.ordinary = true;
-  round_and_store(l, slot, a, b.significand, true, slow);
+  round_and_store(l, slot, a, b.significand, slow);
 }
 
 /* --- Division ------------------------------------------------------------------------------------- */
 
 /* One 32-bit digit of high:low / divisor, high < divisor, whose upper half is `upper`: the digit, and in `high` the
- * remainder. `low` may be IR_ZERO. The estimate from the divisor's upper half is at most 2 too large (Knuth 4.3.1). */
+ * remainder. `low` may be IR_ZERO. The estimate from the divisor's upper half is at most 2 too large (Knuth 4.3.1), and 2^32 at most. */
 static IrReg divide_digit(Lift *l, IrReg high, IrReg low, IrReg divisor, IrReg upper, IrLabel slow) {
   IrReg t = ir_temp(&l->b), digit = ir_temp(&l->b);
   IrLabel large = ir_label(&l->b), right = ir_label(&l->b);
   ir_rrr(&l->b, IR_UDIV, 8, digit, high, upper);
   ir_rrrr(&l->b, IR_MSUB, 8, high, digit, upper, high);
-  ir_lsr_imm(&l->b, 8, t, digit, 32);
-  ir_cbnz(&l->b, 8, t, slow);
+  ir_tbnz(&l->b, digit, 32, slow);
   ir_rrr_shift(&l->b, IR_ORR, 8, high, low, high, 0, 32);
   ir_rrr(&l->b, IR_UMULL, 8, t, digit, divisor);
   ir_rrr(&l->b, IR_SUBS, 8, high, high, t);
@@ -399,24 +453,30 @@ static void round_quotient(Lift *l, unsigned slot, X87Value quotient, IrReg rema
   ir_rrr(&l->b, IR_SUB, 8, twice, divisor, remainder);
   ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, remainder, twice);
   ir_csel(&l->b, IR_CSINC, 8, quotient.significand, quotient.significand, quotient.significand, A64_LS);
-  ir_csel(&l->b, IR_CSINV, 8, remainder, remainder, IR_ZERO, A64_LS);
+  if (x87_c1_is_seen(l)) ir_csel(&l->b, IR_CSINV, 8, remainder, remainder, IR_ZERO, A64_LS);
   x87_note_rounding(l, remainder);
   ir_bind(&l->b, store);
   x87_store_slot(l, slot, quotient);
 }
 
+/* The dividend is made less than the divisor, so that the quotient has 64 bits. */
 static void divide(Lift *l, unsigned slot, X87Value a, X87Value b, IrLabel slow) {
-  IrReg se = binary(l, IR_SUB, 4, a.sign_exponent, b.sign_exponent), not_below = ir_temp(&l->b);
-  ir_add_imm(&l->b, 4, se, se, BIAS + 1);
-  ir_tbz(&l->b, middle(l, se), MIDDLE_BIT, slow);
+  IrLabel not_below = ir_label(&l->b), below = ir_label(&l->b);
+  IrReg se = make_exponent(l, IR_SUB, a, b, BIAS + 1, slow), low = ir_temp(&l->b);
   ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, a.significand, b.significand);
-  ir_cset(&l->b, 4, not_below, A64_CS);
-  ir_add_imm(&l->b, 4, se, se, -2);
-  ir_rrr(&l->b, IR_ADD, 4, se, se, not_below);
-  ir_logic_imm(&l->b, IR_AND, 4, se, se, 0xffff);
-  IrReg low = binary(l, IR_AND, 8, a.significand, not_below);
+  ir_branch_cond(&l->b, A64_CS, not_below);
+  ir_cold_begin(&l->b);
+  ir_bind(&l->b, not_below);
+  ir_logic_imm(&l->b, IR_AND, 8, low, a.significand, 1);
   ir_lsl_imm(&l->b, 8, low, low, 31);
-  ir_rrr(&l->b, IR_LSRV, 8, a.significand, a.significand, not_below);
+  ir_lsr_imm(&l->b, 8, a.significand, a.significand, 1);
+  ir_add_imm(&l->b, 4, se, se, -1);
+  ir_branch(&l->b, below);
+  ir_cold_end(&l->b);
+  ir_mov(&l->b, 8, low, IR_ZERO);
+  ir_add_imm(&l->b, 4, se, se, -2);
+  ir_bind(&l->b, below);
+  ir_logic_imm(&l->b, IR_AND, 4, se, se, 0xffff);
   IrReg upper = ir_temp(&l->b);
   ir_lsr_imm(&l->b, 8, upper, b.significand, 32);
   IrReg first = divide_digit(l, a.significand, low, b.significand, upper, slow);
@@ -445,7 +505,7 @@ static void end_zero(Lift *l, IrLabel made) {
 static void zero_product(Lift *l, unsigned slot, X87Value zero, X87Value s, IrLabel other, IrLabel made) {
   IrReg sign = ir_temp(&l->b);
   require_zero(l, zero, other);
-  ir_tbz(&l->b, ordinary(l, s), MIDDLE_BIT, other);
+  require_ordinary(l, s, other);
   ir_rrr(&l->b, IR_EOR, 4, sign, zero.sign_exponent, s.sign_exponent);
   ir_logic_imm(&l->b, IR_AND, 4, sign, sign, SIGN);
   ir_store_state_pair(&l->b, IR_ZERO, sign, x87_slot_offset(slot));
@@ -455,17 +515,23 @@ static void zero_product(Lift *l, unsigned slot, X87Value zero, X87Value s, IrLa
 /* A sum of a zero and an ordinary number is that number, negated where that is what is taken off. */
 static void zero_sum(Lift *l, unsigned slot, X87Value zero, X87Value s, bool negate, IrLabel other, IrLabel made) {
   require_zero(l, zero, other);
-  ir_tbz(&l->b, ordinary(l, s), MIDDLE_BIT, other);
+  require_ordinary(l, s, other);
   if (negate) ir_logic_imm(&l->b, IR_EOR, 4, s.sign_exponent, s.sign_exponent, SIGN);
   ir_store_state_pair(&l->b, s.significand, s.sign_exponent, x87_slot_offset(slot));
   end_zero(l, made);
 }
 
-/* Out of line, where not both operands are ordinary: what is simple with one zero. */
-static void zero_operand(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value s, X87Ways ways, IrLabel odd) {
-  IrLabel other = ir_label(&l->b);
+/* Out of line, where not both operands are in the middle half: back to `ordinary` where they are ordinary all the same; or
+ * what is simple with one zero. */
+static void other_operands(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value s, X87Ways ways, IrLabel odd,
+                           IrLabel ordinary) {
+  IrLabel zero = ir_label(&l->b), other = ir_label(&l->b);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, odd);
+  require_ordinary(l, d, zero);
+  require_ordinary(l, s, zero);
+  ir_branch(&l->b, ordinary);
+  ir_bind(&l->b, zero);
   switch (helper) {
   case LIFT_HELPER_X87_FDIV: zero_product(l, slot, d, s, ways.slow, ways.made); break;
   case LIFT_HELPER_X87_FDIVR: zero_product(l, slot, s, d, ways.slow, ways.made); break;
@@ -489,9 +555,10 @@ void x87_inline(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value 
   x87_require_usual(l, slow);
   l->x87.usual = true;
   if (!d.ordinary || !s.ordinary) {
-    IrLabel odd = ir_label(&l->b);
-    x87_require_ordinary(l, d, s, odd);
-    zero_operand(l, helper, slot, d, s, ways, odd);
+    IrLabel odd = ir_label(&l->b), ordinary = ir_label(&l->b);
+    x87_require_middle(l, d, s, odd);
+    other_operands(l, helper, slot, d, s, ways, odd, ordinary);
+    ir_bind(&l->b, ordinary);
   }
   switch (helper) {
   case LIFT_HELPER_X87_FMUL: multiply(l, slot, d, s, slow); break;
@@ -524,20 +591,19 @@ X87Value x87_value_of_bits(Lift *l, IrReg bits, unsigned size, IrLabel slow) {
   return v;
 }
 
-/* Makes the value an 80-bit integer with the same order. */
-static void make_ordered(Lift *l, X87Value v) {
-  IrReg sign = ir_temp(&l->b);
-  ir_sbfx(&l->b, 8, sign, v.sign_exponent, SIGN_BIT, 1);
-  ir_rrr(&l->b, IR_EOR, 8, v.significand, v.significand, sign);
-  ir_logic_imm(&l->b, IR_ORR, 8, sign, sign, SIGN);
-  ir_rrr(&l->b, IR_EOR, 4, v.sign_exponent, v.sign_exponent, sign);
-  ir_logic_imm(&l->b, IR_AND, 4, v.sign_exponent, v.sign_exponent, 0xffff);
+/* The order of a and b by sign, exponent and significand as unsigned numbers. */
+static void compare_bits(Lift *l, X87Value a, X87Value b, IrLabel done) {
+  ir_rrr(&l->b, IR_SUBS, 4, IR_ZERO, a.sign_exponent, b.sign_exponent);
+  ir_branch_cond(&l->b, A64_NE, done);
+  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, a.significand, b.significand);
 }
 
 /* Goes to `slow` unless v is ordinary or a zero, which becomes the positive one. */
 static void require_comparable(Lift *l, X87Value v, IrLabel slow) {
-  IrLabel on = ir_label(&l->b);
-  ir_tbnz(&l->b, ordinary(l, v), MIDDLE_BIT, on);
+  IrLabel on = ir_label(&l->b), zero = ir_label(&l->b);
+  require_ordinary(l, v, zero);
+  ir_branch(&l->b, on);
+  ir_bind(&l->b, zero);
   require_zero(l, v, slow);
   ir_mov(&l->b, 8, v.sign_exponent, IR_ZERO);
   ir_bind(&l->b, on);
@@ -545,8 +611,8 @@ static void require_comparable(Lift *l, X87Value v, IrLabel slow) {
 
 void x87_compare_inline(Lift *l, X87Value a, X87Value b, IrLabel slow) {
   IrLabel odd = ir_label(&l->b), comparable = ir_label(&l->b);
-  IrLabel negative = ir_label(&l->b), ordered = ir_label(&l->b), differ = ir_label(&l->b);
-  x87_require_ordinary(l, a, b, odd);
+  IrLabel negative = ir_label(&l->b), done = ir_label(&l->b);
+  x87_require_middle(l, a, b, odd);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, odd);
   require_comparable(l, a, slow);
@@ -556,16 +622,12 @@ void x87_compare_inline(Lift *l, X87Value a, X87Value b, IrLabel slow) {
   ir_bind(&l->b, comparable);
   ir_tbnz(&l->b, binary(l, IR_ORR, 4, a.sign_exponent, b.sign_exponent), SIGN_BIT, negative);
   ir_cold_begin(&l->b);
-  ir_bind(&l->b, negative);
-  make_ordered(l, a);
-  make_ordered(l, b);
-  ir_branch(&l->b, ordered);
+  ir_bind(&l->b, negative); /* one or both: the order is the other way round */
+  compare_bits(l, b, a, done);
+  ir_branch(&l->b, done);
   ir_cold_end(&l->b);
-  ir_bind(&l->b, ordered);
-  ir_rrr(&l->b, IR_SUBS, 4, IR_ZERO, a.sign_exponent, b.sign_exponent);
-  ir_branch_cond(&l->b, A64_NE, differ);
-  ir_rrr(&l->b, IR_SUBS, 8, IR_ZERO, a.significand, b.significand);
-  ir_bind(&l->b, differ);
+  compare_bits(l, a, b, done);
+  ir_bind(&l->b, done);
 }
 
 /* The other way of a store: a zero, as float or double of `size` bytes. */

@@ -365,13 +365,15 @@ void x87_note(Lift *l, IrReg address) {
   if (address.id != IR_NONE) ir_store_state(&l->b, 8, address, X87_FIELD(data_pointer));
 }
 
+bool x87_c1_is_seen(const Lift *l) { return !is_chained(l); }
+
 void x87_clear_c1(Lift *l) {
-  if (!is_chained(l)) ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
+  if (x87_c1_is_seen(l)) ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
 }
 
 void x87_note_rounding(Lift *l, IrReg rest) {
-  if (is_chained(l)) ir_store_state(&l->b, 8, rest, X87_FIELD(inexact));
-  else ir_store_state_pair(&l->b, rest, rest, X87_FIELD(c1));
+  if (x87_c1_is_seen(l)) ir_store_state_pair(&l->b, rest, rest, X87_FIELD(c1));
+  else ir_store_state(&l->b, 8, rest, X87_FIELD(inexact));
 }
 
 /* --- MMX ------------------------------------------------------------------------------------------ */

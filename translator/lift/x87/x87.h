@@ -101,7 +101,7 @@ LiftFunction lift_x87_load, lift_x87_load_integer, lift_x87_load_constant;
 
 typedef struct X87Value {
   IrReg significand, sign_exponent;
-  bool ordinary; /* normal and in the middle of the range, as all that was float or double */
+  bool ordinary; /* normal and not near an end of the range (lift/x87/inline.c), as all that was float or double */
 } X87Value;
 
 /* In temporaries that may be used up; those that the instruction before has held, where it has. */
@@ -135,11 +135,13 @@ typedef struct X87Narrow {
 X87Narrow x87_narrow_inline(Lift *l, X87Value v, unsigned size, IrLabel slow);
 /* The same for integers of 2, 4 or 8 bytes: to nearest or, as FCW may say or with `truncate`, to zero. */
 X87Narrow x87_integer_inline(Lift *l, X87Value v, unsigned size, bool truncate, IrLabel slow);
-/* To `slow` unless both are ordinary; unless FCW is as usual. */
-void x87_require_ordinary(Lift *l, X87Value a, X87Value b, IrLabel slow);
+/* To `slow` unless each is in the middle half of the range, or known to be ordinary; unless FCW is as usual. */
+void x87_require_middle(Lift *l, X87Value a, X87Value b, IrLabel slow);
 void x87_require_usual(Lift *l, IrLabel slow);
 
-/* C1 := 0; not where the next instruction sets it before anybody looks. */
+/* False where the next instruction sets C1 before anybody looks. */
+bool x87_c1_is_seen(const Lift *l);
+/* C1 := 0; not where it is not seen. */
 void x87_clear_c1(Lift *l);
 /* The same for C1 := rest > 2^63; PE := 1 (rest is not 0). */
 void x87_note_rounding(Lift *l, IrReg rest);
