@@ -41,6 +41,12 @@ typedef struct LiftX87 {
   bool mmx;           /* the registers are known to be in MMX use: rotation 0, top 0, all valid */
 } LiftX87;
 
+/* What of it the next block is told where it has no other way in. */
+typedef struct LiftX87Passed {
+  uint8_t top, valid, empty, ordinary;
+  bool known, usual, maybe_pending, mmx;
+} LiftX87Passed;
+
 /* XMM registers whose upper part is known to be zero at this point of the block (bit n: XMMn), as after a
  * MOVSD load: scalar results then need no merging. lift/vector/sse.c keeps it. */
 typedef struct LiftVectors {
@@ -168,6 +174,7 @@ typedef struct LiftBlock {
   uint8_t x87_top;      /* 1 + the slot that a block branching here leaves ST(0) in; 0: none has yet */
   bool form_known;      /* entry_form and vectors were inherited from the only predecessor */
   LiftVectors vectors;
+  LiftX87Passed x87;    /* as the vectors */
   uint64_t known;       /* Lift.known at its beginning, as the vectors */
   uint16_t uppers_loaded, uppers_dirty; /* LiftUppers at its beginning; of several ways in all have to see to it */
 } LiftBlock;
@@ -293,6 +300,8 @@ void lift_known_after(Lift *l, const X86Insn *insn);
 
 /* The basic block at l->index begins: nothing is known of the x87 stack but a guess. */
 void lift_x87_block(Lift *l);
+/* What a block is told that the one being lifted leads to (LiftBlock.x87). */
+LiftX87Passed lift_x87_passed(const Lift *l);
 
 /* After an instruction that has left l->x87.owed: brings the state up to date unless one of the same kind follows. */
 void lift_x87_settle(Lift *l);

@@ -9,6 +9,7 @@ void lift_pass_form(Lift *l, uint32_t index) {
   block->entry_form = l->form;
   block->vectors = l->vectors;
   block->known = l->known;
+  block->x87 = lift_x87_passed(l);
   block->uppers_loaded = l->uppers.loaded;
   block->uppers_dirty = l->uppers.dirty;
   block->form_known = true;

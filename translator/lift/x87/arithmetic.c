@@ -27,8 +27,11 @@ static void slow_way(Lift *l, X87Ways ways, IrReg flags, const X86Insn *memory, 
   x87_note(l, memory ? lift_address_register(l, memory) : IR_NO_REG);
   if (value.id == IR_NONE) lift_plain_helper_imm(l, helper, argument);
   else lift_plain_helper(l, helper, value);
-  ir_bind(&l->b, ways.made);
   x87_rejoin(l, claims, done);
+  ir_bind(&l->b, ways.leave);
+  lift_flags_restore(l, flags);
+  x87_settle_aside(l);
+  x87_leave(l);
   ir_cold_end(&l->b);
   ir_bind(&l->b, done);
 }
@@ -46,7 +49,7 @@ static void arithmetic_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_require(l, 1u << slot, 1u << slot);
   /* Flags to keep would be one register more than there are. */
   if (!integer && x87_can_inline(x87_helper(argument)) && !lift_flags_busy(l)) {
-    X87Ways ways = {ir_label(&l->b), ir_label(&l->b)};
+    X87Ways ways = {ir_label(&l->b), ir_label(&l->b), false};
     X87Value m = x87_value_of_bits(l, value, insn->operands[1].size, ways.slow);
     x87_inline(l, x87_helper(argument), slot, x87_load_slot(l, slot), m, ways);
     slow_way(l, ways, IR_NO_REG, insn, memory_helper(insn, argument), value, 0, 1u << slot);
@@ -59,7 +62,12 @@ static void arithmetic_memory(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* In place, the helper being called out of line. Where the source stays, it is known to be ordinary afterwards. */
 static void registers_inline(Lift *l, LiftHelper helper, unsigned d, unsigned s, uint64_t slots, unsigned pops) {
-  X87Ways ways = {ir_label(&l->b), ir_label(&l->b)};
+  X87Ways ways = {ir_label(&l->b), ir_label(&l->b), !pops};
+  if (d == s && helper == LIFT_HELPER_X87_FADD && !pops) {
+    x87_double_inline(l, d, ways);
+    slow_way(l, ways, IR_NO_REG, NULL, helper, IR_NO_REG, slots, 1u << d);
+    return;
+  }
   IrReg flags = lift_flags_save(l);
   X87Value dv = x87_load_slot(l, d);
   x87_inline(l, helper, d, dv, x87_load_slot(l, s), ways);

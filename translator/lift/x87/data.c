@@ -311,21 +311,28 @@ void lift_x87_store_integer(Lift *l, const X86Insn *insn, uint32_t argument) {
 
 /* --- Exchanges and moves -------------------------------------------------------------------------- */
 
+/* What was in slot `from`, which may be held, is so where it is then. */
+static void exchange_slots(Lift *l, unsigned from, unsigned to) {
+  IrVec other = ir_vector_temp(&l->b), moved = ir_vector_temp(&l->b);
+  bool held = x87_is_held(l, from);
+  ir_load_state_vector(&l->b, 16, other, x87_slot_offset(to));
+  if (!held) ir_load_state_vector(&l->b, 16, moved, x87_slot_offset(from));
+  if (held) ir_store_state_pair(&l->b, l->x87.held_significand, l->x87.held_sign_exponent, x87_slot_offset(to));
+  else ir_store_state_vector(&l->b, 16, moved, x87_slot_offset(to));
+  ir_store_state_vector(&l->b, 16, other, x87_slot_offset(from));
+  unsigned differ = (l->x87.ordinary >> from ^ l->x87.ordinary >> to) & 1u;
+  l->x87.ordinary ^= (uint8_t)(differ << from | differ << to);
+  if (held) x87_hold(l, to);
+}
+
 /* FXCH: empty registers become the default NaN first. */
 void lift_x87_exchange(Lift *l, const X86Insn *insn, uint32_t argument) {
   x87_begin(l);
   unsigned a = x87_slot(l, 0), b = x87_slot(l, insn->operands[1].reg);
   x87_require(l, 1u << a | 1u << b, 1u << a | 1u << b | X87_FAULT_EXCHANGES);
   if (a != b) {
-    IrVec va = ir_vector_temp(&l->b), vb = ir_vector_temp(&l->b);
-    ir_load_state_vector(&l->b, 16, va, x87_slot_offset(a));
-    ir_load_state_vector(&l->b, 16, vb, x87_slot_offset(b));
-    ir_store_state_vector(&l->b, 16, va, x87_slot_offset(b));
-    ir_store_state_vector(&l->b, 16, vb, x87_slot_offset(a));
-    unsigned differ = (l->x87.ordinary >> a ^ l->x87.ordinary >> b) & 1u;
-    l->x87.ordinary ^= (uint8_t)(differ << a | differ << b);
-    if (x87_is_held(l, a)) x87_hold(l, b);
-    else if (x87_is_held(l, b)) x87_hold(l, a);
+    if (x87_is_held(l, b)) exchange_slots(l, b, a);
+    else exchange_slots(l, a, b);
   }
   x87_clear_c1(l);
 }

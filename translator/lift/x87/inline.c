@@ -146,22 +146,29 @@ void x87_rejoin(Lift *l, unsigned claims, IrLabel label) {
   x87_leave(l);
 }
 
+/* Where a result is rounded and stored. */
+typedef struct Rounding {
+  IrLabel exact; /* with nothing to round, out of line */
+  bool often;    /* no rest is nothing rare */
+} Rounding;
+
 /* Rounds significand.rest to nearest and even and stores it. A carry out of the significand is slow. The rest tells C1, too
  * (guest/state.h): more than a half is rounded up, and a half becomes more where the significand is odd. */
-static void round_and_store(Lift *l, unsigned slot, X87Value v, IrReg rest, IrLabel slow) {
-  IrLabel even = ir_label(&l->b), exact = ir_label(&l->b), rounded = ir_label(&l->b), store = ir_label(&l->b);
+static void round_and_store(Lift *l, unsigned slot, X87Value v, IrReg rest, Rounding to, IrLabel slow) {
+  IrLabel even = ir_label(&l->b), rounded = ir_label(&l->b), store = ir_label(&l->b);
   IrReg odd = ir_temp(&l->b);
+  if (to.often) ir_cbz(&l->b, 8, rest, to.exact);
   ir_rrr(&l->b, IR_ADDS, 8, IR_ZERO, rest, rest); /* C: at least a half; Z: just that, or nothing */
   ir_branch_cond(&l->b, A64_EQ, even);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, even);
-  ir_cbz(&l->b, 8, rest, exact);
+  if (!to.often) ir_cbz(&l->b, 8, rest, to.exact);
   ir_logic_imm(&l->b, IR_AND, 8, odd, v.significand, 1);
   ir_rrr(&l->b, IR_ORR, 8, rest, rest, odd);
   ir_rrr(&l->b, IR_ADD, 8, v.significand, v.significand, odd);
   ir_cbnz(&l->b, 8, v.significand, rounded);
   ir_branch(&l->b, slow);
-  ir_bind(&l->b, exact);
+  ir_bind(&l->b, to.exact);
   x87_clear_c1(l);
   ir_branch(&l->b, store);
   ir_cold_end(&l->b);
@@ -171,6 +178,13 @@ static void round_and_store(Lift *l, unsigned slot, X87Value v, IrReg rest, IrLa
   x87_note_rounding(l, rest);
   ir_bind(&l->b, store);
   x87_store_slot(l, slot, v);
+}
+
+/* Out of line: stores an exact result that is not what the slot will be known to hold, or whose other operand is not. */
+static void store_aside(Lift *l, unsigned slot, X87Value v, X87Ways ways) {
+  ir_store_state_pair(&l->b, v.significand, v.sign_exponent, x87_slot_offset(slot));
+  ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
+  ir_branch(&l->b, ways.leave);
 }
 
 /* --- Exponents of products and quotients ---------------------------------------------------------------- */
@@ -222,32 +236,10 @@ static void multiply(Lift *l, unsigned slot, X87Value a, X87Value b, IrLabel slo
   ir_add_imm(&l->b, 4, se, se, 1);
   ir_bind(&l->b, normal);
   ir_logic_imm(&l->b, IR_AND, 4, se, se, 0xffff);
-  round_and_store(l, slot, (X87Value){high, se, true}, low, slow);
+  round_and_store(l, slot, (X87Value){high, se, true}, low, (Rounding){ir_label(&l->b), false}, slow);
 }
 
 /* --- Addition ------------------------------------------------------------------------------------- */
-
-/* Code that is not fallen into: out of line, or where that is so already, jumped over. */
-typedef struct Aside {
-  bool nested;
-  IrLabel over;
-} Aside;
-
-static Aside begin_aside(Lift *l) {
-  Aside aside = {l->b.cold, {0}};
-  if (aside.nested) {
-    aside.over = ir_label(&l->b);
-    ir_branch(&l->b, aside.over);
-  } else {
-    ir_cold_begin(&l->b);
-  }
-  return aside;
-}
-
-static void end_aside(Lift *l, Aside aside) {
-  if (aside.nested) ir_bind(&l->b, aside.over);
-  else ir_cold_end(&l->b);
-}
 
 /* An addition under way. Operands are `a` and `b`; where the sum is made, it and its rest are in a and b's significand. */
 typedef struct Addition {
@@ -255,7 +247,21 @@ typedef struct Addition {
   IrReg distance, small;
   IrLabel slow;
   IrLabel round; /* the sum is normal */
+  IrLabel zero;  /* nothing is left */
 } Addition;
+
+/* The ways of adding magnitudes, of operands with the same sign, or of subtracting b's from a's. */
+typedef struct Magnitudes {
+  bool subtract;
+  IrLabel swapped; /* b's exponent is the larger one */
+  IrLabel made;    /* the sum is to be made normal */
+  IrLabel negative, general, outside; /* a difference below 0; one that has lost more than one bit; to a range that is not usual */
+  IrLabel far;     /* the exponents are not near each other */
+} Magnitudes;
+
+static Magnitudes magnitudes(Lift *l, bool subtract) {
+  return (Magnitudes){subtract, ir_label(&l->b), ir_label(&l->b), ir_label(&l->b), ir_label(&l->b), ir_label(&l->b), ir_label(&l->b)};
+}
 
 /* Distances that are aligned in place: the rest then has two zeros below it. */
 enum { NEAR = 62, FAR = 66 };
@@ -284,13 +290,13 @@ static void carry_into_exponent(Lift *l, const Addition *s) {
   ir_add_imm(&l->b, 4, se, se, 1);
 }
 
-/* A difference that has lost more than one bit, out of line. */
-static void normalise_difference(Lift *l, const Addition *s, IrLabel general) {
+/* A difference that has lost more than one bit. Where all are lost there is no rest either: of exponents that differ, the
+ * smaller one's highest bit stands below the larger one's, and one place is all that a difference of 1 leaves below. */
+static void normalise_difference(Lift *l, const Addition *s, const Magnitudes *m) {
   IrReg sum = s->a.significand, rest = s->b.significand, se = s->a.sign_exponent;
   IrReg zeros = s->distance, t = s->small;
-  Aside aside = begin_aside(l);
-  ir_bind(&l->b, general);
-  ir_cbz(&l->b, 8, sum, s->slow);
+  ir_bind(&l->b, m->general);
+  ir_cbz(&l->b, 8, sum, s->zero);
   ir_rr(&l->b, IR_CLZ, 8, zeros, sum);
   ir_rrr(&l->b, IR_SUB, 4, t, IR_ZERO, zeros);
   ir_rrr(&l->b, IR_LSRV, 8, t, rest, t);
@@ -298,9 +304,10 @@ static void normalise_difference(Lift *l, const Addition *s, IrLabel general) {
   ir_rrr(&l->b, IR_ORR, 8, sum, sum, t);
   ir_rrr(&l->b, IR_LSLV, 8, rest, rest, zeros);
   ir_rrr(&l->b, IR_SUB, 4, se, se, zeros);
+  ir_rrr_shift(&l->b, IR_EOR, 4, t, se, se, 0, 1);
+  ir_tbnz(&l->b, t, MIDDLE_BIT, s->round);
   require_ordinary_exponent(l, se, s->slow);
   ir_branch(&l->b, s->round);
-  end_aside(l, aside);
 }
 
 /* The exponents are 63 places or more apart, the signs the same: the smaller one only counts in rounding. From 66 on,
@@ -325,92 +332,98 @@ static void far_apart(Lift *l, const Addition *s, bool subtract) {
   ir_branch(&l->b, s->round);
 }
 
-/* Out of line, to `unlike` where the signs differ. */
-static void require_like(Lift *l, const Addition *s, IrLabel unlike) {
-  ir_rrr(&l->b, IR_EOR, 4, s->small, s->a.sign_exponent, s->b.sign_exponent);
-  ir_tbnz(&l->b, s->small, SIGN_BIT, unlike);
+/* Where b's exponent is not above a's. Falls out of it where the result is normal, or goes to s->round. */
+static void add_near(Lift *l, const Addition *s, const Magnitudes *m) {
+  X87Value a = s->a, b = s->b;
+  require_near(l, s, a, b, m->swapped);
+  align(l, s, b.significand, b.significand);
+  ir_rrr(&l->b, IR_ADDS, 8, a.significand, a.significand, s->small);
+  ir_bind(&l->b, m->made);
+  carry_into_exponent(l, s);
 }
 
-/* Magnitudes, of operands with the same sign, added (or b's subtracted from a's, where the signs of what is really added
- * differ). With nothing changed yet, goes to `far` where the exponents are not near each other, and to `unlike`, where that is
- * not NULL, where the signs differ after all; and to s->round where the result is normal already. */
-static void add_magnitudes(Lift *l, const Addition *s, IrLabel far, const IrLabel *unlike) {
+/* The other way round; leads to the other ways. */
+static void add_swapped(Lift *l, const Addition *s, const Magnitudes *m) {
   X87Value a = s->a, b = s->b;
-  IrLabel other = ir_label(&l->b), summed = ir_label(&l->b);
-  require_near(l, s, a, b, other);
-  Aside aside = begin_aside(l);
-  ir_bind(&l->b, other);
-  if (unlike) require_like(l, s, *unlike);
-  require_near(l, s, b, a, far);
+  require_near(l, s, b, a, m->far);
   align(l, s, a.significand, s->distance);
   ir_mov(&l->b, 8, a.sign_exponent, b.sign_exponent);
   ir_rrr(&l->b, IR_ADDS, 8, a.significand, b.significand, s->small);
   ir_mov(&l->b, 8, b.significand, s->distance);
-  ir_branch(&l->b, summed);
-  end_aside(l, aside);
-  align(l, s, b.significand, b.significand);
-  ir_rrr(&l->b, IR_ADDS, 8, a.significand, a.significand, s->small);
-  ir_bind(&l->b, summed);
-  carry_into_exponent(l, s);
+  ir_branch(&l->b, m->made);
 }
 
-static void subtract_magnitudes(Lift *l, const Addition *s, IrLabel far, const IrLabel *unlike) {
+static void subtract_near(Lift *l, const Addition *s, const Magnitudes *m) {
   X87Value a = s->a, b = s->b;
   IrReg sum = a.significand, rest = b.significand;
-  IrLabel other = ir_label(&l->b), negative = ir_label(&l->b), normalise = ir_label(&l->b), general = ir_label(&l->b);
-  require_near(l, s, a, b, other);
-  Aside aside = begin_aside(l);
-  ir_bind(&l->b, other);
-  if (unlike) require_like(l, s, *unlike);
-  require_near(l, s, b, a, far);
+  require_near(l, s, a, b, m->swapped);
+  align(l, s, rest, rest);
+  ir_rrr(&l->b, IR_SUBS, 8, rest, IR_ZERO, rest);
+  ir_rrr(&l->b, IR_SBCS, 8, sum, sum, s->small);
+  ir_branch_cond(&l->b, A64_CC, m->negative);
+  ir_bind(&l->b, m->made);
+  ir_tbnz(&l->b, sum, 63, s->round);
+  ir_rrr(&l->b, IR_ADDS, 8, rest, rest, rest);
+  ir_rrr(&l->b, IR_ADC, 8, sum, sum, sum);
+  ir_add_imm(&l->b, 4, a.sign_exponent, a.sign_exponent, -1);
+  ir_tbz(&l->b, sum, 63, m->general);
+}
+
+static void subtract_swapped(Lift *l, const Addition *s, const Magnitudes *m) {
+  X87Value a = s->a, b = s->b;
+  IrReg sum = a.significand, rest = b.significand;
+  require_near(l, s, b, a, m->far);
   align(l, s, sum, s->distance);
   ir_logic_imm(&l->b, IR_EOR, 4, a.sign_exponent, b.sign_exponent, SIGN);
   ir_rrr(&l->b, IR_SUBS, 8, s->distance, IR_ZERO, s->distance);
   ir_rrr(&l->b, IR_SBC, 8, sum, b.significand, s->small);
   ir_mov(&l->b, 8, rest, s->distance);
-  ir_branch(&l->b, normalise);
-  ir_bind(&l->b, negative); /* of equal exponents: no rest */
+  ir_branch(&l->b, m->made);
+  ir_bind(&l->b, m->negative); /* of equal exponents: no rest */
   ir_rrr(&l->b, IR_SUB, 8, sum, IR_ZERO, sum);
   ir_logic_imm(&l->b, IR_EOR, 4, a.sign_exponent, a.sign_exponent, SIGN);
-  ir_branch(&l->b, normalise);
-  end_aside(l, aside);
-  align(l, s, rest, rest);
-  ir_rrr(&l->b, IR_SUBS, 8, rest, IR_ZERO, rest);
-  ir_rrr(&l->b, IR_SBCS, 8, sum, sum, s->small);
-  ir_branch_cond(&l->b, A64_CC, negative);
-  ir_bind(&l->b, normalise);
-  ir_tbnz(&l->b, sum, 63, s->round);
-  ir_rrr(&l->b, IR_ADDS, 8, rest, rest, rest);
-  ir_rrr(&l->b, IR_ADC, 8, sum, sum, sum);
-  ir_add_imm(&l->b, 4, a.sign_exponent, a.sign_exponent, -1);
-  ir_tbz(&l->b, sum, 63, general);
-  normalise_difference(l, s, general);
+  ir_branch(&l->b, m->made);
+  normalise_difference(l, s, m);
 }
 
-static void magnitudes(Lift *l, const Addition *s, bool subtract, IrLabel far, const IrLabel *unlike) {
-  if (subtract) subtract_magnitudes(l, s, far, unlike);
-  else add_magnitudes(l, s, far, unlike);
+static void near_magnitudes(Lift *l, const Addition *s, const Magnitudes *m) {
+  if (m->subtract) subtract_near(l, s, m);
+  else add_near(l, s, m);
+}
+
+/* Out of line: all but near_magnitudes(), and where the signs are unlike, to that. */
+static void other_magnitudes(Lift *l, const Addition *s, const Magnitudes *m, const IrLabel *unlike) {
+  ir_bind(&l->b, m->swapped);
+  if (unlike) {
+    ir_rrr(&l->b, IR_EOR, 4, s->small, s->a.sign_exponent, s->b.sign_exponent);
+    ir_tbnz(&l->b, s->small, SIGN_BIT, *unlike);
+  }
+  if (m->subtract) subtract_swapped(l, s, m);
+  else add_swapped(l, s, m);
+  ir_bind(&l->b, m->far);
+  far_apart(l, s, m->subtract);
 }
 
 /* a + b, or a - b. Signs are taken to be the same, for which there is code in line; otherwise b's is turned around and it
  * is the other operation, out of line. */
-static void add(Lift *l, unsigned slot, X87Value a, X87Value b, bool subtract, IrLabel slow) {
-  Addition s = {a, b, ir_temp(&l->b), ir_temp(&l->b), slow, ir_label(&l->b)};
-  IrLabel unlike = ir_label(&l->b), far = ir_label(&l->b), far_unlike = ir_label(&l->b);
-  magnitudes(l, &s, subtract, far, &unlike);
+static void add(Lift *l, unsigned slot, X87Value a, X87Value b, bool subtract, IrLabel exact, X87Ways ways) {
+  Addition s = {a, b, ir_temp(&l->b), ir_temp(&l->b), ways.slow, ir_label(&l->b), ir_label(&l->b)};
+  Magnitudes like = magnitudes(l, subtract), turned = magnitudes(l, !subtract);
+  IrLabel unlike = ir_label(&l->b);
+  near_magnitudes(l, &s, &like);
   ir_cold_begin(&l->b);
-  ir_bind(&l->b, far);
-  far_apart(l, &s, subtract);
+  other_magnitudes(l, &s, &like, &unlike);
   ir_bind(&l->b, unlike);
   ir_logic_imm(&l->b, IR_EOR, 4, b.sign_exponent, b.sign_exponent, SIGN);
-  magnitudes(l, &s, !subtract, far_unlike, NULL);
+  near_magnitudes(l, &s, &turned);
   ir_branch(&l->b, s.round);
-  ir_bind(&l->b, far_unlike);
-  far_apart(l, &s, !subtract);
+  other_magnitudes(l, &s, &turned, NULL);
+  ir_bind(&l->b, s.zero);
+  store_aside(l, slot, (X87Value){IR_ZERO, IR_ZERO, false}, ways);
   ir_cold_end(&l->b);
   ir_bind(&l->b, s.round);
   a.ordinary = true;
-  round_and_store(l, slot, a, b.significand, slow);
+  round_and_store(l, slot, a, b.significand, (Rounding){exact, true}, ways.slow);
 }
 
 /* --- Division ------------------------------------------------------------------------------------- */
@@ -494,80 +507,101 @@ bool x87_can_inline(LiftHelper helper) {
 
 /* --- Zeros ---------------------------------------------------------------------------------------- */
 
-/* The slot holds an exact result. */
-static void end_zero(Lift *l, IrLabel made) {
-  ir_store_state(&l->b, 8, IR_ZERO, X87_FIELD(c1));
-  x87_settle_aside(l);
-  ir_branch(&l->b, made);
-}
-
 /* A zero times an ordinary number, or divided by it: a zero. */
-static void zero_product(Lift *l, unsigned slot, X87Value zero, X87Value s, IrLabel other, IrLabel made) {
+static void zero_product(Lift *l, unsigned slot, X87Value zero, X87Value s, X87Ways ways, IrLabel other) {
   IrReg sign = ir_temp(&l->b);
   require_zero(l, zero, other);
-  require_ordinary(l, s, other);
+  require_ordinary(l, s, ways.slow);
   ir_rrr(&l->b, IR_EOR, 4, sign, zero.sign_exponent, s.sign_exponent);
   ir_logic_imm(&l->b, IR_AND, 4, sign, sign, SIGN);
-  ir_store_state_pair(&l->b, IR_ZERO, sign, x87_slot_offset(slot));
-  end_zero(l, made);
+  store_aside(l, slot, (X87Value){IR_ZERO, sign, false}, ways);
 }
 
-/* A sum of a zero and an ordinary number is that number, negated where that is what is taken off. */
-static void zero_sum(Lift *l, unsigned slot, X87Value zero, X87Value s, bool negate, IrLabel other, IrLabel made) {
-  require_zero(l, zero, other);
-  require_ordinary(l, s, other);
-  if (negate) ir_logic_imm(&l->b, IR_EOR, 4, s.sign_exponent, s.sign_exponent, SIGN);
-  ir_store_state_pair(&l->b, s.significand, s.sign_exponent, x87_slot_offset(slot));
-  end_zero(l, made);
+/* A sum of a zero and an ordinary number is that number, in a. `d_is_a`: the other one is s, which has to be ordinary where it
+ * stays. */
+static void zero_sum(Lift *l, unsigned slot, X87Value a, X87Value b, bool subtract, bool d_is_a, IrLabel exact, X87Ways ways,
+                     IrLabel other) {
+  IrLabel second = ir_label(&l->b);
+  require_zero(l, a, second);
+  require_ordinary(l, b, ways.slow);
+  ir_mov(&l->b, 8, a.significand, b.significand);
+  if (subtract) ir_logic_imm(&l->b, IR_EOR, 4, a.sign_exponent, b.sign_exponent, SIGN);
+  else ir_mov(&l->b, 8, a.sign_exponent, b.sign_exponent);
+  if (ways.source_stays && !d_is_a) store_aside(l, slot, a, ways);
+  else ir_branch(&l->b, exact);
+  ir_bind(&l->b, second);
+  require_zero(l, b, other);
+  require_ordinary(l, a, ways.slow);
+  if (ways.source_stays && d_is_a) store_aside(l, slot, a, ways);
+  else ir_branch(&l->b, exact);
 }
 
-/* Out of line, where not both operands are in the middle half: back to `ordinary` where they are ordinary all the same; or
- * what is simple with one zero. */
+/* Out of line, where not both operands are in the middle half: what is simple with one zero; or back to `ordinary` where they
+ * are ordinary all the same. */
 static void other_operands(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value s, X87Ways ways, IrLabel odd,
-                           IrLabel ordinary) {
-  IrLabel zero = ir_label(&l->b), other = ir_label(&l->b);
+                           IrLabel ordinary, IrLabel exact) {
+  IrLabel next = ir_label(&l->b), other = ir_label(&l->b);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, odd);
-  require_ordinary(l, d, zero);
-  require_ordinary(l, s, zero);
-  ir_branch(&l->b, ordinary);
-  ir_bind(&l->b, zero);
   switch (helper) {
-  case LIFT_HELPER_X87_FDIV: zero_product(l, slot, d, s, ways.slow, ways.made); break;
-  case LIFT_HELPER_X87_FDIVR: zero_product(l, slot, s, d, ways.slow, ways.made); break;
+  case LIFT_HELPER_X87_FDIV: zero_product(l, slot, d, s, ways, other); break;
+  case LIFT_HELPER_X87_FDIVR: zero_product(l, slot, s, d, ways, other); break;
   case LIFT_HELPER_X87_FMUL:
-    zero_product(l, slot, d, s, other, ways.made);
-    ir_bind(&l->b, other);
-    zero_product(l, slot, s, d, ways.slow, ways.made);
+    zero_product(l, slot, d, s, ways, next);
+    ir_bind(&l->b, next);
+    zero_product(l, slot, s, d, ways, other);
     break;
-  default:
-    zero_sum(l, slot, d, s, helper == LIFT_HELPER_X87_FSUB, other, ways.made);
-    ir_bind(&l->b, other);
-    zero_sum(l, slot, s, d, helper == LIFT_HELPER_X87_FSUBR, ways.slow, ways.made);
+  case LIFT_HELPER_X87_FSUBR: zero_sum(l, slot, s, d, true, false, exact, ways, other); break;
+  default: zero_sum(l, slot, d, s, helper == LIFT_HELPER_X87_FSUB, true, exact, ways, other);
   }
+  ir_bind(&l->b, other);
+  require_ordinary(l, d, ways.slow);
+  require_ordinary(l, s, ways.slow);
+  ir_branch(&l->b, ordinary);
   ir_cold_end(&l->b);
 }
 
 /* --- Operations ----------------------------------------------------------------------------------- */
 
 void x87_inline(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value s, X87Ways ways) {
-  IrLabel slow = ways.slow;
+  IrLabel slow = ways.slow, exact = ir_label(&l->b);
   x87_require_usual(l, slow);
   l->x87.usual = true;
   if (!d.ordinary || !s.ordinary) {
     IrLabel odd = ir_label(&l->b), ordinary = ir_label(&l->b);
     x87_require_middle(l, d, s, odd);
-    other_operands(l, helper, slot, d, s, ways, odd, ordinary);
+    other_operands(l, helper, slot, d, s, ways, odd, ordinary, exact);
     ir_bind(&l->b, ordinary);
   }
   switch (helper) {
   case LIFT_HELPER_X87_FMUL: multiply(l, slot, d, s, slow); break;
   case LIFT_HELPER_X87_FDIV: divide(l, slot, d, s, slow); break;
   case LIFT_HELPER_X87_FDIVR: divide(l, slot, s, d, slow); break;
-  case LIFT_HELPER_X87_FSUB: add(l, slot, d, s, true, slow); break;
-  case LIFT_HELPER_X87_FSUBR: add(l, slot, s, d, true, slow); break;
-  default: add(l, slot, d, s, false, slow); break;
+  case LIFT_HELPER_X87_FSUB: add(l, slot, d, s, true, exact, ways); break;
+  case LIFT_HELPER_X87_FSUBR: add(l, slot, s, d, true, exact, ways); break;
+  default: add(l, slot, d, s, false, exact, ways); break;
   }
+}
+
+/* Twice as much is exact. */
+void x87_double_inline(Lift *l, unsigned slot, X87Ways ways) {
+  X87Value v = x87_load_slot(l, slot);
+  IrLabel odd = ir_label(&l->b), on = ir_label(&l->b);
+  x87_require_usual(l, ways.slow);
+  l->x87.usual = true;
+  if (!v.ordinary) {
+    ir_tbz(&l->b, ordinary(l, v), MIDDLE_BIT, odd);
+    ir_cold_begin(&l->b);
+    ir_bind(&l->b, odd);
+    require_ordinary(l, v, ways.slow);
+    ir_branch(&l->b, on);
+    ir_cold_end(&l->b);
+    ir_bind(&l->b, on);
+  }
+  ir_add_imm(&l->b, 4, v.sign_exponent, v.sign_exponent, 1);
+  v.ordinary = true;
+  x87_clear_c1(l);
+  x87_store_slot(l, slot, v);
 }
 
 /* A float or double as two formats have it: the exponent in the middle half of its range, e_bits - 1 wide below the

@@ -61,8 +61,19 @@ void x87_leave_if_pending(Lift *l, IrLabel label) {
 
 /* --- The top -------------------------------------------------------------------------------------- */
 
-/* Blocks agree on the slot of ST(0) where one leads to the other: a forward branch leaves word for its
- * target, falling through hands on what is known. After a call the stack is empty, or has a result. */
+LiftX87Passed lift_x87_passed(const Lift *l) {
+  const LiftX87 *x = &l->x87;
+  return (LiftX87Passed){x->top, x->valid, x->empty, x->ordinary, x->known, x->usual, x->maybe_pending, x->mmx};
+}
+
+static LiftX87 as_passed(LiftX87Passed p) {
+  return (LiftX87){.known = p.known, .top = p.top, .valid = p.valid, .empty = p.empty, .ordinary = p.ordinary, .usual = p.usual,
+                   .maybe_pending = p.maybe_pending, .mmx = p.mmx};
+}
+
+/* A block with one way in goes on with what is known there. Others agree on the slot of ST(0) where one leads to the other: a
+ * forward branch leaves word for its target, falling through hands on where it is. After a call the stack is empty, or has a
+ * result. */
 void lift_x87_block(Lift *l) {
   const RegionInsn *here = &l->region->insns[l->index];
   LiftBlock *block = &l->blocks[l->index];
@@ -75,6 +86,10 @@ void lift_x87_block(Lift *l) {
     bool falls_through = before->insn.flow == X86_FLOW_NEXT || before->insn.flow == X86_FLOW_COND;
     if (falls_through && before->pc + before->insn.length == here->pc && !block->x87_top)
       block->x87_top = old.top + 1;
+  }
+  if (block->form_known && block->x87.known) {
+    l->x87 = as_passed(block->x87);
+    return;
   }
   if (!block->x87_top) return;
   l->x87.top = block->x87_top - 1;

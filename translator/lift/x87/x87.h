@@ -116,13 +116,16 @@ void x87_hold(Lift *l, unsigned slot);
 bool x87_can_inline(LiftHelper helper);
 /* Where code in place goes. */
 typedef struct X87Ways {
-  IrLabel slow;       /* to the helper, with nothing changed, NZCV apart */
-  IrLabel made;       /* where x87_rejoin() follows, with the state settled, the slot written, and NZCV as it was */
+  IrLabel slow;  /* to the helper, with nothing changed, NZCV apart */
+  IrLabel leave; /* out of the region, with the slot written and C1 clear, but NZCV lost and the state not settled */
+  bool source_stays; /* the source will be taken to be ordinary */
 } X87Ways;
 /* slot := d op s, both in temporaries that are used up; NZCV is destroyed. Falls out of it, or goes one of those ways.
  * From then on the slot is known to be ordinary, and FCW to be
  * usual. */
 void x87_inline(Lift *l, LiftHelper helper, unsigned slot, X87Value d, X87Value s, X87Ways ways);
+/* slot := slot + slot, likewise; NZCV stays. */
+void x87_double_inline(Lift *l, unsigned slot, X87Ways ways);
 /* The float or double (size 4, 8) in `bits`, which stays, with an exponent in the middle half of its range; all else to
  * `slow`. */
 X87Value x87_value_of_bits(Lift *l, IrReg bits, unsigned size, IrLabel slow);
