@@ -7,24 +7,33 @@
 
 /* --- 128-bit arithmetic --------------------------------------------------------------------------- */
 
-Real real_divide(Real a, Real b) {
-  X87Wide remainder = a.significand, quotient = 0;
-  int32_t exponent = a.exponent - b.exponent;
-  if (remainder < b.significand)
-    exponent--;
-  else
-    remainder -= b.significand, quotient = 1;
-  unsigned bits = quotient ? 127 : 128;
-  for (; bits; bits--) {
-    bool carry = remainder >> 127;
-    remainder <<= 1;
-    quotient <<= 1;
-    if (carry || remainder >= b.significand) {
-      remainder -= b.significand;
-      quotient |= 1;
-    }
+/* floor(remainder * 2^64 / b), and what is left, for remainder < b, b's highest bit set. The estimate from b's upper half is
+ * at most 2 too large (Knuth 4.3.1). */
+static uint64_t divide_digit(X87Wide *remainder, X87Wide b) {
+  uint64_t upper = (uint64_t)(b >> 64), lower = (uint64_t)b, high = (uint64_t)(*remainder >> 64), digit, left;
+  bool beyond = false; /* left has 65 bits */
+  if (high >= upper) {
+    digit = UINT64_MAX;
+    beyond = __builtin_add_overflow((uint64_t)*remainder, upper, &left);
+  } else {
+    digit = x87_divide_wide(high, (uint64_t)*remainder, upper, &left);
   }
-  return (Real){quotient, exponent};
+  while (!beyond && (X87Wide)digit * lower > (X87Wide)left << 64) {
+    digit--;
+    beyond = __builtin_add_overflow(left, upper, &left);
+  }
+  *remainder = ((X87Wide)left << 64) - (X87Wide)digit * lower;
+  return digit;
+}
+
+Real real_divide(Real a, Real b) {
+  X87Wide remainder = a.significand;
+  bool below = remainder < b.significand;
+  if (!below) remainder -= b.significand;
+  X87Wide upper = (X87Wide)divide_digit(&remainder, b.significand) << 64;
+  X87Wide quotient = upper | divide_digit(&remainder, b.significand);
+  int32_t exponent = a.exponent - b.exponent;
+  return below ? (Real){quotient, exponent - 1} : (Real){(X87Wide)1 << 127 | quotient >> 1, exponent};
 }
 
 X87Wide fixed_polynomial(const X87Wide *c, unsigned count, X87Wide x, bool alternating) {
