@@ -55,7 +55,8 @@ static uint64_t any_significand(void) {
 }
 
 static void make_value(uint8_t *to) {
-  static const uint16_t edges[] = {0, 0, 1, 2, 0x1fff, 0x2000, 0x5fff, 0x6000, 0x7ffd, 0x7ffe, 0x7fff, 0x7fff};
+  static const uint16_t edges[] = {0, 0, 1, 2, 0x0fff, 0x1000, 0x13ff, 0x1400, 0x1fff, 0x2000,
+                                   0x5fff, 0x6000, 0x6bff, 0x6c00, 0x6fff, 0x7000, 0x7ffd, 0x7ffe, 0x7fff, 0x7fff};
   uint64_t s = any_significand();
   uint16_t e = 16383 + (uint16_t)chance(40) - 20;
   switch (chance(12)) {

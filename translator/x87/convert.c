@@ -97,6 +97,14 @@ void x87_store_exceptions(GuestCpu *cpu, uint64_t argument) {
   x87_set_pending(x);
 }
 
+/* A store that an unmasked exception keeps from being made faults all the same where the memory, `argument` and transfer_more
+ * bytes behind it, cannot be written (as AMD's processors do; the manuals don't say). */
+void x87_store_probe(GuestCpu *cpu, uint64_t argument) {
+  uint8_t *first = (uint8_t *)(uintptr_t)argument;
+  __atomic_fetch_add(first, 0, __ATOMIC_RELAXED);
+  __atomic_fetch_add(first + cpu->x87.transfer_more, 0, __ATOMIC_RELAXED);
+}
+
 /* float or double. */
 typedef struct Format {
   int precision, bias, all_ones;

@@ -156,18 +156,29 @@ static void store_register(Lift *l, unsigned i, unsigned pops) {
   x87_clear_c1(l);
 }
 
-/* An empty register's FSTP m80, out of line: the store of the default NaN comes first, since it may fault, unless the
- * exception is not masked: then there is none. The values of the straight way become the NaN's. */
+/* A store that will not be made may fault: the size - 1 bytes behind `base`, too. */
+static void probe_store(Lift *l, IrReg base, unsigned size) {
+  IrReg behind = new_temp(l);
+  ir_const(&l->b, behind, size - 1);
+  ir_store_state(&l->b, 4, behind, X87_FIELD(transfer_more));
+  lift_plain_helper(l, LIFT_HELPER_X87_STORE_PROBE, base);
+}
+
+/* An empty register's FSTP m80, out of line: the store of the default NaN comes first, since it may fault, and where the
+ * exception is not masked, so that there is none, a look at whether it might. The values of the straight way become the NaN's. */
 static void store_empty_extended(Lift *l, unsigned slot, IrReg base, IrReg significand, IrReg exponent, IrLabel join) {
   IrReg control = new_temp(l);
-  IrLabel unmasked = ir_label(&l->b);
+  IrLabel unmasked = ir_label(&l->b), stored = ir_label(&l->b);
   ir_const(&l->b, significand, UINT64_C(0xc000000000000000));
   ir_const(&l->b, exponent, 0xffff);
   ir_load_state(&l->b, 2, control, X87_FIELD(control));
   ir_tbz(&l->b, control, 0, unmasked);
   ir_store(&l->b, 8, significand, lift_address_offset(l, base, 0, 8));
   ir_store(&l->b, 2, exponent, lift_address_offset(l, base, 8, 2));
+  ir_branch(&l->b, stored);
   ir_bind(&l->b, unmasked);
+  probe_store(l, base, 10);
+  ir_bind(&l->b, stored);
   x87_note(l, base);
   lift_plain_helper_imm(l, LIFT_HELPER_X87_UNDERFLOW, 1u << slot | X87_FAULT_MARKS);
   x87_leave_if_pending(l, join);
@@ -210,6 +221,7 @@ static void finish_store(Lift *l, const X86Insn *insn, unsigned pops) {
   ir_tbnz(&l->b, staged, STAGED_ABORT_BIT, abort);
   ir_cold_begin(&l->b);
   ir_bind(&l->b, abort);
+  probe_store(l, lift_address_register(l, insn), size);
   lift_plain_helper_imm(l, LIFT_HELPER_X87_STORE_EXCEPTIONS, 0);
   x87_leave_if_pending(l, aborted);
   ir_cold_end(&l->b);
