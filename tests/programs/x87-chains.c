@@ -134,7 +134,7 @@ static void put_instruction(void) {
   case 22: put_memory(0xd9, 2 + chance(2), chance(40) ? (void *)&floats[chance(4)] : missing); break;
   case 23: put_memory(0xdb, chance(2) ? 5 : 7, chance(40) ? wide : missing); break;
   case 24:
-    if (chance(2)) put(0xdb, (chance(2) ? 0xe8 : 0xf0) | i); /* FUCOMI, FCOMI */
+    if (chance(2)) put(chance(2) ? 0xdb : 0xdf, (chance(2) ? 0xe8 : 0xf0) | i); /* FUCOMI(P), FCOMI(P) */
     else put_memory(chance(2) ? 0xdb : 0xdd, 1 + chance(3), chance(40) ? (void *)&doubles[chance(4)] : missing); /* FISTTP, FIST(P), FST(P) */
     break;
   default: put(0xdd, 0xc0 | chance(8)); break; /* FFREE */
