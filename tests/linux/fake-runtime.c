@@ -56,6 +56,11 @@ void runtime_each_thread(void (*visit)(GuestCpu *cpu, void *argument), void *arg
 }
 bool runtime_take_kick(GuestCpu *cpu, const void *siginfo, void *context) { return false; }
 
+RuntimeMailbox runtime_mailbox;
+bool runtime_take_notice(GuestCpu *cpu, const void *siginfo, void *context) { return false; }
+void runtime_exec_begin(void) {}
+void runtime_exec_failed(void) {}
+
 /* A fault at a "guest instruction" of a test is marked by fake_guest_fault: the state is precise. */
 volatile uint64_t fake_guest_fault;
 

@@ -8,6 +8,7 @@
 #include <linux/fcntl.h>
 
 #include "linux/linux.h"
+#include "runtime/runtime.h"
 
 enum { SCRIPT_LINE = 256, SCRIPT_DEPTH = 5, WRAPPER_WORDS = 16 };
 
@@ -109,12 +110,14 @@ int linux_script_parse(char *text, size_t length, char **ret_interpreter, char *
 
 static int64_t kernel_exec(Exec *exec) {
   linux_signals_before_exec(exec->thread);
+  runtime_exec_begin();
   int64_t error =
       exec->flags || exec->dirfd != AT_FDCWD
           ? linux_guest_call_list(exec->thread, __NR_execveat, (uint64_t)exec->dirfd, (uint64_t)exec->path,
                                   (uint64_t)exec->argv.items, (uint64_t)exec->envp.items, (uint64_t)exec->flags)
           : linux_guest_call_list(exec->thread, __NR_execve, (uint64_t)exec->path,
                                   (uint64_t)exec->argv.items, (uint64_t)exec->envp.items);
+  runtime_exec_failed();
   linux_signals_after_failed_exec(exec->thread);
   return error;
 }

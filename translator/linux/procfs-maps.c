@@ -502,3 +502,22 @@ int procfs_program(const ProcfsProcess *process, char target[LINUX_PATH_MAX]) {
   base_free(work);
   return found;
 }
+
+/* --- where the translator is in another process ----------------------------------------------------------- */
+
+uint64_t procfs_find_image(const ProcfsProcess *process) {
+  Work *work = base_alloc(sizeof *work);
+  if (!work) return 0;
+  uint64_t found = 0;
+  work->reader.fd = (int)host_call(__NR_openat, process->directory, "maps", O_RDONLY | O_CLOEXEC);
+  if (work->reader.fd >= 0) {
+    for (char *text; !found && (text = next_line(&work->reader));) {
+      parse_line(text, &work->host);
+      bool image = !strcmp(work->host.name, process->translator) || !strcmp(work->host.name, linux_program.self);
+      if (image && !work->host.offset) found = work->host.start;
+    }
+    host_call(__NR_close, work->reader.fd);
+  }
+  base_free(work);
+  return found;
+}

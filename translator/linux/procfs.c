@@ -101,6 +101,13 @@ static bool find_process(int directory, ProcfsProcess *process) {
          linux_procfs_is_translator(status.device, status.inode);
 }
 
+uint64_t procfs_translator_base(int directory) {
+  ProcfsProcess *process = base_alloc(sizeof *process);
+  uint64_t base = process && find_process(directory, process) && !process->own ? procfs_find_image(process) : 0;
+  base_free(process);
+  return base;
+}
+
 static bool is_procfs(int64_t fd) {
   struct statfs file_system;
   return host_call(__NR_fstatfs, fd, &file_system) == 0 && file_system.f_type == PROC_SUPER_MAGIC;

@@ -25,6 +25,13 @@ int procfs_write_numa(int to, const ProcfsProcess *process);
 /* The entries of map_files without those of the translator; the new length. */
 uint64_t procfs_filter_files(const ProcfsProcess *process, void *entries, uint64_t length);
 
+/* Where the translator's image is in the memory of another translated process, whose directory is open; 0 where that can't be
+ * told, and for this process itself. */
+uint64_t procfs_translator_base(int directory);
+
+/* The same of `process`, which is a translated one. */
+uint64_t procfs_find_image(const ProcfsProcess *process);
+
 /* The path of the program that another process runs, with " (deleted)" where it is; its length, -ENOENT if it cannot be
  * told. What is read is what the process has mapped: it can lie about itself alone. */
 int procfs_program(const ProcfsProcess *process, char target[LINUX_PATH_MAX]);

@@ -507,6 +507,14 @@ static void host_fault(LinuxThread *thread, LinuxSiginfo *info, struct ucontext 
   context->uc_mcontext.pc = next;
 }
 
+/* The program is to see nothing of a signal that was not for it: a call that has done nothing is made again. */
+static void make_again(struct ucontext *context) {
+  uint64_t next;
+  if (linux_call_window(context->uc_mcontext.pc, &next) ||
+      linux_call_interrupted(context->uc_mcontext.pc, context->uc_mcontext.regs[0], &next))
+    context->uc_mcontext.pc = next;
+}
+
 static void come_out(LinuxThread *thread, struct ucontext *context) {
   uint64_t next;
   if (linux_call_window(context->uc_mcontext.pc, &next)) context->uc_mcontext.pc = next;
@@ -541,6 +549,10 @@ static void host_signal(int signal, LinuxSiginfo *info, struct ucontext *context
   GuestCpu *cpu = linux_current_cpu();
   if (signal == SIGILL && runtime_take_kick(cpu, info, context)) return;
   LinuxThread *thread = linux_thread(cpu);
+  if (signal == SIGTRAP && runtime_take_notice(cpu, info, context)) {
+    make_again(context);
+    return;
+  }
   if (is_synchronous(signal) && info->code > 0) {
     host_fault(thread, info, context);
     return;

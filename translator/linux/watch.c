@@ -9,8 +9,10 @@
  *
  * Memfds are the process' own until it forks or sends descriptors away. One that a program it executes would inherit
  * isn't; that a duplicate of the descriptor is inherited through vfork() and execve(), or that another process takes it
- * by pidfd_getfd() or /proc/PID/fd, is not noticed. Nor is another process' writing to our memory by /proc/PID/mem and
- * process_vm_writev(): that is what debuggers do, which need to know that a program is translated. */
+ * by pidfd_getfd() or /proc/PID/fd, is not noticed.
+ *
+ * Memory of other processes that this one writes, by /proc/PID/mem or process_vm_writev(), is theirs to look at: those that
+ * are translated, too, are told before (outside.c). What a native process writes to ours is not noticed. */
 #include <asm/statfs.h>
 #include <linux/fcntl.h>
 #include <linux/magic.h>
@@ -18,10 +20,11 @@
 #include "linux/linux.h"
 #include "linux/memory.h"
 #include "linux/open-flags.h"
+#include "linux/outside.h"
 #include "linux/watch.h"
 #include "runtime/runtime.h"
 
-enum { OWN_FILES = 64, CLOSED_ON_EXEC = 1 /* MFD_CLOEXEC */, VECTORS = 1024 /* UIO_MAXIOV */ };
+enum { OWN_FILES = 64, CLOSED_ON_EXEC = 1 /* MFD_CLOEXEC */, VECTORS = 1024 /* UIO_MAXIOV */, PATH = 256 };
 
 static struct {
   uint64_t own[OWN_FILES]; /* objects; 0: free */
@@ -110,14 +113,28 @@ int64_t sys_sendmmsg(GuestCpu *cpu, const uint64_t a[6]) {
 
 /* --- /proc/PID/mem --------------------------------------------------------------------------------------- */
 
-static bool is_memory(int64_t fd) {
+/* Whether the descriptor is one of /proc/PID/mem, and then the path of that process' directory. */
+static bool is_memory(int64_t fd, char ret_process[PATH]) {
   struct statfs file_system;
-  char link[32], path[64] = "";
+  char link[32];
   if (host_call(__NR_fstatfs, fd, &file_system) < 0 || file_system.f_type != PROC_SUPER_MAGIC) return false;
   base_format(link, sizeof link, "/proc/self/fd/%d", (int)fd);
-  if (host_call(__NR_readlinkat, AT_FDCWD, link, path, sizeof path - 1) <= 0) return false;
-  const char *name = strrchr(path, '/');
-  return name && !strcmp(name, "/mem");
+  int64_t length = host_call(__NR_readlinkat, AT_FDCWD, link, ret_process, PATH - 1);
+  if (length <= 0) return false;
+  ret_process[length] = '\0';
+  char *name = strrchr(ret_process, '/');
+  if (!name || strcmp(name, "/mem")) return false;
+  *name = '\0';
+  name = strrchr(ret_process, '/');
+  if (name && name - ret_process >= 5 && !strncmp(name - 5, "/task", 5)) name[-5] = '\0';
+  return true;
+}
+
+/* Whether writes to memory through such a descriptor are writes to our own; if not, whose it is has been told. */
+static bool is_own_memory(const char *process) {
+  char own[32];
+  base_format(own, sizeof own, "/proc/%d", (int)host_call(__NR_getpid));
+  return !strcmp(process, own) || linux_outside_tell(process, RUNTIME_OUTSIDE_ALL) == OUTSIDE_OWN;
 }
 
 /* Memory that a call writes without the guest's addresses among its outputs. */
@@ -157,8 +174,9 @@ static int64_t write_memory(LinuxThread *thread, int64_t number, const uint64_t 
 
 static int64_t write_call(GuestCpu *cpu, int64_t number, const uint64_t a[6], uint64_t fd, WriteForm form) {
   LinuxThread *thread = linux_thread(cpu);
-  bool memory = form != NO_MEMORY && flag(&watch.memory_opened) && is_memory((int)fd);
-  if (memory) return write_memory(thread, number, a, form);
+  char process[PATH];
+  bool memory = form != NO_MEMORY && flag(&watch.memory_opened) && is_memory((int)fd, process);
+  if (memory && is_own_memory(process)) return write_memory(thread, number, a, form);
   int64_t result = linux_guest_call(thread, number, a);
   if (!flag(&watch.own_mapped)) return result;
   uint64_t object = object_of((int)fd);
@@ -197,14 +215,16 @@ int64_t sys_truncate(GuestCpu *cpu, const uint64_t a[6]) {
 }
 
 void linux_watch_opened(int64_t fd, uint64_t flags) {
+  char process[PATH];
   if (fd < 0 || flags & O_PATH_ONLY || !(flags & (X86_O_ACCMODE | O_TRUNCATE))) return;
   uint64_t object = object_of(fd);
   if (is_own(object)) {
     if (flags & O_TRUNCATE) linux_memory_object_changed(object);
   } else if (linux_memory_is_mapped(object)) {
     linux_memory_unwatch(object);
-  } else if (!flag(&watch.memory_opened) && is_memory(fd)) {
+  } else if (is_memory(fd, process)) {
     set_flag(&watch.memory_opened, true);
+    is_own_memory(process); /* also for who will have the descriptor from this process */
   }
 }
 
@@ -250,7 +270,7 @@ static void each_vector(uint64_t vectors, uint64_t count, void (*visit)(uint64_t
 }
 
 int64_t sys_process_vm_writev(GuestCpu *cpu, const uint64_t a[6]) {
-  bool own = is_own_process(a[0]);
+  bool own = is_own_process(a[0]) || linux_outside_tell_process((int)a[0], RUNTIME_OUTSIDE_WRITABLE) == OUTSIDE_OWN;
   if (own) each_vector(a[3], a[4], write_begin);
   int64_t result = linux_guest_call(linux_thread(cpu), __NR_process_vm_writev, a);
   if (own) each_vector(a[3], a[4], write_end);

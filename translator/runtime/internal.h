@@ -273,6 +273,17 @@ void translate_forget_windows(void);
  * come there when they are asked for, too. NULL where it has to be translated. The lock is held, and the cache has room. */
 Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *window);
 
+/* --- Writes from outside (outside.c) --- */
+
+/* Others may tell this process from now on. */
+void outside_ready(int process);
+void outside_after_fork(int process);
+/* Whether something has been told since the last time: then all code is to be translated again. The lock is held, the thread
+ * OUTSIDE. */
+bool outside_apply(RuntimeThread *thread);
+/* Whether others write guest memory, which the guest may write or not. */
+bool outside_may_write(bool writable);
+
 /* --- Linking (link.c) --- */
 
 static inline uint64_t region_exit_target(const Region *region, const A64TableExit *exit) {

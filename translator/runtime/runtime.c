@@ -176,6 +176,7 @@ static uint64_t find_code(RuntimeThread *thread, Pending *pending) {
   if (pending->site) resolve_exit(thread, pending->site, &from, &exit);
   detour_end(thread);
   thread->state = THREAD_OUTSIDE;
+  if (outside_apply(thread)) exit = NULL;
   uint64_t host_pc = look_up(thread, &exit, &region, &fault, &error);
   if (host_pc) {
     if (exit) link_exit(from, exit, region, host_pc);

@@ -123,6 +123,33 @@ void runtime_each_thread(void (*visit)(GuestCpu *cpu, void *argument), void *arg
  * it has been dealt with then. `siginfo` is the host's. */
 bool runtime_take_kick(GuestCpu *cpu, const void *siginfo, void *context);
 
+/* What other processes are known to write of this one's memory otherwise than by mappings that are shared with it. */
+typedef enum RuntimeOutside {
+  RUNTIME_OUTSIDE_NOTHING,
+  RUNTIME_OUTSIDE_WRITABLE, /* what the guest may write: process_vm_writev(2) */
+  RUNTIME_OUTSIDE_ALL       /* its code, too: /proc/PID/mem, proc(5) */
+} RuntimeOutside;
+
+/* Where another process of the same build's tells that (runtime/outside.c, linux/outside.c). It has first to say in `teller`
+ * that it is going to send a signal, and sends none to who is `deaf` then. */
+typedef struct RuntimeMailbox {
+  uint64_t self;    /* its own address once the signal is understood: SIGTRAP, queued with this for a value */
+  uint32_t wanted;  /* a RuntimeOutside, which never shrinks; written by others */
+  uint32_t applied; /* what of that translated code reckons with */
+  uint32_t teller;  /* not 0: a signal may be sent yet; written by others */
+  uint32_t deaf;    /* 1: the process is about to execute another program */
+  uint64_t nonce;   /* others find out by it whether two processes have the same memory */
+  int32_t owner;    /* the first process that has this memory, in its own namespace */
+} RuntimeMailbox;
+extern RuntimeMailbox runtime_mailbox;
+
+/* In the host handler of SIGTRAP: whether the signal is such a one; it has been dealt with then. */
+bool runtime_take_notice(GuestCpu *cpu, const void *siginfo, void *context);
+
+/* Around execve(), by which no such signal may be on its way: the new program would be killed by it. */
+void runtime_exec_begin(void);
+void runtime_exec_failed(void);
+
 /* True when the host PC lies in generated code or a trampoline. */
 bool runtime_is_generated_code(uint64_t host_pc);
 

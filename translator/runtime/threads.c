@@ -121,7 +121,10 @@ static void learn_numbers(RuntimeThread *thread) {
   thread->cpu->lock_name = thread->foreign ? BASE_LOCK_UNKNOWN : (uint32_t)thread->tid;
 }
 
-void thread_begin(RuntimeThread *thread) { learn_numbers(thread); }
+void thread_begin(RuntimeThread *thread) {
+  learn_numbers(thread);
+  if (!thread->sharing) outside_ready(thread->process);
+}
 
 void runtime_concurrent(void) {
   base_lock(&runtime.lock);
@@ -153,6 +156,7 @@ void runtime_after_fork(GuestCpu *cpu) {
   runtime.waiters = 0;
   detour_after_fork();
   pages_after_fork();
+  outside_after_fork(thread->process);
   if (runtime.options.perf_map) cache_each_region(cache_tell_perf); /* the child's file is another */
   runtime_after_fork_in_parent();
 }

@@ -95,9 +95,11 @@ static bool window_around(uint64_t pc, RegionWindow *ret_window) {
   uint64_t start = page;
   for (unsigned i = 0; i < PIPELINE_WINDOW_BEFORE && start && executable(start - MEMORY_PAGE_SIZE, &ignored, &flags); i++)
     start -= MEMORY_PAGE_SIZE;
+  bool writable = flags & (MEMORY_WRITE | MEMORY_SHARED);
   *ret_window = (RegionWindow){.start = start, .end = end < limit ? end : limit,
                                .bytes = (const uint8_t *)(uintptr_t)start,
-                               .writable = flags & (MEMORY_WRITE | MEMORY_SHARED), .unwatched = flags & MEMORY_UNWATCHED,
+                               .writable = writable,
+                               .unwatched = flags & MEMORY_UNWATCHED || outside_may_write(writable),
                                .anonymous = memory_map_next(pc, &range) && !range.object};
   cut_to_resident(ret_window, pc);
   return true;
@@ -132,7 +134,7 @@ static bool find_window(uint64_t pc, RegionWindow *ret_window) {
 static bool read_slot(uint64_t address, uint64_t *ret_value) {
   const uint32_t others = MEMORY_WRITE | MEMORY_SHARED | MEMORY_UNWATCHED;
   MemoryRange range, target;
-  if (!memory_map_next(address, &range) || address < range.start || address + sizeof *ret_value > range.end) return false;
+  if (outside_may_write(false) || !memory_map_next(address, &range) || address < range.start || address + sizeof *ret_value > range.end) return false;
   if ((range.flags & (MEMORY_READ | others)) != MEMORY_READ) return false;
   if (!(range.flags & MEMORY_CONSTANT)) memory_map_change(range.start, range.end, 0, MEMORY_CONSTANT);
   if (memory_map_any(address, address + sizeof *ret_value) & others) return false; /* meanwhile */
