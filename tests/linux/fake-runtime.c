@@ -42,6 +42,8 @@ void runtime_write_begin(uint64_t start, uint64_t length) {}
 
 void runtime_write_end(uint64_t start, uint64_t length) {}
 
+void runtime_write_expected(uint64_t start, uint64_t length) {}
+
 bool runtime_has_writable_code(void) { return false; }
 uint32_t runtime_features(uint64_t hwcap, uint64_t hwcap2) { return 0; }
 bool runtime_has_store(void) { return false; }

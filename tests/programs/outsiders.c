@@ -1,8 +1,8 @@
 /*
- * Code that another process writes, through /proc/PID/mem or process_vm_writev(): in memory that the program may write, in
- * what it only executes, beside its own data, while a thread of it executes the code all the time, while it is stopped, and
- * in memory that both share. Who is written to notices nothing else: no call of it is cut short, no execve() fails.
- * Build: static dynamic, -pthread
+ * Code that another process writes, through /proc/PID/mem or process_vm_writev(): in memory that the program may write,
+ * in what it only executes, beside its own data, while a thread of it executes the code all the time, while it is
+ * stopped, and in memory that both share. Who is written to notices nothing else: no call of it is cut short, no
+ * execve() fails. Build: static dynamic, -pthread
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,9 +26,7 @@ enum { PAGE = 4096, ROUNDS = 20, PATIENCE = 20 };
 
 typedef int Function(void);
 
-static struct {
-  volatile int seen, stop;
-} *shared;
+static struct { volatile int seen, stop; } * shared;
 static uint8_t *code, *text; /* may be written; may not */
 static int commands[2], answers[2];
 static pid_t child;
@@ -45,7 +43,9 @@ static void make_constant(uint8_t at[6], int32_t value) {
   at[5] = 0xc3;
 }
 
-static int call(const uint8_t *at) { return ((Function *)(uintptr_t)at)(); }
+static int call(const uint8_t *at) {
+  return ((Function *)(uintptr_t)at)();
+}
 
 static void make_code(void) {
   code = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -68,11 +68,16 @@ static void serve(void) {
   int value = 0;
   pthread_t spinner;
   for (ssize_t got; (got = read(commands[0], &command, 1)) != 0;) {
-    if (got < 0) value = -errno;
-    else if (command == 'c') value = call(code);
-    else if (command == 't') value = call(text);
-    else if (command == 'd') value = ++code[PAGE - 1] > 0 ? call(code) : 0; /* data beside it */
-    else if (command == 's') value = pthread_create(&spinner, NULL, spin, NULL);
+    if (got < 0)
+      value = -errno;
+    else if (command == 'c')
+      value = call(code);
+    else if (command == 't')
+      value = call(text);
+    else if (command == 'd')
+      value = ++code[PAGE - 1] > 0 ? call(code) : 0; /* data beside it */
+    else if (command == 's')
+      value = pthread_create(&spinner, NULL, spin, NULL);
     else if (command == 'w') { /* waits for longer than it takes to be written to */
       struct timespec time = {0, 300000000}, rest = {0, 0};
       value = nanosleep(&time, &rest) ? -errno : call(text);

@@ -524,11 +524,12 @@ static void emit_call(Emitter *e, const IrInsn *insn) {
   put_trampoline(e, true, A64_TRAMPOLINE_LINK);
 }
 
-/* Out of line: the branch cache has not got the target, or the prediction was wrong. */
+/* Out of line: the branch cache has not got the target, or the prediction was wrong. X30 is where the check leads to. */
 static void put_miss(Emitter *e, unsigned label, A64Reg target, A64Trampoline trampoline) {
   bool was_cold = e->cold;
   set_cold(e, true);
   e->labels[label] = position(e);
+  put(e, a64_adr(X30, 0));
   put(e, a64_mov(8, X17, target));
   put_trampoline(e, false, trampoline);
   set_cold(e, was_cold);

@@ -19,6 +19,7 @@
 enum {
   A64_REG_EXIT0 = 16,
   A64_REG_EXIT1 = 17, /* guest PC at indirect exits */
+  A64_REG_SITE = 23, /* while a target is looked for: what A64_REG_LINK was before */
   A64_REG_BRANCH_CACHE = 25, /* some entry of it: aligned to its size */
   A64_REG_FLAG_AUX = 26,
   A64_REG_FLAG_RESULT = 27,

@@ -53,7 +53,7 @@ enum { GUEST_X87_PENDING = 0x80 };
 
 /* One entry of the indirect-branch cache; a pair so that LDP fetches both. */
 typedef struct GuestBranchCacheEntry {
-  uint64_t guest_pc; /* GUEST_BRANCH_CACHE_EMPTY where unused */
+  uint64_t guest_pc; /* guest_branch_cache_empty() where unused */
   uint64_t host_pc;
 } GuestBranchCacheEntry;
 
@@ -61,14 +61,22 @@ enum {
   GUEST_BRANCH_CACHE_BITS = 14,
   GUEST_BRANCH_CACHE_SIZE = 1 << GUEST_BRANCH_CACHE_BITS
 };
-#define GUEST_BRANCH_CACHE_EMPTY UINT64_C(0xffffffffffffffff) /* never a canonical address */
-
 /* The cache is two tables, one behind the other: generated code looks in the first, by the low bits of the target; the
  * trampolines in the second, by bits that differ between targets of the same alignment. */
 static inline uint32_t guest_branch_cache_first(uint64_t pc) { return pc & (GUEST_BRANCH_CACHE_SIZE - 1); }
 static inline uint32_t guest_branch_cache_second(uint64_t pc) {
   return GUEST_BRANCH_CACHE_SIZE + ((pc ^ pc >> GUEST_BRANCH_CACHE_BITS) >> 4 & (GUEST_BRANCH_CACHE_SIZE - 1));
 }
+
+/* What an entry has that is to be found by nobody, whatever he jumps to: an address that is looked for elsewhere in both tables.
+ * So in zeroed tables only the first entries are not empty. */
+static inline uint64_t guest_branch_cache_empty(uint32_t entry) {
+  return entry & (GUEST_BRANCH_CACHE_SIZE - 1) ? 0 : 1 << 4;
+}
+
+/* The same for a predicted return, where no address is safe: the one that fits this one, which somebody may go to, leads to a
+ * trampoline. */
+#define GUEST_NO_RETURN UINT64_C(0xffffffffffffffff)
 
 typedef struct GuestCpu GuestCpu;
 struct GuestCpu {

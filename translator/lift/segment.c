@@ -57,6 +57,16 @@ void lift_load_far(Lift *l, const X86Insn *insn, uint32_t segment) {
 
 /* --- Transfers ------------------------------------------------------------------------------------ */
 
+/* #GP(0) before anything is changed where the target, of `size` bytes, is no address that a page could have. */
+static void check_target(Lift *l, unsigned size, IrReg target) {
+  IrReg high = ir_temp(&l->b);
+  if (size < 8) return;
+  ir_lsr_imm(&l->b, 8, high, target, 47);
+  ir_add_imm(&l->b, 8, high, high, 1);
+  ir_ubfx(&l->b, 8, high, high, 1, 16); /* of 0 and of 17 ones that is 0 */
+  lift_raise_if_not_zero(l, 8, high, 13);
+}
+
 static void go(Lift *l, IrReg target) {
   ir_emit(&l->b, IR_EXIT_IND, 8, IR_NONE, target.id, IR_NONE, 0);
 }
@@ -66,6 +76,7 @@ void lift_jump_far(Lift *l, const X86Insn *insn, uint32_t argument) {
   lift_flags_canonical(l, X86_F_STATUS);
   IrReg selector, target = read_far(l, insn, 0, &selector);
   check(l, selector, LIFT_SELECTOR_JUMP);
+  check_target(l, insn->operand_size, target);
   go(l, target);
 }
 
@@ -75,6 +86,7 @@ void lift_call_far(Lift *l, const X86Insn *insn, uint32_t argument) {
   lift_flags_canonical(l, X86_F_STATUS);
   IrReg selector, target = read_far(l, insn, 0, &selector), top = ir_temp(&l->b), value = ir_temp(&l->b);
   check(l, selector, LIFT_SELECTOR_JUMP);
+  check_target(l, size, target);
   ir_add_imm(&l->b, 8, top, lift_gpr(X86_RSP), -2 * (int64_t)size);
   ir_const(&l->b, value, GUEST_SELECTOR_CODE);
   ir_store(&l->b, size, value, lift_address_offset(l, top, size, size));
@@ -98,6 +110,7 @@ void lift_return_far(Lift *l, const X86Insn *insn, uint32_t argument) {
   lift_flags_canonical(l, X86_F_STATUS);
   IrReg target = stacked(l, size, 0);
   check(l, stacked(l, size, 1), LIFT_SELECTOR_RETURN);
+  check_target(l, size, target);
   ir_add_imm(&l->b, 8, lift_gpr(X86_RSP), lift_gpr(X86_RSP), 2 * (int64_t)size + more);
   go(l, target);
 }
@@ -110,6 +123,7 @@ void lift_iret(Lift *l, const X86Insn *insn, uint32_t argument) {
   IrReg target = stacked(l, size, 0), flags = stacked(l, size, 2), top = stacked(l, size, 3);
   check(l, stacked(l, size, 1), LIFT_SELECTOR_RETURN);
   check(l, stacked(l, size, 4), LIFT_SELECTOR_STACK);
+  check_target(l, size, target);
   ir_mov(&l->b, 8, lift_gpr(X86_RSP), top);
   ir_store_state(&l->b, 8, flags, offsetof(GuestCpu, scratch));
   lift_helper_imm(l, LIFT_HELPER_SET_FLAGS, size == 2 ? LIFT_FLAGS_POPF & 0xffff : LIFT_FLAGS_POPF);

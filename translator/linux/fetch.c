@@ -258,10 +258,11 @@ static int copy(int64_t number, const uint64_t argument[6], uint64_t offset, Rea
 /* What linux_siginfo_from_host() does, for what came from a signalfd; whether it did anything. */
 static bool restore(Read *read) {
   if (!read->signal || read->signal > LINUX_SIGNALS) return false;
-  LinuxSiginfo info = {.signal = (int32_t)read->signal, .code = read->code,
+  LinuxSiginfo info = {.signal = (int32_t)read->signal, .error = read->error, .code = read->code,
                        .field = {read->process | (uint64_t)read->user << 32, read->pointer}};
   linux_siginfo_from_host(&info);
   if (info.code == read->code) return false;
+  read->error = info.error;
   read->code = info.code;
   read->pointer = 0;
   read->value = 0;

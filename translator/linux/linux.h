@@ -295,6 +295,10 @@ typedef struct LinuxProgram {
 } LinuxProgram;
 extern LinuxProgram linux_program;
 
+/* Whether the translator itself runs under an emulator of user programs, qemu-aarch64, which does some of what a kernel does
+ * in its own way: it is put in front of stele for other programs then. */
+static inline bool linux_is_emulated(void) { return linux_program.exec_wrapper != NULL; }
+
 /* What loading a program yields. */
 typedef struct LinuxLoaded {
   uint64_t entry;            /* first instruction: the loader's, where there is one */

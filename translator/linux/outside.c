@@ -1,9 +1,9 @@
 /* Telling another translated process that this one is about to write its memory (runtime/outside.c is the other side).
  *
  * Both run the same file, so what the other's mailbox is to its image it is here, too; where that image is, its list of
- * mappings says. The mailbox is written through /proc/PID/mem, which the kernel allows to who may write the rest, and what
- * is found there is believed only as far as it concerns that process. Processes of other translators' builds are told
- * nothing, and native ones need not be. */
+ * mappings says. The mailbox is written through /proc/PID/mem, which the kernel allows to who may write the rest, and
+ * what is found there is believed only as far as it concerns that process. Processes of other translators' builds are
+ * told nothing, and native ones need not be. */
 #include <asm/siginfo.h>
 #include <asm/signal.h>
 #include <linux/fcntl.h>
@@ -38,7 +38,8 @@ static bool is_own_memory(const Peer *peer) {
   return __atomic_load_n(&runtime_mailbox.nonce, __ATOMIC_SEQ_CST) == nonce;
 }
 
-/* pidfd_send_signal(2) takes the directory of a process for one, whatever numbers the namespace has that it is seen in. */
+/* pidfd_send_signal(2) takes the directory of a process for one, whatever numbers the namespace has that it is seen in.
+ */
 static void send_signal(const Peer *peer, uint64_t mailbox) {
   LinuxSiginfo info = {.signal = SIGTRAP, .code = SI_QUEUE, .field = {0, mailbox}};
   host_call(__NR_pidfd_send_signal, peer->directory, SIGTRAP, &info, 0);
@@ -52,8 +53,8 @@ static void notify(const Peer *peer) {
   write_word(peer, FIELD(peer, teller), 0);
 }
 
-/* Until the other's pages are released and its threads out of old code; one that is stopped will do that first when it goes
- * on. */
+/* Until the other's pages are released and its threads out of old code; one that is stopped will do that first when it
+ * goes on. */
 static void await_application(const Peer *peer, uint32_t wanted) {
   const int64_t pause[2] = {0, LOOK_NS};
   RuntimeMailbox mailbox;

@@ -10,8 +10,8 @@ typedef enum OutsideTold {
   OUTSIDE_OWN       /* its memory is this process' own, whose runtime can be told as of any call */
 } OutsideTold;
 
-/* To be called before a write of the kind `what` to the memory of the process whose directory in a procfs is `path`. Does not
- * return before the other has taken notice, unless that takes longer than about 50 ms. */
+/* To be called before a write of the kind `what` to the memory of the process whose directory in a procfs is `path`.
+ * Does not return before the other has taken notice, unless that takes longer than about 50 ms. */
 OutsideTold linux_outside_tell(const char *path, RuntimeOutside what);
 
 /* The same for process `pid`, quick where it was told already. */

@@ -191,10 +191,6 @@ static int64_t clone_host(const CloneRequest *request, LinuxThread *child) {
   return linux_clone3_raw(&args, request->size, start, child);
 }
 
-/* Under an emulator of user programs, which is then put in front of stele, a vfork child has a copy of memory after all
- * (qemu-aarch64): it must not be one in which locks are held. */
-static bool vfork_copies(void) { return linux_program.exec_wrapper != NULL; }
-
 /* The child shares our memory: a thread, or a vfork child. */
 static int64_t clone_shared(LinuxThread *thread, const CloneRequest *request) {
   bool waits = request->args.flags & CLONE_VFORK;
@@ -205,7 +201,7 @@ static int64_t clone_shared(LinuxThread *thread, const CloneRequest *request) {
   LinuxThread *child = child_new(thread, &request->args);
   if (!child) return -EAGAIN;
   linux_block_all();
-  bool copies = waits && vfork_copies();
+  bool copies = waits && linux_is_emulated(); /* a vfork child has a copy there: not one in which locks are held */
   if (copies) {
     child->copied_from = thread;
     before_fork(thread);

@@ -96,21 +96,33 @@ uint64_t linux_effective_mask(const LinuxThread *thread) {
 /* --- signals a program sends itself ---------------------------------------------------------------------- */
 
 /* A process may give itself any si_code (rt_sigqueueinfo(2)), also those of faults, by which the handler would take the
- * signal for one of the kernel's. Such a code is sent behind si_addr, which is all that the kernel delivers with it,
- * under one that only glibc has ever used and whose layout has room there. */
+ * signal for one of the kernel's. Such a code is sent as si_errno, which is not negative otherwise, under one that only glibc
+ * has ever used: with that the kernel delivers all that it keeps of siginfo, the gap before the fields included, where
+ * si_errno waits (a signalfd() shows 0 for it). qemu-aarch64 keeps neither: there the code is sent behind si_addr. */
 enum { DISGUISE = -60 /* SI_ASYNCNL */ };
-#define DISGUISED (UINT64_C(0x7374656c65) << 24)
+#define BEHIND_ADDRESS (UINT64_C(0x7374656c65) << 24)
 
 void linux_siginfo_from_host(LinuxSiginfo *info) {
-  uint64_t code = info->field[1] ^ DISGUISED;
-  if (!is_synchronous(info->signal) || info->code != DISGUISE || code > INT16_MAX) return;
-  info->code = (int32_t)code;
-  info->field[1] = 0;
+  uint64_t behind = info->field[1] ^ BEHIND_ADDRESS;
+  if (!is_synchronous(info->signal) || info->code != DISGUISE) return;
+  if (info->error < 0) {
+    info->code = info->error & INT32_MAX;
+    info->error = info->pad;
+    info->pad = 0;
+  } else if (behind <= UINT16_MAX && linux_is_emulated()) {
+    info->code = (int32_t)behind;
+    info->field[1] = 0;
+  }
 }
 
 void linux_siginfo_disguise(LinuxSiginfo *info) {
-  if (info->code < 0 || info->code > INT16_MAX) return;
-  info->field[1] = DISGUISED | (uint64_t)info->code;
+  if (info->code < 0) return;
+  if (linux_is_emulated()) {
+    info->field[1] = BEHIND_ADDRESS | (uint16_t)info->code;
+  } else {
+    info->pad = info->error;
+    info->error = INT32_MIN | info->code;
+  }
   info->code = DISGUISE;
 }
 

@@ -120,6 +120,7 @@ static int64_t place_trampolines(void) {
   for (unsigned i = 0; i < A64_TRAMPOLINE_COUNT; i++) runtime.trampolines[i] = trampoline_at(source[i]);
   runtime.miss_indirect = trampoline_at(runtime_trampoline_indirect);
   runtime.miss_return = trampoline_at(runtime_trampoline_return);
+  runtime.no_return = trampoline_at(runtime_no_return);
   cache_sync(runtime.cache, size);
   return host_call(__NR_mprotect, runtime.cache, CACHE_TRAMPOLINE_BYTES, PROT_RX);
 }

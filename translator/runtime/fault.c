@@ -3,6 +3,7 @@
  *
  * The precise state is at hand: guest registers have fixed homes, and the region's map tells the guest
  * instruction of any host address. Everything here runs in a signal handler. */
+#include "a64/encode.h"
 #include "runtime/internal.h"
 
 #include <string.h>
@@ -218,6 +219,42 @@ bool runtime_faulting_stack(const GuestCpu *cpu, uint64_t address) {
   return faulting_insn(cpu, &insn) && x86_accesses_stack(&insn, cpu->gpr[X86_RSP], cpu->gpr[X86_RBP], address);
 }
 
+/* --- Branches to where nothing can be ----------------------------------------------------------------------- */
+
+/* The CBNZ that leads to where an indirect branch or a return has missed, as an offset of the region's code. */
+static bool find_check(const Region *region, uint32_t miss, uint32_t *ret_offset) {
+  const A64Tables *tables = &region->tables;
+  for (unsigned i = 0; i < tables->indirect_count; i++) {
+    *ret_offset = tables->indirect_checks[i] * 4u;
+    if (*ret_offset + (uint64_t)a64_branch_distance(region->code[*ret_offset / 4]) == miss) return true;
+  }
+  return false;
+}
+
+/* The target is looked at before anything is pushed or popped (Intel SDM volume 2, CALL and RET). */
+static void take_back(GuestCpu *cpu, const X86Insn *insn) {
+  if (insn->flow == X86_FLOW_CALL_IND) cpu->gpr[X86_RSP] += 8;
+  if (insn->flow == X86_FLOW_RET) cpu->gpr[X86_RSP] -= 8 + (insn->operand_count ? (uint16_t)insn->imm : 0);
+}
+
+bool fault_at_branch(RuntimeThread *thread) {
+  GuestCpu *cpu = thread->cpu;
+  uint32_t miss, check;
+  unsigned form;
+  X86Insn insn;
+  const Region *region = detour_region_at(thread, cpu->exit_argument, &miss);
+  if (!region || !find_check(region, miss, &check)) return false;
+  uint64_t target = cpu->rip;
+  cpu->rip = region_pc_at(region, check, &form);
+  if (faulting_insn(cpu, &insn)) {
+    take_back(cpu, &insn);
+    runtime_recover_flags(cpu, (uint64_t)(uintptr_t)(region->code + check / 4));
+    return true;
+  }
+  cpu->rip = target;
+  return false;
+}
+
 /* --- Getting a thread out --------------------------------------------------------------------------------- */
 
 /* A host PC in a region, as the same place in a detour; 0 when it is in none. */
@@ -231,6 +268,8 @@ static uint64_t detour_from(RuntimeThread *thread, uint64_t host_pc) {
 static bool leave_second(struct sigcontext *host) {
   uint64_t at = host->pc - (uint64_t)(uintptr_t)runtime.cache + (uint64_t)(uintptr_t)runtime_trampolines_start;
   if (at < (uint64_t)(uintptr_t)runtime_second_indirect || at >= (uint64_t)(uintptr_t)runtime_second_end) return false;
+  bool first = at == (uint64_t)(uintptr_t)runtime_second_indirect || at == (uint64_t)(uintptr_t)runtime_second_return;
+  if (!first) host->regs[A64_REG_LINK] = host->regs[A64_REG_SITE];
   host->pc = at < (uint64_t)(uintptr_t)runtime_second_return ? runtime.miss_indirect : runtime.miss_return;
   return true;
 }

@@ -135,6 +135,7 @@ typedef struct Runtime {
   uint64_t cache_size;
   uint64_t trampolines[A64_TRAMPOLINE_COUNT];
   uint64_t miss_indirect, miss_return; /* those that lead to the dispatcher at once */
+  uint64_t no_return;                  /* where a return to GUEST_NO_RETURN goes */
   RuntimeStats stats;
 } Runtime;
 
@@ -350,6 +351,12 @@ void sleep_give_up(Region *region, DeathCause cause);
 void sleep_forget_all(void);
 void sleep_recover(void); /* as cache_recover(); sleep_forget_all() follows */
 
+/* --- Faults (fault.c) --- */
+
+/* The thread has left code by an indirect branch or a return to cpu->rip, which is no canonical address, and is IN_CODE: makes
+ * its state what it was before that instruction. False where that can't be found: it has just been changed. */
+bool fault_at_branch(RuntimeThread *thread);
+
 /* --- Misaligned accesses (misaligned.c) --- */
 
 /* Whether the instruction at `pc` has met a misaligned address, and is to use accesses that may. */
@@ -395,7 +402,7 @@ unsigned runtime_enter(GuestCpu *cpu, uint64_t host_pc);
 extern const uint8_t runtime_trampolines_start[], runtime_trampolines_end[];
 extern const uint8_t runtime_trampoline_link[], runtime_trampoline_indirect[], runtime_trampoline_return[],
     runtime_trampoline_syscall[], runtime_trampoline_raise[], runtime_trampoline_helper[];
-extern const uint8_t runtime_second_indirect[], runtime_second_return[], runtime_second_end[];
+extern const uint8_t runtime_second_indirect[], runtime_second_return[], runtime_second_end[], runtime_no_return[];
 extern const uint8_t runtime_helper_stored[], runtime_helper_loaded[], runtime_helper_end[];
 extern uint8_t runtime_trampoline_addresses[];
 extern const uint8_t runtime_enter_check[], runtime_enter_go[], runtime_enter_stop[], runtime_leave[];

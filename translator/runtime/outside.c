@@ -1,12 +1,13 @@
 /* Writes to the guest's memory from outside: by another process, through its /proc/PID/mem or process_vm_writev().
  *
- * Neither faults nor a call of ours tells of them. Where the writer is a translated program, too, its translator writes here
- * before it has the kernel write there (linux/outside.c), in the same way: it may write all of this process' memory anyhow,
- * so it is trusted with nothing new. From then on code that such writes can change is translated so that it compares its
- * bytes whenever it is entered, as code of other memory that others may change.
+ * Neither faults nor a call of ours tells of them. Where the writer is a translated program, too, its translator writes
+ * here before it has the kernel write there (linux/outside.c), in the same way: it may write all of this process'
+ * memory anyhow, so it is trusted with nothing new. From then on code that such writes can change is translated so that
+ * it compares its bytes whenever it is entered, as code of other memory that others may change.
  *
- * What is wanted is a word that only grows. Dispatchers look at it; and as threads may run for long without one, the writer
- * sends a SIGTRAP, which is never blocked, and whichever thread takes that comes out and brings the others out. */
+ * What is wanted is a word that only grows. Dispatchers look at it; and as threads may run for long without one, the
+ * writer sends a SIGTRAP, which is never blocked, and whichever thread takes that comes out and brings the others out.
+ */
 #include "runtime/internal.h"
 
 #include <asm/siginfo.h>
@@ -48,8 +49,8 @@ bool runtime_take_notice(GuestCpu *cpu, const void *siginfo, void *context) {
   return true;
 }
 
-/* A signal that is on its way would be the new program's, which has no handler yet. Blocked and opened again it is seen by
- * this thread, whichever the kernel had chosen for it. */
+/* A signal that is on its way would be the new program's, which has no handler yet. Blocked and opened again it is seen
+ * by this thread, whichever the kernel had chosen for it. */
 void runtime_exec_begin(void) {
   const int64_t pause[2] = {0, WAIT_NS};
   const uint64_t trap = UINT64_C(1) << (SIGTRAP - 1);
@@ -62,4 +63,6 @@ void runtime_exec_begin(void) {
   host_call(__NR_rt_sigprocmask, SIG_UNBLOCK, &trap, 0, sizeof trap);
 }
 
-void runtime_exec_failed(void) { __atomic_store_n(&runtime_mailbox.deaf, 0, __ATOMIC_SEQ_CST); }
+void runtime_exec_failed(void) {
+  __atomic_store_n(&runtime_mailbox.deaf, 0, __ATOMIC_SEQ_CST);
+}

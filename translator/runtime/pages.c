@@ -36,13 +36,14 @@ typedef struct CodePage {
   uint8_t patience; /* how often it turned out not to be stable */
   uint32_t stable;  /* times its code was found unchanged */
   uint32_t busy;    /* system calls that are going to write it */
+  bool expected;    /* the kernel may write it at any time */
   PageRegion *regions;
   struct CodePage *next;
 } CodePage;
 
 static CodePage *buckets[BUCKETS];
 static bool writable_code; /* there has been code that stores can change */
-static uint32_t protected_count, special_count; /* pages that are protected; that are checked or busy */
+static uint32_t protected_count, special_count; /* pages that are protected; that are special (is_special()) */
 
 static CodePage **bucket(uint64_t page) { return &buckets[(page >> 12 ^ page >> 24) & (BUCKETS - 1)]; }
 
@@ -82,7 +83,7 @@ static bool guest_may_write(const CodePage *p) {
   return protection >= 0 && protection & MEMORY_WRITE;
 }
 
-static bool is_special(const CodePage *p) { return p->checked || p->busy; }
+static bool is_special(const CodePage *p) { return p->checked || p->busy || p->expected; }
 
 static bool is_special_page(uint64_t page) {
   const CodePage *p = find(page);
@@ -105,10 +106,11 @@ bool pages_want_checks(const LiftRegion *guest) {
   return false;
 }
 
-static void change_special(CodePage *p, bool checked, uint32_t busy) {
+static void change_special(CodePage *p, bool checked, uint32_t busy, bool expected) {
   bool was = is_special(p);
   p->checked = checked;
   p->busy = busy;
+  p->expected = expected;
   special_count = special_count + is_special(p) - was;
 }
 
@@ -216,7 +218,7 @@ static void endure_hit(CodePage *p) {
   if (p->hits == HITS_ENDURED && !p->checked) {
     p->stable = 0;
     if (p->patience < MAX_PATIENCE) p->patience++;
-    change_special(p, true, p->busy);
+    change_special(p, true, p->busy, p->expected);
   }
 }
 
@@ -239,7 +241,7 @@ bool pages_found_stable(const Region *region) {
   for (const PageRegion *note = region->pages; note; note = note->next_of_region) {
     CodePage *p = note->page;
     if (p->checked && ++p->stable >= 1u << p->patience) {
-      change_special(p, false, p->busy);
+      change_special(p, false, p->busy, p->expected);
       p->hits = 0;
     }
     special |= is_special(p);
@@ -268,7 +270,7 @@ static bool begin_busy(uint64_t page) {
   CodePage *p = find_or_add(page);
   bool any = kill_page(p, DEATH_SYSCALL);
   set_protected(p, false);
-  change_special(p, p->checked, p->busy + 1);
+  change_special(p, p->checked, p->busy + 1, p->expected);
   return any;
 }
 
@@ -289,6 +291,30 @@ void runtime_write_begin(uint64_t start, uint64_t length) {
   base_unlock(&runtime.lock);
 }
 
+static bool expect_write(uint64_t page) {
+  uint64_t end;
+  int flags = memory_map_query(page, &end);
+  if (flags < 0 || !(flags & MEMORY_EXEC)) return false;
+  CodePage *p = find_or_add(page);
+  if (p->expected) return false;
+  bool any = kill_page(p, DEATH_SYSCALL);
+  set_protected(p, false);
+  change_special(p, p->checked, p->busy, true);
+  return any;
+}
+
+void runtime_write_expected(uint64_t start, uint64_t length) {
+  bool any = false;
+  base_lock(&runtime.lock);
+  uint64_t end = end_of_write(start, length);
+  for (uint64_t page = page_of(start); (page = next_with_code(page, end)) < end; page += MEMORY_PAGE_SIZE) {
+    any |= expect_write(page);
+    for (uint64_t alias = 0; (alias = memory_map_next_alias(page, alias));) any |= expect_write(alias);
+  }
+  if (any) threads_note_deaths(NULL);
+  base_unlock(&runtime.lock);
+}
+
 static void drop_if_unused(CodePage *p) {
   if (p->regions || p->protected_ || is_special(p) || p->hits) return;
   CodePage **at = bucket(p->address);
@@ -300,7 +326,7 @@ static void drop_if_unused(CodePage *p) {
 static bool end_busy(uint64_t page) {
   CodePage *p = find(page);
   if (!p || !p->busy) return false;
-  change_special(p, p->checked, p->busy - 1);
+  change_special(p, p->checked, p->busy - 1, p->expected);
   drop_if_unused(p);
   return true;
 }
@@ -317,7 +343,7 @@ void runtime_write_end(uint64_t start, uint64_t length) {
 
 void pages_after_fork(void) {
   for (unsigned i = 0; special_count && i < BUCKETS; i++)
-    for (CodePage *p = buckets[i]; p; p = p->next) change_special(p, p->checked, 0);
+    for (CodePage *p = buckets[i]; p; p = p->next) change_special(p, p->checked, 0, false);
 }
 
 bool runtime_has_writable_code(void) { return __atomic_load_n(&writable_code, __ATOMIC_RELAXED); }
@@ -331,7 +357,7 @@ static void forget_page(CodePage *p) {
   if (p->protected_) __atomic_store_n(&protected_count, protected_count - 1, __ATOMIC_RELAXED);
   p->protected_ = false;
   p->hits = p->patience = 0;
-  change_special(p, false, memory_map_query(p->address, &end) < 0 ? 0 : p->busy);
+  change_special(p, false, memory_map_query(p->address, &end) < 0 ? 0 : p->busy, false);
 }
 
 /* After a mapping call the host's protection is what the call asked for. */

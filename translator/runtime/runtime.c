@@ -245,6 +245,17 @@ static void raise_from_code(RuntimeThread *thread) {
   raise(cpu, vector, address, error_code);
 }
 
+/* Whether a branch to cpu->rip faults itself. If not, its target does when it is fetched, which is nowhere mapped. */
+static bool branch_faults(RuntimeThread *thread) {
+  GuestCpu *cpu = thread->cpu;
+  bool canonical = (uint64_t)((int64_t)cpu->rip >> 47) + 1 <= 1;
+  if (canonical || !fault_at_branch(thread)) return false;
+  detour_end(thread);
+  thread_leave(thread);
+  raise(cpu, 13, 0, 0);
+  return true;
+}
+
 static void system_call(RuntimeThread *thread) {
   GuestCpu *cpu = thread->cpu;
   detour_end(thread);
@@ -276,12 +287,13 @@ static void come_out(RuntimeThread *thread, unsigned reason, Pending *pending) {
   case TRAMPOLINE_LINK: pending->site = cpu->exit_argument - 4; break;
   case TRAMPOLINE_RETURN:
     cpu->rip = cpu->scratch[6];
+    if (branch_faults(thread)) break;
     pending->remember = true;
     realign_shadow_stack(cpu);
     break;
   case TRAMPOLINE_INDIRECT:
     cpu->rip = cpu->scratch[6];
-    pending->remember = true;
+    pending->remember = !branch_faults(thread);
     break;
   case TRAMPOLINE_SYSCALL:
     cpu->rip = cpu->scratch[6];

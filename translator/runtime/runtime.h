@@ -76,7 +76,10 @@ void runtime_concurrent(void);
  * write-protected, to notice changed code, are released, and stay so in between. */
 void runtime_write_begin(uint64_t start, uint64_t length);
 void runtime_write_end(uint64_t start, uint64_t length);
-/* Whether there has been code the guest can write: otherwise the two need not be called. */
+/* A system call is going to be made by which the kernel may write there at any time from now on, until the memory is mapped or
+ * protected anew: code there is checked whenever it is entered. */
+void runtime_write_expected(uint64_t start, uint64_t length);
+/* Whether there has been code the guest can write: otherwise the first two need not be called. */
 bool runtime_has_writable_code(void);
 
 typedef enum RuntimeFault {

@@ -17,6 +17,7 @@
 enum {
   SHADOW_BYTES = 1 << 20,
   SHADOW_GUARD = 4096,
+  SHADOW_BEYOND = 4, /* entries beyond the base, found by a return when the stack is empty */
   SHADOW_KEPT = 256, /* predictions worth looking at when something died */
   BRANCH_CACHE_ENTRIES = 2 * GUEST_BRANCH_CACHE_SIZE,
   BRANCH_CACHE_BYTES = BRANCH_CACHE_ENTRIES * sizeof(GuestBranchCacheEntry),
@@ -35,7 +36,9 @@ RuntimeThread *runtime_thread_of(const GuestCpu *cpu) { return cpu->runtime_thre
 
 /* Zeros elsewhere belong to PC 0, which is looked up here. */
 static void forget_zero(GuestBranchCacheEntry *cache) {
-  cache[guest_branch_cache_first(0)].guest_pc = cache[guest_branch_cache_second(0)].guest_pc = GUEST_BRANCH_CACHE_EMPTY;
+  const uint32_t first = guest_branch_cache_first(0), second = guest_branch_cache_second(0);
+  cache[first].guest_pc = guest_branch_cache_empty(first);
+  cache[second].guest_pc = guest_branch_cache_empty(second);
 }
 
 static void empty_branch_cache(GuestCpu *cpu) {
@@ -55,6 +58,14 @@ static GuestBranchCacheEntry *new_branch_cache(void) {
   GuestBranchCacheEntry *cache = (GuestBranchCacheEntry *)(pages + before);
   forget_zero(cache);
   return cache;
+}
+
+/* What returns find that have no call. */
+static void no_returns(uint64_t *entries, unsigned count) {
+  for (unsigned i = 0; i < count; i++) {
+    entries[2 * i] = GUEST_NO_RETURN;
+    entries[2 * i + 1] = runtime.no_return;
+  }
 }
 
 static void add_to_list(RuntimeThread *thread) {
@@ -88,7 +99,8 @@ GuestCpu *runtime_thread_new(const GuestCpu *like) {
                             .foreign = like && runtime_thread_of(like)->foreign};
   host_call(__NR_mprotect, shadow, SHADOW_GUARD, 0);
   cpu->branch_cache = branches;
-  cpu->shadow_base = cpu->shadow_sp = (uint64_t)(uintptr_t)shadow + SHADOW_BYTES - 64;
+  cpu->shadow_base = cpu->shadow_sp = (uint64_t)(uintptr_t)shadow + SHADOW_BYTES - SHADOW_BEYOND * 16;
+  no_returns((uint64_t *)(uintptr_t)cpu->shadow_base, SHADOW_BEYOND);
   cpu->shadow_limit = (uint64_t)(uintptr_t)shadow + SHADOW_GUARD;
   cpu->helper_return = 0;
   cpu->interrupt = 0;
@@ -214,7 +226,7 @@ static uint64_t forget_returns(RuntimeThread *thread, uint64_t shadow_sp, uint64
   if (count > SHADOW_KEPT) count = SHADOW_KEPT;
   for (uint64_t i = 0; i < count; i++)
     if (start < end ? in_range(top[2 * i + 1], start, end) : is_dead(top[2 * i + 1]))
-      top[2 * i] = GUEST_BRANCH_CACHE_EMPTY;
+      no_returns(top + 2 * i, 1);
   if (shadow_sp + count * 16 == base) return shadow_sp;
   uint64_t moved = base - count * 16;
   memmove((void *)(uintptr_t)moved, top, count * 16);
@@ -232,22 +244,22 @@ void threads_forget_range(uint64_t start, uint64_t end) {
 }
 
 /* The owner reads the pair at any time, but never again once the key is gone. */
-static void forget_if(GuestBranchCacheEntry *entry, uint64_t guest_pc, uint64_t host_pc) {
-  if (entry->guest_pc == guest_pc && entry->host_pc == host_pc)
-    __atomic_store_n(&entry->guest_pc, GUEST_BRANCH_CACHE_EMPTY, __ATOMIC_RELEASE);
+static void forget_if(GuestBranchCacheEntry *cache, uint32_t at, uint64_t guest_pc, uint64_t host_pc) {
+  if (cache[at].guest_pc == guest_pc && cache[at].host_pc == host_pc)
+    __atomic_store_n(&cache[at].guest_pc, guest_branch_cache_empty(at), __ATOMIC_RELEASE);
 }
 
 void thread_forget_entry(uint64_t guest_pc, uint64_t host_pc) {
   for (RuntimeThread *t = runtime.threads; t; t = t->next) {
-    forget_if(&t->cpu->branch_cache[guest_branch_cache_first(guest_pc)], guest_pc, host_pc);
-    forget_if(&t->cpu->branch_cache[guest_branch_cache_second(guest_pc)], guest_pc, host_pc);
+    forget_if(t->cpu->branch_cache, guest_branch_cache_first(guest_pc), guest_pc, host_pc);
+    forget_if(t->cpu->branch_cache, guest_branch_cache_second(guest_pc), guest_pc, host_pc);
   }
 }
 
 static void forget_branches(RuntimeThread *thread) {
   GuestBranchCacheEntry *entries = thread->cpu->branch_cache;
-  for (unsigned i = 0; i < BRANCH_CACHE_ENTRIES; i++)
-    if (entries[i].host_pc) __atomic_store_n(&entries[i].guest_pc, GUEST_BRANCH_CACHE_EMPTY, __ATOMIC_RELEASE);
+  for (uint32_t i = 0; i < BRANCH_CACHE_ENTRIES; i++)
+    if (entries[i].host_pc) __atomic_store_n(&entries[i].guest_pc, guest_branch_cache_empty(i), __ATOMIC_RELEASE);
 }
 
 void runtime_flush(RuntimeThread *self) {

@@ -119,7 +119,8 @@ runtime_trampoline_\name:
 
 /* Where indirect branches and returns go at first that have not found their target, x17. The second table of the branch
  * cache is indexed by bits in which aligned targets differ; now and then one that is found there goes the long way, which
- * enters it in the first: the first is where the busiest of those that share an entry should be. x16 is 0 where it has the target, and x30 its code. */
+ * enters it in the first: the first is where the busiest of those that share an entry should be. x16 is 0 where it has the target, and x30 its code.
+ * x23 keeps x30, by which the instruction is found if its target is no address (runtime.c). */
         .macro  look_in_second
         eor     x16, x17, x17, lsr #BRANCH_CACHE_BITS
         ubfx    x16, x16, #4, #BRANCH_CACHE_BITS
@@ -134,24 +135,28 @@ runtime_trampoline_\name:
         .global runtime_second_indirect, runtime_second_return, runtime_second_end
         .hidden runtime_second_indirect, runtime_second_return, runtime_second_end
 runtime_second_indirect:
+        mov     x23, x30
         look_in_second
-        cbnz    x16, runtime_trampoline_indirect
+        cbnz    x16, 5f
         ldr     x16, [x28, #CPU_SECOND_BUDGET]
         sub     x16, x16, #1
         str     x16, [x28, #CPU_SECOND_BUDGET]
-        cbz     x16, runtime_trampoline_indirect
+        cbz     x16, 5f
         br      x30
+5:      mov     x30, x23
+        b       runtime_trampoline_indirect
 
 /* A return that went elsewhere than the newest call that was predicted. That call's entry has been popped: either
  * one further up is this return's, as after longjmp(); or it is still wanted, as after a return that was used as a
  * jump. */
 runtime_second_return:
+        mov     x23, x30
         bfi     x25, x17, #4, #BRANCH_CACHE_BITS
         ldp     x16, x30, [x25]
         sub     x16, x16, x17
         cbz     x16, 1f
         look_in_second
-        cbnz    x16, runtime_trampoline_return
+        cbnz    x16, 5f
 1:      mov     x19, sp
         ldr     x20, [x28, #CPU_SHADOW_BASE]
         mov     w21, #16
@@ -169,7 +174,16 @@ runtime_second_return:
         mov     x19, x20
 4:      mov     sp, x19
         br      x30
+5:      mov     x30, x23
+        b       runtime_trampoline_return
 runtime_second_end:
+
+/* Where a return goes that fits what is no prediction. */
+        .global runtime_no_return
+        .hidden runtime_no_return
+runtime_no_return:
+        mov     x17, #-1
+        b       runtime_trampoline_return
 
         leave_trampoline syscall, TRAMPOLINE_SYSCALL
         leave_trampoline raise, TRAMPOLINE_RAISE
