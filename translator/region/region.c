@@ -65,7 +65,23 @@ static inline void begin_insn(RegionInsn *r, uint64_t pc, X86DecodeStatus status
 }
 _Static_assert(offsetof(RegionInsn, target) - offsetof(RegionInsn, decode) == 8, "one store");
 
+/* By a register that is no operand. */
+static bool writes_implied_memory(const X86Insn *insn) {
+  switch (insn->mnemonic) {
+  case X86_PUSH:
+  case X86_PUSHF:
+  case X86_ENTER:
+  case X86_STOS:
+  case X86_MOVS:
+  case X86_MASKMOVQ:
+  case X86_MASKMOVDQU:
+  case X86_VMASKMOVDQU: return true;
+  default: return false;
+  }
+}
+
 static __attribute__((noinline)) bool writes_memory(const X86Insn *insn) {
+  if (writes_implied_memory(insn)) return true;
   for (unsigned i = 0; i < insn->operand_count; i++)
     if (insn->operands[i].kind == X86_OPERAND_MEM && insn->operands[i].access & X86_ACCESS_W) return true;
   return false;

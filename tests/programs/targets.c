@@ -1,0 +1,136 @@
+/*
+ * Jumps, calls and returns to where no program is: what is no canonical address faults at the instruction that goes
+ * there, before it has pushed or popped, anything else where it leads (Intel SDM volume 2, JMP, CALL, RET; volume
+ * 3, 6.15). Also to addresses that a translator might keep for itself, with and without code that was there before.
+ * Build: static dynamic
+ * With: ; STELE_FLAGS=exact; STELE_CODE_CACHE=1
+ */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+enum { PAGE = 4096, ROUNDS = 3 };
+
+static sigjmp_buf back;
+static volatile uint64_t before, stack, target;
+static char alternate[65536];
+
+static void on_fault(int signal, siginfo_t *info, void *context) {
+  const greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
+  uint64_t rip = (uint64_t)g[REG_RIP];
+  printf("signal %d code %d, vector %d, error %x, address %lx, ", signal, info->si_code, (int)g[REG_TRAPNO],
+         (unsigned)g[REG_ERR], (long)info->si_addr);
+  if (rip == target)
+    printf("there");
+  else
+    printf("%ld from the instruction, flags %x", (long)(rip - before), (unsigned)g[REG_EFL] & 0x8d5);
+  printf(", stack %ld\n", (long)((uint64_t)g[REG_RSP] - stack));
+  siglongjmp(back, 1);
+}
+
+/* Label 1 is what goes to `target`, which is in RAX and on the stack. */
+#define TRY(text)                                                                                                      \
+  do {                                                                                                                 \
+    printf("%s to %lx: ", text, target);                                                                               \
+    if (!sigsetjmp(back, 1))                                                                                           \
+      __asm__ volatile(                                                                                                \
+          "mov %2, %%rax; sub $256, %%rsp; push %%rax; lea 1f(%%rip), %%rcx; mov %%rcx, %0; mov %%rsp, %1;"            \
+          "cmp $-128, %%al; 1: " text                                                                                  \
+          : "=m"(before), "=m"(stack)                                                                                  \
+          : "m"(target)                                                                                                \
+          : "rax", "rcx", "cc", "memory");                                                                             \
+  } while (0)
+
+static const uint64_t targets[] = {
+    0,
+    1,
+    16,
+    UINT64_C(0x3fff),
+    UINT64_C(0x7ffffffff000),
+    UINT64_C(0x7fffffffffff),
+    UINT64_C(0x800000000000),
+    UINT64_C(0x1234567812345678),
+    UINT64_C(0x0100000000400000),
+    UINT64_C(0xff00000000400000),
+    UINT64_C(0xffff7fffffffffff),
+    UINT64_C(0xffff800000000000),
+    UINT64_C(0xfffffffffffc0010),
+    UINT64_C(0xffffffffffffc000),
+    UINT64_C(0xfffffffffffffffe),
+    UINT64_C(0xffffffffffffffff),
+};
+
+static void all(void) {
+  for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+    target = targets[i];
+    TRY("jmp *%%rax");
+    TRY("jmp *(%%rsp)");
+    TRY("call *%%rax");
+    TRY("call *(%%rsp)");
+    TRY("ret");
+    TRY("ret $24");
+    TRY("rep; ret");
+  }
+}
+
+/* What such a return finds on the stack, but for its target, which is put there. */
+#define TRY_FAR(text)                                                                                                  \
+  do {                                                                                                                 \
+    printf("%s to %lx: ", text, target);                                                                               \
+    if (!sigsetjmp(back, 1))                                                                                           \
+      __asm__ volatile("mov %%rsp, %%rcx; sub $256, %%rsp; mov %%ss, %%edx; push %%rdx; push %%rcx; pushf; "           \
+                       "mov %%cs, %%edx; push %%rdx; push %2; lea 1f(%%rip), %%rcx; mov %%rcx, %0; "                   \
+                       "mov %%rsp, %1; cmp %%rcx, %%rcx; 1: " text                                                     \
+                       : "=m"(before), "=m"(stack)                                                                     \
+                       : "r"(target)                                                                                   \
+                       : "rcx", "rdx", "cc", "memory");                                                                \
+  } while (0)
+
+static void far(void) {
+  for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+    target = targets[i];
+    TRY_FAR("lretq");
+    TRY_FAR("lretq $16");
+    TRY_FAR("iretq");
+  }
+}
+
+/* Returns for which a call was predicted, and the return address is another one then. */
+static void returns(void) {
+  for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+    target = targets[i];
+    TRY("call 2f; 2: mov %%rax, (%%rsp); lea 3f(%%rip), %%rcx; cmp $-128, %%al; 3: ret");
+  }
+}
+
+/* Code that goes away leaves nothing behind where its addresses were kept. */
+static void forgotten(uint64_t low_bits) {
+  uint8_t *code = mmap(NULL, 16 * PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  uint8_t *at = (uint8_t *)(((uintptr_t)code & ~UINT64_C(0x3fff)) + 0x8000 + low_bits);
+  int sum = 0;
+  *at = 0xc3;
+  for (int i = 0; i < 100; i++) ((void (*volatile)(void))(uintptr_t)at)(), sum++;
+  munmap(code, 16 * PAGE);
+  printf("called %d times\n", sum);
+}
+
+int main(void) {
+  stack_t signal_stack = {.ss_sp = alternate, .ss_size = sizeof alternate};
+  struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+  setvbuf(stdout, NULL, _IOLBF, 0);
+  sigaltstack(&signal_stack, NULL);
+  sigaction(SIGSEGV, &action, NULL);
+  sigaction(SIGBUS, &action, NULL);
+  for (int i = 0; i < ROUNDS; i++) {
+    all();
+    far();
+    returns();
+    forgotten(0x3fff);
+    forgotten(0);
+  }
+  return 0;
+}
