@@ -59,6 +59,7 @@ void runtime_each_thread(void (*visit)(GuestCpu *cpu, void *argument), void *arg
 bool runtime_take_kick(GuestCpu *cpu, const void *siginfo, void *context) { return false; }
 
 RuntimeMailbox runtime_mailbox;
+bool runtime_is_notice(const void *siginfo) { return false; }
 bool runtime_take_notice(GuestCpu *cpu, const void *siginfo, void *context) { return false; }
 void runtime_exec_begin(void) {}
 void runtime_exec_failed(void) {}

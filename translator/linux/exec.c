@@ -109,16 +109,16 @@ int linux_script_parse(char *text, size_t length, char **ret_interpreter, char *
 }
 
 static int64_t kernel_exec(Exec *exec) {
-  linux_signals_before_exec(exec->thread);
   runtime_exec_begin();
+  linux_signals_before_exec(exec->thread);
   int64_t error =
       exec->flags || exec->dirfd != AT_FDCWD
           ? linux_guest_call_list(exec->thread, __NR_execveat, (uint64_t)exec->dirfd, (uint64_t)exec->path,
                                   (uint64_t)exec->argv.items, (uint64_t)exec->envp.items, (uint64_t)exec->flags)
           : linux_guest_call_list(exec->thread, __NR_execve, (uint64_t)exec->path,
                                   (uint64_t)exec->argv.items, (uint64_t)exec->envp.items);
-  runtime_exec_failed();
   linux_signals_after_failed_exec(exec->thread);
+  runtime_exec_failed();
   return error;
 }
 

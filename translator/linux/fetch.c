@@ -186,15 +186,20 @@ void linux_share_out(LinuxThread *thread) {
 void linux_signals_thread_ends(LinuxThread *thread) {
   const int64_t at_once[2] = {0, 0};
   uint64_t all = ~UINT64_C(0), exceptions = LINUX_EXCEPTION_SIGNALS;
-  LinuxSiginfo info;
+  LinuxSiginfo info, notice = {0};
   host_call(__NR_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof all);
   runtime_hold_threads(0);
   thread->ending = true;
   runtime_release_threads();
   while (host_call(__NR_rt_sigtimedwait, &exceptions, &info, at_once, sizeof exceptions) > 0) {
+    if (runtime_is_notice(&info)) {
+      notice = info;
+      continue;
+    }
     linux_siginfo_from_host(&info);
     linux_keep(thread, &info);
   }
+  if (notice.signal) host_call(__NR_rt_sigqueueinfo, host_call(__NR_getpid), notice.signal, &notice); /* to another thread */
   linux_share_out(thread);
 }
 
@@ -272,11 +277,23 @@ static bool restore(Read *read) {
   return true;
 }
 
-void linux_fetched(int64_t number, const uint64_t argument[6], int64_t result) {
+static bool is_notice(const Read *read) {
+  LinuxSiginfo info = {.signal = (int32_t)read->signal, .code = read->code,
+                       .field = {read->process | (uint64_t)read->user << 32, read->pointer}};
+  return runtime_is_notice(&info);
+}
+
+int64_t linux_fetched(int64_t number, const uint64_t argument[6], int64_t result) {
   Read read;
-  if (number != __NR_read && number != __NR_readv) return;
-  for (uint64_t at = 0; at + sizeof read <= (uint64_t)result; at += sizeof read)
-    if (!copy(number, argument, at, &read, false) && restore(&read)) copy(number, argument, at, &read, true);
+  uint64_t kept = 0, length = (uint64_t)result;
+  if ((number != __NR_read && number != __NR_readv) || length % sizeof read) return result; /* from no signalfd */
+  for (uint64_t at = 0; at < length; at += sizeof read) {
+    if (copy(number, argument, at, &read, false)) return result;
+    if (is_notice(&read)) continue;
+    if (restore(&read) || kept < at) copy(number, argument, kept, &read, true);
+    kept += sizeof read;
+  }
+  return kept ? (int64_t)kept : LINUX_RESTART;
 }
 
 /* What was not fetched comes back as soon as it is open. */

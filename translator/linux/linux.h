@@ -210,8 +210,9 @@ uint64_t linux_fetches(const LinuxThread *thread);
 void linux_fetch_begin(LinuxThread *thread, uint64_t signals, int64_t number, const uint64_t argument[6]);
 void linux_fetch_end(LinuxThread *thread);
 
-/* What such a call has read into the guest's memory from a signalfd() gets the si_code it was sent with. */
-void linux_fetched(int64_t number, const uint64_t argument[6], int64_t result);
+/* What such a call has read into the guest's memory from a signalfd() gets the si_code it was sent with, and loses what was
+ * not for the program. What the call returns then; LINUX_RESTART when nothing is left. */
+int64_t linux_fetched(int64_t number, const uint64_t argument[6], int64_t result);
 
 /* The calling thread is about to end: all signals are blocked, and those it has for the process go to others. */
 void linux_signals_thread_ends(LinuxThread *thread);

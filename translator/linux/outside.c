@@ -53,13 +53,27 @@ static void notify(const Peer *peer) {
   write_word(peer, FIELD(peer, teller), 0);
 }
 
+/* By its first thread; proc(5), /proc/PID/stat. */
+static bool is_stopped(const Peer *peer) {
+  char text[256];
+  int64_t file = host_call(__NR_openat, peer->directory, "stat", O_RDONLY | O_CLOEXEC);
+  if (file < 0) return true; /* it has ended */
+  int64_t length = host_call(__NR_read, file, text, sizeof text - 1);
+  host_call(__NR_close, file);
+  text[length > 0 ? length : 0] = '\0';
+  const char *state = strrchr(text, ')');
+  return !state || !state[1] || state[2] == 'T' || state[2] == 't';
+}
+
 /* Until the other's pages are released and its threads out of old code; one that is stopped will do that first when it
  * goes on. */
 static void await_application(const Peer *peer, uint32_t wanted) {
   const int64_t pause[2] = {0, LOOK_NS};
   RuntimeMailbox mailbox;
-  for (unsigned i = 0; i < LOOKS && read_mailbox(peer, &mailbox) && mailbox.self && mailbox.applied < wanted; i++)
+  for (unsigned i = 0; i < LOOKS && read_mailbox(peer, &mailbox) && mailbox.self && mailbox.applied < wanted; i++) {
+    if (is_stopped(peer)) return;
     host_call(__NR_nanosleep, pause, 0);
+  }
 }
 
 static OutsideTold tell_peer(const Peer *peer, RuntimeOutside what) {

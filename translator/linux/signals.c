@@ -626,6 +626,7 @@ int64_t sys_rt_sigtimedwait(GuestCpu *cpu, const uint64_t a[6]) {
     int64_t result = linux_guest_call_list(thread, __NR_rt_sigtimedwait, (uint64_t)&set, (uint64_t)&info, a[2], a[3]);
     thread->wanted = 0;
     if (result <= 0) return result;
+    if (runtime_is_notice(&info)) return LINUX_RESTART; /* it was not for the program */
     linux_siginfo_from_host(&info);
   }
   int error = a[1] ? linux_copy_out(a[1], &info, sizeof info) : 0;

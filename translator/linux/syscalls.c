@@ -73,8 +73,7 @@ int64_t linux_guest_call(LinuxThread *thread, int64_t number, const uint64_t arg
   linux_fetch_begin(thread, fetches, number, argument);
   int64_t result = linux_guest_call_raw(&thread->pending_signal, number, argument);
   linux_fetch_end(thread);
-  if (result > 0) linux_fetched(number, argument, result);
-  return result;
+  return result > 0 ? linux_fetched(number, argument, result) : result;
 }
 
 bool linux_call_window(uint64_t pc, uint64_t *ret_abort) {

@@ -42,9 +42,20 @@ bool outside_may_write(bool writable) {
   return runtime_mailbox.wanted == RUNTIME_OUTSIDE_ALL || (runtime_mailbox.wanted && writable);
 }
 
-bool runtime_take_notice(GuestCpu *cpu, const void *siginfo, void *context) {
+static bool has_news(void) {
+  return __atomic_load_n(&runtime_mailbox.wanted, __ATOMIC_ACQUIRE) != runtime_mailbox.applied;
+}
+
+/* Where RLIMIT_SIGPENDING is used up it comes without what was sent with it, as if from process 0. */
+bool runtime_is_notice(const void *siginfo) {
   const struct siginfo *info = siginfo;
-  if (info->si_signo != SIGTRAP || info->si_code != SI_QUEUE || info->si_ptr != &runtime_mailbox) return false;
+  if (info->si_signo != SIGTRAP) return false;
+  if (info->si_code == SI_QUEUE) return info->si_ptr == &runtime_mailbox;
+  return info->si_code == SI_USER && !info->si_pid && has_news();
+}
+
+bool runtime_take_notice(GuestCpu *cpu, const void *siginfo, void *context) {
+  if (!runtime_is_notice(siginfo)) return false;
   runtime_interrupt(cpu, context);
   return true;
 }

@@ -146,7 +146,10 @@ typedef struct RuntimeMailbox {
 } RuntimeMailbox;
 extern RuntimeMailbox runtime_mailbox;
 
-/* In the host handler of SIGTRAP: whether the signal is such a one; it has been dealt with then. */
+/* Whether a signal, of which `siginfo` is the host's, is such a one. */
+bool runtime_is_notice(const void *siginfo);
+
+/* In the host handler of SIGTRAP: the same; it has been dealt with then. */
 bool runtime_take_notice(GuestCpu *cpu, const void *siginfo, void *context);
 
 /* Around execve(), by which no such signal may be on its way: the new program would be killed by it. */
