@@ -1,6 +1,7 @@
 /*
  * Code that the kernel reads from a file by itself, some time after a call that asked for it (io_submit(2)): until it
- * says that it is done the old or the new may be executed, and from then on the new. Build: static
+ * says that it is done the old or the new may be executed, and from then on the new.
+ * Build: static
  */
 #include <fcntl.h>
 #include <linux/aio_abi.h>

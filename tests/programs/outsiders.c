@@ -2,7 +2,8 @@
  * Code that another process writes, through /proc/PID/mem or process_vm_writev(): in memory that the program may write,
  * in what it only executes, beside its own data, while a thread of it executes the code all the time, while it is
  * stopped, and in memory that both share. Who is written to notices nothing else: no call of it is cut short, no
- * execve() fails. Build: static dynamic, -pthread
+ * execve() fails.
+ * Build: static dynamic, -pthread
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -2,8 +2,9 @@
  * Code that changes what follows in it, by every kind of write: pushes, string instructions, locked and wide stores,
  * system calls; often enough for its page to be treated as data beside code. What follows is executed as it was written
  * (Intel SDM volume 3, 12.6). Instructions that reach into a page that changes or goes, code that unmaps or protects
- * itself, and signals on a stack beside the code that is executed. Build: static With: ; STELE_CODE_CACHE=1;
- * STELE_MEMORY_MODEL=tso
+ * itself, and signals on a stack beside the code that is executed.
+ * Build: static
+ * With: ; STELE_CODE_CACHE=1; STELE_MEMORY_MODEL=tso
  */
 #include <setjmp.h>
 #include <signal.h>

@@ -1,6 +1,7 @@
 /*
  * Signals of processor exceptions that a program sends itself with the si_code that the kernel gives them, or any
- * other: all that was sent arrives, at once or after it was blocked, in a handler or by sigwaitinfo(). Build: static
+ * other: all that was sent arrives, at once or after it was blocked, in a handler or by sigwaitinfo().
+ * Build: static
  */
 #include <signal.h>
 #include <stdint.h>
