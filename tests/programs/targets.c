@@ -17,6 +17,7 @@ enum { PAGE = 4096, ROUNDS = 3 };
 
 static sigjmp_buf back;
 static volatile uint64_t before, stack, target;
+static size_t next;
 static char alternate[65536];
 
 static void on_fault(int signal, siginfo_t *info, void *context) {
@@ -65,8 +66,8 @@ static const uint64_t targets[] = {
 };
 
 static void all(void) {
-  for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
-    target = targets[i];
+  for (next = 0; next < sizeof targets / sizeof *targets; next++) {
+    target = targets[next];
     TRY("jmp *%%rax");
     TRY("jmp *(%%rsp)");
     TRY("call *%%rax");
@@ -91,8 +92,8 @@ static void all(void) {
   } while (0)
 
 static void far(void) {
-  for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
-    target = targets[i];
+  for (next = 0; next < sizeof targets / sizeof *targets; next++) {
+    target = targets[next];
     TRY_FAR("lretq");
     TRY_FAR("lretq $16");
     TRY_FAR("iretq");
@@ -101,8 +102,8 @@ static void far(void) {
 
 /* Returns for which a call was predicted, and the return address is another one then. */
 static void returns(void) {
-  for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
-    target = targets[i];
+  for (next = 0; next < sizeof targets / sizeof *targets; next++) {
+    target = targets[next];
     TRY("call 2f; 2: mov %%rax, (%%rsp); lea 3f(%%rip), %%rcx; cmp $-128, %%al; 3: ret");
   }
 }
