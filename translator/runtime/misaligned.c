@@ -191,12 +191,16 @@ static bool locked_access(RuntimeThread *thread, struct ucontext *context, const
   return true;
 }
 
-static bool ordered_access(RuntimeThread *thread, struct sigcontext *host, const A64Access *access, uint64_t address,
+static bool ordered_access(RuntimeThread *thread, struct ucontext *context, const A64Access *access, uint64_t address,
                            const Region *region, uint32_t offset, RuntimeHostFault *fault) {
+  struct sigcontext *host = &context->uc_mcontext;
   if (!accessible(address, access->bytes, access->kind == A64_ACCESS_STORE, fault)) return false;
   if (!do_ordered(thread, host, access, address)) return failed(thread, address, access->bytes, fault);
+  bool changed = region->dead; /* it may be by this store: then it is left at the next guest instruction */
   note_misaligned(thread, region, offset);
-  host->pc = detour_take(thread, region, offset + 4, UINT32_MAX); /* out of the old code, which may be a loop */
+  if (changed) fault_take_uppers(thread->cpu, context, region, offset);
+  /* Out of the old code, which may be a loop. */
+  host->pc = detour_take(thread, region, offset + 4, changed ? offset : UINT32_MAX);
   return true;
 }
 
@@ -212,5 +216,5 @@ bool misaligned_access(RuntimeThread *thread, void *opaque, RuntimeHostFault *fa
     return host->regs[locked.n] & (locked.bytes - 1u) && locked_access(thread, opaque, &locked, region, offset, fault);
   if (!is_ordered(*site, &access)) return false;
   uint64_t address = host->regs[access.n] + (uint64_t)(int64_t)access.offset;
-  return address & (access.bytes - 1u) && ordered_access(thread, host, &access, address, region, offset, fault);
+  return address & (access.bytes - 1u) && ordered_access(thread, opaque, &access, address, region, offset, fault);
 }
