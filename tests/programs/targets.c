@@ -18,11 +18,16 @@ enum { PAGE = 4096, ROUNDS = 3 };
 static sigjmp_buf back;
 static volatile uint64_t before, stack, target;
 static size_t next;
+static volatile int counted; /* not 0: faults are only counted */
 static char alternate[65536];
 
 static void on_fault(int signal, siginfo_t *info, void *context) {
   const greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
   uint64_t rip = (uint64_t)g[REG_RIP];
+  if (counted) {
+    counted++;
+    siglongjmp(back, 1);
+  }
   printf("signal %d code %d, vector %d, error %x, address %lx, ", signal, info->si_code, (int)g[REG_TRAPNO],
          (unsigned)g[REG_ERR], (long)info->si_addr);
   if (rip == target)
@@ -100,6 +105,50 @@ static void far(void) {
   }
 }
 
+/* The same with TF set: no trap follows what faults (Intel SDM volume 3, 17.3.1.4). */
+static volatile int steps;
+
+static void on_step(int signal, siginfo_t *info, void *context) { steps++; }
+
+static void stepping(void) {
+  for (next = 0; next < sizeof targets / sizeof *targets; next++) {
+    target = targets[next];
+    steps = 0;
+    TRY("pushf; orl $0x100, (%%rsp); popf; nop; jmp *%%rax");
+    TRY("pushf; orl $0x100, (%%rsp); popf; nop; call *%%rax");
+    TRY("pushf; orl $0x100, (%%rsp); popf; nop; ret");
+    printf("%d steps\n", steps);
+  }
+}
+
+/* Where a handler sends its thread. */
+static void on_sent(int signal, siginfo_t *info, void *context) {
+  ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] = (greg_t)target;
+}
+
+static __attribute__((noipa)) void send(uint64_t address) {
+  target = address;
+  printf("sent to %lx: ", target);
+  if (!sigsetjmp(back, 1)) raise(SIGUSR1);
+}
+
+/* One whose bits 46 to 0 are those of code. */
+static __attribute__((noipa)) void go_near_code(uint64_t address) {
+  target = address;
+  if (!sigsetjmp(back, 1)) ((void (*)(void))(uintptr_t)address)();
+  if (!sigsetjmp(back, 1)) raise(SIGUSR1);
+}
+
+static void not_here(void) { printf("it was executed\n"); }
+
+static void sent(void) {
+  for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) send(targets[i]);
+  counted = 1;
+  for (int bit = 47; bit < 64; bit++) go_near_code((uint64_t)(uintptr_t)not_here | UINT64_C(1) << bit);
+  printf("%d of 34 near code\n", counted - 1);
+  counted = 0;
+}
+
 /* Returns for which a call was predicted, and the return address is another one then. */
 static void returns(void) {
   for (next = 0; next < sizeof targets / sizeof *targets; next++) {
@@ -126,9 +175,15 @@ int main(void) {
   sigaltstack(&signal_stack, NULL);
   sigaction(SIGSEGV, &action, NULL);
   sigaction(SIGBUS, &action, NULL);
+  action.sa_sigaction = on_step;
+  sigaction(SIGTRAP, &action, NULL);
+  action.sa_sigaction = on_sent;
+  sigaction(SIGUSR1, &action, NULL);
   for (int i = 0; i < ROUNDS; i++) {
     all();
     far();
+    stepping();
+    sent();
     returns();
     forgotten(0x3fff);
     forgotten(0);

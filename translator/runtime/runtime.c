@@ -112,6 +112,7 @@ void runtime_canonical_flags(GuestCpu *cpu, unsigned form) {
 typedef struct Pending {
   uint64_t site;    /* of an exit to be linked, or 0 */
   bool remember;    /* the branch cache lacked cpu->rip */
+  bool faulted;     /* the branch that led out has raised an exception */
 } Pending;
 
 /* The guest target of the exit at `site`, as the thread's PC. The lock is held or the thread IN_CODE. */
@@ -140,6 +141,8 @@ static void fetch(RuntimeThread *thread) {
   base_lock(&runtime.lock);
 }
 
+static bool is_canonical(uint64_t address) { return (uint64_t)((int64_t)address >> 47) + 1 <= 1; }
+
 /* Host code of cpu->rip, translating it if need be; 0 when it cannot be fetched. `*exit` is NULL afterwards when its region
  * may be gone. */
 static uint64_t look_up(RuntimeThread *thread, const A64TableExit **exit, Region **ret_region, uint64_t *ret_fault,
@@ -147,6 +150,9 @@ static uint64_t look_up(RuntimeThread *thread, const A64TableExit **exit, Region
   enum { FETCH = 0x14 }; /* page-fault error code: user, instruction fetch */
   GuestCpu *cpu = thread->cpu;
   for (bool fetched = false;;) {
+    *ret_fault = cpu->rip;
+    *ret_error = FETCH;
+    if (!is_canonical(cpu->rip)) return 0; /* nor is it a key, of which some look like such addresses */
     uint64_t key = step_key(cpu), host_pc = block_map_find(key, ret_region), deaths = runtime.deaths;
     if (host_pc) return host_pc;
     if (!fetched && !translate_can_read(cpu->rip)) {
@@ -248,8 +254,7 @@ static void raise_from_code(RuntimeThread *thread) {
 /* Whether a branch to cpu->rip faults itself. If not, its target does when it is fetched, which is nowhere mapped. */
 static bool branch_faults(RuntimeThread *thread) {
   GuestCpu *cpu = thread->cpu;
-  bool canonical = (uint64_t)((int64_t)cpu->rip >> 47) + 1 <= 1;
-  if (canonical || !fault_at_branch(thread)) return false;
+  if (is_canonical(cpu->rip) || !fault_at_branch(thread)) return false;
   detour_end(thread);
   thread_leave(thread);
   raise(cpu, 13, 0, 0);
@@ -287,13 +292,15 @@ static void come_out(RuntimeThread *thread, unsigned reason, Pending *pending) {
   case TRAMPOLINE_LINK: pending->site = cpu->exit_argument - 4; break;
   case TRAMPOLINE_RETURN:
     cpu->rip = cpu->scratch[6];
-    if (branch_faults(thread)) break;
+    pending->faulted = branch_faults(thread);
+    if (pending->faulted) break;
     pending->remember = true;
     realign_shadow_stack(cpu);
     break;
   case TRAMPOLINE_INDIRECT:
     cpu->rip = cpu->scratch[6];
-    pending->remember = !branch_faults(thread);
+    pending->faulted = branch_faults(thread);
+    pending->remember = !pending->faulted;
     break;
   case TRAMPOLINE_SYSCALL:
     cpu->rip = cpu->scratch[6];
@@ -325,6 +332,7 @@ static __attribute__((noinline, cold)) void single_step(RuntimeThread *thread, u
   bool traps = step_traps(cpu, reason);
   come_out(thread, reason, pending);
   if (pending->site) resolve_exit(thread, pending->site, &region, &exit);
+  traps = traps && !pending->faulted;
   *pending = (Pending){0};
   detour_end(thread);
   thread_leave(thread);
@@ -339,7 +347,7 @@ _Noreturn void runtime_run(GuestCpu *cpu) {
   for (;;) {
     if (cpu->interrupt) {
       deliver_signals(thread, &pending);
-      pending.remember = false;
+      pending.remember = pending.faulted = false;
       continue;
     }
     bool stepping = step_wanted(cpu);
