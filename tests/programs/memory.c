@@ -47,6 +47,16 @@ static void protection(void) {
   munmap(p, 3 * PAGE);
 }
 
+/* A hole ends it, and what lies before is protected all the same. */
+static void protection_of_holes(void) {
+  char *p = map(4 * PAGE, PROT_READ | PROT_WRITE);
+  munmap(p + 2 * PAGE, PAGE);
+  printf("over a hole: %d", mprotect(p, 4 * PAGE, PROT_READ));
+  printf(" errno %d, writes %d %d %d", errno, faults(p, 1), faults(p + PAGE, 1), faults(p + 3 * PAGE, 1));
+  printf(", from a hole: %d", mprotect(p + 2 * PAGE, 2 * PAGE, PROT_NONE));
+  printf(" errno %d, writes %d\n", errno, faults(p + 3 * PAGE, 1));
+}
+
 static void remapping(void) {
   char *p = map(2 * PAGE, PROT_READ | PROT_WRITE), *wall = map(PAGE, PROT_READ);
   strcpy(p, "moved");
@@ -148,6 +158,7 @@ int main(void) {
   signal(SIGSEGV, on_fault);
   signal(SIGBUS, on_fault);
   protection();
+  protection_of_holes();
   remapping();
   placement();
   files();

@@ -447,10 +447,20 @@ int64_t linux_unmap(uint64_t address, uint64_t length) {
 
 int64_t sys_munmap(GuestCpu *cpu, const uint64_t a[6]) { return linux_unmap(a[0], a[1]); }
 
-static int64_t protect_locked(uint64_t start, uint64_t end, int protection) {
-  if (!memory_map_covers(start, end)) notice_growth(start, end);
+/* The end of what is mapped from `start` on without a hole, at most `end`. */
+static uint64_t end_of_mapped(uint64_t start, uint64_t end) {
+  MemoryRange range;
+  uint64_t at = start;
+  while (at < end && memory_map_next(at, &range) && range.start <= at) at = range.end;
+  return at < end ? at : end;
+}
+
+/* As the kernel does: up to a hole, which is told of. */
+static int64_t protect_locked(uint64_t start, uint64_t wanted_end, int protection) {
+  if (!memory_map_covers(start, wanted_end)) notice_growth(start, wanted_end);
+  uint64_t end = end_of_mapped(start, wanted_end);
+  if (end == start) return -ENOMEM;
   uint32_t old = memory_map_any(start, end);
-  if (!memory_map_covers(start, end)) return -ENOMEM;
   if (old & MEMORY_SEALED) return -EPERM;
   if (protection & PROT_WRITE && old & MEMORY_SHARED) runtime_memory_shared();
   bool code = may_be_code(old | (uint32_t)(protection & MEMORY_EXEC));
@@ -461,7 +471,7 @@ static int64_t protect_locked(uint64_t start, uint64_t end, int protection) {
   change_end(code, true, start, end);
   if (!code && memory_map_any(start, end) & MEMORY_CONSTANT) runtime_memory_changed(start, end - start); /* since `old` */
   if (protection & PROT_WRITE && old & MEMORY_SHARED) aliases_changed(start, end);
-  return error;
+  return !error && end < wanted_end ? -ENOMEM : error;
 }
 
 int64_t linux_protect(uint64_t address, uint64_t length, int protection) {
