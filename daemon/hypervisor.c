@@ -176,14 +176,16 @@ void hypervisor_domain_free(HypervisorDomain *domain) {
 static HypervisorDomain *describe(virDomainPtr domain) {
   HypervisorDomain *described = g_new0(HypervisorDomain, 1);
   char uuid[VIR_UUID_STRING_BUFLEN] = "";
-  int state = VIR_DOMAIN_NOSTATE;
-  if (virDomainGetUUIDString(domain, uuid) < 0 || virDomainGetState(domain, &state, NULL, 0) < 0) virResetLastError();
+  int state = VIR_DOMAIN_NOSTATE, reason = 0;
+  if (virDomainGetUUIDString(domain, uuid) < 0 || virDomainGetState(domain, &state, &reason, 0) < 0)
+    virResetLastError();
   described->name = g_strdup(virDomainGetName(domain));
   described->uuid = g_strdup(uuid);
   unsigned id = virDomainGetID(domain);
   described->id = id == (unsigned)-1 ? -1 : (int)id;
   described->active = virDomainIsActive(domain) == 1;
-  described->paused = state == VIR_DOMAIN_PAUSED;
+  // One that is being started is not what somebody has paused, nor does an event say when it goes on.
+  described->paused = state == VIR_DOMAIN_PAUSED && reason != VIR_DOMAIN_PAUSED_STARTING_UP;
   return described;
 }
 

@@ -102,6 +102,9 @@ static void restore_machine(Machine *machine, const char *author_xml, const Hype
     machine_apply(machine, domain->paused ? MACHINE_FOUND_PAUSED : MACHINE_FOUND, NULL);
     if (machine->config == NULL) machine_apply(machine, MACHINE_GUEST_READY, NULL);
     machine_guest_start(machine, domain->id);
+    if (recalled && g_str_equal(state, machine_state_name(MACHINE_STARTING)))
+      machine_end_failed_boot(machine, "steled ended while the machine was being started, before it had been checked "
+                                       "and given all that it asks for: start it again");
   } else if (recalled && !g_str_equal(state, "stopped")) {
     machine_apply(machine, MACHINE_FOUND_ENDED, "it ended while no steled was watching");
     boot_clean_up(manager->paths, machine->uuid);

@@ -174,6 +174,26 @@ def start_after_giving_up(place):
     steled.stop()
 
 
+def start_interrupted(place):
+    """A start that steled has not lived to complete is no machine that somebody has paused, nor one that is up."""
+    campaign = Campaign(place, 0)
+    steled, name = campaign.steled, campaign.name
+    campaign.client("start", name)
+    await_true(lambda: campaign.pids(b"qemu-system"), "QEMU is there", SETTLE_SECONDS)
+    for pid in campaign.pids(b"qemu-system"):
+        os.kill(pid, signal.SIGSTOP)
+    campaign.strike("steled")
+    check(campaign.state() != "paused", f"the state of a machine that was being started: {steled.state(name)}")
+    for pid in campaign.pids(b"qemu-system"):
+        os.kill(pid, signal.SIGCONT)
+    await_true(lambda: campaign.state() == "stopped", lambda: f"it should have stopped: {steled.state(name)}", SETTLE_SECONDS)
+    campaign.check_nothing_left("an interrupted start")
+    steled.vmctl("start", "--wait", name)
+    steled.vmctl("destroy", name)
+    steled.vmctl("undefine", name)
+    steled.stop()
+
+
 # Every state and every victim, in seconds.
 SLICE = [("starting", "qemu"), ("booting", "frozen"), ("up", "virtiofsd"), ("stopping", "qemu"), ("paused", "client"),
          ("starting", "virtiofsd"), ("stopping", "frozen"), ("starting", "steled"), ("stopping", "steled"), ("defined", "steled")]
@@ -214,6 +234,7 @@ def clients_killed(place):
 TESTS = [
     ("slice", slice_of_campaign, True),
     ("start-after-giving-up", start_after_giving_up, True),
+    ("start-interrupted", start_interrupted, True),
     ("campaign", whole_campaign, False),
     ("clients-killed", clients_killed, False),
 ]
