@@ -6,7 +6,7 @@ import sys
 import tarfile
 
 import images
-from harness import ROOT, Steled, check, check_contains, check_equal, machine_xml
+from harness import BUILD, ROOT, Steled, check, check_contains, check_equal, machine_xml
 
 sys.path.append(os.path.join(ROOT, "tests/host"))
 import ordinary  # noqa: E402
@@ -24,10 +24,10 @@ class Ordinary(Steled):
         place.steleds.append(self)
 
     def daemon_command(self):
-        return ordinary.as_user(self.directory, super().daemon_command()[0], "--guest-dir", self.guest_dir, "--translator-dir", self.translator_dir)
+        return ordinary.as_user(self.directory, BUILD, super().daemon_command()[0], "--guest-dir", self.guest_dir, "--translator-dir", self.translator_dir)
 
     def command(self, *arguments):
-        return ordinary.as_user(self.directory, super().command()[0], *arguments)
+        return ordinary.as_user(self.directory, BUILD, super().command()[0], *arguments)
 
 
 def make_tarball(directory):

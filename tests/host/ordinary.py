@@ -12,7 +12,8 @@ for file in passwd group subuid subgid; do
   mount --bind "$1/etc/$file.whole" /etc/$file
 done
 mount --bind "$1/run" /mnt
-directory=$1; shift
+mount --bind "$2" "$1/build"
+directory=$1; shift 2
 exec setpriv --reuid 4711 --regid 4711 --clear-groups --inh-caps=-all env -i PATH="$PATH" USER=ordinary HOME="$directory/home" \
   XDG_RUNTIME_DIR=/mnt "$@"
 """
@@ -20,7 +21,7 @@ exec setpriv --reuid 4711 --regid 4711 --clear-groups --inh-caps=-all env -i PAT
 
 def prepare(directory, owners):
     """Makes the user's home and runtime directory in `directory`. owners: with numbers for other owners in /etc/subuid."""
-    for part, mode in (("etc", 0o755), ("home", 0o700), ("run", 0o700)):
+    for part, mode in (("etc", 0o755), ("build", 0o755), ("home", 0o700), ("run", 0o700)):
         os.makedirs(os.path.join(directory, part))
         os.chmod(os.path.join(directory, part), mode)
     for part in ("home", "run"):
@@ -32,9 +33,11 @@ def prepare(directory, owners):
             out.write(text)
 
 
-def as_user(directory, *command):
-    """The command line that runs `command` as that user."""
-    return ["unshare", "--mount", "sh", "-c", BECOME, "sh", directory, *command]
+def as_user(directory, build, *command):
+    """The command line that runs `command` as that user, who finds what is below the directory `build`, which may be in one
+    that is closed to others, below DIRECTORY/build."""
+    seen = os.path.join(directory, "build")
+    return ["unshare", "--mount", "sh", "-c", BECOME, "sh", directory, build, *(seen + word[len(build):] if word.startswith(build + "/") else word for word in command)]
 
 
 def state(directory):

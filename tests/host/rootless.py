@@ -17,6 +17,8 @@ import images
 import ordinary
 from images import BAD, BASE, STELED, VMCTL, Daemon, Image, contains, entry, equal, good, gz, run_tests, tar
 
+BUILD = os.path.dirname(STELED)
+
 
 class Ordinary(Daemon):
     def __init__(self, directory, *options, owners=True):
@@ -27,7 +29,7 @@ class Ordinary(Daemon):
         self.socket = self.socket_of_user
 
     def start(self):
-        self.process = subprocess.Popen(ordinary.as_user(self.directory, STELED, *self.options), stdout=subprocess.PIPE,
+        self.process = subprocess.Popen(ordinary.as_user(self.directory, BUILD, STELED, *self.options), stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True)
         Daemon.started.append(self)
         line = self.process.stdout.readline()
@@ -35,7 +37,7 @@ class Ordinary(Daemon):
         return self
 
     def command(self, *arguments):
-        return ordinary.as_user(self.directory, VMCTL, *arguments)
+        return ordinary.as_user(self.directory, BUILD, VMCTL, *arguments)
 
     def unpack(self, name):
         """What is in an image, by erofs' own tool: {path: (type, mode, uid, gid, content)}."""
@@ -209,8 +211,8 @@ def unconfined(directory):
     daemon = Ordinary(directory)
     # A user namespace has limits of its own for those below it.
     script = "echo 0 >/proc/sys/user/max_user_namespaces; exec setpriv --ambient-caps=-all --inh-caps=-all \"$@\""
-    daemon.process = subprocess.Popen(ordinary.as_user(directory, "unshare", "--user", "--map-current-user", "--keep-caps", "sh", "-c", script, "sh", STELED),
-                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    confine = ["unshare", "--user", "--map-current-user", "--keep-caps", "sh", "-c", script, "sh", STELED]
+    daemon.process = subprocess.Popen(ordinary.as_user(directory, BUILD, *confine), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     Daemon.started.append(daemon)
     line = daemon.process.stdout.readline()
     assert "ready" in line, f"steled did not start: {line}{daemon.process.stderr.read()}"
