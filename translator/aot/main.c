@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "aot/add-store.h"
 #include "aot/reuse.h"
 #include "aot/select.h"
 #include "aot/translate.h"
@@ -20,6 +21,7 @@ enum { EXIT_USAGE = 2, EXIT_PARTIAL = 3, THREADS_MAX = 256 };
 
 static const char usage[] =
     "usage: stele-aot [OPTIONS] --output STORE FILE|FOLDER...\n"
+    "       stele-aot --join --output STORE STORE...\n"
     "Translates x86-64 programs and libraries ahead of time, for stele to use when they run.\n"
     "\n"
     "  -o, --output STORE     the file to write; what is there is replaced when all is done\n"
@@ -28,6 +30,7 @@ static const char usage[] =
     "  -m, --memory ORDER     plain, ordered (threads share memory) or both (both)\n"
     "  -l, --loaded           of folders, only programs and the libraries that they name\n"
     "  -r, --reuse STORE      takes translations of files that are the same from there\n"
+    "  -J, --join             makes one store of several, given the one first whose images count where two have a file\n"
     "  -k, --keep             writes what there is by then when SIGINT or SIGTERM ends it, for --reuse\n"
     "  -p, --progress         tells on standard output how many files are done, and of how many\n"
     "  -j, --jobs N           threads (one a processor)\n"
@@ -37,7 +40,7 @@ static const char usage[] =
 typedef struct Options {
   const char *output, *translator, *reuse;
   uint32_t features;
-  bool plain, ordered, quiet, loaded, keep, progress;
+  bool plain, ordered, quiet, loaded, join, keep, progress;
   unsigned jobs;
 } Options;
 
@@ -231,11 +234,11 @@ static Options parse(int argc, char **argv) {
       {"features", required_argument, NULL, 'f'}, {"memory", required_argument, NULL, 'm'},
       {"jobs", required_argument, NULL, 'j'}, {"reuse", required_argument, NULL, 'r'},
       {"loaded", no_argument, NULL, 'l'}, {"keep", no_argument, NULL, 'k'}, {"progress", no_argument, NULL, 'p'},
-      {"quiet", no_argument, NULL, 'q'},
+      {"quiet", no_argument, NULL, 'q'}, {"join", no_argument, NULL, 'J'},
       {"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
   long processors = sysconf(_SC_NPROCESSORS_ONLN);
   Options options = {.plain = true, .ordered = true, .jobs = processors > 0 ? (unsigned)processors : 1};
-  for (int c; (c = getopt_long(argc, argv, "o:t:f:m:j:r:lkpqh", names, NULL)) != -1;) switch (c) {
+  for (int c; (c = getopt_long(argc, argv, "o:t:f:m:j:r:lJkpqh", names, NULL)) != -1;) switch (c) {
     case 'o': options.output = optarg; break;
     case 't': options.translator = optarg; break;
     case 'f': options.features = (uint32_t)number(optarg, UINT32_MAX, "--features"); break;
@@ -243,6 +246,7 @@ static Options parse(int argc, char **argv) {
     case 'j': options.jobs = (unsigned)number(optarg, THREADS_MAX, "--jobs"); break;
     case 'r': options.reuse = optarg; break;
     case 'l': options.loaded = true; break;
+    case 'J': options.join = true; break;
     case 'k': options.keep = true; break;
     case 'p': options.progress = true; break;
     case 'q': options.quiet = true; break;
@@ -268,11 +272,16 @@ static int finish(void) {
     return 1;
   }
   const Totals *t = &work.totals;
-  if (!work.options.quiet)
+  if (!work.options.quiet && !work.options.join)
     fprintf(stderr, "%s%lu files: %lu regions, %lu instructions, %lu kB of code, %lu images as before; %lu kB\n",
             isatty(2) ? "\r" : "", (unsigned long)t->files, (unsigned long)t->regions, (unsigned long)t->instructions,
             (unsigned long)(t->guest_bytes >> 10), (unsigned long)t->taken_over, (unsigned long)(t->image_bytes >> 10));
   return stopped ? EXIT_PARTIAL : 0;
+}
+
+static void join_stores(char *const *names) {
+  for (uint64_t rank = 0; names[rank] && !work.error; rank++)
+    if (!add_store(work.writer, names[rank], rank)) fail(errno);
 }
 
 static void begin(char *const *names) {
@@ -286,7 +295,8 @@ static void begin(char *const *names) {
     fprintf(stderr, "stele-aot: %s: %s\n", work.options.output, strerror(errno));
     exit(1);
   }
-  work.error = select_files(names, work.options.loaded, &work.files);
+  if (work.options.join) join_stores(names);
+  else work.error = select_files(names, work.options.loaded, &work.files);
 }
 
 int main(int argc, char **argv) {

@@ -52,7 +52,7 @@ static bool is_of(const CodeImage *image, const Program *program) {
   return segments == image->segment_count;
 }
 
-static bool is_whole(const CodeImage *image) {
+bool reuse_is_whole(const CodeImage *image) {
   for (uint32_t i = 0; i < image->row_count; i++) {
     ImageRegion region;
     const ImageRecord *record = image_record_of_row(image, i);
@@ -64,7 +64,7 @@ static bool is_whole(const CodeImage *image) {
 const uint8_t *reuse_find(const ImageStore *store, const Program *program, ImageTarget target, uint64_t *ret_size) {
   CodeImage image;
   if (!store->bytes || !image_find_made(store, program->key, target, &image)) return NULL;
-  if (!is_of(&image, program) || !is_whole(&image)) return NULL;
+  if (!is_of(&image, program) || !reuse_is_whole(&image)) return NULL;
   *ret_size = image.size;
   return image.bytes;
 }

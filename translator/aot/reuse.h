@@ -10,4 +10,7 @@ bool reuse_open(const char *path, ImageStore *ret_store);
 /* The image that was made of this very file for the target, whole; NULL where there is none. */
 const uint8_t *reuse_find(const ImageStore *store, const Program *program, ImageTarget target, uint64_t *ret_size);
 
+/* Whether all records of an image are as they were written. */
+bool reuse_is_whole(const CodeImage *image);
+
 #endif

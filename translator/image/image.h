@@ -133,6 +133,11 @@ bool image_read_trailer(const ImageTrailer *trailer, uint64_t file_size);
 /* The store at `bytes`, with the trailer. False when it is damaged, of another format or of another build. */
 bool image_open_store(const void *bytes, uint64_t size, ImageStore *ret_store);
 
+/* Its directory, of image_count entries. */
+static inline const ImageEntry *image_store_entries(const ImageStore *store) {
+  return (const void *)((const ImageHeader *)(const void *)store->bytes + 1);
+}
+
 /* The image of a file that makes the most of the processor: made for features it has, and for the same memory order. False
  * when there is none. */
 bool image_find(const ImageStore *store, uint64_t file, ImageTarget target, CodeImage *ret_image);

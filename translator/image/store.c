@@ -58,8 +58,7 @@ static uint32_t first_entry(const ImageEntry *entries, uint32_t count, uint64_t 
 }
 
 bool image_find(const ImageStore *store, uint64_t file, ImageTarget target, CodeImage *ret_image) {
-  const ImageHeader *header = (const void *)store->bytes;
-  const ImageEntry *entries = (const void *)(header + 1), *best = NULL;
+  const ImageEntry *entries = image_store_entries(store), *best = NULL;
   uint32_t count = store->image_count;
   for (uint32_t i = first_entry(entries, count, file); i < count && entries[i].file == file; i++) {
     const ImageTarget *made_for = &entries[i].target;
@@ -70,7 +69,7 @@ bool image_find(const ImageStore *store, uint64_t file, ImageTarget target, Code
 }
 
 bool image_find_made(const ImageStore *store, uint64_t file, ImageTarget target, CodeImage *ret_image) {
-  const ImageEntry *entries = (const void *)((const ImageHeader *)(const void *)store->bytes + 1);
+  const ImageEntry *entries = image_store_entries(store);
   for (uint32_t i = first_entry(entries, store->image_count, file); i < store->image_count && entries[i].file == file; i++)
     if (entries[i].target.ordered == target.ordered && entries[i].target.features == target.features)
       return open_image(store, &entries[i], ret_image);
