@@ -46,7 +46,8 @@ void runtime_write_expected(uint64_t start, uint64_t length) {}
 
 bool runtime_has_writable_code(void) { return false; }
 uint32_t runtime_features(uint64_t hwcap, uint64_t hwcap2) { return 0; }
-bool runtime_has_store(void) { return false; }
+bool runtime_has_image(uint64_t file) { return true; }
+bool runtime_takes_images(void) { return false; }
 void runtime_use_store(const void *bytes, uint64_t size) {}
 void runtime_file_mapped(uint64_t file, uint64_t start, uint64_t length, uint64_t offset) {}
 void runtime_loader(uint64_t start, uint64_t end, uint64_t program_entry) {}

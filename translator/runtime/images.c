@@ -20,13 +20,31 @@ typedef struct MappedFile {
   CodeImage image;
 } MappedFile;
 
-static ImageStore store;
+static ImageStore stores[RUNTIME_STORES_MAX];
+static uint32_t store_count;
 static MappedFile *files; /* by ascending address; they don't overlap */
 static uint32_t file_count, file_capacity;
 
-void runtime_use_store(const void *bytes, uint64_t size) { image_open_store(bytes, size, &store); }
+void runtime_use_store(const void *bytes, uint64_t size) {
+  if (store_count < RUNTIME_STORES_MAX && image_open_store(bytes, size, &stores[store_count])) store_count++;
+}
 
-bool runtime_has_store(void) { return store.bytes != NULL; }
+/* What code is translated for now. Images are made with AVX. */
+static bool find_image(uint64_t file, CodeImage *ret_image) {
+  ImageTarget target = {runtime.features, runtime.ordered};
+  for (uint32_t i = 0; runtime.options.avx && i < store_count; i++)
+    if (image_find(&stores[i], file, target, ret_image)) return true;
+  return false;
+}
+
+bool runtime_has_image(uint64_t file) {
+  CodeImage image;
+  return find_image(file, &image);
+}
+
+bool runtime_takes_images(void) {
+  return runtime.options.avx && !runtime.float_traps && !runtime.options.exact_flags && !runtime.options.dump;
+}
 
 /* The first file that ends above `address`. */
 static uint32_t first_above(uint64_t address) {
@@ -69,16 +87,15 @@ static void *missed(ImageMiss why) {
   return NULL;
 }
 
-/* The image for code at `pc` as it is translated now. Images are made with AVX. */
+/* The image for code at `pc` as it is translated now. */
 static const MappedFile *image_at(uint64_t pc) {
   uint32_t i = first_above(pc);
   if (i == file_count || files[i].start > pc) return missed(MISS_NO_FILE);
   MappedFile *file = &files[i];
   if (!file->looked || file->ordered != runtime.ordered) {
-    ImageTarget target = {runtime.features, runtime.ordered};
     file->looked = true;
     file->ordered = runtime.ordered;
-    file->has_image = runtime.options.avx && image_find(&store, file->file, target, &file->image) &&
+    file->has_image = find_image(file->file, &file->image) &&
                       image_base(&file->image, file->start, file->offset, &file->base);
   }
   return file->has_image ? file : missed(MISS_NO_IMAGE);
@@ -207,7 +224,7 @@ static bool can_have(const RegionWindow *window) {
 
 Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *window) {
   Found found;
-  if (!store.bytes || !can_have(window) || !find(pc, &found)) return NULL;
+  if (!store_count || !can_have(window) || !find(pc, &found)) return NULL;
   Region *known = in_use(&found), *region = known ? known : take(thread, &found, window);
   if (!region) return NULL;
   block_map_add(pc, (uint64_t)(uintptr_t)(region->code + found.entry->word), region);

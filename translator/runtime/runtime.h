@@ -159,10 +159,14 @@ void runtime_exec_failed(void);
 /* True when the host PC lies in generated code or a trampoline. */
 bool runtime_is_generated_code(uint64_t host_pc);
 
-/* Translations made before (image/image.h), which stay mapped for good: code is taken from there where it can be. Nothing
- * happens when they are not this build's. Once, before any thread runs. */
+/* Translations made before (image/image.h), which stay mapped for good: code is taken from there where it can be, of several
+ * stores from the one named first that has the file. Nothing happens when they are not this build's, or there are
+ * RUNTIME_STORES_MAX already. Before any thread runs. */
+enum { RUNTIME_STORES_MAX = 32 };
 void runtime_use_store(const void *bytes, uint64_t size);
-bool runtime_has_store(void);
+/* Whether a store has code of a file, by its image_file_key(), as it is translated now; whether this process could use it. */
+bool runtime_has_image(uint64_t file);
+bool runtime_takes_images(void);
 
 /* The program's loader lies in [start, end) and is going to enter the program at `program_entry`. Before any thread runs. */
 void runtime_loader(uint64_t start, uint64_t end, uint64_t program_entry);
