@@ -22,6 +22,7 @@
 #include "clock.h"
 #include "commands.h"
 #include "console.h"
+#include "live.h"
 #include "loop.h"
 #include "modprobe.h"
 #include "modules.h"
@@ -82,6 +83,10 @@ static int step_root(void) {
   return root_mount(&agent.config, agent.message, sizeof agent.message);
 }
 
+static int step_translations(void) {
+  return live_start(&agent.config, agent.message, sizeof agent.message);
+}
+
 static int step_binfmt(void) {
   int r = translator_register(agent.message, sizeof agent.message);
   agent.translator_registered = r == 0;
@@ -125,6 +130,7 @@ static const struct BootStep {
     {"translator", step_translator},
     {"device nodes", step_device_nodes, true},
     {"root file system", step_root},
+    {"translations", step_translations, true},
     {"binfmt_misc", step_binfmt},
     {"network", step_network, true},
     {"host name", step_hostname, true},
@@ -203,6 +209,13 @@ static void on_userspace_end(int wait_status) {
   agent_enter_state(&agent, GUEST_STOPPING, message);
 }
 
+// Programs that start from now on have the share's translator again.
+static void on_keeper_end(void) {
+  char message[256];
+  console_say("translations are not kept any more: the keeper has ended");
+  if (translator_register(message, sizeof message) < 0) console_say("%s", message);
+}
+
 static void on_child(Source *source, uint32_t events) {
   struct signalfd_siginfo ignored;
   int status;
@@ -211,6 +224,8 @@ static void on_child(Source *source, uint32_t events) {
   for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
     if (pid == agent.userspace.pid)
       on_userspace_end(status);
+    else if (live_reaped(pid))
+      on_keeper_end();
     else if (!streams_reaped(pid, status))
       commands_reaped(pid, status);
   }

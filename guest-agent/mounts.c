@@ -33,7 +33,7 @@ static const MountRow userspace_rows[] = {
     {"/sys", NEW_ROOT "/sys", NULL, NULL, MS_BIND | MS_REC, FATAL},
     {"/dev", NEW_ROOT "/dev", NULL, NULL, MS_BIND | MS_REC, FATAL},
     {"tmpfs", NEW_ROOT "/run", "tmpfs", "mode=0755", MS_NOSUID | MS_NODEV, FATAL},
-    {STELE_SHARE_MOUNT_POINT, NEW_ROOT STELE_SHARE_MOUNT_POINT, NULL, NULL, MS_BIND, 0},
+    {STELE_SHARE_MOUNT_POINT, NEW_ROOT STELE_SHARE_MOUNT_POINT, NULL, NULL, MS_BIND | MS_REC, 0},
     {"cgroup2", NEW_ROOT "/sys/fs/cgroup", "cgroup2", NULL, SAFE, COMMAND_ONLY},
 };
 

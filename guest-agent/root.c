@@ -12,8 +12,7 @@
 #include "mounts.h"
 #include "open-inside.h"
 
-#define LOWER  "/run/root-lower"
-#define LAYERS "/run/root-layers" // the overlay's writable layer: guest memory, or the disk for changes
+#define LOWER "/run/root-lower"
 
 // Why a root could not be mounted, as far as the errno tells.
 static const char *advice(const Config *config, int error) {
@@ -41,8 +40,8 @@ static int mount_source(const Config *config, const char *target, char *message,
 
 // What is freed in the guest is given back to the host: its file is sparse.
 static int mount_layers(const Config *config, char *message, size_t size) {
-  if (!config->changes_device[0]) return mounts_add("tmpfs", LAYERS, "tmpfs", 0, "mode=0755");
-  int r = mounts_add(config->changes_device, LAYERS, config->changes_fstype, MS_NOATIME, "discard");
+  if (!config->changes_device[0]) return mounts_add("tmpfs", ROOT_LAYERS, "tmpfs", 0, "mode=0755");
+  int r = mounts_add(config->changes_device, ROOT_LAYERS, config->changes_fstype, MS_NOATIME, "discard");
   if (r < 0)
     snprintf(message, size, "cannot mount the disk for changes '%s' (%s): %s; check the image on the host",
              config->changes_device, config->changes_fstype, strerror(-r));
@@ -54,10 +53,10 @@ static int mount_overlay(const Config *config, char *message, size_t size) {
   if (r < 0) return r;
   r = mount_layers(config, message, size);
   if (r < 0) return r;
-  mkdir(LAYERS "/upper", 0755);
-  mkdir(LAYERS "/work", 0755);
+  mkdir(ROOT_LAYERS "/upper", 0755);
+  mkdir(ROOT_LAYERS "/work", 0755);
   r = mounts_add("overlay", NEW_ROOT, "overlay", 0,
-                 "lowerdir=" LOWER ",upperdir=" LAYERS "/upper,workdir=" LAYERS "/work");
+                 "lowerdir=" LOWER ",upperdir=" ROOT_LAYERS "/upper,workdir=" ROOT_LAYERS "/work");
   if (r < 0) snprintf(message, size, "cannot put the overlay over the root file system: %s", strerror(-r));
   return r;
 }
@@ -66,9 +65,9 @@ static int mount_overlay(const Config *config, char *message, size_t size) {
 static void check_top_mode(void) {
   struct stat top;
   if (stat(LOWER, &top) == 0) {
-    int ignored = chown(LAYERS "/upper", top.st_uid, top.st_gid);
+    int ignored = chown(ROOT_LAYERS "/upper", top.st_uid, top.st_gid);
     (void)ignored;
-    chmod(LAYERS "/upper", top.st_mode & 07777);
+    chmod(ROOT_LAYERS "/upper", top.st_mode & 07777);
   }
 }
 

@@ -5,6 +5,9 @@
 #include <stddef.h>
 #include "config.h"
 
+// Where the overlay's writable layer is mounted: guest memory, or the disk for changes.
+#define ROOT_LAYERS "/run/root-layers"
+
 // Mounts the root. Returns 0, or a negative errno with a sentence for the console in `message`: what
 // failed, and what to do.
 int root_mount(const Config *config, char *message, size_t message_size);

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "live.h"
 #include "mounts.h"
 #include "userspace.h"
 
@@ -45,6 +46,7 @@ static void unmount_in_child(void) {
 }
 
 void stop_now(int action) {
+  live_stop();
   unmount_in_child();
   reboot(action);
   reboot(RB_POWER_OFF); // where the platform cannot do what was asked

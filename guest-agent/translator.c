@@ -10,6 +10,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 #include "binfmt-rule.h"
+#include "file.h"
 #include "mounts.h"
 
 #define TRANSLATOR STELE_SHARE_MOUNT_POINT "/" STELE_TRANSLATOR_FILE
@@ -73,6 +74,7 @@ int translator_register(char *message, size_t message_size) {
   static const char rule[] = BINFMT_RULE(TRANSLATOR);
   int r = 0;
   if (mount("binfmt_misc", BINFMT_MISC, "binfmt_misc", 0, NULL) < 0 && errno != EBUSY) r = -errno;
+  file_write(BINFMT_MISC "/" BINFMT_RULE_NAME, "-1"); // where there is one
   int fd = r == 0 ? open(BINFMT_MISC "/register", O_WRONLY | O_CLOEXEC) : -1;
   if (r == 0 && fd < 0) r = -errno;
   if (r == 0 && write(fd, rule, sizeof rule - 1) < 0) r = -errno;

@@ -10,5 +10,5 @@
 // console in `message`.
 int translator_mount(const Config *config, char *message, size_t message_size);
 
-// Registers x86-64 ELF files with the kernel, flags POCF.
+// Registers x86-64 ELF files with the kernel, flags POCF. What was registered before no longer is.
 int translator_register(char *message, size_t message_size);
