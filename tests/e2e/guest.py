@@ -180,8 +180,8 @@ SESSIONS = {
 }
 
 
-def play(command, steps, status):
-    """Plays a session; what is on the screen in the end."""
+def play(command, steps, status, processes=lambda: ""):
+    """Plays a session; what is on the screen in the end. `processes` tells of them where a step does not lead on."""
     terminal = Terminal(command)
     try:
         for text, shown in steps:
@@ -192,7 +192,7 @@ def play(command, steps, status):
                 try:
                     terminal.wait(shown)
                 except Failure as failure:
-                    raise Failure(f"after {text!r}: {failure}") from None
+                    raise Failure(f"after {text!r}: {failure}\n{processes()}") from None
         return terminal.lines()
     finally:
         terminal.close()
@@ -206,13 +206,18 @@ def natively(place, program):
             directory, FULL, "exec env LANG=C.UTF-8 TERM=linux " + shlex.join(program)]
 
 
+# Who has the terminal, and what each does with signals.
+PROCESSES = ["ps", "-wweo", "pid,ppid,pgid,tpgid,stat,pending,blocked,ignored,caught,wchan:20,args"]
+
+
 def session_test(name):
     """The screen in the end is the one of the same session on a terminal of this machine."""
     def test(place):
         steled = userspace.machine(place)
         steled.sh("userspace", "rm -f /tmp/text /tmp/tmux")
         program, steps, status = SESSIONS[name]
-        inside = play(steled.command("exec", "--tty", "--env", "LANG=C.UTF-8", "userspace", "--", *program), steps, status)
+        inside = play(steled.command("exec", "--tty", "--env", "LANG=C.UTF-8", "userspace", "--", *program), steps, status,
+                      lambda: steled.run("exec", "userspace", "--", *PROCESSES).stdout)
         outside = play(natively(place, program), steps, status)
         check_equal("\n".join(inside), "\n".join(outside), f"the screen of {name}")
     return test
