@@ -202,7 +202,7 @@ def natively(place, program):
     """The command that runs a program in the same root on this machine's processor."""
     directory = os.path.join(place.directory, "native")
     os.makedirs(directory, exist_ok=True)
-    return ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", userspace.NATIVE, "sh",
+    return [*userspace.WITH_DEFAULT_SIGNALS, "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", userspace.NATIVE, "sh",
             directory, FULL, "exec env LANG=C.UTF-8 TERM=linux " + shlex.join(program)]
 
 

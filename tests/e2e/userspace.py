@@ -8,6 +8,9 @@ from harness import PATIENCE, check, check_contains, check_equal, machine_xml
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
+# What the tests' own caller ignores (a shell's '&': SIGINT and SIGQUIT) is no program's here, as it is none's in a machine.
+WITH_DEFAULT_SIGNALS = ["env", "--default-signal"]
+
 # The same root natively: an overlay of it, its own mounts, processes and (only loopback) network.
 NATIVE = r"""
 set -e
@@ -45,7 +48,7 @@ def read_table():
 def run_natively(place, script, seconds):
     directory = os.path.join(place.directory, "native")
     os.makedirs(directory, exist_ok=True)
-    return subprocess.run(["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", NATIVE,
+    return subprocess.run([*WITH_DEFAULT_SIGNALS, "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", NATIVE,
                            "sh", directory, FULL, script],
                           capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=seconds * PATIENCE)
 
