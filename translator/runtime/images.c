@@ -107,35 +107,37 @@ typedef struct Comparison {
   const RegionWindow *window;
   const uint8_t *copy; /* the image's, of all the window's bytes; or NULL */
   uint64_t lowest, highest; /* guest bytes compared */
+  uint64_t absent; /* where they are not in memory, or 0 */
   bool same;
 } Comparison;
 
-/* Whether reading [start, end) waits for nobody, since the lock is held. */
-static bool is_resident(uint64_t start, uint64_t end) {
+/* Whether reading [start, end) waits for nobody, since the lock is held. Otherwise `*ret_absent` is the first page that has to
+ * be waited for, if it is one. */
+static bool is_resident(uint64_t start, uint64_t end, uint64_t *ret_absent) {
   uint8_t pages[8];
   uint64_t first = start & ~(MEMORY_PAGE_SIZE - 1), count = (end - first + MEMORY_PAGE_SIZE - 1) / MEMORY_PAGE_SIZE;
   if (count > sizeof pages || host_call(__NR_mincore, first, count * MEMORY_PAGE_SIZE, pages) < 0) return false;
   for (uint64_t i = 0; i < count; i++)
-    if (!(pages[i] & 1)) return false;
+    if (!(pages[i] & 1)) return *ret_absent = first + i * MEMORY_PAGE_SIZE, false;
   return true;
 }
 
 /* Whether all of [start, end) can be fetched, and changes there are noticed. */
-static bool can_be_code(uint64_t start, uint64_t end) {
+static bool can_be_code(uint64_t start, uint64_t end, uint64_t *ret_absent) {
   for (uint64_t at = start; at < end;) {
     int flags = memory_map_query(at, &at);
     if (flags < 0 || !(flags & MEMORY_EXEC) || flags & (MEMORY_WRITE | MEMORY_SHARED | MEMORY_UNWATCHED)) return false;
   }
-  return start <= end && is_resident(start, end);
+  return start <= end && is_resident(start, end, ret_absent);
 }
 
 /* What [start, end) is to be, where it can be code. */
-static const uint8_t *expected(const Comparison *c, uint64_t start, uint64_t end) {
+static const uint8_t *expected(Comparison *c, uint64_t start, uint64_t end) {
   if (c->copy && start >= c->window->start && start <= end && end <= c->window->end) return c->copy + (start - c->window->start);
-  return can_be_code(start, end) ? image_bytes(&c->file->image, start - c->file->base, end - start) : NULL;
+  return can_be_code(start, end, &c->absent) ? image_bytes(&c->file->image, start - c->file->base, end - start) : NULL;
 }
 
-static bool is_same(const Comparison *c, const ImageLook *look) {
+static bool is_same(Comparison *c, const ImageLook *look) {
   uint64_t start = c->file->base + look->address;
   const uint8_t *bytes = expected(c, start, start + look->length);
   return bytes && !memcmp((const void *)(uintptr_t)start, bytes, look->length);
@@ -202,13 +204,15 @@ static Region *place(const MappedFile *file, const ImageRegion *from, const Comp
   return region;
 }
 
-/* The region, in the cache; NULL where it is not to be used. */
-static Region *take(RuntimeThread *thread, const Found *found, const RegionWindow *window) {
+/* The region, in the cache; NULL where it is not to be used, or not yet. */
+static Region *take(RuntimeThread *thread, const Found *found, const RegionWindow *window, uint64_t *ret_absent) {
   const MappedFile *file = found->file;
   ImageRegion from;
   Comparison c = {.file = file, .region = &from, .window = window};
   if (!image_read_region(&file->image, found->record, &from)) return missed(MISS_DAMAGED);
-  if (!guard_call(thread, compare_guarded, &c) || !c.same) return missed(MISS_CHANGED);
+  bool same = guard_call(thread, compare_guarded, &c) && c.same;
+  if (c.absent && ret_absent) return *ret_absent = c.absent, NULL;
+  if (!same) return missed(MISS_CHANGED);
   if (pages_runs_want_checks(&(RegionRun){c.lowest, c.highest}, 1)) return missed(MISS_WRITTEN);
   if (is_misaligned(&from, file->base + from.record->entry)) return missed(MISS_MISALIGNED);
   return place(file, &from, &c);
@@ -222,10 +226,10 @@ static bool can_have(const RegionWindow *window) {
   return true;
 }
 
-Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *window) {
+Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *window, uint64_t *ret_absent) {
   Found found;
   if (!store_count || !can_have(window) || !find(pc, &found)) return NULL;
-  Region *known = in_use(&found), *region = known ? known : take(thread, &found, window);
+  Region *known = in_use(&found), *region = known ? known : take(thread, &found, window, ret_absent);
   if (!region) return NULL;
   block_map_add(pc, (uint64_t)(uintptr_t)(region->code + found.entry->word), region);
   if (known) return known;

@@ -248,12 +248,13 @@ typedef enum TranslateStatus {
   TRANSLATE_OK,
   TRANSLATE_FAULT,  /* the instruction cannot be fetched: a page fault at *ret_address, which the map tells of */
   TRANSLATE_NO_PAGE, /* the same, where the host has no page for what is mapped (SIGBUS) */
-  TRANSLATE_NO_ROOM /* the code cache is full: cache_make_room() */
+  TRANSLATE_NO_ROOM, /* the code cache is full: cache_make_room() */
+  TRANSLATE_ABSENT   /* an image has it, but the page at *ret_address has to be read first: translate_fetch() */
 } TranslateStatus;
 
 /* Translates the region at `key`, a guest PC; or, with STEP_KEY in it, the one instruction there, for a step
- * (single-step.c). The lock is held. `x87_top`: the slot of ST(0) there (guest/state.h). */
-TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top, Region **ret_region,
+ * (single-step.c). The lock is held. `x87_top`: the slot of ST(0) there (guest/state.h). `may_wait`: for TRANSLATE_ABSENT. */
+TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top, bool may_wait, Region **ret_region,
                           uint64_t *ret_address);
 
 /* Whether the instruction at `pc` can be read without waiting for anything; the lock is held. Otherwise
@@ -271,8 +272,9 @@ void translate_forget_windows(void);
 /* --- Code images (images.c) --- */
 
 /* The region for `pc` from an image of the file that is mapped there, `pc` as its entry in the block map. Its other entries
- * come there when they are asked for, too. NULL where it has to be translated. The lock is held, and the cache has room. */
-Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *window);
+ * come there when they are asked for, too. NULL where it has to be translated, or where `ret_absent`, which may be NULL, is
+ * set to an address whose page has to be read first. The lock is held, and the cache has room. */
+Region *images_take(RuntimeThread *thread, uint64_t pc, const RegionWindow *window, uint64_t *ret_absent);
 
 /* --- Writes from outside (outside.c) --- */
 

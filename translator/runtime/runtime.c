@@ -135,9 +135,9 @@ static void remember_branch(GuestCpu *cpu, uint64_t host_pc) {
 }
 
 /* What is not in memory is read without the lock, which who serves it may want. */
-static void fetch(RuntimeThread *thread) {
+static void fetch(RuntimeThread *thread, uint64_t address) {
   base_unlock(&runtime.lock);
-  translate_fetch(thread, thread->cpu->rip);
+  translate_fetch(thread, address);
   base_lock(&runtime.lock);
 }
 
@@ -147,25 +147,25 @@ static bool is_canonical(uint64_t address) { return (uint64_t)((int64_t)address 
  * may be gone. */
 static uint64_t look_up(RuntimeThread *thread, const A64TableExit **exit, Region **ret_region, uint64_t *ret_fault,
                         uint64_t *ret_error) {
-  enum { FETCH = 0x14 }; /* page-fault error code: user, instruction fetch */
+  enum {
+    FETCH = 0x14,   /* page-fault error code: user, instruction fetch */
+    FETCHES_MAX = 8 /* before it is translated without what else an image's region wants to be read */
+  };
   GuestCpu *cpu = thread->cpu;
-  for (bool fetched = false;;) {
+  for (unsigned fetches = 0;;) {
     *ret_fault = cpu->rip;
     *ret_error = FETCH;
     if (!is_canonical(cpu->rip)) return 0; /* nor is it a key, of which some look like such addresses */
     uint64_t key = step_key(cpu), host_pc = block_map_find(key, ret_region), deaths = runtime.deaths;
     if (host_pc) return host_pc;
-    if (!fetched && !translate_can_read(cpu->rip)) {
-      fetch(thread);
-      if (runtime.deaths != deaths) *exit = NULL;
-      fetched = true;
-      continue;
-    }
-    TranslateStatus status = translate(thread, key, cpu->x87.top & 7, ret_region, ret_fault);
+    TranslateStatus status = TRANSLATE_ABSENT;
+    if (fetches || translate_can_read(cpu->rip))
+      status = translate(thread, key, cpu->x87.top & 7, fetches < FETCHES_MAX, ret_region, ret_fault);
+    if (status == TRANSLATE_ABSENT) fetch(thread, *ret_fault), fetches++;
     if (runtime.deaths != deaths) *exit = NULL; /* all was given up for it (become_strict()) */
     *ret_error = status == TRANSLATE_NO_PAGE ? FETCH | RUNTIME_NO_PAGE : FETCH;
     if (status == TRANSLATE_FAULT || status == TRANSLATE_NO_PAGE) return 0;
-    if (status == TRANSLATE_OK) continue;
+    if (status == TRANSLATE_OK || status == TRANSLATE_ABSENT) continue;
     *exit = NULL;
     cache_make_room();
   }

@@ -300,7 +300,7 @@ static TranslateStatus fetch_failed(const RuntimeThread *thread, uint64_t pc, ui
   return thread->guard_fault.signal == SIGBUS ? TRANSLATE_NO_PAGE : TRANSLATE_FAULT;
 }
 
-TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top, Region **ret_region,
+TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top, bool may_wait, Region **ret_region,
                           uint64_t *ret_address) {
   bool step = step_is_key(key);
   uint64_t guest_pc = step ? key & ~STEP_KEY : key;
@@ -314,7 +314,9 @@ TranslateStatus translate(RuntimeThread *thread, uint64_t key, unsigned x87_top,
     return TRANSLATE_OK;
   }
   if (!cache_has_room()) return TRANSLATE_NO_ROOM;
-  if (!step && (*ret_region = images_take(thread, guest_pc, &window))) return TRANSLATE_OK;
+  uint64_t absent = 0;
+  if (!step && (*ret_region = images_take(thread, guest_pc, &window, may_wait ? &absent : NULL))) return TRANSLATE_OK;
+  if (absent) return *ret_address = absent, TRANSLATE_ABSENT;
   make_work();
   bool once = !step && runs_once(guest_pc);
   uint32_t limit = step ? 1 : once ? ONCE_INSNS : PIPELINE_INSNS;
