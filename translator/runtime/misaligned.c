@@ -196,7 +196,9 @@ static bool ordered_access(RuntimeThread *thread, struct ucontext *context, cons
   struct sigcontext *host = &context->uc_mcontext;
   if (!accessible(address, access->bytes, access->kind == A64_ACCESS_STORE, fault)) return false;
   if (!do_ordered(thread, host, access, address)) return failed(thread, address, access->bytes, fault);
-  bool changed = region->dead; /* it may be by this store: then it is left at the next guest instruction */
+  /* It may be by this store: then it is left at the next guest instruction. One that stores writes no upper halves; a load that
+   * is the second of its instruction also finds the region dead, by note_misaligned() of the first. */
+  bool changed = access->kind == A64_ACCESS_STORE && region->dead;
   note_misaligned(thread, region, offset);
   if (changed) fault_take_uppers(thread->cpu, context, region, offset);
   /* Out of the old code, which may be a loop. */
